@@ -1,0 +1,160 @@
+"""The Dask cluster that a run is spread over."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import dask
+import torch
+from distributed import Client, LocalCluster
+
+from data.errors import FanfoldError
+
+# Chunks allocate and free the same tens of megabytes over and over. By default Dask makes the workers' allocator give
+# memory back at once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), and every page then faults again: less than half the speed.
+WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where the workers are.
+
+    Args:
+        kind: `cpu` for one process a core of this machine, `cuda` for one a GPU, `auto` for `cuda` where there is a
+            GPU and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
+        workers: How many on this machine; default every core, or every GPU. With a scheduler's address: how many to
+            wait for; default one.
+        dashboard: Address of the dashboard, `host:port` or `:port`; port 0 for any free one.
+        timeout: Seconds to wait for a scheduler and for workers.
+    """
+
+    kind: str = "auto"
+    workers: int | None = None
+    dashboard: str = ":8787"
+    timeout: float = 60
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
+            raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
+        if self.workers is not None and self.workers < 1:
+            raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is up.
+
+    Args:
+        client: The driver's connection to the scheduler.
+        device: Where its workers compute, `cpu` or `cuda`.
+        note: What is worth telling about it, if anything is.
+    """
+
+    client: Client
+    device: Literal["cpu", "cuda"]
+    note: str | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return len(self.client.nthreads())
+
+    @property
+    def dashboard(self) -> str:
+        """The dashboard's address."""
+        return str(self.client.dashboard_link)
+
+
+@contextlib.contextmanager
+def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+    """Start or join a cluster; leave it, and stop what was started, at the end.
+
+    Raises:
+        FanfoldError: No GPU where one was asked for, or no scheduler or too few workers answer within the bound.
+    """
+    with contextlib.ExitStack() as stack:
+        # A state of some megabytes stands in every window's graph on purpose.
+        stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}))
+        if "://" in config.kind:
+            yield _join(config, stack)
+            return
+        gpus, note = gpu_count(), None
+        kind = config.kind
+        if kind == "auto":
+            kind = "cuda" if gpus else "cpu"
+            note = None if gpus else "no GPU found: computing on the CPU"
+        if kind == "cuda":
+            if not gpus:
+                raise FanfoldError("No GPU found (NVML sees none): use --cluster.kind cpu.")
+            cluster = stack.enter_context(_cuda_cluster(config))
+        else:
+            cluster = stack.enter_context(_cpu_cluster(config))
+        client = stack.enter_context(Client(cluster, timeout=config.timeout))
+        yield Cluster(client, "cuda" if kind == "cuda" else "cpu", note)
+
+
+def gpu_count() -> int:
+    """How many GPUs PyTorch can use, 0 without a driver."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _cpu_cluster(config: ClusterConfig) -> LocalCluster:
+    # The environment must be there before the worker's process starts: the allocator reads it once.
+    environment = dask.config.get("distributed.nanny.pre-spawn-environ") | WORKER_ENVIRONMENT
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+        cluster: LocalCluster = LocalCluster(
+            n_workers=config.workers or dask.system.CPU_COUNT,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=_free_dashboard(config.dashboard),
+        )
+    return cluster
+
+
+def _cuda_cluster(config: ClusterConfig) -> LocalCluster:
+    from dask_cuda import LocalCUDACluster  # only here: a machine without a GPU may do without it
+
+    cluster: LocalCluster = LocalCUDACluster(
+        n_workers=config.workers, threads_per_worker=1, dashboard_address=_free_dashboard(config.dashboard)
+    )
+    return cluster
+
+
+def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
+    try:
+        client = stack.enter_context(Client(config.kind, timeout=config.timeout))
+    except (OSError, ValueError) as error:
+        raise FanfoldError(
+            f"No scheduler answered at {config.kind} within {config.timeout:g} s: start one with `dask scheduler`, "
+            "or use --cluster.kind cpu."
+        ) from error
+    wanted = config.workers or 1
+    try:
+        client.wait_for_workers(wanted, timeout=config.timeout)
+    except TimeoutError as error:
+        raise FanfoldError(
+            f"The scheduler at {config.kind} has {len(client.nthreads())} of {wanted} workers after "
+            f"{config.timeout:g} s: start them with `dask worker {config.kind}` or `dask cuda worker {config.kind}`."
+        ) from error
+    with_gpu = client.run(gpu_count)
+    return Cluster(client, "cuda" if all(with_gpu.values()) else "cpu")
+
+
+def _free_dashboard(address: str) -> str:
+    """The address asked for, or any free port where it is taken: a second run then needs no flag."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return f"{host}:0"
+        except ValueError as error:
+            raise FanfoldError(f"--cluster.dashboard must be host:port or :port, not '{address}'.") from error
+    return address

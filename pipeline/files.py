@@ -1,0 +1,30 @@
+"""Writing a file whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from data.errors import FanfoldError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside the file's name, make sure that it is on the disk, and rename.
+
+    Raises:
+        FanfoldError: It can't be written, as on a full disk; what was there before stays.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise FanfoldError(
+            f"{path} can't be written ({error.strerror}): what was there before is unchanged."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""The reduction: chunks' sums folded into one, in an order that depends on their number alone.
+
+Sums of floats depend on their order. Every reduction therefore goes through `fold`, along the tree of `levels`, and
+so gives the same bits wherever the chunks were computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.optimizer import Vector
+
+FAN_IN = 8  # parts that one fold adds up: wider folds mean fewer tasks, narrower ones more of them in parallel
+
+
+@dataclass(frozen=True)
+class ChunkSum:
+    """What some tasks add to a meta-batch: a chunk's, or several chunks' folded.
+
+    Args:
+        gradient: Sum of the tasks' meta-gradients, float32 `[P]`.
+        loss: Sum of their query losses.
+        accuracy: Sum of their query accuracies.
+        tasks: How many they are.
+        broken: Numbers of the tasks whose loss or gradient is not finite.
+    """
+
+    gradient: Vector
+    loss: float
+    accuracy: float
+    tasks: int
+    broken: tuple[int, ...] = ()
+
+
+def fold(parts: Sequence[ChunkSum]) -> ChunkSum:
+    """Add up parts from the first to the last."""
+    gradient = np.array(parts[0].gradient)
+    for part in parts[1:]:
+        gradient += part.gradient
+    return ChunkSum(
+        gradient=gradient,
+        loss=sum(part.loss for part in parts),
+        accuracy=sum(part.accuracy for part in parts),
+        tasks=sum(part.tasks for part in parts),
+        broken=sum((part.broken for part in parts), ()),
+    )
+
+
+def levels(parts: int, fan_in: int = FAN_IN) -> list[list[range]]:
+    """The tree of folds over some parts, level by level: each fold takes a range of the level below.
+
+    The last level is one fold; a single part is folded too, so that there always is one.
+    """
+    tree = []
+    while True:
+        tree.append([range(first, min(first + fan_in, parts)) for first in range(0, parts, fan_in)])
+        parts = len(tree[-1])
+        if parts == 1:
+            return tree
+
+
+def fold_all(parts: Sequence[ChunkSum]) -> ChunkSum:
+    """Fold along the tree, all in one place."""
+    for level in levels(len(parts)):
+        parts = [fold([parts[place] for place in places]) for places in level]
+    return parts[0]

@@ -1,0 +1,58 @@
+"""The meta-optimizer, and the state that it carries from one meta-iteration to the next."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a meta-iteration showed: means over its tasks' queries, at the parameters before its step."""
+
+    iteration: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the next meta-iteration depends on, besides the recipe.
+
+    Args:
+        iteration: Iterations done.
+        parameters: The meta-parameters, float32 `[P]`.
+        mean: Adam's first moment, float32 `[P]`.
+        square: Adam's second moment, float32 `[P]`.
+        records: What the iterations since the window's start showed.
+    """
+
+    iteration: int
+    parameters: Vector
+    mean: Vector
+    square: Vector
+    records: tuple[Record, ...] = ()
+
+
+def initial_state(parameters: Vector) -> State:
+    """The state before the first iteration."""
+    return State(0, parameters, np.zeros_like(parameters), np.zeros_like(parameters))
+
+
+def adam(state: State, gradient: Vector, lr: float) -> tuple[Vector, Vector, Vector]:
+    """One step of Adam (Kingma and Ba 2015, algorithm 1; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸).
+
+    Plain float32 arithmetic, element by element, so that any part of the vectors may be stepped on its own.
+
+    Returns:
+        Parameters, first and second moment after the step; the state's own vectors are left as they are.
+    """
+    beta1, beta2, epsilon, count = np.float32(0.9), np.float32(0.999), np.float32(1e-8), state.iteration + 1
+    mean = beta1 * state.mean + (1 - beta1) * gradient
+    square = beta2 * state.square + (1 - beta2) * gradient * gradient
+    rate = np.float32(lr / (1 - 0.9**count))
+    scale = np.float32(1 / (1 - 0.999**count))
+    parameters: Vector = state.parameters - rate * mean / (np.sqrt(square * scale) + epsilon)
+    return parameters, mean, square

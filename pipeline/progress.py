@@ -1,0 +1,97 @@
+"""The terminal's view of a run: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pipeline.events import Event, TrainingEnded, TrainingStarted, Validated, WindowEnded
+
+QUIET = 10.0  # seconds between plain lines
+
+
+class TerminalProgress:
+    """Shows loss, accuracy, tasks a second and time left, on standard error. Listens to a run's events.
+
+    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr, highlight=False)
+        self._bar = Progress(
+            TextColumn("[bold]meta-training"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._started = TrainingStarted(0, None, 0.0, None)
+        self._loss: float | None = None
+        self._accuracy = 0.0
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case TrainingStarted():
+                self._started = event
+                self._task = self._bar.add_task("", total=1.0, status="starting")
+            case WindowEnded():
+                self._window(event)
+            case Validated():
+                best = ", best so far" if event.best else ""
+                self._console.print(
+                    f"iteration {event.iteration:,}: validation accuracy "
+                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}"
+                )
+            case TrainingEnded():
+                if self._task is not None:
+                    self._bar.update(self._task, completed=1.0)
+
+    def _window(self, event: WindowEnded) -> None:
+        for record in event.records:
+            weight = 1.0 if self._loss is None else 0.02
+            self._loss = (1 - weight) * (self._loss or 0.0) + weight * record.loss
+            self._accuracy = (1 - weight) * self._accuracy + weight * record.accuracy
+        iteration = event.records[-1].iteration + 1
+        status = (
+            f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
+            f"{event.tasks_per_second:.0f} tasks/s · {_clock(self._left(event, iteration))} left"
+        )
+        if self._task is not None:
+            self._bar.update(self._task, completed=self._done(event, iteration), status=status)
+        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
+            self._said = time.monotonic()
+            self._console.print(status, soft_wrap=True)
+
+    def _done(self, event: WindowEnded, iteration: int) -> float:
+        """How much of the run is done, 0 to 1: by iterations or by time, whichever is further."""
+        by_iterations = iteration / self._started.iterations if self._started.iterations else 0.0
+        by_time = event.seconds / self._started.limit_seconds if self._started.limit_seconds else 0.0
+        return min(max(by_iterations, by_time), 1.0)
+
+    def _left(self, event: WindowEnded, iteration: int) -> float:
+        """Seconds left: at the pace since this start, up to the end that comes first."""
+        ends = []
+        if self._started.limit_seconds is not None:
+            ends.append(self._started.limit_seconds - event.seconds)
+        if self._started.iterations is not None and iteration > self._started.iteration:
+            pace = (event.seconds - self._started.seconds) / (iteration - self._started.iteration)
+            ends.append((self._started.iterations - iteration) * pace)
+        return max(min(ends, default=0.0), 0.0)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,92 @@
+"""All that the numbers of a run depend on, and nothing else."""
+
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Literal
+
+from data.errors import FanfoldError
+from tasks.episodes import EpisodeShape
+from tasks.learner import Algorithm
+from tasks.models import Model
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The outer loop.
+
+    Args:
+        batch: Tasks a meta-batch.
+        chunk: Tasks a chunk, which one worker computes at a time; the last chunk of a meta-batch may be shorter.
+        iterations: Length of the run in meta-iterations; none for a run bounded by `minutes` alone.
+        minutes: Length of the run in minutes of training, validation included; whichever ends first, ends it.
+        lr: Meta learning rate, of Adam.
+        schedule: How the meta learning rate goes on: `constant`, or `cosine`, down to nought at `iterations`.
+        window: Meta-iterations handed to the scheduler at once.
+        checkpoint: Iterations between checkpoints.
+        threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
+    """
+
+    batch: int = 32
+    chunk: int = 8
+    iterations: int | None = 10_000
+    minutes: float | None = None
+    lr: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    window: int = 10
+    checkpoint: int = 100
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "chunk", "window", "checkpoint", "threads"):
+            if getattr(self, name) < 1:
+                raise FanfoldError(f"--meta.{name} must be at least 1, not {getattr(self, name)}.")
+        if self.iterations is None and self.minutes is None:
+            raise FanfoldError("A run needs an end: give --meta.iterations or --meta.minutes.")
+        if self.iterations is not None and self.iterations < 1:
+            raise FanfoldError(f"--meta.iterations must be at least 1, not {self.iterations}.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise FanfoldError(f"--meta.minutes must be above 0, not {self.minutes}.")
+        if self.lr <= 0:
+            raise FanfoldError(f"--meta.lr must be above 0, not {self.lr}.")
+        if self.schedule == "cosine" and self.iterations is None:
+            raise FanfoldError("A cosine schedule ends at --meta.iterations: give them.")
+
+    def chunks(self, total: int | None = None) -> list[tuple[int, int]]:
+        """First and last (exclusive) place in a meta-batch, or among `total` tasks, of every chunk."""
+        tasks = self.batch if total is None else total
+        return [(first, min(first + self.chunk, tasks)) for first in range(0, tasks, self.chunk)]
+
+    def lr_at(self, iteration: int) -> float:
+        """The meta learning rate of an iteration, from 0."""
+        if self.schedule == "constant" or self.iterations is None:
+            return self.lr
+        return self.lr * 0.5 * (1 + cos(pi * min(iteration / self.iterations, 1)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker must know to compute any chunk of a run.
+
+    Args:
+        seed: The run's seed.
+        store: Absolute path of the store.
+        split: Which of its classes train, validate, test.
+        algorithm: The algorithm.
+        model: The network.
+        train: The tasks trained on.
+        task: The tasks validated and tested on.
+        steps: Inner steps at validation and test; None for as many as in training.
+        meta: The outer loop.
+        device: Where chunks are computed, `cpu` or `cuda`.
+    """
+
+    seed: int
+    store: str
+    split: str
+    algorithm: Algorithm
+    model: Model
+    train: EpisodeShape
+    task: EpisodeShape
+    steps: int | None
+    meta: Meta
+    device: Literal["cpu", "cuda"] = "cpu"

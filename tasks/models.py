@@ -1,0 +1,147 @@
+"""The networks of the few-shot literature, each with the configuration that names it.
+
+Batch norm has no running statistics: it normalizes by the batch at hand, as in MAML. A batch of queries is then
+judged together, which makes the classifier *transductive*.
+"""
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import FanfoldError
+
+
+class Model(Protocol):
+    """A network's configuration."""
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """A module that maps images `[n, 1, *size]` to logits `[n, ways]`, freshly initialized."""
+
+
+class Classifier(nn.Module):
+    """An embedding and a linear head on it.
+
+    Args:
+        features: Maps images `[n, 1, *size]` to embeddings `[n, d]`.
+        ways: Classes to tell apart.
+        size: Height and width of the images.
+    """
+
+    def __init__(self, features: nn.Module, ways: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.features = features
+        with torch.no_grad():
+            embedding = features(torch.zeros(2, 1, *size))
+        self.head = nn.Linear(embedding.shape[1], ways)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[n, ways]` of images `[n, 1, height, width]`."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+def _block(channels: int, width: int, *, stride: int = 1, pool: bool = False) -> nn.Module:
+    # The convolution has no bias: batch norm would take it away again.
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(width, track_running_stats=False),
+        nn.ReLU(),
+        *([nn.MaxPool2d(2)] if pool else []),
+    )
+
+
+@dataclass(frozen=True)
+class Conv4:
+    """Four blocks of 3×3 convolution, batch norm, ReLU and 2×2 max-pooling (Vinyals et al. 2016).
+
+    Args:
+        name: The network's name.
+        width: Filters a block.
+    """
+
+    name: Literal["conv4"] = "conv4"
+    width: int = 64
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """See `Model.build`."""
+        blocks = [_block(channels, self.width, pool=True) for channels in (1, *[self.width] * 3)]
+        return Classifier(nn.Sequential(*blocks, nn.Flatten()), ways, size)
+
+
+@dataclass(frozen=True)
+class Conv4Stride:
+    """Four blocks of 3×3 convolution with stride 2, batch norm and ReLU, no pooling (Finn et al. 2017).
+
+    Args:
+        name: The network's name.
+        width: Filters a block.
+        reduce: What the head sees of the last block's picture: its `mean` (MAML) or all of it, `flatten` (Reptile).
+    """
+
+    name: Literal["conv4-stride"] = "conv4-stride"
+    width: int = 64
+    reduce: Literal["mean", "flatten"] = "mean"
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """See `Model.build`."""
+        blocks = [_block(channels, self.width, stride=2) for channels in (1, *[self.width] * 3)]
+        pool = [nn.AdaptiveAvgPool2d(1)] if self.reduce == "mean" else []
+        return Classifier(nn.Sequential(*blocks, *pool, nn.Flatten()), ways, size)
+
+
+@dataclass(frozen=True)
+class Article:
+    """Two blocks of 64-filter convolution, batch norm, ReLU and max-pooling; 3,136 → 256 → ways at 28 × 28.
+
+    Args:
+        name: The network's name.
+        width: Filters a block.
+        hidden: Units of the hidden layer.
+    """
+
+    name: Literal["article"] = "article"
+    width: int = 64
+    hidden: int = 256
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """See `Model.build`."""
+        blocks = [_block(channels, self.width, pool=True) for channels in (1, self.width)]
+        pixels = self.width * (size[0] // 4) * (size[1] // 4)
+        hidden = [nn.Flatten(), nn.Linear(pixels, self.hidden), nn.ReLU()]
+        return Classifier(nn.Sequential(*blocks, *hidden), ways, size)
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A network of one's own: an `nn.Module` that maps images `[n, 1, height, width]` to logits `[n, ways]`.
+
+    Args:
+        name: Where it is, as `package.module:Class`; it is called as `Class(ways=…, **arguments)`.
+        arguments: Further keyword arguments of the class.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """See `Model.build`."""
+        module_name, _, class_name = self.name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise FanfoldError(f"No model '{self.name}' ({error}): name it as package.module:Class.") from error
+        try:
+            module = found(ways=ways, **self.arguments)
+        except TypeError as error:
+            raise FanfoldError(
+                f"Model '{self.name}' can't be built as {class_name}(ways={ways}, …): {error}."
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise FanfoldError(f"Model '{self.name}' is no torch.nn.Module.")
+        return module
+
+
+MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article}

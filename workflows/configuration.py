@@ -1,0 +1,191 @@
+"""One configuration tree for every workflow: typed dataclasses, read from a YAML file and flags by jsonargparse.
+
+A component with variants (data set, algorithm, model) has a dataclass for each. Which one is decided by its `name`,
+read ahead from file and flags before the parser is built, so that the parser knows just the flags of the chosen ones.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from data.datasets import DATASETS
+from data.errors import FanfoldError
+from pipeline.cluster import ClusterConfig
+from pipeline.evaluation import EvaluationConfig
+from pipeline.recipe import Meta
+from tasks.algorithms import ALGORITHMS
+from tasks.episodes import EpisodeShape
+from tasks.models import MODELS, OwnModel
+
+VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
+DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """The tasks trained on, where they differ from those tested on.
+
+    Args:
+        ways: Classes in a training task; default as tested.
+        shots: Support drawings of each class; default as tested.
+        queries: Query drawings of each class; default as tested.
+        rotations: Turn every class of a training task by a multiple of 90° of its own: four classes of each character.
+    """
+
+    ways: int | None = None
+    shots: int | None = None
+    queries: int | None = None
+    rotations: bool = True
+
+    def shape(self, task: EpisodeShape) -> EpisodeShape:
+        """The training tasks' shape, given that of the tested ones."""
+        ways, shots, queries = (
+            getattr(task, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("ways", "shots", "queries")
+        )
+        return EpisodeShape(ways, shots, queries, self.rotations)
+
+
+SECTIONS: dict[str, type] = {
+    "task": EpisodeShape,
+    "train": TrainTask,
+    "meta": Meta,
+    "evaluation": EvaluationConfig,
+    "cluster": ClusterConfig,
+}
+
+
+def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
+    """A parser for some sections of the configuration, with the variants that the file and flags name.
+
+    Args:
+        workflow: The workflow's module name.
+        description: What it does, for `--help`.
+        argv: Its arguments, for the variants' names.
+        sections: Which of dataset, task, train, algorithm, model, meta, evaluation, cluster it takes.
+
+    Raises:
+        FanfoldError: A variant's name is unknown, or a configuration file can't be read.
+    """
+    parser = ArgumentParser(prog=f"python -m {workflow}", description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a YAML file; flags after it override what it says")
+    for section in sections:
+        if section in VARIANTS:
+            name = chosen_name(argv, section) or DEFAULTS[section]
+            parser.add_class_arguments(variant(section, name), section)
+            parser.set_defaults({f"{section}.name": name})
+        else:
+            parser.add_class_arguments(SECTIONS[section], section)
+    return parser
+
+
+def variant(section: str, name: str) -> type:
+    """The dataclass of a variant.
+
+    Raises:
+        FanfoldError: There is none of that name.
+    """
+    known = VARIANTS[section]
+    if name in known:
+        return known[name]
+    if section == "model" and ":" in name:
+        return OwnModel
+    own = ", or a network of your own as package.module:Class" if section == "model" else ""
+    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{own}.{_meant(name, known)}")
+
+
+def chosen_name(argv: Sequence[str], section: str) -> str | None:
+    """The variant that file and flags name; the last word counts, as it does in the parser."""
+    name = None
+    for flag, value in _flags(argv):
+        if flag == f"--{section}.name":
+            name = value
+        elif flag in ("--config", f"--{section}"):
+            content = _read_yaml(value)
+            part = content.get(section) if flag == "--config" else content
+            if isinstance(part, dict) and "name" in part:
+                name = str(part["name"])
+    return name
+
+
+def flag_value(argv: Sequence[str], flag: str) -> str | None:
+    """The last value that the arguments give a flag, before they are parsed."""
+    return dict(_flags(argv)).get(flag)
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """Read the arguments; every section becomes its dataclass.
+
+    Raises:
+        FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
+    """
+    try:
+        options: Namespace = parser.instantiate(parser.parse_args(list(argv)))
+        return options
+    except ArgumentError as error:
+        if isinstance(error.__cause__, FanfoldError):
+            raise error.__cause__ from error
+        raise FanfoldError(_one_line(str(error), parser)) from error
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """A configuration of plain values and dataclasses, as YAML."""
+    plain = {key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in config.items()}
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def flatten_keys(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration tree as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten_keys(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Flags with their values, in order; both `--flag value` and `--flag=value`."""
+    for place, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            yield flag, value if equals else (argv[place + 1] if place + 1 < len(argv) else "")
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise FanfoldError(f"The configuration {path} can't be read ({reason}).") from error
+    except yaml.YAMLError as error:
+        raise FanfoldError(f"The configuration {path} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise FanfoldError(f"The configuration {path} must be a YAML mapping, such as `seed: 0`.")
+    return content
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """The parser's complaint as one line that says how to mend it."""
+    message = " ".join(message.split())
+    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        flag = unknown[1].partition("=")[0]
+        known = [option for action in parser._actions for option in action.option_strings]
+        what = "flag" if flag.startswith("-") else "word"
+        return f"Unknown {what} {flag}: see --help.{_meant(flag, known)}"
+    if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
+        kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
+        return f"--{wrong[1]} must be a {kind}, not '{wrong[3]}'."
+    return message
+
+
+def _meant(word: str, known: Sequence[str] | dict[str, type]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,59 @@
+"""Meta-test a run's parameters on tasks from the test classes, spread over a Dask cluster."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from data.errors import FanfoldError
+from pipeline.checkpoint import load_checkpoint, parameters_sha256
+from pipeline.cluster import open_cluster
+from pipeline.evaluation import evaluate
+from pipeline.run_directory import RunDirectory, write_json
+from tasks.episodes import Stream
+from workflows.configuration import build_parser, flag_value, parse
+from workflows.entry import run
+from workflows.plan import EVALUATE_FREE, SECTIONS, check_agreement, make_plan
+from workflows.report import environment, in_words, test_keys
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    directory, base = _run_of(argv)
+    argv = [*base, *argv]
+    parser = build_parser("workflows.evaluate", __doc__, argv, SECTIONS)
+    parser.add_argument("--seed", type=int, default=0, help="what the test tasks depend on; default the run's own")
+    parser.add_argument("--run", type=str, required=True, help="the run directory")
+    parser.add_argument(
+        "--checkpoint", type=str, default="best", help="`best` on validation classes, `last`, or a checkpoint's path"
+    )
+    options = parse(parser, argv)
+    if directory is None:
+        raise FanfoldError("--run is needed: the directory of the run to test.")
+    plan = make_plan(options)
+    check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
+    named = {"best": directory.best, "last": directory.last}
+    checkpoint = load_checkpoint(named.get(options.checkpoint, Path(options.checkpoint)))
+    with open_cluster(plan.cluster) as cluster:
+        print(f"dashboard: {cluster.dashboard}", flush=True)
+        recipe = replace(plan.recipe, device=cluster.device)
+        accuracy = evaluate(cluster, recipe, checkpoint.state.parameters, Stream.TEST, plan.evaluation.tasks)
+        keys = test_keys(plan, accuracy, checkpoint.state.iteration, parameters_sha256(checkpoint.state.parameters))
+        more = {"workers": cluster.workers, "device": cluster.device, "note": plan.note, "environment": environment()}
+        write_json(directory.evaluation, keys | more)
+    print(in_words(keys))
+    print(f"written to {directory.evaluation}")
+
+
+def _run_of(argv: Sequence[str]) -> tuple[RunDirectory | None, list[str]]:
+    """The run that the arguments name, and its configuration as arguments; neither for a call for help."""
+    path = flag_value(argv, "--run")
+    if path is None:
+        return None, []
+    directory = RunDirectory(Path(path))
+    if not directory.config.exists():
+        raise FanfoldError(f"{path} holds no run: train one with `python -m workflows.train --run {path}`.")
+    return directory, ["--config", str(directory.config)]
+
+
+if __name__ == "__main__":
+    run(main)

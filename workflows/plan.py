@@ -1,0 +1,118 @@
+"""From a configuration to a recipe: everything left open is decided here, before anything is started."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from data.datasets import DATASETS, Prepared, find_store
+from data.errors import FanfoldError
+from data.splits import DEFAULT_SPLITS
+from pipeline import work
+from pipeline.cluster import ClusterConfig
+from pipeline.evaluation import EvaluationConfig
+from pipeline.recipe import Recipe
+from workflows.configuration import TrainTask, flatten_keys, to_yaml
+
+SECTIONS = ("dataset", "task", "train", "algorithm", "model", "meta", "evaluation", "cluster")
+
+# What a resumed run may change: its length, where it runs, and where its files lie.
+RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", "dataset.store", "dataset.source")
+# What a test may differ in from the training whose parameters it judges.
+EVALUATE_FREE = ("seed", "dataset.", "task.shots", "task.queries", "task.rotations", "evaluation.", "cluster.", "meta.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, decided.
+
+    Args:
+        config: The resolved configuration, section by section, as it is kept in the run directory.
+        recipe: What the run's numbers depend on, for a CPU.
+        evaluation: When and how to validate and test.
+        cluster: Where it runs.
+        note: What `auto` fell back from, if it did.
+    """
+
+    config: Mapping[str, Any]
+    recipe: Recipe
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+    note: str | None
+
+    @property
+    def yaml(self) -> str:
+        """The resolved configuration as YAML."""
+        return to_yaml(dict(self.config))
+
+
+def make_plan(options: Namespace) -> Plan:
+    """Decide what the options left open; prepares the store where it is not there yet.
+
+    Raises:
+        FanfoldError: The store, the tasks, the split or the model don't go together.
+    """
+    prepared = find_store(options.dataset)
+    if prepared.note:
+        print(prepared.note, flush=True)
+    dataset = _resolved_dataset(options.dataset, prepared)
+    shape = options.train.shape(options.task)
+    if options.algorithm.fixed_ways and shape.ways != options.task.ways:
+        raise FanfoldError(
+            f"{options.algorithm.name} is tested with the ways it was trained with: give --train.ways and --task.ways "
+            f"the same number, not {shape.ways} and {options.task.ways}."
+        )
+    recipe = Recipe(
+        seed=options.seed,
+        store=str(prepared.path.resolve()),
+        split=dataset.split,
+        algorithm=options.algorithm,
+        model=options.model,
+        train=shape,
+        task=options.task,
+        steps=options.evaluation.steps,
+        meta=options.meta,
+    )
+    work.bench(recipe)  # raises here, before anything is started, what would else be raised by a worker
+    config = {
+        "seed": options.seed,
+        **{section: getattr(options, section) for section in SECTIONS},
+        "dataset": dataset,
+        "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations),
+    }
+    return Plan(config, recipe, options.evaluation, options.cluster, prepared.note)
+
+
+def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> None:
+    """Raise FanfoldError if the plan differs from a run's configuration in any key but the free ones.
+
+    Args:
+        plan: What was asked for.
+        saved: The run's `config.yaml`.
+        free: Keys that may differ; one that ends in a point stands for its section.
+        what: What is refused, for the message.
+    """
+    asked = flatten_keys(yaml.safe_load(plan.yaml))
+    before = flatten_keys(yaml.safe_load(saved.read_text()))
+    different = [
+        f"--{key} (was {before.get(key)}, now {asked.get(key)})"
+        for key in dict.fromkeys((*before, *asked))
+        if before.get(key) != asked.get(key)
+        and not any(key.startswith(name) if name.endswith(".") else key == name for name in free)
+    ]
+    if different:
+        raise FanfoldError(f"{what} must agree with its run: {', '.join(different)}.")
+
+
+def _resolved_dataset(dataset: Any, prepared: Prepared) -> Any:
+    """The data set's configuration with what was found in the place of `auto` and defaults."""
+    if dataset.name == prepared.dataset:
+        return replace(dataset, store=str(prepared.path), split=dataset.split or DEFAULT_SPLITS[prepared.dataset])
+    kept = {key: value for key, value in asdict(dataset).items() if key in ("split", "source")}
+    found = DATASETS[prepared.dataset]
+    known = {key: value for key, value in kept.items() if key in found.__dataclass_fields__}
+    known["split"] = known["split"] or DEFAULT_SPLITS[prepared.dataset]
+    return found(store=str(prepared.path), **known)

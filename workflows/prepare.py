@@ -1,0 +1,29 @@
+"""Prepare a data set: read or draw it, and write it as a Zarr store."""
+
+from collections.abc import Sequence
+
+from data.datasets import prepare
+from data.store import open_store
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    parser = build_parser("workflows.prepare", __doc__, argv, ["dataset"])
+    parser.add_argument(
+        "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a store that is there already"
+    )
+    options = parse(parser, argv)
+    prepared = prepare(options.dataset, overwrite=options.overwrite)
+    if prepared.note:
+        print(prepared.note)
+    store = open_store(prepared.path)
+    print(
+        f"{prepared.path}: {store.dataset}, {len(store.names):,} classes of {len(store.alphabets)} alphabets, "
+        f"{int(store.drawings.sum()):,} drawings of {store.size[0]} × {store.size[1]} pixels"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
