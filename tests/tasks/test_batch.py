@@ -1,0 +1,46 @@
+import numpy as np
+import torch
+
+from tasks.batch import gather_tasks
+from tasks.episodes import Episodes, EpisodeShape, Stream, draw_episodes
+
+
+class Numbered:
+    """Images whose pixels tell class, drawing and place."""
+
+    drawings = np.full(9, 5)
+    size = (3, 3)
+
+    def gather(self, classes, drawings):
+        start = np.asarray(classes)[..., None, None] * 20 + np.asarray(drawings)[..., None, None] * 2
+        return (start + np.arange(9).reshape(3, 3) // 5).astype(np.uint8)
+
+
+def test_images_lie_class_by_class_support_apart_from_query():
+    shape = EpisodeShape(4, 2, 3)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 6, shape, np.arange(9), Numbered.drawings)
+    tasks = gather_tasks(episodes, shape, Numbered(), torch.float64)
+    assert len(tasks) == 6
+    assert tasks.support.shape == (6, 8, 1, 3, 3)
+    assert tasks.query.shape == (6, 12, 1, 3, 3)
+    assert tasks.support_labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert tasks.query_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    for task in range(6):
+        for way in range(4):
+            for shot in range(2):
+                expected = Numbered().gather(episodes.classes[task, way], episodes.drawings[task, way, shot]) / 255
+                np.testing.assert_array_equal(tasks.support[task, 2 * way + shot, 0].numpy(), expected)
+            for query in range(3):
+                expected = Numbered().gather(episodes.classes[task, way], episodes.drawings[task, way, 2 + query]) / 255
+                np.testing.assert_array_equal(tasks.query[task, 3 * way + query, 0].numpy(), expected)
+
+
+def test_all_drawings_of_a_class_are_turned_alike_counter_clockwise():
+    shape = EpisodeShape(4, 1, 1, True)
+    episodes = Episodes(np.array([[0, 1, 2, 3]]), np.array([[0, 1, 2, 3]]), np.zeros((1, 4, 2), np.int64))
+    tasks = gather_tasks(episodes, shape, Numbered())
+    for way in range(4):
+        upright = torch.from_numpy(Numbered().gather(way, 0) / 255).float()
+        expected = torch.rot90(upright, way)
+        torch.testing.assert_close(tasks.support[0, way, 0], expected, rtol=0, atol=1e-7)
+        torch.testing.assert_close(tasks.query[0, way, 0], expected, rtol=0, atol=1e-7)
