@@ -1,0 +1,218 @@
+"""The data sets one can ask for, and how the store of each is found or made."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from data.advice import prepare_command
+from data.download import DownloadError, download_omniglot
+from data.errors import FanfoldError
+from data.folder import FolderSource
+from data.omniglot import OmniglotSource
+from data.source import JSON, Source
+from data.store import Store, open_store, write_store
+
+STORES = Path("stores")
+"""Where stores lie unless told otherwise, below the current directory."""
+
+_OMNIGLOT_URL = "https://github.com/brendenlake/omniglot"
+_OPTIONS = {"height": "--dataset.size", "invert": "--dataset.invert", "source": "--dataset.source"}
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Omniglot if its store, a local copy or a download can be had; otherwise the embedded glyphs.
+
+    Args:
+        name: the data set's name.
+        source: a local copy of Omniglot: a folder with its two official archives or their unpacked folders; by
+            default what the environment variable OMNIGLOT_SOURCE names.
+        store: path of the Zarr store; by default stores/omniglot.zarr or stores/glyphs.zarr.
+        split: which classes train, validate and test; by default the data set's own.
+    """
+
+    name: str = "auto"
+    source: str | None = None
+    store: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Omniglot:
+    """1,623 handwritten characters of 50 alphabets, 20 drawings each.
+
+    Args:
+        name: the data set's name.
+        source: a local copy: a folder with the two official archives or their unpacked folders; by default what the
+            environment variable OMNIGLOT_SOURCE names, otherwise it is downloaded.
+        store: path of the Zarr store; by default stores/omniglot.zarr.
+        split: which classes train, validate and test: random1200, vinyals, lake, alphabets or random.
+    """
+
+    name: str = "omniglot"
+    source: str | None = None
+    store: str | None = None
+    split: str = "random1200"
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The embedded data set: letters of many scripts, drawn from Matplotlib's fonts as if by hand.
+
+    Args:
+        name: the data set's name.
+        store: path of the Zarr store; by default stores/glyphs.zarr.
+        split: which classes train, validate and test: alphabets or random.
+    """
+
+    name: str = "glyphs"
+    store: str | None = None
+    split: str = "alphabets"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One's own images: a folder of class folders, or of alphabet folders that hold class folders.
+
+    Args:
+        name: the data set's name.
+        source: the folder.
+        store: path of the Zarr store; by default named after the folder, in stores/.
+        split: which classes train, validate and test: random, or alphabets where there are three of them.
+        size: height and width of the stored images, in pixels.
+        invert: whether ink is dark on light in the files; auto takes it from the border of each image.
+    """
+
+    name: str = "folder"
+    source: str | None = None
+    store: str | None = None
+    split: str = "random"
+    size: int = 28
+    invert: bool | Literal["auto"] = "auto"
+
+
+Dataset: TypeAlias = Auto | Omniglot | Glyphs | Folder
+
+DATASETS: dict[str, type[Dataset]] = {"auto": Auto, "omniglot": Omniglot, "glyphs": Glyphs, "folder": Folder}
+"""The configuration of each data set by its name."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A store that is there.
+
+    Attributes:
+        path: where it lies.
+        dataset: what it holds: "omniglot", "glyphs" or "folder".
+        note: what `auto` fell back from and why, in one line to be shown; otherwise nothing.
+    """
+
+    path: Path
+    dataset: str
+    note: str | None = None
+
+
+def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
+    """The store of a data set. One that was named must be there; the default one is made when it is absent.
+
+    Args:
+        dataset: which data set.
+        progress: say on standard error what is going on.
+
+    Raises:
+        FanfoldError: the store named is absent, incomplete or of another data set; or the default one can't be made.
+    """
+    if dataset.store is not None:
+        store = open_store(dataset.store, dataset=dataset.name)
+        _check_agrees(store, dataset)
+        return Prepared(store.path, store.dataset)
+    if isinstance(dataset, Auto):
+        return _first_to_be_had(lambda choice: find_store(choice, progress=progress), dataset)
+    path = _default_path(dataset)
+    if not path.exists():
+        try:
+            write_store(path, _source(dataset, path, progress=progress), progress=progress)
+        except FanfoldError:
+            if not path.exists():  # unless another process made it meanwhile
+                raise
+    store = open_store(path, dataset=dataset.name)
+    _check_agrees(store, dataset)
+    return Prepared(path, store.dataset)
+
+
+def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True) -> Prepared:
+    """Make the store of a data set.
+
+    Args:
+        dataset: which data set.
+        overwrite: replace a store that is there.
+        progress: say on standard error what is going on.
+
+    Raises:
+        FanfoldError: the store exists and is not to be replaced; or the data can't be had; or the store can't be
+            written.
+    """
+    if isinstance(dataset, Auto):
+        return _first_to_be_had(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
+    path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
+    if path.exists() and not overwrite:
+        raise FanfoldError(f"{path}: exists already; name another place, or add `--overwrite true`")
+    write_store(path, _source(dataset, path, progress=progress), overwrite=overwrite, progress=progress)
+    return Prepared(path, dataset.name)
+
+
+def _first_to_be_had(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared:
+    """Omniglot, or else glyphs; but only where nobody named a copy and there is no download to be had."""
+    try:
+        return get(Omniglot(source=auto.source, store=auto.store))
+    except DownloadError as error:
+        prepared = get(Glyphs(store=auto.store))
+        return replace(prepared, note=f"The embedded glyphs stand in for Omniglot: {error}")
+
+
+def _default_path(dataset: Omniglot | Glyphs | Folder) -> Path:
+    return STORES / f"{Path(_folder(dataset)).resolve().name if isinstance(dataset, Folder) else dataset.name}.zarr"
+
+
+def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) -> Source:
+    """What the store at `path` is to be made from."""
+    match dataset:
+        case Omniglot():
+            if source := dataset.source or os.environ.get("OMNIGLOT_SOURCE"):
+                return OmniglotSource(source)
+            return OmniglotSource(download_omniglot(path.parent / ".downloads", progress=progress), _OMNIGLOT_URL)
+        case Folder():
+            return FolderSource(_folder(dataset), dataset.size, dataset.invert)
+        case Glyphs():
+            from data.glyphs import GlyphSource  # what draws them isn't needed to read a store
+
+            return GlyphSource()
+
+
+def _folder(dataset: Folder) -> str:
+    if dataset.source is None:
+        raise FanfoldError("--dataset.name folder: name the folder of class folders with --dataset.source")
+    return dataset.source
+
+
+def _check_agrees(store: Store, dataset: Dataset) -> None:
+    """A store of another data set than the one asked for, or otherwise made, must not be taken for it."""
+    if dataset.name not in ("auto", store.dataset):
+        raise FanfoldError(
+            f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for --dataset.name {store.dataset}, or "
+            f"name another with --dataset.store"
+        )
+    if not isinstance(dataset, Folder):
+        return
+    asked: dict[str, JSON] = {"height": dataset.size, "invert": dataset.invert}
+    if dataset.source is not None:
+        asked["source"] = str(Path(dataset.source).resolve())
+    for key, value in asked.items():
+        if (found := store.attributes.get(key)) != value:
+            command = prepare_command(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
+            raise FanfoldError(
+                f"{store.path}: made with {_OPTIONS[key]} {found}, not {value}; ask for that, name another place with "
+                f"--dataset.store, or prepare it again with `{command}`"
+            )

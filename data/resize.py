@@ -1,0 +1,50 @@
+"""Resizing by exact area averaging."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILTER = "area"
+"""The name under which a store records this filter."""
+
+_FLOAT32_INTEGERS = 2**24
+_FLOAT64_INTEGERS = 2**53
+
+
+def area_average(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize images so that every new pixel is the mean of the area it covers.
+
+    A pixel that straddles the boundary of two new ones counts for each by its overlap. The sums are of whole
+    numbers that floating point holds exactly, so the result is the same on every machine; halves round up.
+
+    Args:
+        images: ``[..., height, width]``, 8 bits deep. (Averaging needs the depth: convert 1-bit images first.)
+        size: the new height and width; larger ones than the old are allowed.
+
+    Returns:
+        The resized images, ``[..., size[0], size[1]]``.
+
+    Raises:
+        ValueError: an image without pixels, or one too large to be summed exactly.
+    """
+    height, width = images.shape[-2:]
+    if min(height, width, *size) < 1:
+        raise ValueError(f"can't resize images of {height} x {width} pixels to {size[0]} x {size[1]}")
+    area = height * width  # of a new pixel, where an old one measures size[0] x size[1]
+    if area * 255 >= _FLOAT64_INTEGERS:
+        raise ValueError(f"images of {height} x {width} pixels are too large to average")
+    dtype = np.dtype(np.float32 if area * 255 < _FLOAT32_INTEGERS else np.float64)
+    rows, columns = _overlaps(height, size[0], dtype), _overlaps(width, size[1], dtype)
+    sums = (rows @ images.astype(dtype) @ columns.T).astype(np.int64)
+    averages: NDArray[np.uint8] = ((2 * sums + area) // (2 * area)).astype(np.uint8)
+    return averages
+
+
+@lru_cache(maxsize=64)
+def _overlaps(old: int, new: int, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
+    """How much of each old pixel lies in each new one, ``[new, old]``, on a line of ``old * new`` units."""
+    left_old, left_new = np.arange(old) * new, np.arange(new)[:, None] * old
+    overlap = np.minimum(left_old + new, left_new + old) - np.maximum(left_old, left_new)
+    weights: NDArray[np.floating] = np.maximum(overlap, 0).astype(dtype)
+    return weights

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonargparse import ArgumentParser
+from PIL import Image
+
+from data.datasets import DATASETS, Auto, Folder, Glyphs, Omniglot, Prepared, find_store, prepare
+from data.errors import FanfoldError
+from data.store import open_store, write_store
+from tests.data.conftest import NoiseSource
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Path:
+    """An empty current directory, no copy of Omniglot, and no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMNIGLOT_SOURCE", raising=False)
+    return tmp_path
+
+
+def write_noise(path: str, dataset: str) -> None:
+    write_store(Path(path), NoiseSource(classes=5, dataset=dataset), progress=False)
+
+
+def write_pictures(folder: str, classes: int = 3) -> None:
+    for number in range(classes):
+        path = Path(folder, f"class{number}", "1.png")
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((40, 40), 10 * number, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(("dataset", "dataset_name"), [(Auto, "omniglot"), (Omniglot, "omniglot"), (Glyphs, "glyphs")])
+def test_a_default_store_that_is_there_is_taken(dataset: type, dataset_name: str) -> None:
+    write_noise(f"stores/{dataset_name}.zarr", dataset_name)
+    assert find_store(dataset()) == Prepared(Path(f"stores/{dataset_name}.zarr"), dataset_name, None)
+
+
+def test_auto_takes_any_store_that_is_named() -> None:
+    write_noise("mine.zarr", "glyphs")
+    assert find_store(Auto(store="mine.zarr")) == Prepared(Path("mine.zarr"), "glyphs")
+
+
+def test_a_store_of_another_data_set_is_refused() -> None:
+    write_noise("mine.zarr", "glyphs")
+    with pytest.raises(FanfoldError, match=r"mine\.zarr: holds glyphs, not omniglot"):
+        find_store(Omniglot(store="mine.zarr"))
+
+
+@pytest.mark.parametrize("name", ["auto", "omniglot", "glyphs", "folder"])
+def test_a_store_that_was_named_is_not_made_in_passing(elsewhere: Path, name: str) -> None:
+    with pytest.raises(FanfoldError, match=rf"workflows.prepare --dataset.name {name} --dataset.store absent.zarr"):
+        find_store(DATASETS[name](store="absent.zarr"))
+    assert not list(elsewhere.iterdir())
+
+
+def test_auto_falls_back_to_glyphs_and_says_why() -> None:
+    write_noise("stores/glyphs.zarr", "glyphs")
+    found = find_store(Auto(), progress=False)
+    assert (found.path, found.dataset) == (Path("stores/glyphs.zarr"), "glyphs")
+    assert found.note is not None
+    assert found.note.startswith("The embedded glyphs stand in for Omniglot: Omniglot could not be downloaded (")
+    assert "\n" not in found.note
+
+
+def test_omniglot_itself_never_falls_back(elsewhere: Path) -> None:
+    write_noise("stores/glyphs.zarr", "glyphs")
+    with pytest.raises(FanfoldError, match="Omniglot could not be downloaded"):
+        find_store(Omniglot(), progress=False)
+    assert [path.name for path in (elsewhere / "stores").iterdir()] == ["glyphs.zarr"]
+
+
+@pytest.mark.parametrize("by_environment", [False, True])
+@pytest.mark.parametrize("get", [find_store, prepare])
+def test_auto_does_not_fall_back_from_a_bad_copy(
+    get: type, by_environment: bool, monkeypatch: pytest.MonkeyPatch, elsewhere: Path
+) -> None:
+    Path("empty").mkdir()
+    if by_environment:
+        monkeypatch.setenv("OMNIGLOT_SOURCE", "empty")
+    with pytest.raises(FanfoldError, match="empty: no Omniglot in this folder"):
+        get(Auto(source=None if by_environment else "empty"), progress=False)
+    assert [path.name for path in elsewhere.iterdir()] == ["empty"]
+
+
+def test_a_damaged_default_store_is_an_error_not_a_reason_to_fall_back() -> None:
+    write_noise("stores/omniglot.zarr", "omniglot")
+    Path("stores/omniglot.zarr/images/c/0/0/0/0").unlink()
+    with pytest.raises(FanfoldError, match=r"chunk c/0/0/0/0 of array images is missing; prepare it again"):
+        find_store(Auto(), progress=False)
+
+
+def test_a_folder_is_prepared_under_its_name_when_first_asked_for() -> None:
+    write_pictures("pets")
+    found = find_store(Folder(source="pets"), progress=False)
+    assert found == Prepared(Path("stores/pets.zarr"), "folder")
+    assert open_store(found.path).size == (28, 28)
+    assert find_store(Folder(source="pets/"), progress=False) == found
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (Folder(source="pets", size=14), "made with --dataset.size 28, not 14"),
+        (Folder(source="pets", invert=True), "made with --dataset.invert auto, not True"),
+        (Folder(source="other/pets"), r"made with --dataset.source \S+/pets, not \S+/other/pets"),
+        (Folder(store="stores/pets.zarr", size=14), "made with --dataset.size 28, not 14"),
+    ],
+)
+def test_a_store_made_otherwise_is_not_taken_for_what_is_asked(changed: Folder, says: str) -> None:
+    write_pictures("pets")
+    write_pictures("other/pets")
+    find_store(Folder(source="pets"), progress=False)
+    with pytest.raises(FanfoldError, match=says):
+        find_store(changed, progress=False)
+
+
+def test_a_folder_has_to_be_named() -> None:
+    for get in (find_store, prepare):
+        with pytest.raises(FanfoldError, match=r"name the folder of class folders with --dataset.source"):
+            get(Folder())
+
+
+def test_preparing_does_not_overwrite_unasked() -> None:
+    write_pictures("pets")
+    prepare(Folder(source="pets"), progress=False)
+    with pytest.raises(FanfoldError, match=r"stores/pets\.zarr: exists already; .*--overwrite true"):
+        prepare(Folder(source="pets", size=14), progress=False)
+    prepared = prepare(Folder(source="pets", size=14), overwrite=True, progress=False)
+    assert open_store(prepared.path).size == (14, 14)
+
+
+def test_the_advice_makes_a_folders_store_as_it_was() -> None:
+    write_pictures("pets")
+    prepared = prepare(Folder(source="pets", size=14, invert=False), progress=False)
+    (prepared.path / "checksum/c/0").unlink()
+    command = (
+        f"python -m workflows.prepare --dataset.name folder --dataset.store stores/pets.zarr "
+        f"--dataset.source {Path('pets').resolve()} --dataset.size 14 --dataset.invert false --overwrite true"
+    )
+    with pytest.raises(FanfoldError, match=command):
+        open_store(prepared.path)
+
+
+def test_every_data_set_is_read_from_flags_and_explained() -> None:
+    for name, dataset in DATASETS.items():
+        parser = ArgumentParser()
+        parser.add_argument("--dataset", type=dataset, default=dataset())
+        assert parser.parse_args([f"--dataset.name={name}"]).dataset.name == name
+    parser = ArgumentParser()
+    parser.add_argument("--dataset", type=Folder, default=Folder())
+    for text, value in (("auto", "auto"), ("true", True), ("false", False)):
+        assert parser.parse_args([f"--dataset.invert={text}"]).dataset.invert == value
+    help_text = " ".join(parser.format_help().split())
+    assert "height and width of the stored images, in pixels" in help_text
