@@ -1,5 +1,6 @@
 """The Dask cluster that a run is spread over."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from typing import Literal
 
 import dask
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
+from distributed.core import rpc
 
 from data.errors import FanfoldError
 
@@ -44,6 +46,8 @@ class ClusterConfig:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
         if self.workers is not None and self.workers < 1:
             raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
+        if self.timeout <= 0:
+            raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,10 @@ def _cuda_cluster(config: ClusterConfig) -> LocalCluster:
 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     try:
+        # Asked first: a client would wait for ever for the answer of something that accepts and says nothing.
+        asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
         client = stack.enter_context(Client(config.kind, timeout=config.timeout))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {config.timeout:g} s: start one with `dask scheduler`, "
             "or use --cluster.kind cpu."
@@ -144,6 +150,11 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         ) from error
     with_gpu = client.run(gpu_count)
     return Cluster(client, "cuda" if all(with_gpu.values()) else "cpu")
+
+
+async def _ask(address: str) -> None:
+    async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+        await scheduler.identity()
 
 
 def _free_dashboard(address: str) -> str:
