@@ -65,9 +65,14 @@ class Cluster:
     note: str | None = None
 
     @property
+    def addresses(self) -> list[str]:
+        """The workers there are now, in the order of their addresses."""
+        return sorted(self.client.nthreads())
+
+    @property
     def workers(self) -> int:
         """How many workers there are now."""
-        return len(self.client.nthreads())
+        return len(self.addresses)
 
     @property
     def dashboard(self) -> str:

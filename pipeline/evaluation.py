@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data.errors import FanfoldError
 from pipeline.cluster import Cluster
-from pipeline.graph import test_graph
+from pipeline.graph import evaluation_graph
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
 from pipeline.waiting import wait_for
@@ -70,6 +70,6 @@ def evaluate(cluster: Cluster, recipe: Recipe, parameters: Vector, stream: Strea
     Raises:
         RunError: The cluster lost all its workers.
     """
-    chunks = test_graph(uuid4().hex[:8], recipe, parameters, stream, tasks)
+    chunks = evaluation_graph(uuid4().hex[:8], recipe, parameters, stream, tasks, cluster.addresses)
     futures = cluster.client.compute(chunks, optimize_graph=False)
     return summarize(np.concatenate(wait_for(cluster, futures)))

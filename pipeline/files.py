@@ -1,9 +1,12 @@
 """Writing a file whole or not at all."""
 
 import contextlib
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.errors import FanfoldError
 
@@ -28,3 +31,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON, whole or not at all.
+
+    Raises:
+        FanfoldError: It can't be written.
+    """
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())

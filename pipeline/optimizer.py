@@ -49,10 +49,9 @@ def adam(state: State, gradient: Vector, lr: float) -> tuple[Vector, Vector, Vec
     Returns:
         Parameters, first and second moment after the step; the state's own vectors are left as they are.
     """
-    beta1, beta2, epsilon, count = np.float32(0.9), np.float32(0.999), np.float32(1e-8), state.iteration + 1
-    mean = beta1 * state.mean + (1 - beta1) * gradient
-    square = beta2 * state.square + (1 - beta2) * gradient * gradient
-    rate = np.float32(lr / (1 - 0.9**count))
-    scale = np.float32(1 / (1 - 0.999**count))
-    parameters: Vector = state.parameters - rate * mean / (np.sqrt(square * scale) + epsilon)
-    return parameters, mean, square
+    one, beta1, beta2, count = np.float32(1), np.float32(0.9), np.float32(0.999), state.iteration + 1
+    mean = beta1 * state.mean + (one - beta1) * gradient
+    square = beta2 * state.square + (one - beta2) * gradient * gradient
+    rate, scale = np.float32(lr / (1 - 0.9**count)), np.float32(1 / (1 - 0.999**count))
+    parameters = state.parameters - rate * mean / (np.sqrt(square * scale) + np.float32(1e-8))
+    return parameters.astype(np.float32, copy=False), mean, square

@@ -1,10 +1,8 @@
 """The files of a run: the run directory is the whole run."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data.errors import FanfoldError
 from pipeline.events import Event, WindowEnded
@@ -96,12 +94,3 @@ class RunDirectory:
         complete = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
         kept = [line for line in complete if json.loads(line)["iteration"] <= iteration]
         write_bytes(self.metrics, "".join(kept).encode())
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as JSON, whole or not at all.
-
-    Raises:
-        FanfoldError: It can't be written.
-    """
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -106,7 +106,8 @@ def run_window(cluster: Cluster, run: str, recipe: Recipe, state: State, iterati
 
     Nothing is said between driver and scheduler meanwhile; with the result taken, all of the window is released.
     """
-    future = cluster.client.compute(window_graph(run, recipe, state, iterations), optimize_graph=False)
+    graph = window_graph(run, recipe, state, iterations, cluster.addresses)
+    future = cluster.client.compute(graph, optimize_graph=False)
     result: State = wait_for(cluster, [future])[0]
     return result
 

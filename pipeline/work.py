@@ -22,7 +22,7 @@ from pipeline.recipe import Recipe
 from tasks.batch import TaskBatch, gather_tasks
 from tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes
 from tasks.learner import evaluate_tasks
-from tasks.network import Network, as_network
+from tasks.network import Network, as_network, check_network
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def bench(recipe: Recipe) -> Bench:
     store = open_store(Path(recipe.store))
     images, split = open_images(store), split_classes(store, recipe.split)
     opened = Bench(images, split, _network(recipe, images.size))
+    check_network(opened.network, recipe.train.ways, images.size)
     for stream in Stream:
         check_episode_shape(_shape(recipe, stream), opened.classes(stream), images.drawings)
     return opened

@@ -63,3 +63,19 @@ def as_network(module: nn.Module) -> Network:
                 "parallel can't share: build it with track_running_stats=False."
             )
     return Network(module, {name: parameter.shape for name, parameter in module.named_parameters()})
+
+
+def check_network(network: Network, ways: int, size: tuple[int, int]) -> None:
+    """Raise FanfoldError unless the module maps images of this size to as many logits as there are ways."""
+    example = next(iter(network.module.parameters()), torch.zeros(()))
+    images = torch.zeros(2, 1, *size, device=example.device)
+    try:
+        with torch.no_grad():
+            logits = network.module(images)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise FanfoldError(f"The model can't take images of shape {list(images.shape)}: {reason}") from error
+    if tuple(logits.shape) != (2, ways):
+        raise FanfoldError(f"The model must give logits [2, {ways}] for two images, not {list(logits.shape)}.")
+    if not len(network):
+        raise FanfoldError("The model has no parameters to learn.")

@@ -182,7 +182,7 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
         return f"Unknown {what} {flag}: see --help.{_meant(flag, known)}"
     if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
-        return f"--{wrong[1]} must be a {kind}, not '{wrong[3]}'."
+        return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
     return message
 
 

@@ -8,7 +8,8 @@ from data.errors import FanfoldError
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.cluster import open_cluster
 from pipeline.evaluation import evaluate
-from pipeline.run_directory import RunDirectory, write_json
+from pipeline.files import write_json
+from pipeline.run_directory import RunDirectory
 from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run

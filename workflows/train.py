@@ -9,8 +9,9 @@ from data.errors import FanfoldError
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.cluster import open_cluster
 from pipeline.evaluation import evaluate
+from pipeline.files import write_json
 from pipeline.progress import TerminalProgress
-from pipeline.run_directory import RunDirectory, write_json
+from pipeline.run_directory import RunDirectory
 from pipeline.training import train
 from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse

@@ -43,9 +43,7 @@ def test_classes_and_drawings_are_distinct_and_there(shape, first):
 
 def test_streams_and_seeds_share_nothing():
     shape = EpisodeShape(5, 1, 1)
-    drawn = {
-        draw(shape, 0, 50, seed, stream).classes.tobytes() for seed in (0, 1, 2**64 - 1) for stream in Stream
-    }
+    drawn = {draw(shape, 0, 50, seed, stream).classes.tobytes() for seed in (0, 1, 2**64 - 1) for stream in Stream}
     assert len(drawn) == 9
 
 
@@ -82,7 +80,7 @@ def test_a_task_must_have_ways_shots_and_queries(ways, shots, queries):
 
 def test_what_can_not_be_drawn_is_said():
     check_episode_shape(EpisodeShape(8, 2, 2), CLASSES, DRAWINGS)
-    with pytest.raises(FanfoldError, match="9 ways.* 8 classes"):
+    with pytest.raises(FanfoldError, match=r"9 ways.* 8 classes"):
         check_episode_shape(EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
-    with pytest.raises(FanfoldError, match="need 5 drawings.* only 4"):
+    with pytest.raises(FanfoldError, match=r"need 5 drawings.* only 4"):
         check_episode_shape(EpisodeShape(5, 3, 2), CLASSES, DRAWINGS)

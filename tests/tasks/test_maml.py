@@ -96,7 +96,11 @@ def test_first_order_takes_the_gradient_where_the_inner_steps_ended():
 
 
 def test_permuting_classes_and_head_rows_permutes_the_predictions():
-    algorithm, (network, parameters), tasks = Maml(inner_steps=3), make_network(Conv4(width=4)), make_tasks(1, ways=WAYS)
+    algorithm, (network, parameters), tasks = (
+        Maml(inner_steps=3),
+        make_network(Conv4(width=4)),
+        make_tasks(1, ways=WAYS),
+    )
     order = torch.tensor([2, 0, 1])
     named = dict(network.unflatten(parameters.clone()))
     named |= {name: named[name][order] for name in ("head.weight", "head.bias")}

@@ -74,5 +74,5 @@ def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
 
 
 def test_running_statistics_are_refused():
-    with pytest.raises(FanfoldError, match="'norm' .BatchNorm2d. keeps running statistics"):
+    with pytest.raises(FanfoldError, match=r"'norm' .BatchNorm2d. keeps running statistics"):
         as_network(Running(5))

@@ -1,0 +1,86 @@
+"""A small store that can be learnt from, small recipes on it, and clusters to compute them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from data.source import JSON, ClassName
+from data.store import write_store
+from pipeline.cluster import Cluster, ClusterConfig, open_cluster
+from pipeline.recipe import Meta, Recipe
+from tasks.episodes import EpisodeShape
+from tasks.maml import Maml
+from tasks.models import Conv4Stride
+
+
+@dataclass(frozen=True)
+class PatternSource:
+    """Classes are random patterns, drawings of them differ by noise."""
+
+    dataset: str = "patterns"
+    attributes: Mapping[str, JSON] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", {"source": "patterns"})
+
+    @property
+    def names(self) -> Sequence[ClassName]:
+        return [ClassName(f"Alphabet {i // 12}", f"pattern {i}") for i in range(60)]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        generator = np.random.Generator(np.random.Philox(key=[7, index]))
+        pattern = np.kron(generator.random((4, 4)) > 0.5, np.ones((4, 4))) * 200
+        return np.clip(pattern + generator.normal(0, 25, (8, 16, 16)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "patterns.zarr"
+    write_store(path, PatternSource(), progress=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recipe(patterns: Path) -> Recipe:
+    """MAML on a small network: a meta-batch of 10 tasks in four chunks, the last one shorter."""
+    return Recipe(
+        seed=3,
+        store=str(patterns),
+        split="alphabets",
+        algorithm=Maml(inner_lr=0.1, inner_steps=1),
+        model=Conv4Stride(width=8),
+        train=EpisodeShape(3, 1, 2, True),
+        task=EpisodeShape(3, 1, 2),
+        steps=2,
+        meta=Meta(batch=10, chunk=3, iterations=20, window=5, checkpoint=10, lr=3e-3),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_cluster() -> Callable[[int], object]:
+    """Opens a cluster of some workers on this machine."""
+
+    @contextmanager
+    def opened(workers: int) -> Iterator[Cluster]:
+        with open_cluster(ClusterConfig(kind="cpu", workers=workers, dashboard=":0")) as cluster:
+            yield cluster
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def pair(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
+    """A cluster of two workers, shared by the tests that leave it whole."""
+    with small_cluster(2) as cluster:  # type: ignore[attr-defined]
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slow_recipe(recipe: Recipe) -> Recipe:
+    """The same with a larger network, so that there is time to interfere."""
+    return replace(recipe, model=Conv4Stride(width=48))

@@ -1,0 +1,17 @@
+"""A run computed without any cluster: what every cluster must give, bit for bit."""
+
+from dataclasses import replace
+
+from pipeline import work
+from pipeline.fold import fold_all
+from pipeline.optimizer import State
+from pipeline.recipe import Recipe
+
+
+def run_alone(recipe: Recipe, iterations: int, state: State | None = None) -> State:
+    """Meta-iterations one after another in this process, with the records of all of them."""
+    state = state or work.initialize(recipe)
+    for _ in range(iterations):
+        parts = [work.adapt(recipe, replace(state, records=()), *places) for places in recipe.meta.chunks()]
+        state = work.step(recipe, state, fold_all(parts))
+    return state

@@ -1,0 +1,75 @@
+import socket
+import time
+import urllib.request
+
+import pytest
+from distributed import LocalCluster
+
+from data.errors import FanfoldError
+from pipeline.cluster import WORKER_ENVIRONMENT, ClusterConfig, gpu_count, open_cluster
+
+
+def test_the_dashboard_answers(pair):
+    with urllib.request.urlopen(pair.dashboard, timeout=20) as page:
+        assert page.status == 200
+        assert b"Dask" in page.read()
+
+
+def test_workers_keep_the_memory_they_freed(pair):
+    def environment(names):
+        import os
+
+        return {name: os.environ.get(name) for name in names}
+
+    for found in pair.client.run(environment, list(WORKER_ENVIRONMENT)).values():
+        assert found == WORKER_ENVIRONMENT
+
+
+def test_a_running_scheduler_is_joined_and_left_running():
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as other:
+        with open_cluster(ClusterConfig(kind=other.scheduler_address, workers=1)) as cluster:
+            assert cluster.workers == 1
+            assert cluster.device == "cpu"
+        assert other.scheduler.workers
+        with (
+            pytest.raises(FanfoldError, match=r"has 1 of 2 workers after 1 s: start them with"),
+            open_cluster(ClusterConfig(kind=other.scheduler_address, workers=2, timeout=1)),
+        ):
+            pass
+
+
+def test_a_scheduler_that_does_not_answer_is_said_within_the_bound():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with (
+            pytest.raises(FanfoldError, match=f"No scheduler answered at {address} within 2 s"),
+            open_cluster(ClusterConfig(kind=address, timeout=2)),
+        ):
+            pass
+        assert time.monotonic() - began < 10
+
+
+def test_a_second_cluster_finds_another_dashboard():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with open_cluster(ClusterConfig(kind="cpu", workers=1, dashboard=f":{port}")) as cluster:
+            assert f":{port}/" not in cluster.dashboard
+            with urllib.request.urlopen(cluster.dashboard, timeout=20) as page:
+                assert page.status == 200
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "gpu"}, {"workers": 0}, {"timeout": 0}])
+def test_settings_without_sense_are_refused(wrong):
+    with pytest.raises(FanfoldError):
+        ClusterConfig(**wrong)
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="has a GPU")
+def test_cuda_without_a_gpu_is_said():
+    with pytest.raises(FanfoldError, match=r"No GPU found.*--cluster.kind cpu"), open_cluster(ClusterConfig("cuda")):
+        pass

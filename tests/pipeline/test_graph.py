@@ -1,0 +1,52 @@
+from dataclasses import replace
+
+import dask
+import numpy as np
+from dask.utils import key_split
+
+from pipeline import work
+from pipeline.fold import FAN_IN
+from pipeline.graph import evaluation_graph, window_graph
+from tasks.episodes import Stream
+from tests.pipeline.reference import run_alone
+
+
+def count_names(graph):
+    names = [key_split(key) for key in graph]
+    return {name: names.count(name) for name in set(names)}
+
+
+def test_a_windows_graph_computes_what_the_plain_loop_does(recipe):
+    state = run_alone(recipe, 2)
+    (through_dask,) = dask.compute(window_graph("0123abcd", recipe, state, 3), scheduler="sync")
+    alone = run_alone(recipe, 3, work.without_records(state))
+    assert through_dask.parameters.tobytes() == alone.parameters.tobytes()
+    assert through_dask.records == alone.records
+    assert [record.iteration for record in alone.records] == [2, 3, 4]
+
+
+def test_its_tasks_are_named_for_the_dashboard(recipe):
+    graph = window_graph("0123abcd", recipe, work.initialize(recipe), 3).dask
+    assert count_names(graph) == {"start": 1, "adapt": 12, "fold": 3, "step": 3}
+
+
+def test_wide_meta_batches_fold_in_a_tree(recipe):
+    wide = replace(recipe, meta=replace(recipe.meta, batch=3 * (2 * FAN_IN + 1)))
+    graph = window_graph("0123abcd", wide, work.initialize(wide), 1).dask
+    assert count_names(graph) == {"start": 1, "adapt": 2 * FAN_IN + 1, "fold": 4, "step": 1}
+    (folded,) = dask.compute(window_graph("0123abcd", wide, work.initialize(wide), 1), scheduler="sync")
+    assert folded.parameters.tobytes() == run_alone(wide, 1).parameters.tobytes()
+
+
+def test_keys_of_two_runs_differ(recipe):
+    state = work.initialize(recipe)
+    one, other = (set(window_graph(run, recipe, state, 2).dask) for run in ("0123abcd", "0123abce"))
+    assert not one & other
+
+
+def test_a_test_is_spread_over_chunks_in_order(recipe):
+    parameters = work.initialize(recipe).parameters
+    chunks = evaluation_graph("0123abcd", recipe, parameters, Stream.TEST, 8)
+    assert [chunk.key for chunk in chunks] == [("test-0123abcd", 0), ("test-0123abcd", 1), ("test-0123abcd", 2)]
+    accuracies = np.concatenate(dask.compute(*chunks, scheduler="sync"))
+    np.testing.assert_array_equal(accuracies, work.test(recipe, parameters, Stream.TEST, 0, 8))

@@ -1,0 +1,203 @@
+"""The same parameters everywhere: whatever the number of workers, and whoever dies."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data.errors import RunError
+from pipeline import work
+from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
+from pipeline.evaluation import EvaluationConfig, evaluate, summarize
+from pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
+from pipeline.recipe import Meta
+from pipeline.run_directory import RunDirectory
+from pipeline.training import run_window, train, window_length
+from tasks.episodes import Stream
+from tests.pipeline.reference import run_alone
+
+EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    made = RunDirectory(tmp_path / "run")
+    made.create("seed: 3\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(recipe):
+    """The SHA-256 of the parameters after 20 iterations without a cluster."""
+    return parameters_sha256(run_alone(recipe, 20).parameters)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_any_number_of_workers_gives_the_same_parameters(recipe, small_cluster, directory, workers, expected):
+    with small_cluster(workers) as cluster:
+        assert cluster.workers == workers
+        last = train(cluster, recipe, EVALUATION, directory)
+    assert last.state.iteration == 20
+    assert parameters_sha256(last.state.parameters) == expected
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(slow_recipe, small_cluster):
+    """The victim is frozen first; only if the scheduler still counts on it for a chunk or a state is it killed."""
+    with small_cluster(2) as cluster:
+        start, found = work.initialize(slow_recipe), {}
+        thread = threading.Thread(
+            target=lambda: found.update(state=run_window(cluster, "feedbeef", slow_recipe, start, 20))
+        )
+        thread.start()
+        victim, needed = freeze_a_needed_worker(cluster, after=5)
+        assert needed
+        os.kill(victim, signal.SIGKILL)
+        thread.join(120)
+        assert not thread.is_alive()
+    assert found["state"].iteration == 20
+    assert found["state"].parameters.tobytes() == run_alone(slow_recipe, 20).parameters.tobytes()
+
+
+def freeze_a_needed_worker(cluster, after):
+    """Stop a worker that computes a chunk, or alone holds the latest state, once some iterations are done.
+
+    Returns:
+        Its process number, and the keys that the scheduler needs of it.
+    """
+    scheduler = cluster.client.cluster.scheduler
+    pids = cluster.client.run(os.getpid)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        steps = [key[1] for key in list(scheduler.tasks) if isinstance(key, tuple) and key[0] == "step-feedbeef"]
+        done = [n for n in steps if (task := scheduler.tasks.get(("step-feedbeef", n))) and task.state != "waiting"]
+        if not done or max(done) < after:
+            continue
+        for address, pid in pids.items():
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.3)  # whatever it had sent before has arrived by then
+            worker = scheduler.workers[address]
+            computing = [task.key for task in worker.processing if task.key[0].startswith("adapt-")]
+            holding = [
+                task.key
+                for task in worker.has_what
+                if task.key[0].startswith("step-") and len(task.who_has) == 1 and task.waiters
+            ]
+            if computing or holding:
+                return pid, computing + holding
+            os.kill(pid, signal.SIGCONT)
+    raise AssertionError("no worker was ever needed")
+
+
+def test_the_driver_is_silent_within_a_window(pair, recipe):
+    """From the graph's hand-over to the window's last step the driver sends nothing but its heartbeat."""
+    client, sent = pair.client, []
+    original = client.scheduler_comm.send
+
+    def spy(message):
+        sent.append(message["op"])
+        return original(message)
+
+    client.scheduler_comm.send = spy
+    try:
+        run_window(pair, "0badcafe", recipe, work.initialize(recipe), 20)
+    finally:
+        del client.scheduler_comm.send
+    said = [word for word in sent if word != "heartbeat-client"]
+    assert said.count("update-graph") == 1
+    assert len(said) <= 3, said  # the graph, and at the end that its result is no longer needed
+    assert "client-releases-keys" in said or len(said) == 1
+
+
+def test_a_window_leaves_nothing_behind(pair, recipe):
+    run_window(pair, "0badcaff", recipe, work.initialize(recipe), 3)
+    scheduler = pair.client.cluster.scheduler
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any("0badcaff" in str(key) for key in list(scheduler.tasks)):
+        time.sleep(0.05)
+    assert not [key for key in scheduler.tasks if "0badcaff" in str(key)]
+
+
+def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):
+    events = []
+    last = train(pair, recipe, EVALUATION, directory, [events.append, directory.log])
+    kinds = [type(event) for event in events]
+    assert kinds[0] is TrainingStarted
+    assert kinds[-1] is TrainingEnded
+    assert [event.iteration for event in events if isinstance(event, Validated)] == [10, 20]
+    records = [record for event in events if isinstance(event, WindowEnded) for record in event.records]
+    assert [record.iteration for record in records] == list(range(20))
+
+    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 21))
+    assert [line["loss"] for line in lines] == [record.loss for record in records]
+    assert set(lines[0]) == {"iteration", "loss", "accuracy", "tasks_per_second", "seconds"}
+
+    validated = {event.iteration: event.accuracy for event in events if isinstance(event, Validated)}
+    best = load_checkpoint(directory.best)
+    assert validated[best.state.iteration] == max(validated.values()) == best.best_accuracy
+    stored = load_checkpoint(directory.last)
+    assert parameters_sha256(stored.state.parameters) == parameters_sha256(last.state.parameters)
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(pair, recipe, directory, expected):
+    train(pair, replace(recipe, meta=replace(recipe.meta, iterations=7)), EVALUATION, directory, [directory.log])
+    with directory.metrics.open("a") as file:
+        file.write('{"iteration": 8, "loss": 1.0}\n{"iterat')  # a later window, and a line that a crash cut short
+    last = train(pair, recipe, EVALUATION, directory, [directory.log])
+    assert parameters_sha256(last.state.parameters) == expected
+    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 21))
+    assert all("accuracy" in line for line in lines)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair, recipe, directory):
+    state = run_alone(recipe, 4)
+    save_checkpoint(directory.last, Checkpoint(work.without_records(state)))
+    wild = replace(recipe, meta=replace(recipe.meta, lr=1e30))
+    with pytest.raises(RunError, match=r"not finite in iteration \d+, task numbers \d+"):
+        train(pair, wild, EVALUATION, directory)
+    assert load_checkpoint(directory.last).state.parameters.tobytes() == state.parameters.tobytes()
+
+
+def test_evaluation_is_spread_but_the_same(pair, recipe):
+    parameters = work.initialize(recipe).parameters
+    found = evaluate(pair, recipe, parameters, Stream.TEST, 25)
+    alone = work.test(recipe, parameters, Stream.TEST, 0, 25)
+    assert found == summarize(alone)
+    assert found.tasks == 25
+
+
+def test_the_confidence_interval_covers_the_mean():
+    """Of many samples of 200 tasks, 95 % of the intervals hold the true mean (within five standard errors)."""
+    random = np.random.default_rng(0)
+    samples = random.binomial(5, 0.9, size=(2000, 200)) / 5
+    covered = np.mean([abs(found.mean - 0.9) <= found.ci95 for found in map(summarize, samples)])
+    assert abs(covered - 0.95) < 5 * np.sqrt(0.95 * 0.05 / 2000) + 0.005
+
+
+def test_windows_end_where_something_is_due(recipe):
+    meta = Meta(iterations=103, window=10, checkpoint=25)
+    done, ends = 0, []
+    while length := window_length(Checkpoint(state(recipe, done)), meta, 40, None):
+        done += length
+        ends.append(done)
+    assert ends[-1] == 103
+    assert {25, 40, 50, 75, 80, 100} <= set(ends)
+    assert max(np.diff([0, *ends])) == 10
+
+
+def test_a_run_bounded_by_time_ends_in_time(recipe):
+    meta = Meta(iterations=None, minutes=1, window=10)
+    assert window_length(Checkpoint(state(recipe, 0), seconds=50), meta, 500, 0.5) == 10
+    assert window_length(Checkpoint(state(recipe, 0), seconds=59), meta, 500, 0.5) == 2
+    assert window_length(Checkpoint(state(recipe, 0), seconds=60), meta, 500, 0.5) == 0
+
+
+def state(recipe, iteration):
+    return replace(work.initialize(recipe), iteration=iteration)
