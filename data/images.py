@@ -1,5 +1,6 @@
 """The images of an open store, as a worker keeps them: whole in memory, or the classes used last."""
 
+import os
 import threading
 from collections import OrderedDict
 from typing import Protocol
@@ -46,13 +47,14 @@ def open_images(store: Store, memory_limit: int | None = None) -> Images:
 
     Args:
         store: the open store.
-        memory_limit: bytes to spend on images; by default a quarter of the memory now available.
+        memory_limit: bytes to spend on images; by default the share of one core, where every core runs a worker, in a
+            quarter of the memory now available.
 
     Raises:
         FanfoldError: a class is damaged or missing in the store.
     """
     if memory_limit is None:
-        memory_limit = psutil.virtual_memory().available // 4
+        memory_limit = psutil.virtual_memory().available // (4 * (os.cpu_count() or 1))
     return WholeImages(store) if store.images.nbytes <= memory_limit else CachedImages(store, memory_limit)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from pipeline.files import write_bytes
 from pipeline.optimizer import State, Vector
 
 FORMAT = 1
+VECTORS = ("parameters", "mean", "square", "best")
+FACTS = ("best_iteration", "best_accuracy", "validated", "seconds", "fingerprint", "note")
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,23 @@ class Checkpoint:
 
     Args:
         state: Parameters, optimizer's moments, iterations done.
-        seconds: Seconds of training so far.
-        validated: Iterations at the last validation.
+        best: The parameters that did best on validation classes, float32 `[P]`; those at the start before any did.
         best_iteration: Iterations at the best validation; None before the first.
         best_accuracy: Its accuracy; 0 before the first.
+        validated: Iterations at the last validation.
+        seconds: Seconds of training so far.
+        fingerprint: What identifies the store's content, see `pipeline.work.fingerprint`.
+        note: What the choice of the data set fell back from, if it did.
     """
 
     state: State
-    seconds: float = 0.0
-    validated: int = 0
+    best: Vector
     best_iteration: int | None = None
     best_accuracy: float = 0.0
+    validated: int = 0
+    seconds: float = 0.0
+    fingerprint: str = ""
+    note: str | None = None
 
 
 def parameters_sha256(parameters: Vector) -> str:
@@ -47,8 +55,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         FanfoldError: It can't be written, as on a full disk; an earlier one of that name stays.
     """
     state = checkpoint.state
-    vectors = {"parameters": state.parameters, "mean": state.mean, "square": state.square}
-    facts = {key: value for key, value in asdict(checkpoint).items() if key != "state"}
+    vectors = {"parameters": state.parameters, "mean": state.mean, "square": state.square, "best": checkpoint.best}
+    facts = {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint) if part.name in FACTS}
     facts |= {"format": FORMAT, "iteration": state.iteration}
     write_bytes(path, save(vectors, metadata={"fanfold": json.dumps(facts)}))
 
@@ -62,13 +70,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {})["fanfold"])
-            vectors = {name: np.array(file.get_tensor(name)) for name in ("parameters", "mean", "square")}
+            vectors = {name: np.array(file.get_tensor(name)) for name in VECTORS}
     except FileNotFoundError as error:
         raise FanfoldError(f"No checkpoint at {path}.") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FanfoldError(f"The checkpoint {path} is damaged ({error}): use another one.") from error
-    if facts.pop("format") != FORMAT:
+    if facts["format"] != FORMAT:
         raise FanfoldError(f"The checkpoint {path} was written by another version of Fanfold: train again.")
-    return Checkpoint(
-        state=State(facts.pop("iteration"), vectors["parameters"], vectors["mean"], vectors["square"]), **facts
-    )
+    state = State(facts["iteration"], vectors["parameters"], vectors["mean"], vectors["square"])
+    return Checkpoint(state, vectors["best"], **{name: facts[name] for name in FACTS})

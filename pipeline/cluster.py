@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Literal
 
 import dask
 import torch
 from distributed import Client, LocalCluster, Security
+from distributed.client import ClosedClientError
 from distributed.core import rpc
 
-from data.errors import FanfoldError
+from data.errors import FanfoldError, RunError
 
 # Chunks allocate and free the same tens of megabytes over and over. By default Dask makes the workers' allocator give
 # memory back at once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), and every page then faults again: less than half the speed.
@@ -46,8 +48,17 @@ class ClusterConfig:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
         if self.workers is not None and self.workers < 1:
             raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
-        if self.timeout <= 0:
+        if not self.timeout > 0:
             raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+
+
+@contextlib.contextmanager
+def talking_to_the_scheduler() -> Iterator[None]:
+    """Turn a lost scheduler into a RunError. No task's own error may pass through here."""
+    try:
+        yield
+    except (CancelledError, OSError, ClosedClientError) as error:
+        raise RunError(f"The scheduler is gone ({error}): start it again, and go on with --resume.") from error
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Cluster:
     @property
     def addresses(self) -> list[str]:
         """The workers there are now, in the order of their addresses."""
-        return sorted(self.client.nthreads())
+        with talking_to_the_scheduler():
+            return sorted(self.client.nthreads())
 
     @property
     def workers(self) -> int:
@@ -100,7 +112,9 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
             note = None if gpus else "no GPU found: computing on the CPU"
         if kind == "cuda":
             if not gpus:
-                raise FanfoldError("No GPU found (NVML sees none): use --cluster.kind cpu.")
+                raise FanfoldError("No GPU found (PyTorch sees none): use --cluster.kind cpu.")
+            if config.workers is not None and config.workers > gpus:
+                raise FanfoldError(f"--cluster.workers {config.workers}, but there are {gpus} GPUs: one worker a GPU.")
             cluster = stack.enter_context(_cuda_cluster(config))
         else:
             cluster = stack.enter_context(_cpu_cluster(config))
@@ -140,10 +154,10 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         # Asked first: a client would wait for ever for the answer of something that accepts and says nothing.
         asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
         client = stack.enter_context(Client(config.kind, timeout=config.timeout))
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
         raise FanfoldError(
-            f"No scheduler answered at {config.kind} within {config.timeout:g} s: start one with `dask scheduler`, "
-            "or use --cluster.kind cpu."
+            f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
+            "with `dask scheduler`, or use --cluster.kind cpu."
         ) from error
     wanted = config.workers or 1
     try:
@@ -151,9 +165,18 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     except TimeoutError as error:
         raise FanfoldError(
             f"The scheduler at {config.kind} has {len(client.nthreads())} of {wanted} workers after "
-            f"{config.timeout:g} s: start them with `dask worker {config.kind}` or `dask cuda worker {config.kind}`."
+            f"{config.timeout:g} s: start them with `dask worker --nthreads 1 {config.kind}` or `dask cuda worker "
+            f"{config.kind}`."
         ) from error
-    with_gpu = client.run(gpu_count)
+    if any(threads > 1 for threads in client.nthreads().values()):
+        raise FanfoldError(
+            f"Workers of {config.kind} have several threads, but a chunk takes all of a worker: start them with "
+            "`dask worker --nthreads 1 --nworkers N`."
+        )
+    try:
+        with_gpu = client.run(gpu_count)
+    except ImportError as error:
+        raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
     return Cluster(client, "cuda" if all(with_gpu.values()) else "cpu")
 
 
@@ -171,6 +194,6 @@ def _free_dashboard(address: str) -> str:
             probe.bind((host, int(port)))
         except OSError:
             return f"{host}:0"
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise FanfoldError(f"--cluster.dashboard must be host:port or :port, not '{address}'.") from error
     return address

@@ -12,7 +12,7 @@ from pipeline.cluster import Cluster
 from pipeline.graph import evaluation_graph
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
-from pipeline.waiting import wait_for
+from pipeline.waiting import results
 from tasks.episodes import Stream
 
 
@@ -70,6 +70,5 @@ def evaluate(cluster: Cluster, recipe: Recipe, parameters: Vector, stream: Strea
     Raises:
         RunError: The cluster lost all its workers.
     """
-    chunks = evaluation_graph(uuid4().hex[:8], recipe, parameters, stream, tasks, cluster.addresses)
-    futures = cluster.client.compute(chunks, optimize_graph=False)
-    return summarize(np.concatenate(wait_for(cluster, futures)))
+    graph = evaluation_graph(uuid4().hex[:8], recipe, parameters, stream, tasks, cluster.addresses)
+    return summarize(np.concatenate(results(cluster, graph)))

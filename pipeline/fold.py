@@ -35,16 +35,14 @@ class ChunkSum:
 
 def fold(parts: Sequence[ChunkSum]) -> ChunkSum:
     """Add up parts from the first to the last."""
-    gradient = np.array(parts[0].gradient)
-    for part in parts[1:]:
+    first, *others = parts
+    gradient, loss, accuracy = np.array(first.gradient), first.loss, first.accuracy
+    for part in others:  # no sum(): from Python 3.12 on it rounds otherwise
         gradient += part.gradient
-    return ChunkSum(
-        gradient=gradient,
-        loss=sum(part.loss for part in parts),
-        accuracy=sum(part.accuracy for part in parts),
-        tasks=sum(part.tasks for part in parts),
-        broken=sum((part.broken for part in parts), ()),
-    )
+        loss += part.loss
+        accuracy += part.accuracy
+    broken = tuple(task for part in parts for task in part.broken)
+    return ChunkSum(gradient, loss, accuracy, sum(part.tasks for part in parts), broken)
 
 
 def levels(parts: int, fan_in: int = FAN_IN) -> list[list[range]]:

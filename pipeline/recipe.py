@@ -1,7 +1,7 @@
-"""All that the numbers of a run depend on, and nothing else."""
+"""All that the numbers of a run depend on."""
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Literal
 
 from data.errors import FanfoldError
@@ -44,9 +44,9 @@ class Meta:
             raise FanfoldError("A run needs an end: give --meta.iterations or --meta.minutes.")
         if self.iterations is not None and self.iterations < 1:
             raise FanfoldError(f"--meta.iterations must be at least 1, not {self.iterations}.")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not 0 < self.minutes < inf:
             raise FanfoldError(f"--meta.minutes must be above 0, not {self.minutes}.")
-        if self.lr <= 0:
+        if not 0 < self.lr < inf:
             raise FanfoldError(f"--meta.lr must be above 0, not {self.lr}.")
         if self.schedule == "cosine" and self.iterations is None:
             raise FanfoldError("A cosine schedule ends at --meta.iterations: give them.")
@@ -78,6 +78,7 @@ class Recipe:
         steps: Inner steps at validation and test; None for as many as in training.
         meta: The outer loop.
         device: Where chunks are computed, `cpu` or `cuda`.
+        fingerprint: What identifies the store's content; None where that is still to be seen.
     """
 
     seed: int
@@ -90,3 +91,8 @@ class Recipe:
     steps: int | None
     meta: Meta
     device: Literal["cpu", "cuda"] = "cpu"
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise FanfoldError(f"--seed must be from 0 to 2⁶⁴ - 1, not {self.seed}.")

@@ -31,13 +31,8 @@ class RunDirectory:
 
     @property
     def last(self) -> Path:
-        """The checkpoint to go on from."""
+        """The last checkpoint: to go on from, and with it the parameters that did best on validation classes."""
         return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint that did best on validation classes."""
-        return self.path / "checkpoints" / "best.safetensors"
 
     @property
     def result(self) -> Path:
@@ -84,13 +79,25 @@ class RunDirectory:
             }
             for record in event.records
         ]
-        with self.metrics.open("a") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
+        try:
+            with self.metrics.open("a") as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
+        except OSError as error:
+            raise FanfoldError(
+                f"{self.metrics} can't be written ({error.strerror}): mend that, and go on with --resume."
+            ) from error
 
     def forget_after(self, iteration: int) -> None:
         """Drop the metrics of iterations after a checkpoint, which will be computed again."""
         if not self.metrics.exists():
             return
-        complete = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-        kept = [line for line in complete if json.loads(line)["iteration"] <= iteration]
-        write_bytes(self.metrics, "".join(kept).encode())
+        kept = [line for line in self.metrics.read_text().splitlines() if 0 < _iteration(line) <= iteration]
+        write_bytes(self.metrics, "".join(line + "\n" for line in kept).encode())
+
+
+def _iteration(line: str) -> int:
+    """The iteration of a line of metrics; 0 for a line that a crash cut short."""
+    try:
+        return int(json.loads(line)["iteration"])
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -4,18 +4,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
+from data.errors import FanfoldError
 from pipeline import work
 from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.cluster import Cluster
 from pipeline.evaluation import EvaluationConfig, evaluate
 from pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from pipeline.graph import window_graph
-from pipeline.optimizer import State
+from pipeline.optimizer import State, Vector
 from pipeline.recipe import Meta, Recipe
 from pipeline.run_directory import RunDirectory
-from pipeline.waiting import wait_for
+from pipeline.waiting import results
 from tasks.episodes import Stream
 
 
@@ -25,6 +27,7 @@ def train(
     evaluation: EvaluationConfig,
     directory: RunDirectory,
     listeners: Sequence[Listener] = (),
+    note: str | None = None,
 ) -> Checkpoint:
     """Train from the run directory's last checkpoint, or from the start where there is none.
 
@@ -34,21 +37,17 @@ def train(
         evaluation: When and how to validate.
         directory: Where checkpoints and metrics go.
         listeners: Whom to tell what happens.
+        note: What to remember with the run, see `Checkpoint`.
 
     Returns:
-        The last checkpoint; the best on validation classes lies in the run directory.
+        The last checkpoint, and with it the parameters that did best on validation classes.
 
     Raises:
         RunError: A loss is not finite, or the cluster is gone; the last checkpoint stays.
         FanfoldError: A checkpoint can't be read or written.
     """
     meta, run = recipe.meta, uuid4().hex[:8]
-    resumed = directory.last.exists()
-    now = load_checkpoint(directory.last) if resumed else Checkpoint(work.initialize(recipe))
-    if resumed:
-        directory.forget_after(now.state.iteration)
-    else:
-        save_checkpoint(directory.last, now)
+    now = resume(recipe, directory) if directory.last.exists() else start(recipe, directory, note)
 
     def tell(event: Event) -> None:
         for listener in listeners:
@@ -66,17 +65,50 @@ def train(
         now = replace(now, state=work.without_records(state), seconds=ended - began)
         tell(WindowEnded(state.records, meta.batch / pace, now.seconds))
 
-        over = not window_length(now, meta, evaluation.every, pace)
-        if over or state.iteration % evaluation.every == 0:
-            now = validate(cluster, recipe, evaluation, directory, now, tell)
+        if state.iteration % evaluation.every == 0:
+            now = validate(cluster, recipe, evaluation, now, tell)
             now = replace(now, seconds=time.monotonic() - began)
-        if over or state.iteration % meta.checkpoint == 0 or now.validated == state.iteration:
+        if state.iteration % meta.checkpoint == 0 or now.validated == state.iteration:
             save_checkpoint(directory.last, now)
-    if now.validated != now.state.iteration:  # a run whose end was moved before the point it had reached
-        now = validate(cluster, recipe, evaluation, directory, now, tell)
-        save_checkpoint(directory.last, now)
+    if now.validated != now.state.iteration:
+        now = validate(cluster, recipe, evaluation, now, tell)
+    save_checkpoint(directory.last, now)
     tell(TrainingEnded(now.state.iteration, now.seconds))
     return now
+
+
+def start(recipe: Recipe, directory: RunDirectory, note: str | None) -> Checkpoint:
+    """The first checkpoint of a run, before its first iteration."""
+    state = work.initialize(recipe)
+    first = Checkpoint(state, best=state.parameters, fingerprint=recipe.fingerprint or "", note=note)
+    save_checkpoint(directory.last, first)
+    return first
+
+
+def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
+    """The checkpoint to go on from; metrics of iterations after it are forgotten.
+
+    Raises:
+        FanfoldError: It can't be read, or was written by a run on another store or of another network.
+    """
+    found = load_checkpoint(directory.last)
+    if recipe.fingerprint not in (None, found.fingerprint):
+        raise FanfoldError(
+            f"The store {recipe.store} holds other images than those that this run began with: prepare the same data "
+            "set again, or start a new run."
+        )
+    check_parameters(recipe, found.state.parameters, directory.last)
+    directory.forget_after(found.state.iteration)
+    return found
+
+
+def check_parameters(recipe: Recipe, parameters: Vector, path: Path) -> None:
+    """Raise FanfoldError unless a checkpoint's parameters are as many as the recipe's."""
+    expected = len(work.initialize(recipe).parameters)
+    if len(parameters) != expected:
+        raise FanfoldError(
+            f"The checkpoint {path} holds {len(parameters):,} parameters, but this configuration has {expected:,}."
+        )
 
 
 def window_length(now: Checkpoint, meta: Meta, every: int, pace: float | None) -> int:
@@ -104,28 +136,21 @@ def window_length(now: Checkpoint, meta: Meta, every: int, pace: float | None) -
 def run_window(cluster: Cluster, run: str, recipe: Recipe, state: State, iterations: int) -> State:
     """Hand the scheduler a window's graph, and wait for the state at its end.
 
-    Nothing is said between driver and scheduler meanwhile; with the result taken, all of the window is released.
+    Driver and scheduler say nothing to each other meanwhile, but for a look at the workers now and then in a long
+    window; with the result taken, all of the window is released.
     """
     graph = window_graph(run, recipe, state, iterations, cluster.addresses)
-    future = cluster.client.compute(graph, optimize_graph=False)
-    result: State = wait_for(cluster, [future])[0]
+    result: State = results(cluster, [graph])[0]
     return result
 
 
 def validate(
-    cluster: Cluster,
-    recipe: Recipe,
-    evaluation: EvaluationConfig,
-    directory: RunDirectory,
-    now: Checkpoint,
-    tell: Listener,
+    cluster: Cluster, recipe: Recipe, evaluation: EvaluationConfig, now: Checkpoint, tell: Listener
 ) -> Checkpoint:
     """Judge the parameters on validation classes, and keep them if they are the best so far."""
-    found = evaluate(cluster, recipe, now.state.parameters, Stream.VALIDATION, evaluation.validation_tasks)
+    iteration, parameters = now.state.iteration, now.state.parameters
+    found = evaluate(cluster, recipe, parameters, Stream.VALIDATION, evaluation.validation_tasks)
     best = now.best_iteration is None or found.mean > now.best_accuracy
-    now = replace(now, validated=now.state.iteration)
-    if best:
-        now = replace(now, best_iteration=now.state.iteration, best_accuracy=found.mean)
-        save_checkpoint(directory.best, now)
-    tell(Validated(now.state.iteration, found.mean, found.ci95, best))
-    return now
+    tell(Validated(iteration, found.mean, found.ci95, best))
+    now = replace(now, validated=iteration)
+    return replace(now, best=parameters, best_iteration=iteration, best_accuracy=found.mean) if best else now

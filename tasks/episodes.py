@@ -63,16 +63,21 @@ class Episodes:
     drawings: NDArray[np.int64]
 
 
-def check_episode_shape(shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]) -> None:
+def check_episode_shape(
+    stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]
+) -> None:
     """Raise FanfoldError unless tasks of this shape can be drawn.
 
     Args:
+        stream: The sequence that the tasks belong to, for the message.
         shape: What a task is made of.
         classes: The classes to draw from, indices into the store.
         drawings: How many drawings each class of the store has.
     """
     if shape.ways > len(classes):
-        raise FanfoldError(f"{shape.ways} ways, but this part of the split has {len(classes)} classes: ask for fewer.")
+        raise FanfoldError(
+            f"{shape.ways} ways, but the split has {len(classes)} {stream.name.lower()} classes: ask for fewer ways."
+        )
     fewest = int(drawings[classes].min())
     if shape.shots + shape.queries > fewest:
         raise FanfoldError(

@@ -10,6 +10,7 @@ second derivatives included. The first-order form takes ∇L_query(θ_S) instead
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Literal
 
 import torch
@@ -41,7 +42,7 @@ class Maml:
     first_order: bool = False
 
     def __post_init__(self) -> None:
-        if self.inner_lr <= 0:
+        if not 0 < self.inner_lr < inf:
             raise FanfoldError(f"MAML needs an inner learning rate above 0, not {self.inner_lr}.")
         if self.inner_steps < 1:
             raise FanfoldError(f"MAML needs at least one inner step, not {self.inner_steps}.")

@@ -15,10 +15,27 @@ from data.errors import FanfoldError
 
 
 class Model(Protocol):
-    """A network's configuration."""
+    """A network's configuration; hashable, so that a worker builds it once."""
+
+    def __hash__(self) -> int: ...
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
         """A module that maps images `[n, 1, *size]` to logits `[n, ways]`, freshly initialized."""
+
+
+def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> nn.Module:
+    """Build a model, freshly initialized from the seed: everywhere the same.
+
+    Raises:
+        FanfoldError: The model can't be built so, as where the images are too small for it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return model.build(ways, size)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise FanfoldError(f"The model can't be built for images of {size[0]} × {size[1]}: {reason}") from error
 
 
 class Classifier(nn.Module):
@@ -131,11 +148,11 @@ class OwnModel:
         module_name, _, class_name = self.name.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever importing someone's module may raise
             raise FanfoldError(f"No model '{self.name}' ({error}): name it as package.module:Class.") from error
         try:
             module = found(ways=ways, **self.arguments)
-        except TypeError as error:
+        except Exception as error:  # whatever someone's class may raise
             raise FanfoldError(
                 f"Model '{self.name}' can't be built as {class_name}(ways={ways}, …): {error}."
             ) from error

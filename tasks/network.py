@@ -27,7 +27,9 @@ class Network:
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits `[n, ways]` of images `[n, 1, height, width]`."""
-        logits: Tensor = functional_call(self.module, dict(parameters), (images,))
+        # Buffers are passed in as copies, so that none carries anything from one call to the next.
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        logits: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
         return logits
 
     def __len__(self) -> int:
@@ -66,16 +68,24 @@ def as_network(module: nn.Module) -> Network:
 
 
 def check_network(network: Network, ways: int, size: tuple[int, int]) -> None:
-    """Raise FanfoldError unless the module maps images of this size to as many logits as there are ways."""
-    example = next(iter(network.module.parameters()), torch.zeros(()))
-    images = torch.zeros(2, 1, *size, device=example.device)
-    try:
-        with torch.no_grad():
-            logits = network.module(images)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise FanfoldError(f"The model can't take images of shape {list(images.shape)}: {reason}") from error
-    if tuple(logits.shape) != (2, ways):
-        raise FanfoldError(f"The model must give logits [2, {ways}] for two images, not {list(logits.shape)}.")
-    if not len(network):
+    """Raise FanfoldError unless the module maps images to as many logits as there are ways, by all its parameters.
+
+    Args:
+        network: The network.
+        ways: Classes to tell apart.
+        size: Height and width of the images.
+    """
+    parameters = {name: value.detach().requires_grad_() for name, value in network.module.named_parameters()}
+    if not parameters:
         raise FanfoldError("The model has no parameters to learn.")
+    images = torch.zeros(2, 1, *size, device=next(iter(parameters.values())).device)
+    try:
+        logits = network(parameters, images)
+        if tuple(logits.shape) != (2, ways):
+            raise FanfoldError(f"The model must give logits [2, {ways}] for two images, not {list(logits.shape)}.")
+        torch.autograd.grad(logits.sum(), list(parameters.values()))
+    except FanfoldError:
+        raise
+    except Exception as error:  # whatever a user's own module may raise
+        reason = " ".join(str(error).split())
+        raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {reason}") from error

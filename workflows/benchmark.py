@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+from data.errors import FanfoldError
 from pipeline import work
 from pipeline.cluster import WORKER_ENVIRONMENT, Cluster, open_cluster
 from pipeline.evaluation import EvaluationConfig
@@ -54,13 +55,17 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
     parser.add_class_arguments(BenchmarkConfig)
     options = parse(parser, argv)
+    if options.rounds < 1 or not options.seconds > 0:
+        raise FanfoldError(f"--rounds and --seconds must be above 0, not {options.rounds} and {options.seconds:g}.")
     plan = make_plan(options)
     with open_cluster(plan.cluster) as cluster, bare_loops(plan.recipe, cluster.workers) as loops:
         recipe = replace(plan.recipe, device=cluster.device)
+        if recipe.device != "cpu":
+            raise FanfoldError("The suite `pipeline` compares CPU workers: give --cluster.kind cpu.")
         print(f"{cluster.workers} workers, {recipe.meta.batch} tasks a meta-batch, {recipe.meta.chunk} a chunk")
         print("round   pipeline       bare   ratio   (tasks/s)")
-        measure_pipeline(cluster, recipe, 5)  # opens the store on every worker, and fills its caches
-        measure_bare(loops, 5)
+        measure_pipeline(cluster, recipe, options.seconds)  # opens the store on every worker, and fills its caches
+        measure_bare(loops, options.seconds)
         rounds = []
         for number in range(options.rounds):
             sides = measure_pipeline(cluster, recipe, options.seconds), measure_bare(loops, options.seconds)
@@ -124,6 +129,7 @@ def bare_loops(recipe: Recipe, processes: int) -> Iterator[list[Connection]]:
             end, other = context.Pipe()
             started.append(context.Process(target=_loop, args=(other, recipe, number, processes), daemon=True))
             started[-1].start()
+            other.close()
             ends.append(end)
     finally:
         os.environ.clear()

@@ -73,7 +73,9 @@ def build_parser(workflow: str, description: str, argv: Sequence[str], sections:
     Raises:
         FanfoldError: A variant's name is unknown, or a configuration file can't be read.
     """
-    parser = ArgumentParser(prog=f"python -m {workflow}", description=description, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=f"python -m {workflow}", description=description, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="a YAML file; flags after it override what it says")
     for section in sections:
         if section in VARIANTS:

@@ -1,7 +1,6 @@
 """How a workflow ends: its exit status, and one line for what went wrong."""
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -10,8 +9,6 @@ from data.errors import FanfoldError
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run."""
-    # NumPy's arrays are read-only where Dask received them; PyTorch warns though the copy is made.
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     try:
         main(sys.argv[1:])
     except FanfoldError as error:

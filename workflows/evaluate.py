@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from data.errors import FanfoldError
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
@@ -10,6 +11,7 @@ from pipeline.cluster import open_cluster
 from pipeline.evaluation import evaluate
 from pipeline.files import write_json
 from pipeline.run_directory import RunDirectory
+from pipeline.training import check_parameters
 from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
@@ -23,24 +25,32 @@ def main(argv: Sequence[str]) -> None:
     argv = [*base, *argv]
     parser = build_parser("workflows.evaluate", __doc__, argv, SECTIONS)
     parser.add_argument("--seed", type=int, default=0, help="what the test tasks depend on; default the run's own")
-    parser.add_argument("--run", type=str, required=True, help="the run directory")
+    parser.add_argument("--run", type=str | None, default=None, help="the run directory")
     parser.add_argument(
-        "--checkpoint", type=str, default="best", help="`best` on validation classes, `last`, or a checkpoint's path"
+        "--parameters",
+        type=Literal["best", "last"],
+        default="best",
+        help="those that did best on validation classes, or those after the last iteration",
     )
     options = parse(parser, argv)
     if directory is None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
     plan = make_plan(options)
     check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
-    named = {"best": directory.best, "last": directory.last}
-    checkpoint = load_checkpoint(named.get(options.checkpoint, Path(options.checkpoint)))
+    found = load_checkpoint(directory.last)
+    best = options.parameters == "best"
+    parameters = found.best if best else found.state.parameters
+    check_parameters(plan.recipe, parameters, directory.last)
     with open_cluster(plan.cluster) as cluster:
+        if cluster.note:
+            print(cluster.note)
         print(f"dashboard: {cluster.dashboard}", flush=True)
-        recipe = replace(plan.recipe, device=cluster.device)
-        accuracy = evaluate(cluster, recipe, checkpoint.state.parameters, Stream.TEST, plan.evaluation.tasks)
-        keys = test_keys(plan, accuracy, checkpoint.state.iteration, parameters_sha256(checkpoint.state.parameters))
-        more = {"workers": cluster.workers, "device": cluster.device, "note": plan.note, "environment": environment()}
-        write_json(directory.evaluation, keys | more)
+        workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)
+        accuracy = evaluate(cluster, recipe, parameters, Stream.TEST, plan.evaluation.tasks)
+    iteration = found.best_iteration if best else found.state.iteration
+    keys = test_keys(plan, accuracy, iteration, parameters_sha256(parameters))
+    more = {"workers": workers, "device": recipe.device, "note": found.note, "environment": environment()}
+    write_json(directory.evaluation, keys | more)
     print(in_words(keys))
     print(f"written to {directory.evaluation}")
 

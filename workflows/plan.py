@@ -1,16 +1,16 @@
 """From a configuration to a recipe: everything left open is decided here, before anything is started."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonargparse import Namespace
 
-from data.datasets import DATASETS, Prepared, find_store
+from data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, Prepared, find_store
 from data.errors import FanfoldError
-from data.splits import DEFAULT_SPLITS
+from data.store import open_store
 from pipeline import work
 from pipeline.cluster import ClusterConfig
 from pipeline.evaluation import EvaluationConfig
@@ -19,10 +19,14 @@ from workflows.configuration import TrainTask, flatten_keys, to_yaml
 
 SECTIONS = ("dataset", "task", "train", "algorithm", "model", "meta", "evaluation", "cluster")
 
+PATHS = ("dataset.store", "dataset.source")
 # What a resumed run may change: its length, where it runs, and where its files lie.
-RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", "dataset.store", "dataset.source")
+RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
 # What a test may differ in from the training whose parameters it judges.
-EVALUATE_FREE = ("seed", "dataset.", "task.shots", "task.queries", "task.rotations", "evaluation.", "cluster.", "meta.")
+EVALUATE_FREE = (
+    *("seed", "dataset.split", "task.shots", "task.queries", "task.rotations", "train.shots", "train.queries"),
+    *("evaluation.", "cluster.", "meta.chunk", "meta.threads", *PATHS),
+)
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,13 @@ def make_plan(options: Namespace) -> Plan:
         steps=options.evaluation.steps,
         meta=options.meta,
     )
-    work.bench(recipe)  # raises here, before anything is started, what would else be raised by a worker
     config = {
         "seed": options.seed,
         **{section: getattr(options, section) for section in SECTIONS},
         "dataset": dataset,
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations),
     }
-    return Plan(config, recipe, options.evaluation, options.cluster, prepared.note)
+    return Plan(config, work.check_recipe(recipe), options.evaluation, options.cluster, prepared.note)
 
 
 def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> None:
@@ -107,12 +110,16 @@ def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> 
         raise FanfoldError(f"{what} must agree with its run: {', '.join(different)}.")
 
 
-def _resolved_dataset(dataset: Any, prepared: Prepared) -> Any:
-    """The data set's configuration with what was found in the place of `auto` and defaults."""
-    if dataset.name == prepared.dataset:
-        return replace(dataset, store=str(prepared.path), split=dataset.split or DEFAULT_SPLITS[prepared.dataset])
-    kept = {key: value for key, value in asdict(dataset).items() if key in ("split", "source")}
-    found = DATASETS[prepared.dataset]
-    known = {key: value for key, value in kept.items() if key in found.__dataclass_fields__}
-    known["split"] = known["split"] or DEFAULT_SPLITS[prepared.dataset]
-    return found(store=str(prepared.path), **known)
+def _resolved_dataset(dataset: Dataset, prepared: Prepared) -> Omniglot | Glyphs | Folder:
+    """The data set's configuration, with what was found in the place of `auto` and of defaults."""
+    path = str(prepared.path.resolve())
+    if not isinstance(dataset, Auto):
+        return replace(dataset, store=path)
+    if prepared.dataset not in DATASETS:
+        raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
+    attributes = open_store(prepared.path).attributes
+    kept: dict[str, Any] = {"store": path, "split": dataset.split, "source": dataset.source}
+    kept |= {"size": attributes.get("height"), "invert": attributes.get("invert")}
+    found = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
+    known = {part.name for part in fields(found)}
+    return found(**{key: value for key, value in kept.items() if key in known and value is not None})

@@ -1,6 +1,7 @@
 """What a workflow reports: the test's keys in JSON, and the same in words."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +10,7 @@ from pipeline.work import bench
 from workflows.plan import Plan
 
 
-def test_keys(plan: Plan, accuracy: Accuracy, iteration: int, sha256: str) -> dict[str, Any]:
+def test_keys(plan: Plan, accuracy: Accuracy, iteration: int | None, sha256: str) -> dict[str, Any]:
     """What a test's accuracy was measured with, and the accuracy."""
     recipe = plan.recipe
     return {
@@ -22,7 +23,7 @@ def test_keys(plan: Plan, accuracy: Accuracy, iteration: int, sha256: str) -> di
         "queries": recipe.task.queries,
         "rotations": recipe.task.rotations,
         "inner_steps": recipe.steps if recipe.steps is not None else getattr(recipe.algorithm, "inner_steps", None),
-        "transductive": bench(recipe).network.transductive,
+        "transductive": bench(replace(recipe, device="cpu")).network.transductive,
         "seed": recipe.seed,
         "tested_iteration": iteration,
         "tested_sha256": sha256,

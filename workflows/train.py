@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
 
 from data.errors import FanfoldError
-from pipeline.checkpoint import load_checkpoint, parameters_sha256
-from pipeline.cluster import open_cluster
+from pipeline.checkpoint import Checkpoint, parameters_sha256
+from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import evaluate
-from pipeline.files import write_json
+from pipeline.files import write_bytes, write_json
 from pipeline.progress import TerminalProgress
 from pipeline.run_directory import RunDirectory
 from pipeline.training import train
@@ -22,73 +25,97 @@ from workflows.report import environment, in_words, test_keys
 
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
-    directory, argv = _resumed(argv)
+    resumed = _run_to_resume(argv)
+    if resumed:
+        argv = ["--config", str(resumed.config), *argv]
     parser = build_parser("workflows.train", __doc__, argv, SECTIONS)
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory; default runs/WHAT-WHEN")
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with --run")
     options = parse(parser, argv)
-    resume = directory is not None
-    if directory is None:
-        directory = RunDirectory(Path(options.run or _run_name(options)))
+    directory = resumed or RunDirectory(Path(options.run or _run_name(options)))
+    if not resumed:
         directory.check_free()
     plan = make_plan(options)
-    if resume:
-        check_agreement(plan, directory.config, RESUME_FREE, "A resumed run")
+    if resumed:
+        # The end of a cosine schedule is part of every rate on the way.
+        free = [key for key in RESUME_FREE if key != "meta.iterations" or options.meta.schedule != "cosine"]
+        check_agreement(plan, directory.config, free, "A resumed run")
     with open_cluster(plan.cluster) as cluster:
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}")
-        print(f"run: {directory.path} ({cluster.workers} workers, {cluster.device})", flush=True)
-        plan = replace(plan, recipe=replace(plan.recipe, device=cluster.device))
-        if not resume:
+        if resumed:
+            write_bytes(directory.config, plan.yaml.encode())
+        else:
             directory.create(plan.yaml)
-        with TerminalProgress() as progress:
-            last = train(cluster, plan.recipe, plan.evaluation, directory, [directory.log, progress])
-        best = load_checkpoint(directory.best)
-        accuracy = evaluate(cluster, plan.recipe, best.state.parameters, Stream.TEST, plan.evaluation.tasks)
-        keys = test_keys(plan, accuracy, best.state.iteration, parameters_sha256(best.state.parameters))
-        tasks = last.state.iteration * plan.recipe.meta.batch
-        result = {
-            **keys,
-            "validation_accuracy": best.best_accuracy,
-            "iterations": last.state.iteration,
-            "workers": cluster.workers,
-            "device": cluster.device,
-            "train_seconds": round(last.seconds, 3),
-            "tasks_per_second": round(tasks / last.seconds, 3),
-            "parameters_sha256": parameters_sha256(last.state.parameters),
-            "note": plan.note,
-            "environment": environment(),
-        }
-        write_json(directory.result, result)
-    _tell(plan, directory, in_words(keys))
+        result = _train_and_test(plan, cluster, directory)
+    print(in_words(result))
+    print(f"run directory: {directory.path}")
+    print(f"  test on more tasks:  python -m workflows.evaluate --run {directory.path} --evaluation.tasks 10000")
+    if longer := _longer(plan, result):
+        print(f"  train longer:        python -m workflows.train --resume --run {directory.path} {longer}")
 
 
-def _resumed(argv: Sequence[str]) -> tuple[RunDirectory | None, Sequence[str]]:
-    """The run to resume, if one is, and the arguments with its configuration before them."""
-    if (flag_value(argv, "--resume") or "false").lower() == "false" and "--resume" not in argv:
-        return None, argv
+def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory) -> dict[str, Any]:
+    """Train up to the end, test the best parameters, and write the result."""
+    if cluster.note:
+        print(cluster.note)
+    workers = cluster.workers
+    print(f"dashboard: {cluster.dashboard}")
+    print(f"run: {directory.path} ({workers} workers, {cluster.device})", flush=True)
+    recipe = replace(plan.recipe, device=cluster.device)
+    with TerminalProgress() as progress:
+        last = train(cluster, recipe, plan.evaluation, directory, [directory.log, progress], plan.note)
+    accuracy = evaluate(cluster, recipe, last.best, Stream.TEST, plan.evaluation.tasks)
+    result = {
+        **test_keys(plan, accuracy, last.best_iteration, parameters_sha256(last.best)),
+        **_run_keys(last, recipe.meta.batch),
+        "workers": workers,
+        "device": cluster.device,
+        "note": last.note,
+        "environment": environment(),
+    }
+    write_json(directory.result, result)
+    return result
+
+
+def _run_keys(last: Checkpoint, batch: int) -> dict[str, Any]:
+    """What the training was."""
+    return {
+        "validation_accuracy": last.best_accuracy,
+        "iterations": last.state.iteration,
+        "train_seconds": round(last.seconds, 3),
+        "tasks_per_second": round(last.state.iteration * batch / last.seconds, 3),
+        "parameters_sha256": parameters_sha256(last.state.parameters),
+    }
+
+
+def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:
+    """The run that the arguments ask to resume, if they do."""
+    value = flag_value(argv, "--resume")
+    if value is None or value.lower() in ("false", "no", "0"):
+        return None
     path = flag_value(argv, "--run")
     if path is None:
         raise FanfoldError("--resume needs --run: the directory of the run to go on with.")
     directory = RunDirectory(Path(path))
     if not directory.config.exists():
         raise FanfoldError(f"{path} holds no run to resume: leave --resume out to start one there.")
-    return directory, ["--config", str(directory.config), *argv]
+    return directory
 
 
-def _run_name(options: object) -> str:
-    algorithm, task = options.algorithm, options.task  # type: ignore[attr-defined]
-    now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{algorithm.name}-{task.ways}way{task.shots}shot-{now}"
+def _run_name(options: Namespace) -> str:
+    task, now = options.task, datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"runs/{options.algorithm.name}-{task.ways}way{task.shots}shot-{now}"
 
 
-def _tell(plan: Plan, directory: RunDirectory, accuracy: str) -> None:
-    print(accuracy)
-    print(f"run directory: {directory.path}")
-    print(f"  train longer:     python -m workflows.train --resume --run {directory.path} --meta.minutes 60")
-    print(f"  test on more:     python -m workflows.evaluate --run {directory.path} --evaluation.tasks 10000")
+def _longer(plan: Plan, result: dict[str, Any]) -> str:
+    """Flags that let the run go on for as long again, if its schedule can be prolonged."""
+    meta = plan.recipe.meta
+    minutes = f"--meta.minutes {round(result['train_seconds'] / 30, 1):g}"
+    if meta.iterations is None:
+        return minutes
+    if meta.schedule == "cosine":
+        return minutes if result["iterations"] < meta.iterations else ""
+    return f"--meta.iterations {2 * result['iterations']}" + (f" {minutes}" if meta.minutes is not None else "")
 
 
 if __name__ == "__main__":

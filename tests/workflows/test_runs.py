@@ -1,0 +1,175 @@
+"""Workflows end to end, as a person runs them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from pipeline.checkpoint import load_checkpoint, parameters_sha256
+from pipeline.run_directory import RunDirectory
+from tests.workflows.conftest import SMALL
+
+RESULT_KEYS = {
+    *("dataset", "split", "algorithm", "ways", "shots", "queries", "inner_steps", "transductive", "iterations"),
+    *("workers", "train_seconds", "tasks_per_second", "test_accuracy", "test_ci95", "test_episodes"),
+    "parameters_sha256",
+}
+
+
+@pytest.fixture
+def train(workflow, pictures):
+    def run(*arguments):
+        return workflow("train", *SMALL, "--dataset.source", str(pictures), *arguments)
+
+    return run
+
+
+def result_of(folder, run="run"):
+    return json.loads((folder / run / "result.json").read_text())
+
+
+def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path):
+    ran = train("--run", "run", "--meta.iterations", "10")
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"test accuracy \d+\.\d\d ± \d+\.\d\d %", ran.stdout)
+    assert "dashboard: http://" in ran.stdout
+    assert "python -m workflows.evaluate --run run" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+    directory, result = RunDirectory(tmp_path / "run"), result_of(tmp_path)
+    assert set(result) >= RESULT_KEYS
+    assert (result["dataset"], result["split"], result["ways"], result["workers"]) == ("folder", "alphabets", 3, 2)
+    assert result["iterations"] == 10
+    assert result["test_episodes"] == 40
+    assert result["transductive"] is True
+    assert result["note"] is None
+    last = load_checkpoint(directory.last)
+    assert result["parameters_sha256"] == parameters_sha256(last.state.parameters)
+    assert len(directory.metrics.read_text().splitlines()) == 10
+    config = yaml.safe_load(directory.config.read_text())
+    assert config["dataset"]["name"] == "folder"
+    assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": True}
+
+    evaluated = workflow("evaluate", "--run", "run", "--evaluation.tasks", "60", "--task.queries", "2")
+    assert evaluated.returncode == 0, evaluated.stderr
+    found = json.loads(directory.evaluation.read_text())
+    assert (found["test_episodes"], found["queries"]) == (60, 2)
+    assert found["tested_sha256"] == result["tested_sha256"]
+
+    again = workflow("evaluate", "--run", "run")
+    assert again.returncode == 0, again.stderr
+    repeated = json.loads(directory.evaluation.read_text())
+    assert repeated["test_accuracy"] == result["test_accuracy"]
+
+    refused = train("--run", "run")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: run already holds a run: go on with --resume")
+
+    refused = workflow("train", "--resume", "--run", "run", "--task.shots", "2", "--meta.lr", "0.5")
+    assert refused.returncode == 2
+    assert "--task.shots (was 1, now 2)" in refused.stderr
+    assert "--meta.lr (was 0.001, now 0.5)" in refused.stderr
+    assert result_of(tmp_path) == result
+
+    longer = workflow("train", "--resume", "--run", "run", "--meta.iterations", "14", "--cluster.workers", "1")
+    assert longer.returncode == 0, longer.stderr
+    assert result_of(tmp_path)["iterations"] == 14
+    assert result_of(tmp_path)["workers"] == 1
+    straight = train("--run", "straight", "--meta.iterations", "14")
+    assert straight.returncode == 0, straight.stderr
+    assert result_of(tmp_path, "straight")["parameters_sha256"] == result_of(tmp_path)["parameters_sha256"]
+
+
+def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, workflow, tmp_path, pictures, environment):
+    straight = train("--run", "straight", "--meta.iterations", "20")
+    assert straight.returncode == 0, straight.stderr
+
+    # The same, but so slow that there is time to kill it.
+    arguments = [*SMALL, "--dataset.source", str(pictures), "--run", "killed", "--meta.iterations", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workflows.train", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    directory = RunDirectory(tmp_path / "killed")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (
+        directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6
+    ):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    reached = load_checkpoint(directory.last).state.iteration
+    assert reached >= 4
+    assert not directory.result.exists()
+    if reached >= 20:
+        pytest.fail(f"killed too late, after {reached} iterations")
+
+    resumed = workflow("train", "--resume", "--run", "killed", "--meta.iterations", "20")
+    assert resumed.returncode == 0, resumed.stderr
+    assert result_of(tmp_path, "killed")["parameters_sha256"] == result_of(tmp_path, "straight")["parameters_sha256"]
+    iterations = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]
+    assert iterations == list(range(1, 21))
+
+
+def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
+    ran = train("--run", "run", "--meta.iterations", "40", "--meta.lr", "1e30")
+    assert ran.returncode == 1
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert re.search(r"not finite in iteration \d+, task numbers \d+", line)
+    assert "Traceback" not in ran.stderr
+    assert load_checkpoint(RunDirectory(tmp_path / "run").last)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset.store", "nowhere.zarr"], "no such store; make it with `python -m workflows.prepare"),
+        (["--task.ways", "50"], "50 ways"),
+        (["--task.shots", "9"], "need 10 drawings"),
+        (["--dataset.split", "vinyals"], "vinyals"),
+        (["--train.ways", "4"], "--train.ways and --task.ways the same number"),
+        (["--cluster.kind", "tcp://127.0.0.1:9", "--cluster.timeout", "2"], "No scheduler answered"),
+        (["--model.name", "os:getcwd"], "Unknown flag --model.width"),
+    ],
+)
+def test_what_can_not_be_done_leaves_no_run_behind(train, tmp_path, arguments, message):
+    ran = train("--run", "run", *arguments)
+    assert ran.returncode == 2
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_omniglot_that_can_not_be_had_is_said(workflow, monkeypatch, environment):
+    environment = environment | {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    monkeypatch.setitem(environment, "http_proxy", "http://127.0.0.1:9")
+    ran = workflow("prepare", "--dataset.name", "omniglot", "--dataset.source", "nowhere")
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1
+    assert "nowhere" in ran.stderr
+
+
+@pytest.mark.omniglot
+def test_maml_learns_real_omniglot(omniglot_store, workflow, tmp_path):
+    ran = workflow(
+        "train",
+        *("--dataset.name", "omniglot", "--dataset.store", str(omniglot_store), "--run", "run"),
+        *("--model.name", "conv4-stride", "--train.queries", "3", "--meta.batch", "8", "--meta.chunk", "4"),
+        *("--meta.lr", "0.003", "--meta.iterations", "120", "--evaluation.tasks", "200"),
+        *("--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = result_of(tmp_path)
+    assert (result["dataset"], result["split"], result["ways"]) == ("omniglot", "random1200", 5)
+    assert result["test_accuracy"] > 0.6  # chance is 0.2; about 0.75 was measured
