@@ -15,12 +15,14 @@ from pipeline.optimizer import State
 
 def make_checkpoint(size=1000, seed=0):
     random = np.random.default_rng(seed)
-    vectors = [random.normal(size=size).astype(np.float32) for _ in range(3)]
-    return Checkpoint(State(7, *vectors), seconds=1.5, validated=5, best_iteration=5, best_accuracy=0.75)
+    parameters, mean, square, best = (random.normal(size=size).astype(np.float32) for _ in range(4))
+    state = State(7, parameters, mean, square)
+    return Checkpoint(state, best, 5, 0.75, validated=5, seconds=1.5, fingerprint="0123abcd", note="stands in")
 
 
 def assert_equal(one, other):
-    assert replace(one, state=None) == replace(other, state=None)
+    assert replace(one, state=None, best=None) == replace(other, state=None, best=None)
+    assert one.best.tobytes() == other.best.tobytes()
     assert one.state.iteration == other.state.iteration
     for name in ("parameters", "mean", "square"):
         assert getattr(one.state, name).tobytes() == getattr(other.state, name).tobytes()

@@ -139,9 +139,10 @@ def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):
     assert set(lines[0]) == {"iteration", "loss", "accuracy", "tasks_per_second", "seconds"}
 
     validated = {event.iteration: event.accuracy for event in events if isinstance(event, Validated)}
-    best = load_checkpoint(directory.best)
-    assert validated[best.state.iteration] == max(validated.values()) == best.best_accuracy
     stored = load_checkpoint(directory.last)
+    assert validated[stored.best_iteration] == max(validated.values()) == stored.best_accuracy
+    best = evaluate(pair, recipe, stored.best, Stream.VALIDATION, EVALUATION.validation_tasks)
+    assert best.mean == stored.best_accuracy
     assert parameters_sha256(stored.state.parameters) == parameters_sha256(last.state.parameters)
 
 
@@ -158,7 +159,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(pair, recipe, directory, expected
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair, recipe, directory):
     state = run_alone(recipe, 4)
-    save_checkpoint(directory.last, Checkpoint(work.without_records(state)))
+    save_checkpoint(directory.last, Checkpoint(work.without_records(state), best=state.parameters))
     wild = replace(recipe, meta=replace(recipe.meta, lr=1e30))
     with pytest.raises(RunError, match=r"not finite in iteration \d+, task numbers \d+"):
         train(pair, wild, EVALUATION, directory)
@@ -184,7 +185,7 @@ def test_the_confidence_interval_covers_the_mean():
 def test_windows_end_where_something_is_due(recipe):
     meta = Meta(iterations=103, window=10, checkpoint=25)
     done, ends = 0, []
-    while length := window_length(Checkpoint(state(recipe, done)), meta, 40, None):
+    while length := window_length(standing(recipe, done), meta, 40, None):
         done += length
         ends.append(done)
     assert ends[-1] == 103
@@ -194,10 +195,11 @@ def test_windows_end_where_something_is_due(recipe):
 
 def test_a_run_bounded_by_time_ends_in_time(recipe):
     meta = Meta(iterations=None, minutes=1, window=10)
-    assert window_length(Checkpoint(state(recipe, 0), seconds=50), meta, 500, 0.5) == 10
-    assert window_length(Checkpoint(state(recipe, 0), seconds=59), meta, 500, 0.5) == 2
-    assert window_length(Checkpoint(state(recipe, 0), seconds=60), meta, 500, 0.5) == 0
+    assert window_length(standing(recipe, 0, 50), meta, 500, 0.5) == 10
+    assert window_length(standing(recipe, 0, 59), meta, 500, 0.5) == 2
+    assert window_length(standing(recipe, 0, 60), meta, 500, 0.5) == 0
 
 
-def state(recipe, iteration):
-    return replace(work.initialize(recipe), iteration=iteration)
+def standing(recipe, iteration, seconds=0):
+    state = work.initialize(recipe)
+    return Checkpoint(replace(state, iteration=iteration), best=state.parameters, seconds=seconds)

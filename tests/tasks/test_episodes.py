@@ -79,8 +79,8 @@ def test_a_task_must_have_ways_shots_and_queries(ways, shots, queries):
 
 
 def test_what_can_not_be_drawn_is_said():
-    check_episode_shape(EpisodeShape(8, 2, 2), CLASSES, DRAWINGS)
-    with pytest.raises(FanfoldError, match=r"9 ways.* 8 classes"):
-        check_episode_shape(EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
+    check_episode_shape(Stream.TEST, EpisodeShape(8, 2, 2), CLASSES, DRAWINGS)
+    with pytest.raises(FanfoldError, match=r"9 ways.* 8 test classes"):
+        check_episode_shape(Stream.TEST, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
     with pytest.raises(FanfoldError, match=r"need 5 drawings.* only 4"):
-        check_episode_shape(EpisodeShape(5, 3, 2), CLASSES, DRAWINGS)
+        check_episode_shape(Stream.TEST, EpisodeShape(5, 3, 2), CLASSES, DRAWINGS)
