@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -10,7 +12,7 @@ from typing import Literal
 
 import dask
 import torch
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from distributed.client import ClosedClientError
 from distributed.core import rpc
 
@@ -92,6 +94,19 @@ class Cluster:
         return str(self.client.dashboard_link)
 
 
+class QuietWorker(WorkerPlugin):
+    """Leaves it to the driver to say what went wrong, in one line, where driver and workers share a terminal."""
+
+    name = "fanfold-quiet"
+
+    def setup(self, worker: Worker) -> None:
+        """Drop the traceback of a task that failed, which the driver gets too, and leave Ctrl-C to the driver."""
+        logging.getLogger("distributed.worker").addFilter(lambda record: "Compute Failed" not in str(record.msg))
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        with contextlib.suppress(ValueError):  # not in the main thread: no Ctrl-C reaches it there
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
     """Start or join a cluster; leave it, and stop what was started, at the end.
@@ -119,6 +134,7 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
         else:
             cluster = stack.enter_context(_cpu_cluster(config))
         client = stack.enter_context(Client(cluster, timeout=config.timeout))
+        client.register_plugin(QuietWorker())
         yield Cluster(client, "cuda" if kind == "cuda" else "cpu", note)
 
 

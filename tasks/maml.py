@@ -11,7 +11,7 @@ second derivatives included. The first-order form takes ∇L_query(θ_S) instead
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Maml:
 
     fixed_ways: ClassVar[bool] = True
 
-    name: Literal["maml"] = "maml"
+    name: str = "maml"
     inner_lr: float = 0.4
     inner_steps: int = 1
     first_order: bool = False

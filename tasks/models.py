@@ -79,7 +79,7 @@ class Conv4:
         width: Filters a block.
     """
 
-    name: Literal["conv4"] = "conv4"
+    name: str = "conv4"
     width: int = 64
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
@@ -98,7 +98,7 @@ class Conv4Stride:
         reduce: What the head sees of the last block's picture: its `mean` (MAML) or all of it, `flatten` (Reptile).
     """
 
-    name: Literal["conv4-stride"] = "conv4-stride"
+    name: str = "conv4-stride"
     width: int = 64
     reduce: Literal["mean", "flatten"] = "mean"
 
@@ -119,7 +119,7 @@ class Article:
         hidden: Units of the hidden layer.
     """
 
-    name: Literal["article"] = "article"
+    name: str = "article"
     width: int = 64
     hidden: int = 256
 

@@ -15,6 +15,6 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted: a training run goes on with --resume --run DIRECTORY", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)

@@ -56,7 +56,10 @@ def test_what_is_not_finite_names_its_tasks(recipe):
 
 @pytest.mark.parametrize(
     ("task", "message"),
-    [(EpisodeShape(50, 1, 1), "50 ways, but the split has .* classes"), (EpisodeShape(3, 4, 5), "need 9 drawings of each class")],
+    [
+        (EpisodeShape(50, 1, 1), "50 ways, but the split has .* classes"),
+        (EpisodeShape(3, 4, 5), "need 9 drawings of each class"),
+    ],
 )
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
     with pytest.raises(FanfoldError, match=message):

@@ -23,14 +23,14 @@ def test_defaults_are_those_of_the_dataclasses():
     assert options.dataset.name == "auto"
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_a_variants_flags_are_known_in_every_order(order):
     words = [["--model.name", "conv4-stride"], ["--model.reduce=flatten"], ["--model.width", "8"]]
     options = read(*itertools.chain(*(words[place] for place in order)))
     assert options.model == Conv4Stride(width=8, reduce="flatten")
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(2)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
 def test_a_flag_that_the_chosen_variant_lacks_is_refused_in_every_order(order):
     words = [["--model.name", "conv4"], ["--model.reduce", "flatten"]]
     with pytest.raises(FanfoldError, match=r"Unknown flag --model.reduce"):
