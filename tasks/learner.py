@@ -69,7 +69,7 @@ class Algorithm(Protocol):
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """The share of rows of logits `[n, ways]` whose largest entry is the label's, a scalar."""
-    return (logits.argmax(1) == labels).to(logits.dtype).mean()
+    return (logits.argmax(1) == labels).double().mean()
 
 
 def evaluate_tasks(

@@ -8,7 +8,7 @@ from typing import Any, cast
 import yaml
 from jsonargparse import Namespace
 
-from data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, Prepared, find_store
+from data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from data.errors import FanfoldError
 from data.store import open_store
 from pipeline import work
@@ -59,10 +59,9 @@ def make_plan(options: Namespace) -> Plan:
     Raises:
         FanfoldError: The store, the tasks, the split or the model don't go together.
     """
-    prepared = find_store(options.dataset)
-    if prepared.note:
-        print(prepared.note, flush=True)
-    dataset = _resolved_dataset(options.dataset, prepared)
+    dataset, note = resolve_dataset(options.dataset)
+    if note:
+        print(note, flush=True)
     shape = options.train.shape(options.task)
     if options.algorithm.fixed_ways and shape.ways != options.task.ways:
         raise FanfoldError(
@@ -71,7 +70,7 @@ def make_plan(options: Namespace) -> Plan:
         )
     recipe = Recipe(
         seed=options.seed,
-        store=str(prepared.path.resolve()),
+        store=str(dataset.store),
         split=dataset.split,
         algorithm=options.algorithm,
         model=options.model,
@@ -86,7 +85,7 @@ def make_plan(options: Namespace) -> Plan:
         "dataset": dataset,
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations),
     }
-    return Plan(config, work.check_recipe(recipe), options.evaluation, options.cluster, prepared.note)
+    return Plan(config, work.check_recipe(recipe), options.evaluation, options.cluster, note)
 
 
 def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> None:
@@ -110,11 +109,20 @@ def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> 
         raise FanfoldError(f"{what} must agree with its run: {', '.join(different)}.")
 
 
-def _resolved_dataset(dataset: Dataset, prepared: Prepared) -> Omniglot | Glyphs | Folder:
-    """The data set's configuration, with what was found in the place of `auto` and of defaults."""
+def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str | None]:
+    """Find the store, or prepare it where it is not there yet.
+
+    Returns:
+        The data set's configuration with what was found in the place of `auto` and of defaults, and what `auto` fell
+        back from, if it did.
+
+    Raises:
+        FanfoldError: The store can't be found or prepared.
+    """
+    prepared = find_store(dataset)
     path = str(prepared.path.resolve())
     if not isinstance(dataset, Auto):
-        return replace(dataset, store=path)
+        return replace(dataset, store=path), prepared.note
     if prepared.dataset not in DATASETS:
         raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
     attributes = open_store(prepared.path).attributes
@@ -122,4 +130,4 @@ def _resolved_dataset(dataset: Dataset, prepared: Prepared) -> Omniglot | Glyphs
     kept |= {"size": attributes.get("height"), "invert": attributes.get("invert")}
     found = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
     known = {part.name for part in fields(found)}
-    return found(**{key: value for key, value in kept.items() if key in known and value is not None})
+    return found(**{key: value for key, value in kept.items() if key in known and value is not None}), prepared.note

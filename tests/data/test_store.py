@@ -146,10 +146,12 @@ def test_a_failure_leaves_the_earlier_store_as_it_was(noise_store: Path) -> None
 
 def test_an_interrupted_process_leaves_nothing_behind(tmp_path: Path) -> None:
     program = f"""
-import time
+import signal, time
 from pathlib import Path
 from data.store import write_store
 from tests.data.conftest import NoiseSource
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 
 class Slow(NoiseSource):
     def read(self, index):

@@ -1,6 +1,7 @@
 """Workflows end to end, as a person runs them."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -99,11 +100,7 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, workflow, 
         stderr=subprocess.DEVNULL,
     )
     directory = RunDirectory(tmp_path / "killed")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-        directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6
-    ):
-        time.sleep(0.005)
+    wait_until(lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     reached = load_checkpoint(directory.last).state.iteration
@@ -117,6 +114,35 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, workflow, 
     assert result_of(tmp_path, "killed")["parameters_sha256"] == result_of(tmp_path, "straight")["parameters_sha256"]
     iterations = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]
     assert iterations == list(range(1, 21))
+
+
+def test_ctrl_c_ends_a_run_quietly(tmp_path, pictures, environment):
+    arguments = [*SMALL, "--dataset.source", str(pictures), "--run", "run", "--meta.iterations", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workflows.train", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, all of which a terminal's Ctrl-C would reach
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    directory = RunDirectory(tmp_path / "run")
+    wait_until(lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in said
+    assert load_checkpoint(directory.last)
+
+
+def wait_until(holds):
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):

@@ -1,0 +1,68 @@
+"""The workflows around training: picture, benchmark, prepare."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.batch import TaskBatch
+from tests.workflows.conftest import SMALL
+from workflows.picture import draw_tasks
+
+
+def test_a_picture_of_ones_own_tasks(workflow, pictures, tmp_path):
+    own = ["--dataset.name", "folder", "--dataset.source", str(pictures), "--dataset.size", "16"]
+    ran = workflow("picture", *own, "--dataset.split", "alphabets", "--task.ways", "4", "--task.queries", "2")
+    assert ran.returncode == 0, ran.stderr
+    with Image.open(tmp_path / "tasks.png") as picture:
+        assert picture.width > 300
+        assert np.asarray(picture.convert("L")).std() > 10
+
+    ran = workflow("picture", *own, "--dataset.split", "alphabets", "--out", "tasks.nonsense")
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith("error: The picture tasks.nonsense can't be written")
+
+
+def test_support_stands_left_and_queries_right_a_column_a_class():
+    tasks = TaskBatch(
+        support=torch.zeros(2, 3, 1, 8, 8),
+        support_labels=torch.arange(3),
+        query=torch.ones(2, 6, 1, 8, 8),
+        query_labels=torch.arange(3),
+    )
+    figure = draw_tasks(tasks, ways=3)
+    sheets = [axis.get_images()[0].get_array() for axis in figure.axes]
+    assert [sheet.shape for sheet in sheets] == [(8, 30), (19, 30)] * 2
+    assert sheets[0][0, 0] == 1  # no ink is white
+    assert sheets[1][0, 0] == 0
+    assert [axis.get_title() for axis in figure.axes] == ["support", "query", "", ""]
+
+
+def test_the_benchmark_measures_both_sides(workflow, pictures, tmp_path):
+    arguments = [*SMALL, "--dataset.source", str(pictures), "--rounds", "2", "--seconds", "1", "--out", "out.json"]
+    ran = workflow("benchmark", "--suite", "pipeline", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert len(result["rounds"]) == 2
+    ratios = sorted(sides["pipeline"] / sides["bare"] for sides in result["rounds"])
+    assert result["ratio"] == pytest.approx(sum(ratios) / 2)
+    assert result["workers"] == 2
+    assert all(rate > 0 for sides in result["rounds"] for rate in sides.values())
+    assert f"{result['ratio']:.3f}" in ran.stdout
+
+    ran = workflow("benchmark", *SMALL, "--dataset.source", str(pictures), "--rounds", "0")
+    assert ran.returncode == 2
+    assert "must be above 0" in ran.stderr
+
+
+def test_a_store_is_not_overwritten_unasked(workflow, pictures):
+    prepare = ["prepare", "--dataset.name", "folder", "--dataset.source", str(pictures), "--dataset.store", "own.zarr"]
+    first = workflow(*prepare)
+    assert first.returncode == 0, first.stderr
+    assert "32 classes of 4 alphabets, 192 drawings" in first.stdout
+    second = workflow(*prepare)
+    assert second.returncode == 2
+    assert "--overwrite" in second.stderr
+    assert workflow(*prepare, "--overwrite").returncode == 0

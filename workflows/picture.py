@@ -1,0 +1,85 @@
+"""Draw a picture of tasks: the support images that a learner is given, and the queries that it is asked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.errors import FanfoldError
+from data.images import open_images
+from data.splits import split_classes
+from data.store import open_store
+from tasks.batch import TaskBatch, gather_tasks
+from tasks.episodes import Stream, check_episode_shape, draw_episodes
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.plan import resolve_dataset
+
+GAP = 3  # pixels of paper between images
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    parser = build_parser("workflows.picture", __doc__, argv, ["dataset", "task"])
+    parser.add_argument("--seed", type=int, default=0, help="what the tasks depend on")
+    parser.add_argument("--tasks", type=int, default=3, help="how many tasks to draw")
+    parser.add_argument("--out", type=str, default="tasks.png", help="the picture's path; its ending says the format")
+    options = parse(parser, argv)
+    dataset, note = resolve_dataset(options.dataset)
+    if note:
+        print(note)
+    store = open_store(Path(dataset.store or ""))
+    images, classes = open_images(store), split_classes(store, dataset.split).test
+    check_episode_shape(Stream.TEST, options.task, classes, images.drawings)
+    episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, options.task, classes, images.drawings)
+    figure = draw_tasks(gather_tasks(episodes, options.task, images), options.task.ways)
+    try:
+        figure.savefig(options.out)
+    except (OSError, ValueError) as error:
+        raise FanfoldError(f"The picture {options.out} can't be written ({error}).") from error
+    print(f"{options.out}: {options.tasks} tasks of {store.dataset}, {dataset.split}")
+
+
+def draw_tasks(tasks: TaskBatch, ways: int) -> Figure:
+    """A picture of tasks, one below the other: support images on the left, queries on the right, a column a class."""
+    sheets = [
+        (_sheet(support, ways), _sheet(query, ways)) for support, query in zip(tasks.support, tasks.query, strict=True)
+    ]
+    widths = [sheets[0][side].shape[1] for side in (0, 1)]
+    height = max(sheet.shape[0] for sheet in sheets[0])
+    scale = 1 / 60  # inches a pixel
+    figure = Figure(
+        figsize=((sum(widths) + 30) * scale, (height + 18) * len(sheets) * scale + 0.3), dpi=150, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(sheets), 2, squeeze=False, width_ratios=widths)
+    for number, (row, pair) in enumerate(zip(axes, sheets, strict=True)):
+        for axis, sheet, title in zip(row, pair, ("support", "query"), strict=True):
+            axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_anchor("N")
+            axis.axis("off")
+            if number == 0:
+                axis.set_title(title, fontsize=9)
+        row[0].text(
+            -0.02, 0.5, f"task {number}", rotation=90, ha="right", va="center", fontsize=8, transform=row[0].transAxes
+        )
+    return figure
+
+
+def _sheet(images: Tensor, ways: int) -> NDArray[np.float32]:
+    """Images `[ways · n, 1, height, width]` on one sheet, a column a class; ink dark on white."""
+    count, _, height, width = images.shape
+    sheet = np.full(((height + GAP) * (count // ways) - GAP, (width + GAP) * ways - GAP), 0.85, np.float32)
+    for place, image in enumerate(images.numpy()):
+        way, row = divmod(place, count // ways)
+        top, left = row * (height + GAP), way * (width + GAP)
+        sheet[top : top + height, left : left + width] = 1 - image[0]
+    return sheet
+
+
+if __name__ == "__main__":
+    run(main)
