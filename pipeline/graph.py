@@ -8,18 +8,20 @@ Chunks name their tasks by number and get the state; nothing else goes to them. 
 graph itself, so that whatever a lost worker held can be computed again.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from dask.base import annotate
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from pipeline import work
-from pipeline.fold import ChunkSum, fold, levels
+from pipeline.fold import fold, levels
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
 from tasks.episodes import Stream
+
+Key = tuple[str | int, ...]
 
 
 def window_graph(run: str, recipe: Recipe, state: State, iterations: int, workers: Sequence[str] = ()) -> Delayed:
@@ -32,25 +34,24 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
         iterations: How many meta-iterations.
         workers: Addresses to spread the chunks over; any worker may still take any chunk.
     """
-    # Bound to the functions, the recipe stands in no task's arguments, which Dask would search for tasks.
-    adapt = delayed(partial(work.adapt, recipe), pure=False, traverse=False)
-    step = delayed(partial(work.step, recipe), pure=False, traverse=False)
-    add = delayed(_fold, pure=False, traverse=False)
-
+    # Bound to the functions, the recipe stands in no task's arguments, which Dask would search for keys.
+    adapt, step = partial(work.adapt, recipe), partial(work.step, recipe)
     chunks = recipe.meta.chunks()
-    now: Delayed = delayed(work.without_records(state), name=f"start-{run}-{state.iteration}", traverse=False)
+    now: Key = (f"start-{run}", state.iteration)
+    tasks: dict[Key, Any] = {now: work.without_records(state)}
     for iteration in range(state.iteration, state.iteration + iterations):
-        parts = []
-        for place, (first, last) in enumerate(chunks):
-            with _preferred(workers, place, len(chunks)):
-                parts.append(adapt(now, first, last, dask_key_name=(f"adapt-{run}", iteration, place)))
+        parts: list[Key] = [(f"adapt-{run}", iteration, place) for place in range(len(chunks))]
+        tasks |= {key: (adapt, now, *chunk) for key, chunk in zip(parts, chunks, strict=True)}
         for height, level in enumerate(levels(len(parts))):
-            parts = [
-                add(*parts[places.start : places.stop], dask_key_name=(f"fold-{run}", iteration, height, place))
+            folds: dict[Key, Any] = {
+                (f"fold-{run}", iteration, height, place): (fold, [parts[part] for part in places])
                 for place, places in enumerate(level)
-            ]
-        now = step(now, parts[0], dask_key_name=(f"step-{run}", iteration))
-    return now
+            }
+            tasks |= folds
+            parts = list(folds)
+        tasks[f"step-{run}", iteration] = (step, now, parts[0])
+        now = (f"step-{run}", iteration)
+    return _collections(tasks, [now], partial(_preferred, f"adapt-{run}", len(chunks), tuple(workers)))[0]
 
 
 def evaluation_graph(
@@ -67,24 +68,29 @@ def evaluation_graph(
         workers: Addresses to spread the chunks over.
     """
     name = {Stream.VALIDATION: "validate", Stream.TEST: "test"}[stream]
-    test = delayed(partial(work.test, recipe), pure=False, traverse=False)
-    tested = delayed(parameters, name=f"parameters-{run}", traverse=False)
-    chunks, tests = recipe.meta.chunks(tasks), []
-    for place, (first, last) in enumerate(chunks):
-        with _preferred(workers, place, len(chunks)):
-            tests.append(test(tested, stream, first, last, dask_key_name=(f"{name}-{run}", place)))
-    return tests
+    test, chunks = partial(work.test, recipe), recipe.meta.chunks(tasks)
+    tested: Key = (f"parameters-{run}", 0)
+    spread: dict[Key, Any] = {
+        (f"{name}-{run}", place): (test, tested, stream, *chunk) for place, chunk in enumerate(chunks)
+    }
+    preferred = partial(_preferred, f"{name}-{run}", len(chunks), tuple(workers))
+    return _collections({tested: parameters, **spread}, list(spread), preferred)
 
 
-def _preferred(workers: Sequence[str], place: int, places: int) -> AbstractContextManager[object]:
-    """Prefer one worker for the task in some place: neighbours together, as their sums are folded together.
+def _collections(
+    tasks: Mapping[Key, Any], wanted: Sequence[Key], preferred: Callable[[Key], list[str] | None]
+) -> list[Delayed]:
+    """Tasks as one layer: a layer each, as `dask.delayed` makes them, takes Dask tens of milliseconds a window."""
+    layer = MaterializedLayer(dict(tasks), annotations={"workers": preferred, "allow_other_workers": True})
+    graph = HighLevelGraph({"tasks": layer}, {"tasks": set()})
+    return [Delayed(key, graph, layer="tasks") for key in wanted]
 
-    Left to itself Dask keeps tasks where the state is, which is on one worker, and leaves the others idle.
+
+def _preferred(name: str, places: int, workers: Sequence[str], key: Key) -> list[str] | None:
+    """The worker to prefer for a chunk: neighbours together, as their sums are folded together.
+
+    Left to itself Dask keeps chunks where the state is, which is on one worker, and leaves the others idle.
     """
-    if not workers:
-        return nullcontext()
-    return annotate(workers=[workers[place * len(workers) // places]], allow_other_workers=True)
-
-
-def _fold(*parts: ChunkSum) -> ChunkSum:
-    return fold(parts)
+    if key[0] != name or not workers:
+        return None
+    return [workers[int(key[-1]) * len(workers) // places]]

@@ -92,11 +92,7 @@ def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
         FanfoldError: It can't be read, or was written by a run on another store or of another network.
     """
     found = load_checkpoint(directory.last)
-    if recipe.fingerprint not in (None, found.fingerprint):
-        raise FanfoldError(
-            f"The store {recipe.store} holds other images than those that this run began with: prepare the same data "
-            "set again, or start a new run."
-        )
+    work.bench(replace(recipe, device="cpu", fingerprint=found.fingerprint))
     check_parameters(recipe, found.state.parameters, directory.last)
     directory.forget_after(found.state.iteration)
     return found
@@ -129,7 +125,10 @@ def window_length(now: Checkpoint, meta: Meta, every: int, pace: float | None) -
         length = min(length, meta.iterations - done)
     if meta.minutes is not None:
         left = 60 * meta.minutes - now.seconds
-        length = min(length, math.ceil(left / pace) if pace and left > 0 else length if left > 0 else 0)
+        if left <= 0:
+            return 0
+        if pace is not None:
+            length = min(length, math.ceil(left / pace))
     return max(length, 0)
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.evaluation import Accuracy
+from pipeline.recipe import Recipe
 from pipeline.work import bench
 from workflows.plan import Plan
 
@@ -23,7 +24,7 @@ def test_keys(plan: Plan, accuracy: Accuracy, iteration: int | None, sha256: str
         "queries": recipe.task.queries,
         "rotations": recipe.task.rotations,
         "inner_steps": recipe.steps if recipe.steps is not None else getattr(recipe.algorithm, "inner_steps", None),
-        "transductive": bench(replace(recipe, device="cpu")).network.transductive,
+        "transductive": _transductive(recipe),
         "seed": recipe.seed,
         "tested_iteration": iteration,
         "tested_sha256": sha256,
@@ -41,6 +42,17 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         **{name: version(name) for name in names},
     }
+
+
+def kind_of_accuracy(recipe: Recipe) -> str:
+    """Whether a task's queries are judged together or each for itself, in words."""
+    if _transductive(recipe):
+        return "transductive: the network normalizes a task's queries together"
+    return "inductive: each query is judged by itself"
+
+
+def _transductive(recipe: Recipe) -> bool:
+    return bench(replace(recipe, device="cpu")).network.transductive
 
 
 def in_words(keys: dict[str, Any]) -> str:

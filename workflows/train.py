@@ -20,7 +20,7 @@ from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.plan import RESUME_FREE, SECTIONS, Plan, check_agreement, make_plan
-from workflows.report import environment, in_words, test_keys
+from workflows.report import environment, in_words, kind_of_accuracy, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,7 +60,8 @@ def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory) -> di
         print(cluster.note)
     workers = cluster.workers
     print(f"dashboard: {cluster.dashboard}")
-    print(f"run: {directory.path} ({workers} workers, {cluster.device})", flush=True)
+    print(f"run: {directory.path} ({workers} workers, {cluster.device})")
+    print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
     recipe = replace(plan.recipe, device=cluster.device)
     with TerminalProgress() as progress:
         last = train(cluster, recipe, plan.evaluation, directory, [directory.log, progress], plan.note)
