@@ -19,7 +19,7 @@ from workflows.configuration import build_parser, parse
 from workflows.entry import run
 from workflows.plan import resolve_dataset
 
-GAP = 3  # pixels of paper between images
+GAP = 2  # pixels between and around images
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def draw_tasks(tasks: TaskBatch, ways: int) -> Figure:
     height = max(sheet.shape[0] for sheet in sheets[0])
     scale = 1 / 60  # inches a pixel
     figure = Figure(
-        figsize=((sum(widths) + 30) * scale, (height + 18) * len(sheets) * scale + 0.3), dpi=150, layout="constrained"
+        figsize=((sum(widths) + 30) * scale, (height + 8) * len(sheets) * scale + 0.3), dpi=150, layout="constrained"
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(sheets), 2, squeeze=False, width_ratios=widths)
@@ -73,10 +73,10 @@ def draw_tasks(tasks: TaskBatch, ways: int) -> Figure:
 def _sheet(images: Tensor, ways: int) -> NDArray[np.float32]:
     """Images `[ways · n, 1, height, width]` on one sheet, a column a class; ink dark on white."""
     count, _, height, width = images.shape
-    sheet = np.full(((height + GAP) * (count // ways) - GAP, (width + GAP) * ways - GAP), 0.85, np.float32)
+    sheet = np.full(((height + GAP) * (count // ways) + GAP, (width + GAP) * ways + GAP), 0.85, np.float32)
     for place, image in enumerate(images.numpy()):
         way, row = divmod(place, count // ways)
-        top, left = row * (height + GAP), way * (width + GAP)
+        top, left = GAP + row * (height + GAP), GAP + way * (width + GAP)
         sheet[top : top + height, left : left + width] = 1 - image[0]
     return sheet
 

@@ -177,13 +177,25 @@ def test_what_can_not_be_done_leaves_no_run_behind(train, tmp_path, arguments, m
     assert not (tmp_path / "run").exists()
 
 
-def test_omniglot_that_can_not_be_had_is_said(workflow, monkeypatch, environment):
-    environment = environment | {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    monkeypatch.setitem(environment, "http_proxy", "http://127.0.0.1:9")
-    ran = workflow("prepare", "--dataset.name", "omniglot", "--dataset.source", "nowhere")
-    assert ran.returncode == 2
-    assert len(ran.stderr.splitlines()) == 1
-    assert "nowhere" in ran.stderr
+def test_omniglot_that_can_not_be_had_is_said(tmp_path, environment):
+    no_way_out = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    for arguments, message in (
+        ([], "Omniglot could not be downloaded"),
+        (["--dataset.source", "nowhere"], "nowhere: there is no such folder"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-m", "workflows.prepare", "--dataset.name", "omniglot", *arguments],
+            cwd=tmp_path,
+            env=environment | no_way_out,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == 2
+        assert [message in line for line in ran.stderr.splitlines() if line.startswith("error:")] == [True]
+        assert "Traceback" not in ran.stderr
+        assert not list(tmp_path.glob("stores/*.zarr"))
 
 
 @pytest.mark.omniglot

@@ -34,9 +34,9 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
     )
     figure = draw_tasks(tasks, ways=3)
     sheets = [axis.get_images()[0].get_array() for axis in figure.axes]
-    assert [sheet.shape for sheet in sheets] == [(8, 30), (19, 30)] * 2
-    assert sheets[0][0, 0] == 1  # no ink is white
-    assert sheets[1][0, 0] == 0
+    assert [sheet.shape for sheet in sheets] == [(12, 32), (22, 32)] * 2
+    assert sheets[0][2, 2] == 1  # no ink is white
+    assert sheets[1][2, 2] == 0
     assert [axis.get_title() for axis in figure.axes] == ["support", "query", "", ""]
 
 
