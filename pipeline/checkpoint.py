@@ -25,21 +25,21 @@ class Checkpoint:
     Args:
         state: Parameters, optimizer's moments, iterations done.
         best: The parameters that did best on validation classes, float32 `[P]`; those at the start before any did.
+        fingerprint: What identifies the store's content, see `pipeline.work.bench`.
         best_iteration: Iterations at the best validation; None before the first.
         best_accuracy: Its accuracy; 0 before the first.
         validated: Iterations at the last validation.
         seconds: Seconds of training so far.
-        fingerprint: What identifies the store's content, see `pipeline.work.fingerprint`.
         note: What the choice of the data set fell back from, if it did.
     """
 
     state: State
     best: Vector
+    fingerprint: str
     best_iteration: int | None = None
     best_accuracy: float = 0.0
     validated: int = 0
     seconds: float = 0.0
-    fingerprint: str = ""
     note: str | None = None
 
 

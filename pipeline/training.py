@@ -80,7 +80,8 @@ def train(
 def start(recipe: Recipe, directory: RunDirectory, note: str | None) -> Checkpoint:
     """The first checkpoint of a run, before its first iteration."""
     state = work.initialize(recipe)
-    first = Checkpoint(state, best=state.parameters, fingerprint=recipe.fingerprint or "", note=note)
+    fingerprint = work.bench(replace(recipe, device="cpu")).fingerprint
+    first = Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=note)
     save_checkpoint(directory.last, first)
     return first
 

@@ -17,7 +17,7 @@ def make_checkpoint(size=1000, seed=0):
     random = np.random.default_rng(seed)
     parameters, mean, square, best = (random.normal(size=size).astype(np.float32) for _ in range(4))
     state = State(7, parameters, mean, square)
-    return Checkpoint(state, best, 5, 0.75, validated=5, seconds=1.5, fingerprint="0123abcd", note="stands in")
+    return Checkpoint(state, best, "0123abcd", 5, 0.75, validated=5, seconds=1.5, note="stands in")
 
 
 def assert_equal(one, other):

@@ -1,18 +1,33 @@
 import socket
+import threading
 import time
 import urllib.request
 
 import pytest
+from dask.utils import key_split
 from distributed import LocalCluster
 
 from data.errors import FanfoldError
+from pipeline import work
 from pipeline.cluster import WORKER_ENVIRONMENT, ClusterConfig, gpu_count, open_cluster
+from pipeline.training import run_window
 
 
-def test_the_dashboard_answers(pair):
+def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the_names(pair, slow_recipe):
+    pair.client.get_task_stream()  # starts to collect what the dashboard's stream shows
+    began = time.time()
+    state = work.initialize(slow_recipe)
+    training = threading.Thread(target=run_window, args=(pair, "0fedcba9", slow_recipe, state, 20))
+    training.start()
     with urllib.request.urlopen(pair.dashboard, timeout=20) as page:
         assert page.status == 200
         assert b"Dask" in page.read()
+    assert training.is_alive()
+    training.join(60)
+    stream = pair.client.get_task_stream(start=began)
+    assert {key_split(task["key"]) for task in stream} >= {"adapt", "fold", "step"}
+    chunks = [task["worker"] for task in stream if key_split(task["key"]) == "adapt"]
+    assert all(chunks.count(address) > len(chunks) / 3 for address in pair.addresses)  # both were at work
 
 
 def test_workers_keep_the_memory_they_freed(pair):

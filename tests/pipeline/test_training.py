@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.errors import RunError
+from data.errors import FanfoldError, RunError
 from pipeline import work
 from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
 from pipeline.evaluation import EvaluationConfig, evaluate, summarize
@@ -158,12 +158,19 @@ def test_a_stopped_run_goes_on_to_the_same_end(pair, recipe, directory, expected
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair, recipe, directory):
-    state = run_alone(recipe, 4)
-    save_checkpoint(directory.last, Checkpoint(work.without_records(state), best=state.parameters))
+    state, fingerprint = run_alone(recipe, 4), work.bench(recipe).fingerprint
+    save_checkpoint(directory.last, Checkpoint(work.without_records(state), state.parameters, fingerprint))
     wild = replace(recipe, meta=replace(recipe.meta, lr=1e30))
     with pytest.raises(RunError, match=r"not finite in iteration \d+, task numbers \d+"):
         train(pair, wild, EVALUATION, directory)
     assert load_checkpoint(directory.last).state.parameters.tobytes() == state.parameters.tobytes()
+
+
+def test_a_run_does_not_go_on_with_other_images(pair, recipe, directory):
+    state = work.initialize(recipe)
+    save_checkpoint(directory.last, Checkpoint(state, state.parameters, "0badf00d"))
+    with pytest.raises(FanfoldError, match="holds other images than those that this run began with"):
+        train(pair, recipe, EVALUATION, directory)
 
 
 def test_evaluation_is_spread_but_the_same(pair, recipe):
@@ -202,4 +209,4 @@ def test_a_run_bounded_by_time_ends_in_time(recipe):
 
 def standing(recipe, iteration, seconds=0):
     state = work.initialize(recipe)
-    return Checkpoint(replace(state, iteration=iteration), best=state.parameters, seconds=seconds)
+    return Checkpoint(replace(state, iteration=iteration), state.parameters, "0123abcd", seconds=seconds)
