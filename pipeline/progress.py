@@ -26,6 +26,7 @@ class TerminalProgress:
             TextColumn("{task.fields[status]}"),
             console=self._console,
             disable=not self._console.is_terminal,
+            refresh_per_second=2,  # a window takes seconds; drawing more often takes time from the workers
         )
         self._task: TaskID | None = None
         self._started = TrainingStarted(0, None, 0.0, None)
