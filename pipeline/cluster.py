@@ -67,7 +67,8 @@ def talking_to_the_scheduler() -> Iterator[None]:
     try:
         yield
     except (CancelledError, OSError, ClosedClientError) as error:
-        raise RunError(f"The scheduler is gone ({error}): start it again, and go on with --resume.") from error
+        reason = type(error).__name__  # the message itself takes several lines
+        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with --resume.") from error
 
 
 @dataclass(frozen=True)
