@@ -30,6 +30,25 @@ def train(workflow, pictures):
     return run
 
 
+@pytest.fixture
+def start(tmp_path, pictures, environment):
+    """Starts a training run in a group of its own, all of which a terminal's Ctrl-C would reach."""
+
+    def run(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "workflows.train", *SMALL, "--dataset.source", str(pictures), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    return run
+
+
 def result_of(folder, run="run"):
     return json.loads((folder / run / "result.json").read_text())
 
@@ -86,19 +105,12 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert result_of(tmp_path, "straight")["parameters_sha256"] == result_of(tmp_path)["parameters_sha256"]
 
 
-def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, workflow, tmp_path, pictures, environment):
+def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, workflow, tmp_path):
     straight = train("--run", "straight", "--meta.iterations", "20")
     assert straight.returncode == 0, straight.stderr
 
-    # The same, but so slow that there is time to kill it.
-    arguments = [*SMALL, "--dataset.source", str(pictures), "--run", "killed", "--meta.iterations", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workflows.train", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    # The same, but so long that there is time to kill it.
+    process = start("--run", "killed", "--meta.iterations", "100000")
     directory = RunDirectory(tmp_path / "killed")
     wait_until(lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6)
     process.send_signal(signal.SIGKILL)
@@ -116,18 +128,8 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, workflow, 
     assert iterations == list(range(1, 21))
 
 
-def test_ctrl_c_ends_a_run_quietly(tmp_path, pictures, environment):
-    arguments = [*SMALL, "--dataset.source", str(pictures), "--run", "run", "--meta.iterations", "100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workflows.train", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a group of its own, all of which a terminal's Ctrl-C would reach
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+def test_ctrl_c_ends_a_run_quietly(start, tmp_path):
+    process = start("--run", "run", "--meta.iterations", "100000")
     directory = RunDirectory(tmp_path / "run")
     wait_until(lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0)
     os.killpg(process.pid, signal.SIGINT)
