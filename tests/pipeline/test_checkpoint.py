@@ -36,6 +36,16 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
 
 
+def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):
+    """Whoever has the old file open reads all of it: the new one was renamed into place, not written over it."""
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, make_checkpoint())
+    old = path.read_bytes()
+    with path.open("rb") as still_open:
+        save_checkpoint(path, make_checkpoint(seed=1))
+        assert still_open.read() == old
+
+
 def test_the_hash_is_over_little_endian_float32():
     numbers = np.array([1.0, -2.5], dtype=np.float32)
     assert parameters_sha256(numbers) == hashlib.sha256(bytes.fromhex("0000803f000020c0")).hexdigest()
