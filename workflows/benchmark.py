@@ -29,7 +29,7 @@ from pipeline.training import train
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
 from workflows.plan import SECTIONS, make_plan
-from workflows.report import environment
+from workflows.result import environment
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.plan import EVALUATE_FREE, SECTIONS, check_agreement, make_plan
-from workflows.report import environment, in_words, test_keys
+from workflows.result import environment, in_words, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,8 +48,15 @@ def main(argv: Sequence[str]) -> None:
         workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)
         accuracy = evaluate(cluster, recipe, parameters, Stream.TEST, plan.evaluation.tasks)
     iteration = found.best_iteration if best else found.state.iteration
-    keys = test_keys(plan, accuracy, iteration, parameters_sha256(parameters))
-    more = {"workers": workers, "device": recipe.device, "note": found.note, "environment": environment()}
+    sha256 = parameters_sha256(parameters)
+    keys = test_keys(plan, accuracy, iteration, sha256)
+    more = {
+        "parameters_sha256": sha256,
+        "workers": workers,
+        "device": recipe.device,
+        "note": found.note,
+        "environment": environment(),
+    }
     write_json(directory.evaluation, keys | more)
     print(in_words(keys))
     print(f"written to {directory.evaluation}")

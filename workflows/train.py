@@ -20,7 +20,7 @@ from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.plan import RESUME_FREE, SECTIONS, Plan, check_agreement, make_plan
-from workflows.report import environment, in_words, kind_of_accuracy, test_keys
+from workflows.result import environment, in_words, kind_of_accuracy, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
