@@ -1,7 +1,10 @@
 """How a workflow ends: its exit status, and one line for what went wrong."""
 
+import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from data.errors import FanfoldError
@@ -9,6 +12,8 @@ from data.errors import FanfoldError
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         main(sys.argv[1:])
     except FanfoldError as error:
@@ -18,3 +23,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         print("interrupted: a training run goes on with --resume --run DIRECTORY", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # What is cut off in the middle, in Dask's and Tornado's threads, would log how it was cut off.
+    logging.disable()
+    raise KeyboardInterrupt
