@@ -5,7 +5,7 @@ from math import cos, inf, pi
 from typing import Literal
 
 from data.errors import FanfoldError
-from tasks.episodes import EpisodeShape
+from tasks.episodes import EpisodeShape, check_seed
 from tasks.learner import Algorithm
 from tasks.models import Model
 
@@ -94,5 +94,4 @@ class Recipe:
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**64:
-            raise FanfoldError(f"--seed must be from 0 to 2⁶⁴ - 1, not {self.seed}.")
+        check_seed(self.seed)

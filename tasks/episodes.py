@@ -63,6 +63,12 @@ class Episodes:
     drawings: NDArray[np.int64]
 
 
+def check_seed(seed: int) -> None:
+    """Raise FanfoldError unless the seed is one that the generator takes."""
+    if not 0 <= seed < 2**64:
+        raise FanfoldError(f"--seed must be from 0 to 2⁶⁴ - 1, not {seed}.")
+
+
 def check_episode_shape(
     stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from data.advice import one_line
 from data.errors import FanfoldError
 
 
@@ -34,8 +35,9 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> 
         try:
             return model.build(ways, size)
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise FanfoldError(f"The model can't be built for images of {size[0]} × {size[1]}: {reason}") from error
+            raise FanfoldError(
+                f"The model can't be built for images of {size[0]} × {size[1]}: {one_line(error)}"
+            ) from error
 
 
 class Classifier(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from data.advice import one_line
 from data.errors import FanfoldError
 
 
@@ -87,5 +88,4 @@ def check_network(network: Network, ways: int, size: tuple[int, int]) -> None:
     except FanfoldError:
         raise
     except Exception as error:  # whatever a user's own module may raise
-        reason = " ".join(str(error).split())
-        raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {reason}") from error
+        raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error

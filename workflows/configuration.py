@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from data.advice import one_line
 from data.datasets import DATASETS
 from data.errors import FanfoldError
 from pipeline.cluster import ClusterConfig
@@ -168,7 +169,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise FanfoldError(f"The configuration {path} can't be read ({reason}).") from error
     except yaml.YAMLError as error:
-        raise FanfoldError(f"The configuration {path} is no YAML: {' '.join(str(error).split())}.") from error
+        raise FanfoldError(f"The configuration {path} is no YAML: {one_line(error)}.") from error
     if not isinstance(content, dict):
         raise FanfoldError(f"The configuration {path} must be a YAML mapping, such as `seed: 0`.")
     return content

@@ -14,7 +14,7 @@ from data.images import open_images
 from data.splits import split_classes
 from data.store import open_store
 from tasks.batch import TaskBatch, gather_tasks
-from tasks.episodes import Stream, check_episode_shape, draw_episodes
+from tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
 from workflows.plan import resolve_dataset
@@ -29,6 +29,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--tasks", type=int, default=3, help="how many tasks to draw")
     parser.add_argument("--out", type=str, default="tasks.png", help="the picture's path; its ending says the format")
     options = parse(parser, argv)
+    check_seed(options.seed)
+    if options.tasks < 1:
+        raise FanfoldError(f"--tasks must be at least 1, not {options.tasks}.")
     dataset, note = resolve_dataset(options.dataset)
     if note:
         print(note)

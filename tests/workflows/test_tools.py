@@ -24,6 +24,14 @@ def test_a_picture_of_ones_own_tasks(workflow, pictures, tmp_path):
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[-1].startswith("error: The picture tasks.nonsense can't be written")
 
+    for wrong, message in (
+        (["--tasks", "0"], "--tasks must be at least 1"),
+        (["--seed", "-1"], "--seed must be from 0"),
+    ):
+        ran = workflow("picture", *own, *wrong)
+        assert ran.returncode == 2
+        assert ran.stderr.startswith(f"error: {message}")
+
 
 def test_support_stands_left_and_queries_right_a_column_a_class():
     tasks = TaskBatch(
