@@ -1,9 +1,11 @@
 """Tasks with their images, as tensors."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data.images import Images
@@ -37,23 +39,64 @@ class TaskBatch:
 def gather_tasks(
     episodes: Episodes, shape: EpisodeShape, images: Images, dtype: torch.dtype = torch.float32
 ) -> TaskBatch:
-    """Fetch the drawings of the episodes, turned as they say.
+    """Fetch the drawings of the episodes, mirrored and turned as they say.
 
     Raises:
         FanfoldError: A chunk of the store is damaged.
     """
-    tasks, ways, drawings = episodes.drawings.shape
-    pixels = images.gather(np.broadcast_to(episodes.classes[..., None], episodes.drawings.shape), episodes.drawings)
-    for turns in (1, 2, 3):
-        turned = episodes.rotations == turns
-        if turned.any():
-            pixels[turned] = np.rot90(pixels[turned], turns, axes=(-2, -1))
-    ink = torch.from_numpy(pixels).to(dtype).div_(255).unsqueeze(3)
-    size = ink.shape[3:]
-    label = torch.arange(ways)
+    classes, drawings, turns, mirrored = _places(episodes)
+    return as_tasks(_ink(classes, drawings, turns, mirrored, images, dtype), shape)
+
+
+def gather_distinct(
+    episodes: Episodes, images: Images, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Fetch each drawing of the episodes once, however many tasks have it.
+
+    Returns:
+        Float `[n, 1, height, width]`, and int64 `[tasks, ways, shots + queries]`, the places in them.
+
+    Raises:
+        FanfoldError: A chunk of the store is damaged.
+    """
+    places = _places(episodes)
+    distinct, of_tasks = np.unique(np.stack([part.ravel() for part in places]), axis=1, return_inverse=True)
+    classes, drawings, turns, mirrored = distinct
+    return _ink(classes, drawings, turns, mirrored.astype(bool), images, dtype), of_tasks.reshape(places[0].shape)
+
+
+def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
+    """Tasks from what stands for their drawings: images or embeddings `[tasks, ways, shots + queries, …]`."""
+    ways, drawings = parts.shape[1:3]
+    label = torch.arange(ways, device=parts.device)
     return TaskBatch(
-        support=ink[:, :, : shape.shots].reshape(tasks, ways * shape.shots, *size),
+        support=parts[:, :, : shape.shots].flatten(1, 2),
         support_labels=label.repeat_interleave(shape.shots),
-        query=ink[:, :, shape.shots :].reshape(tasks, ways * (drawings - shape.shots), *size),
+        query=parts[:, :, shape.shots :].flatten(1, 2),
         query_labels=label.repeat_interleave(drawings - shape.shots),
     )
+
+
+def _places(episodes: Episodes) -> list[NDArray[Any]]:
+    """Class, drawing, quarter turns and reflection of every drawing, `[tasks, ways, shots + queries]` each."""
+    of_classes = (episodes.classes, episodes.rotations, episodes.reflections)
+    classes, turns, mirrored = (np.broadcast_to(part[..., None], episodes.drawings.shape) for part in of_classes)
+    return [classes, episodes.drawings, turns, mirrored]
+
+
+def _ink(
+    classes: NDArray[np.int64],
+    drawings: NDArray[np.int64],
+    turns: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+    images: Images,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Images `[…, 1, height, width]` of drawings `[…]`, ink 1 on 0."""
+    pixels = images.gather(classes, drawings)
+    pixels[mirrored] = pixels[mirrored][..., ::-1]
+    for quarters in (1, 2, 3):
+        turned = turns == quarters
+        if turned.any():
+            pixels[turned] = np.rot90(pixels[turned], quarters, axes=(-2, -1))
+    return torch.from_numpy(pixels).to(dtype).div_(255).unsqueeze(-3)

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     TRAIN = 0
     VALIDATION = 1
     TEST = 2
+    POPULATION = 3
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class EpisodeShape:
         queries: Query drawings of each class.
         rotations: Turn every class of a task by a multiple of 90° of its own, which makes four classes of each
             character; a task never holds one character twice (the protocol of MAML, Finn et al. 2017).
+        reflections: Mirror half of a task's classes, before they are turned: twice as many classes again.
     """
 
     ways: int = 5
     shots: int = 1
     queries: int = 1
     rotations: bool = False
+    reflections: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
@@ -55,11 +58,13 @@ class Episodes:
     Args:
         classes: int64 `[tasks, ways]`, indices into the store's classes.
         rotations: int64 `[tasks, ways]`, quarter turns counter-clockwise.
+        reflections: bool `[tasks, ways]`, whether mirrored, left to right, before that.
         drawings: int64 `[tasks, ways, shots + queries]`, indices into each class's drawings, support first.
     """
 
     classes: NDArray[np.int64]
     rotations: NDArray[np.int64]
+    reflections: NDArray[np.bool_]
     drawings: NDArray[np.int64]
 
 
@@ -124,13 +129,17 @@ def draw_episodes(
     uniform: NDArray[np.float64] = (words >> np.uint64(11)) * np.float64(2.0**-53)
 
     of_class = classes[_without_replacement(uniform[:, :ways], np.int64(len(classes)))]
-    quarter_turns = np.floor(uniform[:, ways : 2 * ways] * 4).astype(np.int64)
+    # A fraction of a turn in steps of a quarter; what it lies beyond the step by is as random, and mirrors.
+    turn = uniform[:, ways : 2 * ways] * 4
+    quarter_turns = np.floor(turn).astype(np.int64)
+    mirrored = turn - quarter_turns < 0.5
     of_drawing = _without_replacement(
         uniform[:, 2 * ways : needed].reshape(tasks * ways, images), drawings[of_class].reshape(tasks * ways)
     )
     return Episodes(
         classes=of_class,
         rotations=quarter_turns if shape.rotations else np.zeros_like(quarter_turns),
+        reflections=mirrored if shape.reflections else np.zeros_like(mirrored),
         drawings=of_drawing.reshape(tasks, ways, images),
     )
 

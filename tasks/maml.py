@@ -8,24 +8,21 @@ and the meta-gradient is that of its query loss through all of them, dL_query(θ
 second derivatives included. The first-order form takes ∇L_query(θ_S) instead (the paper's section 5.2).
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from data.errors import FanfoldError
 from tasks.batch import TaskBatch
-from tasks.learner import MetaGradient, accuracy
+from tasks.inner_loop import check_inner_loop, descend
+from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, flatten
 
 
 @dataclass(frozen=True)
 class Maml:
-    """MAML, exact or first-order. Transductive where the network normalizes by the batch (see `tasks.models`).
+    """MAML, exact or first-order. As published it is transductive: batch norm sees all queries of a task.
 
     Args:
         name: The algorithm's name.
@@ -34,7 +31,8 @@ class Maml:
         first_order: Leave second derivatives out.
     """
 
-    fixed_ways: ClassVar[bool] = True
+    head: ClassVar[bool] = True
+    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
 
     name: str = "maml"
     inner_lr: float = 0.4
@@ -42,52 +40,38 @@ class Maml:
     first_order: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.inner_lr < inf:
-            raise FanfoldError(f"MAML needs an inner learning rate above 0, not {self.inner_lr}.")
-        if self.inner_steps < 1:
-            raise FanfoldError(f"MAML needs at least one inner step, not {self.inner_steps}.")
+        check_inner_loop("MAML", self.inner_lr, self.inner_steps)
 
     def initialize(self, network: Network) -> Tensor:
         """The network's own initialization, `[P]`."""
-        return flatten(dict(network.module.named_parameters())).detach()
+        return flatten(network.initial())
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`. One task after another: on a CPU their activations then stay in cache."""
-        theta = {name: value.requires_grad_() for name, value in network.unflatten(parameters.detach()).items()}
-        total = torch.zeros_like(parameters)
-        losses, accuracies = [], []
-        for support, query in zip(tasks.support, tasks.query, strict=True):
-            adapted = self._adapt(network, theta, support, tasks.support_labels, self.inner_steps, not self.first_order)
+        """See `Algorithm.meta_gradient`."""
+
+        def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            adapted = self._adapt(
+                network, theta, support, tasks.support_labels, self.inner_steps, differentiable=not self.first_order
+            )
             logits = network(adapted, query)
-            loss = cross_entropy(logits, tasks.query_labels)
-            total += torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(theta.values()))])
-            losses.append(loss.detach())
-            accuracies.append(accuracy(logits.detach(), tasks.query_labels))
-        return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
+            return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
+
+        return sum_of_gradients(network.shapes, parameters, tasks, judge)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Classify:
         """See `Algorithm.classifier`."""
         theta = {name: value.requires_grad_() for name, value in network.unflatten(parameters.detach()).items()}
-        adapted = self._adapt(network, theta, support, labels, self.inner_steps if steps is None else steps, False)
+        steps = self.inner_steps if steps is None else steps
+        adapted = self._adapt(network, theta, support, labels, steps, differentiable=False)
         return lambda query: network(adapted, query)
 
     def _adapt(
-        self,
-        network: Network,
-        theta: Mapping[str, Tensor],
-        support: Tensor,
-        labels: Tensor,
-        steps: int,
-        differentiable: bool,
-    ) -> Mapping[str, Tensor]:
-        """θ after the inner steps; `differentiable` keeps the graph through the inner gradients."""
+        self, network: Network, theta: Parameters, support: Tensor, labels: Tensor, steps: int, *, differentiable: bool
+    ) -> Parameters:
+        """θ after the inner steps."""
+        rates = dict.fromkeys(theta, self.inner_lr)
         for _ in range(steps):
-            loss = cross_entropy(network(theta, support), labels)
-            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=differentiable)
-            theta = {
-                name: value - self.inner_lr * gradient
-                for (name, value), gradient in zip(theta.items(), gradients, strict=True)
-            }
+            theta = descend(theta, cross_entropy(network(theta, support), labels), rates, differentiable=differentiable)
         return theta

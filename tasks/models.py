@@ -4,7 +4,6 @@ Batch norm has no running statistics: it normalizes by the batch at hand, as in 
 judged together, which makes the classifier *transductive*.
 """
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from data.advice import one_line
 from data.errors import FanfoldError
+from tasks.own import import_class
 
 
 class Model(Protocol):
@@ -147,16 +147,12 @@ class OwnModel:
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
         """See `Model.build`."""
-        module_name, _, class_name = self.name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:  # whatever importing someone's module may raise
-            raise FanfoldError(f"No model '{self.name}' ({error}): name it as package.module:Class.") from error
+        found = import_class("model", self.name)
         try:
             module = found(ways=ways, **self.arguments)
         except Exception as error:  # whatever someone's class may raise
             raise FanfoldError(
-                f"Model '{self.name}' can't be built as {class_name}(ways={ways}, …): {error}."
+                f"Model '{self.name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
             ) from error
         if not isinstance(module, nn.Module):
             raise FanfoldError(f"Model '{self.name}' is no torch.nn.Module.")

@@ -1,16 +1,20 @@
-"""An ordinary `nn.Module` as a pure function of one flat vector of parameters."""
+"""An ordinary `nn.Module` as a pure function of named parameters, and those as one flat vector."""
 
+import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.advice import one_line
 from data.errors import FanfoldError
+
+Shapes = Mapping[str, torch.Size]
 
 
 @dataclass(frozen=True)
@@ -18,34 +22,63 @@ class Network:
     """A module without state of its own: parameters are passed in.
 
     Args:
-        module: The module; maps images `[n, 1, height, width]` to logits `[n, ways]`. Its own parameters serve as
-            names and shapes only.
+        module: The module; maps images `[n, 1, height, width]` to logits `[n, ways]`, or to embeddings `[n, d]`. Its
+            own parameters serve as names and shapes only.
         shapes: The parameters' names and shapes, in the flat vector's order.
+        outputs: Numbers that an image is mapped to: ways, or the embedding's length.
+        ends_in_head: Whether the last linear layer's output is the module's.
     """
 
     module: nn.Module
-    shapes: Mapping[str, torch.Size]
+    shapes: Shapes
+    outputs: int
+    ends_in_head: bool
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Logits `[n, ways]` of images `[n, 1, height, width]`."""
+        """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
         # Buffers are passed in as copies, so that none carries anything from one call to the next.
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        logits: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
-        return logits
-
-    def __len__(self) -> int:
-        """How many numbers the flat vector holds."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        output: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
+        return output
 
     @property
-    def transductive(self) -> bool:
+    def batch_norms(self) -> dict[str, _BatchNorm]:
+        """The layers through which images of one batch influence each other, by name."""
+        return {name: layer for name, layer in self.module.named_modules() if isinstance(layer, _BatchNorm)}
+
+    @property
+    def normalizes_by_batch(self) -> bool:
         """Whether images judged together influence each other, through statistics of their batch."""
-        return any(isinstance(layer, _BatchNorm) for layer in self.module.modules())
+        return any(layer.running_mean is None for layer in self.batch_norms.values())
+
+    def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """What goes into the last linear layer, `[n, d]`."""
+        found: list[Tensor] = []
+        layer = self.module.get_submodule(_last_linear(self.module) or "")
+        hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        try:
+            self(parameters, images)
+        finally:
+            hook.remove()
+        return found[-1]
+
+    @property
+    def head(self) -> list[str]:
+        """Names of the parameters of the last linear layer: none where the module has no such layer."""
+        name = _last_linear(self.module)
+        return [] if name is None else [known for known in self.shapes if known.startswith(f"{name}.")]
+
+    def initial(self) -> dict[str, Tensor]:
+        """The module's own parameters, as it was initialized, by name."""
+        return {name: value.detach().clone() for name, value in self.module.named_parameters()}
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """The flat vector `[len(self)]` as named tensors, views of it."""
-        parts = vector.split([math.prod(shape) for shape in self.shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        """The flat vector as named tensors, views of it."""
+        return unflatten(self.shapes, vector)
+
+    def own(self, vector: Tensor) -> dict[str, Tensor]:
+        """The network's own parameters out of a flat vector that begins with them."""
+        return self.unflatten(vector[: sum(math.prod(shape) for shape in self.shapes.values())])
 
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -53,11 +86,24 @@ def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
 
 
-def as_network(module: nn.Module) -> Network:
-    """Wrap a module.
+def unflatten(shapes: Shapes, vector: Tensor) -> dict[str, Tensor]:
+    """The flat vector of tensors of these names and shapes as named tensors, views of it."""
+    parts = vector.split([math.prod(shape) for shape in shapes.values()])
+    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Network:
+    """Wrap a module, and check that it does what it must.
+
+    Args:
+        module: The module.
+        size: Height and width of the images.
+        ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
+            defined last: the network then gives embeddings, what went into that layer.
 
     Raises:
-        FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share.
+        FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
+            map an image to so many logits, by all its parameters.
     """
     for name, layer in module.named_modules():
         if getattr(layer, "running_mean", None) is not None:
@@ -65,27 +111,109 @@ def as_network(module: nn.Module) -> Network:
                 f"The model's layer '{name}' ({type(layer).__name__}) keeps running statistics, which tasks in "
                 "parallel can't share: build it with track_running_stats=False."
             )
-    return Network(module, {name: parameter.shape for name, parameter in module.named_parameters()})
-
-
-def check_network(network: Network, ways: int, size: tuple[int, int]) -> None:
-    """Raise FanfoldError unless the module maps images to as many logits as there are ways, by all its parameters.
-
-    Args:
-        network: The network.
-        ways: Classes to tell apart.
-        size: Height and width of the images.
-    """
-    parameters = {name: value.detach().requires_grad_() for name, value in network.module.named_parameters()}
+    if ways is None:
+        module = _without_last_linear(module)
+    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    network = Network(module, shapes, outputs=0, ends_in_head=False)
+    parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
         raise FanfoldError("The model has no parameters to learn.")
-    images = torch.zeros(2, 1, *size, device=next(iter(parameters.values())).device)
+    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)).to(next(iter(parameters.values())))
     try:
-        logits = network(parameters, images)
-        if tuple(logits.shape) != (2, ways):
-            raise FanfoldError(f"The model must give logits [2, {ways}] for two images, not {list(logits.shape)}.")
-        torch.autograd.grad(logits.sum(), list(parameters.values()))
+        output, ends_in_head = _probe(network, parameters, images)
+        if output.dim() != 2 or len(output) != 2 or ways not in (None, output.shape[1]):
+            what = "embeddings [2, d]" if ways is None else f"logits [2, {ways}]"
+            raise FanfoldError(f"The model must give {what} for two images, not {list(output.shape)}.")
+        torch.autograd.grad(output.sum(), list(parameters.values()))
     except FanfoldError:
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
+    return replace(network, outputs=output.shape[1], ends_in_head=ends_in_head)
+
+
+def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+    """Mean and variance that each batch norm sees, all images being one batch: an estimate of the population's.
+
+    What running averages estimate too, but for these very parameters, from a batch of one's choice, without state
+    (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+
+    Returns:
+        `LAYER.running_mean` and `LAYER.running_var`, `[channels]` each.
+    """
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, batch: Tensor) -> None:
+        dimensions = [0, *range(2, batch.dim())]
+        found[f"{name}.running_mean"] = batch.mean(dimensions)
+        found[f"{name}.running_var"] = batch.var(dimensions)
+
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
+        for name, layer in network.batch_norms.items()
+    ]
+    try:
+        with torch.no_grad():
+            network(parameters, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def with_statistics(network: Network, statistics: Mapping[str, Tensor]) -> Network:
+    """The network with its batch norms normalizing by statistics of `batch_statistics`: each image by itself."""
+    module = copy.deepcopy(network.module)
+    for name, layer in replace(network, module=module).batch_norms.items():
+        layer.running_mean = statistics[f"{name}.running_mean"]
+        layer.running_var = statistics[f"{name}.running_var"]
+        layer.eval()
+    return replace(network, module=module)
+
+
+class Embedded(Network):
+    """A network for images that were embedded already: it hands embeddings `[n, d]` on."""
+
+    def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The embeddings that were given."""
+        return images
+
+
+def _last_linear(module: nn.Module) -> str | None:
+    """Its name: that of the layer called `head`, or else of the linear layer that was defined last."""
+    if isinstance(getattr(module, "head", None), nn.Linear):
+        return "head"
+    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    return names[-1] if names else None
+
+
+def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, bool]:
+    """The module's output, and whether it is that of the last linear layer, applied to what goes into it."""
+    name = _last_linear(network.module)
+    called: list[Tensor] = []
+    layer = network.module.get_submodule(name or "")
+    hook = layer.register_forward_pre_hook(lambda _, inputs: called.append(inputs[0]))
+    try:
+        with torch.random.fork_rng():  # a network that draws must not move the worker's generator
+            output = network(parameters, images)
+    finally:
+        hook.remove()
+    # The layer may be the module itself, parametrized, or have its weight used without being called.
+    plain = network.head in ([f"{name}.weight"], [f"{name}.weight", f"{name}.bias"])
+    if not (name and called and plain):
+        return output, False
+    logits = linear(called[-1], *(parameters[known] for known in network.head))
+    return output, logits.shape == output.shape and torch.allclose(logits, output)
+
+
+def _without_last_linear(module: nn.Module) -> nn.Module:
+    """A copy of the module whose last linear layer hands its input on."""
+    name = _last_linear(module)
+    if name is None:
+        return module
+    if not name:  # the module itself is that layer
+        return nn.Identity()
+    module = copy.deepcopy(module)
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, nn.Identity())
+    return module

@@ -16,7 +16,12 @@ def draw(shape, first, last, seed=0, stream=Stream.TRAIN):
 
 
 shapes = st.builds(
-    EpisodeShape, ways=st.integers(2, 8), shots=st.integers(1, 2), queries=st.integers(1, 2), rotations=st.booleans()
+    EpisodeShape,
+    ways=st.integers(2, 8),
+    shots=st.integers(1, 2),
+    queries=st.integers(1, 2),
+    rotations=st.booleans(),
+    reflections=st.booleans(),
 )
 
 
@@ -25,7 +30,7 @@ def test_a_task_is_the_same_whatever_range_it_is_drawn_in(shape, seed, first, co
     whole = draw(shape, first, first + count, seed)
     place = data.draw(st.integers(0, count - 1))
     alone = draw(shape, first + place, first + place + 1, seed)
-    for part in ("classes", "rotations", "drawings"):
+    for part in ("classes", "rotations", "reflections", "drawings"):
         np.testing.assert_array_equal(getattr(whole, part)[place], getattr(alone, part)[0])
 
 
@@ -44,7 +49,7 @@ def test_classes_and_drawings_are_distinct_and_there(shape, first):
 def test_streams_and_seeds_share_nothing():
     shape = EpisodeShape(5, 1, 1)
     drawn = {draw(shape, 0, 50, seed, stream).classes.tobytes() for seed in (0, 1, 2**64 - 1) for stream in Stream}
-    assert len(drawn) == 9
+    assert len(drawn) == 3 * len(Stream)
 
 
 def test_rotations_change_nothing_else():
@@ -84,3 +89,70 @@ def test_what_can_not_be_drawn_is_said():
         check_episode_shape(Stream.TEST, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
     with pytest.raises(FanfoldError, match=r"need 5 drawings.* only 4"):
         check_episode_shape(Stream.TEST, EpisodeShape(5, 3, 2), CLASSES, DRAWINGS)
+
+
+PINNED = [
+    (0, Stream.TRAIN, 0, [[3, 8, 5], [8, 3, 60]], [[2, 2, 1], [1, 0, 0]], [[5, 0, 3], [1, 4, 2], [2, 1, 3]]),
+    (7, Stream.TEST, 123456789, [[3, 13, 34], [5, 13, 34]], [[1, 3, 0], [1, 3, 2]], [[0, 4, 2], [1, 3, 2], [0, 3, 5]]),
+]
+
+
+@pytest.mark.parametrize(("seed", "stream", "first", "classes", "turns", "drawings"), PINNED)
+def test_the_numbers_of_old_runs_tasks_stay(seed, stream, first, classes, turns, drawings):
+    episodes = draw(EpisodeShape(3, 1, 2, True), first, first + 2, seed, stream)
+    assert episodes.classes.tolist() == classes
+    assert episodes.rotations.tolist() == turns
+    assert episodes.drawings[0].tolist() == drawings
+
+
+@given(shapes, st.integers(0, 2**64 - 1), st.sampled_from(Stream), st.integers(0, 10**12))
+def test_a_task_is_read_off_the_generators_words(shape, seed, stream, number):
+    """The same with plain numbers: of each task's words first the classes, then the turns, then the drawings."""
+    images = shape.shots + shape.queries
+    blocks = (shape.ways * (2 + images) + 3) // 4
+    generator = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
+    generator.advance(number * blocks)
+    words = [(int(word) >> 11) / 2**53 for word in generator.random_raw(4 * blocks)]
+
+    def take(deck, count):
+        deck = list(deck)
+        for place in range(count):
+            other = place + int(words.pop(0) * (len(deck) - place))
+            deck[place], deck[other] = deck[other], deck[place]
+        return deck[:count]
+
+    classes = take(CLASSES.tolist(), shape.ways)
+    turns = [words.pop(0) * 4 for _ in range(shape.ways)]
+    found = draw(shape, number, number + 1, seed, stream)
+    assert found.classes[0].tolist() == classes
+    assert found.rotations[0].tolist() == [int(turn) * shape.rotations for turn in turns]
+    assert found.reflections[0].tolist() == [shape.reflections and turn % 1 < 0.5 for turn in turns]
+    assert found.drawings[0].tolist() == [take(range(DRAWINGS[of]), images) for of in classes]
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_reflections_change_nothing_else(rotations):
+    plain, mirrored = (draw(EpisodeShape(5, 1, 1, rotations, reflections), 0, 100) for reflections in (False, True))
+    for part in ("classes", "rotations", "drawings"):
+        np.testing.assert_array_equal(getattr(plain, part), getattr(mirrored, part))
+    assert plain.reflections.shape == mirrored.reflections.shape == (100, 5)
+    assert not plain.reflections.any()
+
+
+def test_half_of_the_classes_are_mirrored_whatever_their_turn():
+    """Counts of turn and reflection together within five standard deviations of a multinomial's."""
+    episodes = draw(EpisodeShape(3, 1, 1, True, True), 0, 8000)
+    both = 2 * episodes.rotations + episodes.reflections
+    counts, expected = np.bincount(both.ravel(), minlength=8), both.size / 8
+    assert (abs(counts - expected) < 5 * np.sqrt(expected)).all(), counts
+
+
+def test_no_stream_ever_repeats_a_task_of_another():
+    """Of so many classes and drawings that no task comes twice by chance."""
+    classes, drawings, shape = np.arange(5000), np.full(5000, 50), EpisodeShape(5, 1, 1)
+    assert list(Stream.__members__.values()) == [0, 1, 2, 3]  # two of one number would be one stream
+    seen = set()
+    for stream in Stream:
+        episodes = draw_episodes(3, stream, 0, 200, shape, classes, drawings)
+        seen |= {row.tobytes() for row in episodes.classes}
+    assert len(seen) == 200 * len(Stream)

@@ -7,26 +7,8 @@ from tasks.batch import TaskBatch
 from tasks.learner import evaluate_tasks
 from tasks.maml import Maml
 from tasks.models import Conv4, Conv4Stride
-from tasks.network import as_network, flatten
-
-WAYS = 3
-
-
-def make_tasks(count, shots=2, queries=2, size=16, ways=WAYS):
-    generator = torch.Generator().manual_seed(1)
-    label = torch.arange(ways)
-    images = [
-        torch.rand(count, ways * each, 1, size, size, generator=generator, dtype=torch.float64)
-        for each in (shots, queries)
-    ]
-    return TaskBatch(images[0], label.repeat_interleave(shots), images[1], label.repeat_interleave(queries))
-
-
-def make_network(model):
-    torch.manual_seed(0)
-    module = model.build(WAYS, (16, 16)).double()
-    network = as_network(module)
-    return network, flatten(dict(module.named_parameters())).detach()
+from tasks.network import flatten
+from tests.tasks.reference import WAYS, finite_differences, make_network, make_tasks
 
 
 def query_loss(algorithm, network, parameters, tasks):
@@ -41,16 +23,6 @@ def query_loss(algorithm, network, parameters, tasks):
         with torch.no_grad():
             total += float(cross_entropy(network(network.unflatten(weights), query), tasks.query_labels))
     return total
-
-
-def finite_differences(function, parameters, step=1e-6):
-    gradient = torch.empty_like(parameters)
-    for place in range(len(parameters)):
-        ahead, behind = parameters.clone(), parameters.clone()
-        ahead[place] += step
-        behind[place] -= step
-        gradient[place] = (function(ahead) - function(behind)) / (2 * step)
-    return gradient
 
 
 @pytest.mark.parametrize("inner_steps", [1, 3])
@@ -124,8 +96,8 @@ def test_more_inner_steps_fit_the_support_set_better():
 def test_evaluation_scores_each_task_after_adaptation():
     algorithm, (network, parameters), tasks = Maml(inner_lr=0.2), make_network(Conv4Stride(width=8)), make_tasks(4)
     same = TaskBatch(tasks.support, tasks.support_labels, tasks.support, tasks.support_labels)
-    assert evaluate_tasks(algorithm, network, parameters, same, 30).tolist() == [1.0] * 4
-    untrained = evaluate_tasks(algorithm, network, parameters, same, 0)
+    assert evaluate_tasks(algorithm, network, parameters, same, 30, "batch").tolist() == [1.0] * 4
+    untrained = evaluate_tasks(algorithm, network, parameters, same, 0, "batch")
     assert untrained.mean() < 1
     assert set((untrained * 6).round().tolist()) <= set(range(7))
 
@@ -134,7 +106,7 @@ def test_parameters_are_left_as_they_were():
     algorithm, (network, parameters), tasks = Maml(), make_network(Conv4(width=4)), make_tasks(2)
     before = parameters.clone()
     algorithm.meta_gradient(network, parameters, 0, tasks)
-    evaluate_tasks(algorithm, network, parameters, tasks, 2)
+    evaluate_tasks(algorithm, network, parameters, tasks, 2, "batch")
     assert torch.equal(parameters, before)
     assert not parameters.requires_grad
 

@@ -35,17 +35,18 @@ class Running(Tiny):
     ],
 )
 def test_networks_are_those_of_the_papers(model, parameters):
-    network = as_network(model.build(5, (28, 28)))
-    assert len(network) == parameters
-    assert network.transductive
+    network = as_network(model.build(5, (28, 28)), (28, 28), 5)
     vector = flatten(dict(network.module.named_parameters()))
+    assert len(vector) == parameters
+    assert network.normalizes_by_batch
+    assert network.ends_in_head
     assert network(network.unflatten(vector), torch.rand(7, 1, 28, 28)).shape == (7, 5)
 
 
 @pytest.mark.parametrize("model", [Conv4(width=4), Conv4Stride(width=4), Article(width=4, hidden=6)])
 def test_a_network_takes_its_parameters_from_the_flat_vector(model):
-    network = as_network(model.build(5, (28, 28)))
-    images, vector = torch.rand(3, 1, 28, 28), torch.rand(len(network))
+    network = as_network(model.build(5, (28, 28)), (28, 28), 5)
+    images, vector = torch.rand(3, 1, 28, 28), torch.rand(len(flatten(network.initial())))
     copy = model.build(5, (28, 28))
     copy.load_state_dict(network.unflatten(vector))
     torch.testing.assert_close(network(network.unflatten(vector), images), copy(images))
@@ -55,7 +56,7 @@ def test_a_network_takes_its_parameters_from_the_flat_vector(model):
 def test_a_network_of_ones_own_is_found_by_name():
     module = OwnModel("tests.tasks.test_models:Tiny", {"hidden": 2}).build(4, (28, 28))
     assert isinstance(module, Tiny)
-    assert not as_network(module).transductive
+    assert not as_network(module, (28, 28), 4).normalizes_by_batch
     assert module(torch.zeros(2, 1, 28, 28)).shape == (2, 4)
 
 
@@ -75,4 +76,4 @@ def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
 
 def test_running_statistics_are_refused():
     with pytest.raises(FanfoldError, match=r"'norm' .BatchNorm2d. keeps running statistics"):
-        as_network(Running(5))
+        as_network(Running(5), (28, 28), 5)

@@ -1,0 +1,45 @@
+"""Gradient steps on a task's support loss, which the gradient-based learners share.
+
+θₛ₊₁ = θₛ - αₛ ⊙ ∇L_support(θₛ)
+"""
+
+from collections.abc import Mapping
+from math import inf
+
+import torch
+from torch import Tensor
+
+from data.errors import FanfoldError
+from tasks.learner import Parameters
+
+
+def descend(
+    parameters: Parameters, loss: Tensor, rates: Mapping[str, float | Tensor], *, differentiable: bool
+) -> Parameters:
+    """One gradient step.
+
+    Args:
+        parameters: θₛ, by name.
+        loss: The support loss at θₛ, a scalar.
+        rates: αₛ of each parameter to adapt, a scalar or of its shape; parameters without a rate stay.
+        differentiable: Whether the step's gradient is part of what a later gradient goes through: exact second order.
+    """
+    gradients = torch.autograd.grad(loss, [parameters[name] for name in rates], create_graph=differentiable)
+    stepped = {
+        name: parameters[name] - rate * gradient
+        for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
+    }
+    return {**parameters, **stepped}
+
+
+def check_inner_loop(what: str, lr: float, steps: int) -> None:
+    """Raise FanfoldError unless an inner learning rate and a number of inner steps make sense."""
+    if not 0 < lr < inf:
+        raise FanfoldError(f"{what} needs an inner learning rate above 0, not {lr}.")
+    if steps < 1:
+        raise FanfoldError(f"{what} needs at least one inner step, not {steps}.")
+
+
+def rate_of(name: str) -> str:
+    """The name, among the meta-parameters, of a parameter's learned inner rate."""
+    return f"{name}:inner_lr"

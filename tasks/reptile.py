@@ -1,0 +1,112 @@
+"""Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999), in its batched form.
+
+From the meta-parameters θ every task trains on its support set for k steps of its own optimizer, to φ = U_k(θ); the
+meta-gradient is θ - φ, so that a step of rate ε is θ ← θ + ε · mean(φ - θ) (the paper's algorithm 2). The inner
+optimizer is Adam without first-moment decay (β₁ = 0), started anew for each task, or plain SGD.
+
+Steps see minibatches: the support set shot by shot, each class in turn, over and over. Which drawing is which shot was
+drawn with the task, so nothing is drawn here. The paper shuffles classes too, and carries Adam's second moments from
+task to task, which tasks computed in parallel can't.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from data.errors import FanfoldError
+from tasks.batch import TaskBatch
+from tasks.inner_loop import check_inner_loop
+from tasks.learner import Classify, MetaGradient, Normalization, accuracy
+from tasks.network import Network, flatten
+
+
+@dataclass(frozen=True)
+class Reptile:
+    """Reptile, reported with transduction (`batch`) and without (`single`) as in the paper's table 1.
+
+    Args:
+        name: The algorithm's name.
+        inner_lr: Inner learning rate.
+        inner_steps: Inner steps k of a task in training.
+        inner_batch: Images an inner step in training.
+        test_batch: Images an inner step at test.
+        inner_optimizer: `adam`, with β₁ = 0, or `sgd`.
+    """
+
+    head: ClassVar[bool] = True
+    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
+
+    name: str = "reptile"
+    inner_lr: float = 1e-3
+    inner_steps: int = 5
+    inner_batch: int = 10
+    test_batch: int = 5
+    inner_optimizer: Literal["adam", "sgd"] = "adam"
+
+    def __post_init__(self) -> None:
+        check_inner_loop("Reptile", self.inner_lr, self.inner_steps)
+        for name in ("inner_batch", "test_batch"):
+            if getattr(self, name) < 2:
+                raise FanfoldError(f"--algorithm.{name} must be at least 2, not {getattr(self, name)}.")
+
+    def initialize(self, network: Network) -> Tensor:
+        """The network's own initialization, `[P]`."""
+        return flatten(network.initial())
+
+    def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
+        """See `Algorithm.meta_gradient`. The gradient is that of no loss; losses are those after adaptation."""
+        total = torch.zeros_like(parameters)
+        losses, accuracies = [], []
+        for support, query in zip(tasks.support, tasks.query, strict=True):
+            adapted = self._train(
+                network, parameters, support, tasks.support_labels, self.inner_steps, self.inner_batch
+            )
+            total += parameters - adapted
+            with torch.no_grad():
+                logits = network(network.unflatten(adapted), query)
+                losses.append(cross_entropy(logits, tasks.query_labels))
+            accuracies.append(accuracy(logits, tasks.query_labels))
+        return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
+
+    def classifier(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Classify:
+        """See `Algorithm.classifier`."""
+        steps = self.inner_steps if steps is None else steps
+        adapted = network.unflatten(self._train(network, parameters, support, labels, steps, self.test_batch))
+        return lambda query: network(adapted, query)
+
+    def _train(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int, batch: int
+    ) -> Tensor:
+        """φ `[P]`: the parameters after some steps on minibatches of the support set."""
+        phi = parameters.detach().clone().requires_grad_()
+        optimizer = (
+            torch.optim.Adam([phi], self.inner_lr, betas=(0.0, 0.999))
+            if self.inner_optimizer == "adam"
+            else torch.optim.SGD([phi], self.inner_lr)
+        )
+        for images in minibatches(labels, steps, batch):
+            loss = cross_entropy(network(network.unflatten(phi), support[images]), labels[images])
+            phi.grad = torch.autograd.grad(loss, phi)[0]
+            optimizer.step()
+        return phi.detach()
+
+
+def minibatches(labels: Tensor, steps: int, batch: int) -> list[Tensor]:
+    """Which images of a support set each step sees: shot by shot, each class in turn, over and over.
+
+    Args:
+        labels: int64 `[ways · shots]`, class by class.
+        steps: How many steps.
+        batch: Images a step; the whole set where it has no more.
+
+    Returns:
+        int64 `[batch]`, places in the support set, for each step.
+    """
+    shot_by_shot = torch.arange(len(labels)).view(int(labels[-1]) + 1, -1).T.flatten()
+    batch = min(batch, len(labels))
+    return [shot_by_shot[torch.arange(step * batch, (step + 1) * batch) % len(labels)] for step in range(steps)]
