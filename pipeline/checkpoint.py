@@ -13,8 +13,8 @@ from data.errors import FanfoldError
 from pipeline.files import write_bytes
 from pipeline.optimizer import State, Vector
 
-FORMAT = 1
-VECTORS = ("parameters", "mean", "square", "best")
+FORMAT = 2
+VECTORS = ("parameters", "mean", "square", "average", "best")
 FACTS = ("best_iteration", "best_accuracy", "validated", "seconds", "fingerprint", "note")
 
 
@@ -55,7 +55,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         FanfoldError: It can't be written, as on a full disk; an earlier one of that name stays.
     """
     state = checkpoint.state
-    vectors = {"parameters": state.parameters, "mean": state.mean, "square": state.square, "best": checkpoint.best}
+    vectors = {name: getattr(state, name) for name in VECTORS[:-1]} | {"best": checkpoint.best}
     facts = {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint) if part.name in FACTS}
     facts |= {"format": FORMAT, "iteration": state.iteration}
     write_bytes(path, save(vectors, metadata={"fanfold": json.dumps(facts)}))
@@ -70,12 +70,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {})["fanfold"])
+            if facts["format"] != FORMAT:
+                raise FanfoldError(f"The checkpoint {path} was written by another version of Fanfold: train again.")
             vectors = {name: np.array(file.get_tensor(name)) for name in VECTORS}
     except FileNotFoundError as error:
         raise FanfoldError(f"No checkpoint at {path}.") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FanfoldError(f"The checkpoint {path} is damaged ({error}): use another one.") from error
-    if facts["format"] != FORMAT:
-        raise FanfoldError(f"The checkpoint {path} was written by another version of Fanfold: train again.")
-    state = State(facts["iteration"], vectors["parameters"], vectors["mean"], vectors["square"])
-    return Checkpoint(state, vectors["best"], **{name: facts[name] for name in FACTS})
+    best = vectors.pop("best")
+    return Checkpoint(
+        State(iteration=facts["iteration"], records=(), **vectors), best, **{name: facts[name] for name in FACTS}
+    )

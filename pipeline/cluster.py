@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Literal
@@ -79,17 +79,19 @@ class Cluster:
         client: The driver's connection to the scheduler.
         device: Where its workers compute, `cpu` or `cuda`.
         note: What is worth telling about it, if anything is.
+        chosen: Which of its workers a run prefers; default all.
     """
 
     client: Client
     device: Literal["cpu", "cuda"]
     note: str | None = None
+    chosen: Callable[[list[str]], list[str]] = list
 
     @property
     def addresses(self) -> list[str]:
-        """The workers there are now, in the order of their addresses."""
+        """The workers there are now, those that the run prefers, in the order of their addresses."""
         with talking_to_the_scheduler():
-            return sorted(self.client.nthreads())
+            return self.chosen(sorted(self.client.nthreads()))
 
     @property
     def workers(self) -> int:

@@ -1,19 +1,22 @@
 """Accuracy on held-out classes, spread over the workers."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import FanfoldError
+from pipeline import work
 from pipeline.cluster import Cluster
 from pipeline.graph import evaluation_graph
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
 from pipeline.waiting import results
 from tasks.episodes import Stream
+from tasks.learner import Normalization
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,23 @@ class EvaluationConfig:
         every: Meta-iterations between validations.
         validation_tasks: Tasks a validation.
         tasks: Tasks a test.
+        other_tasks: Tasks tested in the other way too, inductive where the published one is transductive, and the
+            reverse; 0 for none.
         steps: Inner steps at validation and test; none for as many as in training.
     """
 
     every: int = 500
     validation_tasks: int = 200
     tasks: int = 1000
+    other_tasks: int = 500
     steps: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("validation_tasks", 2), ("tasks", 2)):
             if getattr(self, name) < least:
                 raise FanfoldError(f"--evaluation.{name} must be at least {least}, not {getattr(self, name)}.")
+        if self.other_tasks < 0 or self.other_tasks == 1:
+            raise FanfoldError(f"--evaluation.other_tasks must be 0 or at least 2, not {self.other_tasks}.")
         if self.steps is not None and self.steps < 0:
             raise FanfoldError(f"--evaluation.steps can't be negative, and is {self.steps}.")
 
@@ -64,11 +72,61 @@ def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
     return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
 
 
-def evaluate(cluster: Cluster, recipe: Recipe, parameters: Vector, stream: Stream, tasks: int) -> Accuracy:
+@dataclass(frozen=True)
+class Tested:
+    """An accuracy, and how it was measured.
+
+    Args:
+        normalization: Which images a query was normalized with; None for a network without batch norm.
+        accuracy: The accuracy.
+    """
+
+    normalization: Normalization | None
+    accuracy: Accuracy
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a task's queries were judged together, and influenced each other."""
+        return self.normalization == "batch"
+
+    def __str__(self) -> str:
+        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"
+
+
+def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:
+    """How tasks of this recipe may be tested, as published first."""
+    network = work.bench(replace(recipe, device="cpu")).network
+    return recipe.algorithm.normalizations if network.normalizes_by_batch else (None,)
+
+
+def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: EvaluationConfig) -> list[Tested]:
+    """Meta-test parameters: as published first, then in the other way, if there is one.
+
+    Raises:
+        RunError: The cluster lost all its workers.
+    """
+    published, *others = normalizations(recipe)
+    counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
+    return [
+        Tested(normalization, evaluate(cluster, recipe, parameters, Stream.TEST, tasks, normalization))
+        for normalization, tasks in counts.items()
+        if tasks
+    ]
+
+
+def evaluate(
+    cluster: Cluster,
+    recipe: Recipe,
+    parameters: Vector,
+    stream: Stream,
+    tasks: int,
+    normalization: Normalization | None,
+) -> Accuracy:
     """Judge parameters on the first tasks of a stream.
 
     Raises:
         RunError: The cluster lost all its workers.
     """
-    graph = evaluation_graph(uuid4().hex[:8], recipe, parameters, stream, tasks, cluster.addresses)
+    run, how = uuid4().hex[:8], normalization or "batch"
+    graph = evaluation_graph(run, recipe, parameters, stream, tasks, how, cluster.addresses)
     return summarize(np.concatenate(results(cluster, graph)))

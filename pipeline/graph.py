@@ -20,6 +20,9 @@ from pipeline.fold import fold, levels
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
 from tasks.episodes import Stream
+from tasks.learner import Normalization
+
+EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 
 Key = tuple[str | int, ...]
 
@@ -55,7 +58,13 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
 
 
 def evaluation_graph(
-    run: str, recipe: Recipe, parameters: Vector, stream: Stream, tasks: int, workers: Sequence[str] = ()
+    run: str,
+    recipe: Recipe,
+    parameters: Vector,
+    stream: Stream,
+    tasks: int,
+    normalization: Normalization,
+    workers: Sequence[str] = (),
 ) -> list[Delayed]:
     """The accuracies of tasks 0 … tasks - 1 of a stream, chunk by chunk.
 
@@ -65,16 +74,22 @@ def evaluation_graph(
         parameters: The meta-parameters to test.
         stream: Validation or test.
         tasks: How many tasks.
+        normalization: Which images a query is normalized with.
         workers: Addresses to spread the chunks over.
     """
     name = {Stream.VALIDATION: "validate", Stream.TEST: "test"}[stream]
-    test, chunks = partial(work.test, recipe), recipe.meta.chunks(tasks)
+    test = partial(work.test, recipe, normalization)
+    chunks = recipe.meta.chunks(tasks, EMBEDDED if normalization == "population" else None)
     tested: Key = (f"parameters-{run}", 0)
+    population: Key = (f"statistics-{run}", 0)
+    before: dict[Key, Any] = {tested: parameters, population: None}
+    if normalization == "population":
+        before[population] = (partial(work.statistics, recipe), tested)
     spread: dict[Key, Any] = {
-        (f"{name}-{run}", place): (test, tested, stream, *chunk) for place, chunk in enumerate(chunks)
+        (f"{name}-{run}", place): (test, tested, population, stream, *chunk) for place, chunk in enumerate(chunks)
     }
     preferred = partial(_preferred, f"{name}-{run}", len(chunks), tuple(workers))
-    return _collections({tested: parameters, **spread}, list(spread), preferred)
+    return _collections({**before, **spread}, list(spread), preferred)
 
 
 def _collections(

@@ -1,6 +1,7 @@
 """The meta-optimizer, and the state that it carries from one meta-iteration to the next."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class State:
         parameters: The meta-parameters, float32 `[P]`.
         mean: Adam's first moment, float32 `[P]`.
         square: Adam's second moment, float32 `[P]`.
+        average: Running average of the parameters, float32 `[P]`, which is what is validated and tested; the very
+            parameters where no average is asked for.
         records: What the iterations since the window's start showed.
     """
 
@@ -33,12 +36,44 @@ class State:
     parameters: Vector
     mean: Vector
     square: Vector
+    average: Vector
     records: tuple[Record, ...] = ()
 
 
 def initial_state(parameters: Vector) -> State:
     """The state before the first iteration."""
-    return State(0, parameters, np.zeros_like(parameters), np.zeros_like(parameters))
+    return State(0, parameters, np.zeros_like(parameters), np.zeros_like(parameters), parameters)
+
+
+def advance(
+    state: State, gradient: Vector, lr: float, optimizer: Literal["adam", "sgd"], average: float, record: Record
+) -> State:
+    """The next state.
+
+    Args:
+        state: The state.
+        gradient: The mean meta-gradient, float32 `[P]`.
+        lr: The meta learning rate of this step.
+        optimizer: `adam`, or `sgd`: a plain gradient step.
+        average: Decay of the running average of the parameters, see `running_average`; 0 for none.
+        record: What the meta-iteration showed.
+    """
+    if optimizer == "adam":
+        parameters, mean, square = adam(state, gradient, lr)
+    else:
+        parameters, mean, square = state.parameters - np.float32(lr) * gradient, state.mean, state.square
+    averaged = running_average(state, parameters, average) if average else parameters
+    return State(state.iteration + 1, parameters, mean, square, averaged, (*state.records, record))
+
+
+def running_average(state: State, parameters: Vector, decay: float) -> Vector:
+    """The exponential running average after a step to some parameters (Polyak and Juditsky 1992, with decay).
+
+    The first steps decay faster, (1 + t) / (10 + t), so that the initialization is soon forgotten.
+    """
+    kept = np.float32(min(decay, (1 + state.iteration) / (10 + state.iteration)))
+    averaged: Vector = kept * state.average + (np.float32(1) - kept) * parameters
+    return averaged
 
 
 def adam(state: State, gradient: Vector, lr: float) -> tuple[Vector, Vector, Vector]:

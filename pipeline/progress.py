@@ -12,48 +12,62 @@ from pipeline.events import Event, TrainingEnded, TrainingStarted, Validated, Wi
 QUIET = 10.0  # seconds between plain lines
 
 
-class TerminalProgress:
-    """Shows loss, accuracy, tasks a second and time left, on standard error. Listens to a run's events.
-
-    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
-    """
+class Terminal:
+    """Shows the progress of one run, or of several at once, on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stderr, highlight=False)
-        self._bar = Progress(
-            TextColumn("[bold]meta-training"),
+        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.bars = Progress(
+            TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[status]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
+            console=self.console,
+            disable=not self.console.is_terminal,
             refresh_per_second=2,  # a window takes seconds; drawing more often takes time from the workers
         )
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+
+class RunProgress:
+    """Shows loss, accuracy, tasks a second and time left of a run. Listens to its events.
+
+    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
+
+    Args:
+        terminal: Where to show it.
+        name: The run's name, where there are several.
+    """
+
+    def __init__(self, terminal: Terminal, name: str | None = None) -> None:
+        self._console, self._bar = terminal.console, terminal.bars
+        self._name = name or "meta-training"
+        self._prefix = f"{name}: " if name else ""
         self._task: TaskID | None = None
         self._started = TrainingStarted(0, None, 0.0, None)
         self._loss: float | None = None
         self._accuracy = 0.0
         self._said = time.monotonic()
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case TrainingStarted():
                 self._started = event
-                self._task = self._bar.add_task("", total=1.0, status="starting")
+                self._task = self._bar.add_task(self._name, total=1.0, status="starting")
             case WindowEnded():
                 self._window(event)
             case Validated():
                 best = ", best so far" if event.best else ""
                 self._console.print(
-                    f"iteration {event.iteration:,}: validation accuracy "
-                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}"
+                    f"{self._prefix}iteration {event.iteration:,}: validation accuracy "
+                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}",
+                    soft_wrap=True,
                 )
             case TrainingEnded():
                 if self._task is not None:
@@ -73,7 +87,7 @@ class TerminalProgress:
             self._bar.update(self._task, completed=self._done(event, iteration), status=status)
         if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
             self._said = time.monotonic()
-            self._console.print(status, soft_wrap=True)
+            self._console.print(self._prefix + status, soft_wrap=True)
 
     def _done(self, event: WindowEnded, iteration: int) -> float:
         """How much of the run is done, 0 to 1: by iterations or by time, whichever is further."""

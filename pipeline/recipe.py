@@ -19,8 +19,10 @@ class Meta:
         chunk: Tasks a chunk, which one worker computes at a time; the last chunk of a meta-batch may be shorter.
         iterations: Length of the run in meta-iterations; none for a run bounded by `minutes` alone.
         minutes: Length of the run in minutes of training, validation included; whichever ends first, ends it.
-        lr: Meta learning rate, of Adam.
-        schedule: How the meta learning rate goes on: `constant`, or `cosine`, down to nought at `iterations`.
+        lr: Meta learning rate.
+        optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
+        schedule: How the meta learning rate goes on: `constant`, or down to nought at `iterations`: `cosine`, `linear`.
+        average: Decay of a running average of the parameters, which is then what is validated and tested; 0 for none.
         window: Meta-iterations handed to the scheduler at once.
         checkpoint: Iterations between checkpoints.
         threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
@@ -31,7 +33,9 @@ class Meta:
     iterations: int | None = 10_000
     minutes: float | None = None
     lr: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    average: float = 0.0
     window: int = 10
     checkpoint: int = 100
     threads: int = 1
@@ -48,19 +52,22 @@ class Meta:
             raise FanfoldError(f"--meta.minutes must be above 0, not {self.minutes}.")
         if not 0 < self.lr < inf:
             raise FanfoldError(f"--meta.lr must be above 0, not {self.lr}.")
-        if self.schedule == "cosine" and self.iterations is None:
-            raise FanfoldError("A cosine schedule ends at --meta.iterations: give them.")
+        if not 0 <= self.average < 1:
+            raise FanfoldError(f"--meta.average must be from 0 to below 1, not {self.average}.")
+        if self.schedule != "constant" and self.iterations is None:
+            raise FanfoldError(f"A {self.schedule} schedule ends at --meta.iterations: give them.")
 
-    def chunks(self, total: int | None = None) -> list[tuple[int, int]]:
-        """First and last (exclusive) place in a meta-batch, or among `total` tasks, of every chunk."""
-        tasks = self.batch if total is None else total
-        return [(first, min(first + self.chunk, tasks)) for first in range(0, tasks, self.chunk)]
+    def chunks(self, total: int | None = None, size: int | None = None) -> list[tuple[int, int]]:
+        """First and last (exclusive) place of each chunk of a meta-batch, or of `total` tasks in chunks of `size`."""
+        tasks, size = total or self.batch, size or self.chunk
+        return [(first, min(first + size, tasks)) for first in range(0, tasks, size)]
 
     def lr_at(self, iteration: int) -> float:
         """The meta learning rate of an iteration, from 0."""
         if self.schedule == "constant" or self.iterations is None:
             return self.lr
-        return self.lr * 0.5 * (1 + cos(pi * min(iteration / self.iterations, 1)))
+        done = min(iteration / self.iterations, 1)
+        return self.lr * (0.5 * (1 + cos(pi * done)) if self.schedule == "cosine" else 1 - done)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from data.errors import FanfoldError
 from pipeline import work
 from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.cluster import Cluster
-from pipeline.evaluation import EvaluationConfig, evaluate
+from pipeline.evaluation import EvaluationConfig, evaluate, normalizations
 from pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from pipeline.graph import window_graph
 from pipeline.optimizer import State, Vector
@@ -148,8 +148,8 @@ def validate(
     cluster: Cluster, recipe: Recipe, evaluation: EvaluationConfig, now: Checkpoint, tell: Listener
 ) -> Checkpoint:
     """Judge the parameters on validation classes, and keep them if they are the best so far."""
-    iteration, parameters = now.state.iteration, now.state.parameters
-    found = evaluate(cluster, recipe, parameters, Stream.VALIDATION, evaluation.validation_tasks)
+    iteration, parameters, tasks = now.state.iteration, now.state.average, evaluation.validation_tasks
+    found = evaluate(cluster, recipe, parameters, Stream.VALIDATION, tasks, normalizations(recipe)[0])
     best = now.best_iteration is None or found.mean > now.best_accuracy
     tell(Validated(iteration, found.mean, found.ci95, best))
     now = replace(now, validated=iteration)

@@ -1,15 +1,15 @@
-"""What workers compute: the functions behind the tasks `adapt`, `fold`, `step`, `validate` and `test` of the graphs.
+"""What workers compute: the functions behind the graphs' tasks.
 
 Their results depend on their arguments alone, never on the worker or on what it did before.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 import torch
@@ -22,16 +22,19 @@ from data.images import Images, open_images
 from data.splits import Split, split_classes
 from data.store import open_store
 from pipeline.fold import ChunkSum
-from pipeline.optimizer import Record, State, Vector, adam, initial_state
+from pipeline.optimizer import Record, State, Vector, advance, initial_state
 from pipeline.recipe import Recipe
-from tasks.batch import TaskBatch, gather_tasks
-from tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes
-from tasks.learner import evaluate_tasks
+from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
+from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, draw_episodes
+from tasks.learner import Normalization, evaluate_tasks
 from tasks.models import Model, build_network
-from tasks.network import Network, as_network, check_network
+from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 
-# A network's module holds the parameters of the call that is under way; a process computes one chunk at a time.
-_ONE_AT_A_TIME = Lock()
+POPULATION = 1000  # training images that batch norm's statistics are taken from, at least
+
+# A network's module holds the parameters of the call that is under way, and PyTorch's generator is the process's: one
+# thread at a time, on a worker and in a driver of several runs.
+_ONE_AT_A_TIME = RLock()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Bench:
         """The classes that a stream's tasks are made of."""
         return {
             Stream.TRAIN: self.split.train,
+            Stream.POPULATION: self.split.train,
             Stream.VALIDATION: self.split.validation,
             Stream.TEST: self.split.test,
         }[stream]
@@ -59,13 +63,19 @@ def bench(recipe: Recipe) -> Bench:
         FanfoldError: The store can't be opened or is not the one that the run began with, the tasks can't be drawn
             from it, or the model can't be built.
     """
+    with _ONE_AT_A_TIME:
+        return _bench(recipe)
+
+
+def _bench(recipe: Recipe) -> Bench:
     images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
     if recipe.fingerprint not in (None, fingerprint):
         raise FanfoldError(
             f"The store {recipe.store} holds other images than those that this run began with: prepare the same data "
             "set again, or start a new run."
         )
-    network = _network(recipe.model, recipe.train.ways, images.size, recipe.seed, recipe.device)
+    ways = recipe.train.ways if recipe.algorithm.head else None
+    network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device)
     return Bench(images, split, fingerprint, network)
 
 
@@ -84,7 +94,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
 def initialize(recipe: Recipe) -> State:
     """The state before the first iteration: drawn from the seed, on the CPU, the same everywhere."""
     network = bench(replace(recipe, device="cpu")).network
-    return initial_state(_to_vector(recipe.algorithm.initialize(network)))
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return initial_state(_to_vector(recipe.algorithm.initialize(network)))
 
 
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
@@ -117,18 +129,52 @@ def step(recipe: Recipe, state: State, total: ChunkSum) -> State:
             f"The loss or gradient is not finite in iteration {state.iteration + 1}, task numbers "
             f"{ranges(sorted(total.broken))}: start a new run with lower learning rates."
         )
-    parameters, mean, square = adam(state, total.gradient / np.float32(total.tasks), recipe.meta.lr_at(state.iteration))
+    meta, gradient = recipe.meta, total.gradient / np.float32(total.tasks)
     record = Record(state.iteration, total.loss / total.tasks, total.accuracy / total.tasks)
-    return State(state.iteration + 1, parameters, mean, square, (*state.records, record))
+    return advance(state, gradient, meta.lr_at(state.iteration), meta.optimizer, meta.average, record)
 
 
-def test(recipe: Recipe, parameters: Vector, stream: Stream, first: int, last: int) -> NDArray[np.float64]:
-    """Each task's accuracy `[last - first]`, of tasks of the validation or test stream."""
+def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
+    """What batch norm sees of some thousand training images, for `test` with the `population` normalization."""
+    with _at_the_bench(recipe, Stream.POPULATION, 0) as opened:
+        shape = recipe.train
+        count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
+        tasks = _tasks(recipe, opened, Stream.POPULATION, 0, count)
+        images = torch.cat([tasks.support.flatten(0, 1), tasks.query.flatten(0, 1)])
+        theta = opened.network.own(_to_tensor(parameters, recipe))
+        found = batch_statistics(opened.network, theta, images)
+    return {name: _to_vector(value) for name, value in found.items()}
+
+
+def test(
+    recipe: Recipe,
+    normalization: Normalization,
+    parameters: Vector,
+    population: Mapping[str, NDArray[np.float32]] | None,
+    stream: Stream,
+    first: int,
+    last: int,
+) -> NDArray[np.float64]:
+    """Each task's accuracy `[last - first]`, of tasks of the validation or test stream.
+
+    Args:
+        recipe: What the run's numbers depend on.
+        normalization: Which images a query is normalized with.
+        parameters: The meta-parameters to test.
+        population: For the `population` normalization, see `statistics`.
+        stream: Validation or test.
+        first: Number of the first task.
+        last: Number after the last task.
+    """
     with _at_the_bench(recipe, stream, first) as opened:
-        tasks = _tasks(recipe, opened, stream, first, last)
-        accuracies = evaluate_tasks(
-            recipe.algorithm, opened.network, _to_tensor(parameters, recipe), tasks, recipe.steps
-        )
+        network, meta = opened.network, _to_tensor(parameters, recipe)
+        if population is None:
+            tasks = _tasks(recipe, opened, stream, first, last)
+        else:
+            fixed = with_statistics(network, {name: _to_tensor(value, recipe) for name, value in population.items()})
+            tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
+            network = Embedded(**vars(network))
+        accuracies = evaluate_tasks(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
     return accuracies.double().cpu().numpy()
 
 
@@ -161,24 +207,38 @@ def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, 
 
 
 @lru_cache(maxsize=4)
-def _network(model: Model, ways: int, size: tuple[int, int], seed: int, device: str) -> Network:
+def _network(model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str) -> Network:
     if device == "cuda":  # the same kernels every time, in full float32
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
-    network = as_network(build_network(model, ways, size, seed).to(device))
-    check_network(network, ways, size)
-    return network
+    # A network that loses its head is built with two ways: how many, its embedding doesn't know.
+    return as_network(build_network(model, ways or 2, size, seed).to(device), size, ways)
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
-    return recipe.train if stream is Stream.TRAIN else recipe.task
+    return recipe.train if stream in (Stream.TRAIN, Stream.POPULATION) else recipe.task
 
 
 def _tasks(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> TaskBatch:
+    episodes = _episodes(recipe, opened, stream, first, last)
+    return gather_tasks(episodes, _shape(recipe, stream), opened.images).to(recipe.device)
+
+
+def _episodes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Episodes:
     shape, drawings = _shape(recipe, stream), opened.images.drawings
-    episodes = draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), drawings)
-    return gather_tasks(episodes, shape, opened.images).to(recipe.device)
+    return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), drawings)
+
+
+def _embedded_tasks(
+    recipe: Recipe, opened: Bench, network: Network, meta: Tensor, stream: Stream, first: int, last: int
+) -> TaskBatch:
+    """Tasks with embeddings in the place of images, each of which is embedded once, however many tasks have it."""
+    images, places = gather_distinct(_episodes(recipe, opened, stream, first, last), opened.images)
+    theta = network.own(meta)
+    with torch.no_grad():
+        parts = [network(theta, part.to(recipe.device)) for part in images.split(POPULATION)]
+    return as_tasks(torch.cat(parts)[torch.from_numpy(places).to(recipe.device)], _shape(recipe, stream))
 
 
 def _to_tensor(vector: Vector, recipe: Recipe) -> Tensor:

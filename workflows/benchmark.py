@@ -6,7 +6,6 @@ many simultaneous processes that compute the same chunks in a bare loop. What is
 
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -83,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
                 "rounds": [{"pipeline": pipeline, "bare": bare} for pipeline, bare in rounds],
                 "workers": cluster.workers,
                 "settings": _settings(plan.config),
-                "environment": environment() | {"processor": platform.processor() or platform.machine()},
+                "environment": environment(),
             }
             write_json(Path(options.out), result)
 

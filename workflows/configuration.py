@@ -6,7 +6,7 @@ read ahead from file and flags before the parser is built, so that the parser kn
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from data.errors import FanfoldError
 from pipeline.cluster import ClusterConfig
 from pipeline.evaluation import EvaluationConfig
 from pipeline.recipe import Meta
-from tasks.algorithms import ALGORITHMS
+from tasks.algorithms import ALGORITHMS, own_algorithm
 from tasks.episodes import EpisodeShape
 from tasks.models import MODELS, OwnModel
 
 VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
+OWN: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 
@@ -37,12 +38,14 @@ class TrainTask:
         shots: Support drawings of each class; default as tested.
         queries: Query drawings of each class; default as tested.
         rotations: Turn every class of a training task by a multiple of 90° of its own: four classes of each character.
+        reflections: Mirror half of a training task's classes: twice as many classes again.
     """
 
     ways: int | None = None
     shots: int | None = None
     queries: int | None = None
     rotations: bool = True
+    reflections: bool = False
 
     def shape(self, task: EpisodeShape) -> EpisodeShape:
         """The training tasks' shape, given that of the tested ones."""
@@ -50,7 +53,7 @@ class TrainTask:
             getattr(task, name) if getattr(self, name) is None else getattr(self, name)
             for name in ("ways", "shots", "queries")
         )
-        return EpisodeShape(ways, shots, queries, self.rotations)
+        return EpisodeShape(ways, shots, queries, self.rotations, self.reflections)
 
 
 SECTIONS: dict[str, type] = {
@@ -97,9 +100,9 @@ def variant(section: str, name: str) -> type:
     known = VARIANTS[section]
     if name in known:
         return known[name]
-    if section == "model" and ":" in name:
-        return OwnModel
-    own = ", or a network of your own as package.module:Class" if section == "model" else ""
+    if section in OWN and ":" in name:
+        return OWN[section](name)
+    own = ", or one of your own as package.module:Class" if section in OWN else ""
     raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{own}.{_meant(name, known)}")
 
 

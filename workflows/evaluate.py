@@ -8,11 +8,10 @@ from typing import Literal
 from data.errors import FanfoldError
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.cluster import open_cluster
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import test
 from pipeline.files import write_json
 from pipeline.run_directory import RunDirectory
 from pipeline.training import check_parameters
-from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.plan import EVALUATE_FREE, SECTIONS, check_agreement, make_plan
@@ -39,17 +38,17 @@ def main(argv: Sequence[str]) -> None:
     check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
     found = load_checkpoint(directory.last)
     best = options.parameters == "best"
-    parameters = found.best if best else found.state.parameters
+    parameters = found.best if best else found.state.average
     check_parameters(plan.recipe, parameters, directory.last)
     with open_cluster(plan.cluster) as cluster:
         if cluster.note:
             print(cluster.note)
         print(f"dashboard: {cluster.dashboard}", flush=True)
         workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)
-        accuracy = evaluate(cluster, recipe, parameters, Stream.TEST, plan.evaluation.tasks)
+        tests = test(cluster, recipe, parameters, plan.evaluation)
     iteration = found.best_iteration if best else found.state.iteration
     sha256 = parameters_sha256(parameters)
-    keys = test_keys(plan, accuracy, iteration, sha256)
+    keys = test_keys(plan, tests, iteration, sha256)
     more = {
         "parameters_sha256": sha256,
         "workers": workers,

@@ -24,8 +24,9 @@ PATHS = ("dataset.store", "dataset.source")
 RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
 # What a test may differ in from the training whose parameters it judges.
 EVALUATE_FREE = (
-    *("seed", "dataset.split", "task.shots", "task.queries", "task.rotations", "train.shots", "train.queries"),
-    *("evaluation.", "cluster.", "meta.chunk", "meta.threads", *PATHS),
+    *("seed", "dataset.split", "task.shots", "task.queries", "task.rotations", "task.reflections"),
+    *("train.shots", "train.queries", "train.reflections", "meta.chunk", "meta.threads"),
+    *("evaluation.", "cluster.", *PATHS),
 )
 
 
@@ -63,7 +64,7 @@ def make_plan(options: Namespace) -> Plan:
     if note:
         print(note, flush=True)
     shape = options.train.shape(options.task)
-    if options.algorithm.fixed_ways and shape.ways != options.task.ways:
+    if options.algorithm.head and shape.ways != options.task.ways:
         raise FanfoldError(
             f"{options.algorithm.name} is tested with the ways it was trained with: give --train.ways and --task.ways "
             f"the same number, not {shape.ways} and {options.task.ways}."
@@ -83,7 +84,7 @@ def make_plan(options: Namespace) -> Plan:
         "seed": options.seed,
         **{section: getattr(options, section) for section in SECTIONS},
         "dataset": dataset,
-        "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations),
+        "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
     return Plan(config, work.check_recipe(recipe), options.evaluation, options.cluster, note)
 

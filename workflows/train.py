@@ -9,18 +9,18 @@ from typing import Any
 from jsonargparse import Namespace
 
 from data.errors import FanfoldError
-from pipeline.checkpoint import Checkpoint, parameters_sha256
+from pipeline.checkpoint import parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import test
+from pipeline.events import Listener
 from pipeline.files import write_bytes, write_json
-from pipeline.progress import TerminalProgress
+from pipeline.progress import RunProgress, Terminal
 from pipeline.run_directory import RunDirectory
 from pipeline.training import train
-from tasks.episodes import Stream
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.plan import RESUME_FREE, SECTIONS, Plan, check_agreement, make_plan
-from workflows.result import environment, in_words, kind_of_accuracy, test_keys
+from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> None:
         directory.check_free()
     plan = make_plan(options)
     if resumed:
-        # The end of a cosine schedule is part of every rate on the way.
-        free = [key for key in RESUME_FREE if key != "meta.iterations" or options.meta.schedule != "cosine"]
+        # The end of a falling schedule is part of every rate on the way.
+        free = [key for key in RESUME_FREE if key != "meta.iterations" or options.meta.schedule == "constant"]
         check_agreement(plan, directory.config, free, "A resumed run")
     with open_cluster(plan.cluster) as cluster:
         if resumed:
@@ -58,35 +58,20 @@ def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory) -> di
     """Train up to the end, test the best parameters, and write the result."""
     if cluster.note:
         print(cluster.note)
-    workers = cluster.workers
     print(f"dashboard: {cluster.dashboard}")
-    print(f"run: {directory.path} ({workers} workers, {cluster.device})")
+    print(f"run: {directory.path} ({cluster.workers} workers, {cluster.device})")
     print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
     recipe = replace(plan.recipe, device=cluster.device)
-    with TerminalProgress() as progress:
-        last = train(cluster, recipe, plan.evaluation, directory, [directory.log, progress], plan.note)
-    accuracy = evaluate(cluster, recipe, last.best, Stream.TEST, plan.evaluation.tasks)
+    with Terminal() as terminal:
+        listeners: list[Listener] = [directory.log, RunProgress(terminal)]
+        last = train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
+    tests = test(cluster, recipe, last.best, plan.evaluation)
     result = {
-        **test_keys(plan, accuracy, last.best_iteration, parameters_sha256(last.best)),
-        **_run_keys(last, recipe.meta.batch),
-        "workers": workers,
-        "device": cluster.device,
-        "note": last.note,
-        "environment": environment(),
+        **test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best)),
+        **run_keys(last, recipe, cluster),
     }
     write_json(directory.result, result)
     return result
-
-
-def _run_keys(last: Checkpoint, batch: int) -> dict[str, Any]:
-    """What the training was."""
-    return {
-        "validation_accuracy": last.best_accuracy,
-        "iterations": last.state.iteration,
-        "train_seconds": round(last.seconds, 3),
-        "tasks_per_second": round(last.state.iteration * batch / last.seconds, 3),
-        "parameters_sha256": parameters_sha256(last.state.parameters),
-    }
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:
@@ -114,7 +99,7 @@ def _longer(plan: Plan, result: dict[str, Any]) -> str:
     minutes = f"--meta.minutes {round(result['train_seconds'] / 30, 1):g}"
     if meta.iterations is None:
         return minutes
-    if meta.schedule == "cosine":
+    if meta.schedule != "constant":
         return minutes if result["iterations"] < meta.iterations else ""
     return f"--meta.iterations {2 * result['iterations']}" + (f" {minutes}" if meta.minutes is not None else "")
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -7,16 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from data.errors import FanfoldError
-from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
+from pipeline.checkpoint import FORMAT, Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
 from pipeline.optimizer import State
 
 
 def make_checkpoint(size=1000, seed=0):
     random = np.random.default_rng(seed)
-    parameters, mean, square, best = (random.normal(size=size).astype(np.float32) for _ in range(4))
-    state = State(7, parameters, mean, square)
+    parameters, mean, square, average, best = (random.normal(size=size).astype(np.float32) for _ in range(5))
+    state = State(7, parameters, mean, square, average)
     return Checkpoint(state, best, "0123abcd", 5, 0.75, validated=5, seconds=1.5, note="stands in")
 
 
@@ -24,7 +26,7 @@ def assert_equal(one, other):
     assert replace(one, state=None, best=None) == replace(other, state=None, best=None)
     assert one.best.tobytes() == other.best.tobytes()
     assert one.state.iteration == other.state.iteration
-    for name in ("parameters", "mean", "square"):
+    for name in ("parameters", "mean", "square", "average"):
         assert getattr(one.state, name).tobytes() == getattr(other.state, name).tobytes()
 
 
@@ -73,6 +75,29 @@ def test_a_damaged_checkpoint_is_said_and_nothing_is_executed(tmp_path, damage):
     with pytest.raises(FanfoldError, match="is damaged"):
         load_checkpoint(path)
     assert not trap.exists()
+
+
+def test_a_checkpoint_of_an_older_version_is_refused_with_one_line(tmp_path):
+    """As it was written before there was an average: it has neither the vector nor this version's number."""
+    path, random = tmp_path / "last.safetensors", np.random.default_rng(0)
+    vectors = {name: random.normal(size=5).astype(np.float32) for name in ("parameters", "mean", "square", "best")}
+    facts = {"format": 1, "iteration": 7, "best_iteration": 5, "best_accuracy": 0.75, "validated": 5, "seconds": 1.5}
+    facts |= {"fingerprint": "0123abcd", "note": None}
+    path.write_bytes(save(vectors, metadata={"fanfold": json.dumps(facts)}))
+    with pytest.raises(FanfoldError, match="was written by another version of Fanfold: train again") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, make_checkpoint())
+    content = path.read_bytes()
+    number = f'\\"format\\": {FORMAT}'.encode()
+    assert content.count(number) == 1
+    path.write_bytes(content.replace(number, number[:-1] + b"9"))
+    with pytest.raises(FanfoldError, match="another version of Fanfold"):
+        load_checkpoint(path)
 
 
 def test_a_missing_checkpoint_is_said(tmp_path):

@@ -6,8 +6,9 @@ from dask.utils import key_split
 
 from pipeline import work
 from pipeline.fold import FAN_IN
-from pipeline.graph import evaluation_graph, window_graph
+from pipeline.graph import EMBEDDED, evaluation_graph, window_graph
 from tasks.episodes import Stream
+from tasks.protonet import ProtoNet
 from tests.pipeline.reference import run_alone
 
 
@@ -46,7 +47,20 @@ def test_keys_of_two_runs_differ(recipe):
 
 def test_a_test_is_spread_over_chunks_in_order(recipe):
     parameters = work.initialize(recipe).parameters
-    chunks = evaluation_graph("0123abcd", recipe, parameters, Stream.TEST, 8)
+    chunks = evaluation_graph("0123abcd", recipe, parameters, Stream.TEST, 8, "batch")
     assert [chunk.key for chunk in chunks] == [("test-0123abcd", 0), ("test-0123abcd", 1), ("test-0123abcd", 2)]
     accuracies = np.concatenate(dask.compute(*chunks, scheduler="sync"))
-    np.testing.assert_array_equal(accuracies, work.test(recipe, parameters, Stream.TEST, 0, 8))
+    np.testing.assert_array_equal(accuracies, work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 8))
+
+
+def test_a_test_by_the_populations_statistics_takes_them_once(recipe):
+    inductive = replace(recipe, algorithm=ProtoNet())
+    parameters = work.initialize(inductive).parameters
+    tasks = EMBEDDED + 3
+    chunks = evaluation_graph("0123abcd", inductive, parameters, Stream.VALIDATION, tasks, "population")
+    assert count_names(chunks[0].dask) == {"parameters": 1, "statistics": 1, "validate": 2}
+    accuracies = np.concatenate(dask.compute(*chunks, scheduler="sync"))
+    population = work.statistics(inductive, parameters)
+    alone = work.test(inductive, "population", parameters, population, Stream.VALIDATION, 0, tasks)
+    assert accuracies.shape == (tasks,)
+    np.testing.assert_allclose(accuracies, alone)

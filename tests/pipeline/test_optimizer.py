@@ -3,10 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.errors import FanfoldError
-from pipeline.optimizer import adam, initial_state
+from pipeline.optimizer import Record, adam, advance, initial_state, running_average
 from pipeline.recipe import Meta
+
+RECORD = Record(0, 1.0, 0.5)
 
 
 def test_adam_is_that_of_pytorch():
@@ -36,10 +40,96 @@ def test_the_cosine_schedule_ends_at_nought():
     assert Meta(lr=0.1).lr_at(5000) == 0.1
 
 
+def test_the_linear_schedule_ends_at_nought():
+    meta = Meta(lr=0.1, schedule="linear", iterations=100)
+    assert [meta.lr_at(n) for n in (0, 25, 50, 100, 200)] == pytest.approx([0.1, 0.075, 0.05, 0, 0])
+
+
+@given(st.sampled_from(["cosine", "linear"]), st.floats(1e-6, 10), st.integers(1, 10**6), st.data())
+def test_a_schedule_never_rises_nor_falls_below_nought(schedule, lr, iterations, data):
+    meta = Meta(lr=lr, schedule=schedule, iterations=iterations)
+    iteration = data.draw(st.integers(0, 2 * iterations))
+    now, then = meta.lr_at(iteration), meta.lr_at(iteration + 1)
+    assert 0 <= then <= now <= lr
+    assert meta.lr_at(0) == lr
+    half = Meta(lr=lr, schedule=schedule, iterations=2 * iterations).lr_at(iterations)
+    assert half == pytest.approx(lr / 2)
+
+
+def vectors(count, size=6):
+    random = np.random.default_rng(1)
+    return [random.normal(size=size).astype(np.float32) for _ in range(count)]
+
+
+def test_a_plain_step_goes_against_the_gradient_and_leaves_the_moments():
+    start, gradient = vectors(2)
+    state = replace(initial_state(start), mean=start + 1, square=start + 2)
+    kept = start.copy()
+    after = advance(state, gradient, 0.25, "sgd", 0.0, RECORD)
+    assert after.parameters.tolist() == [a - np.float32(0.25) * b for a, b in zip(kept, gradient, strict=True)]
+    assert after.parameters.dtype == np.float32
+    assert after.mean.tobytes() == (kept + 1).tobytes()
+    assert after.square.tobytes() == (kept + 2).tobytes()
+    assert after.iteration == 1
+    assert after.records == (RECORD,)
+    assert state.parameters.tobytes() == kept.tobytes()
+
+
+def test_adams_step_is_taken_as_it_is():
+    start, gradient = vectors(2)
+    state = initial_state(start)
+    after = advance(state, gradient, 0.25, "adam", 0.0, RECORD)
+    for found, expected in zip((after.parameters, after.mean, after.square), adam(state, gradient, 0.25), strict=True):
+        assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_without_an_average_it_is_the_very_parameters(optimizer):
+    state = initial_state(vectors(1)[0])
+    assert state.average is state.parameters
+    for gradient in vectors(3):
+        state = advance(state, gradient, 0.1, optimizer, 0.0, RECORD)
+        assert state.average is state.parameters
+    assert len(state.records) == 3
+
+
+def test_the_average_is_the_one_worked_out_by_hand():
+    """Decay 0.5, but 1/10, 2/11, 3/12, … at first, up to the eighth iteration, whose 8/17 are still less."""
+    start, gradient = vectors(2)
+    state, expected = initial_state(start), start.astype(np.float64)
+    decays = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5]
+    for decay in decays:
+        state = advance(state, gradient, 0.1, "sgd", 0.5, RECORD)
+        expected = decay * expected + (1 - decay) * state.parameters
+        np.testing.assert_allclose(state.average, expected, rtol=1e-5, atol=1e-6)
+        assert state.average.dtype == np.float32
+    assert abs(state.average - state.parameters).max() > 0.01
+
+
+@given(st.floats(0.01, 0.9999), st.integers(0, 10**6), st.integers(0, 2**32 - 1))
+def test_the_average_lies_between_what_it_was_and_the_parameters(decay, iteration, seed):
+    random = np.random.default_rng(seed)
+    before, parameters = (random.normal(size=4).astype(np.float32) for _ in range(2))
+    state = replace(initial_state(before), iteration=iteration)
+    found = running_average(state, parameters, decay)
+    low, high = np.minimum(before, parameters), np.maximum(before, parameters)
+    assert (found >= low - 1e-5).all()
+    assert (found <= high + 1e-5).all()
+    assert (abs(found - before) >= (1 - decay) * abs(parameters - before) - 1e-5).all()
+
+
+def test_a_running_average_of_what_stays_is_that():
+    state = initial_state(vectors(1)[0])
+    for _ in range(20):
+        state = advance(state, np.zeros(6, np.float32), 0.1, "sgd", 0.9, RECORD)
+    np.testing.assert_allclose(state.average, state.parameters, rtol=1e-6)
+
+
 def test_chunks_cover_the_meta_batch_with_a_shorter_last_one():
     assert Meta(batch=10, chunk=4).chunks() == [(0, 4), (4, 8), (8, 10)]
     assert Meta(batch=4, chunk=8).chunks() == [(0, 4)]
     assert Meta(chunk=4).chunks(6) == [(0, 4), (4, 6)]
+    assert Meta(chunk=4).chunks(6, 5) == [(0, 5), (5, 6)]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +143,9 @@ def test_chunks_cover_the_meta_batch_with_a_shorter_last_one():
         {"minutes": 0},
         {"lr": 0},
         {"schedule": "cosine", "iterations": None, "minutes": 1},
+        {"schedule": "linear", "iterations": None, "minutes": 1},
+        {"average": -0.1},
+        {"average": 1},
     ],
 )
 def test_settings_without_sense_are_refused(wrong):

@@ -11,14 +11,23 @@ import numpy as np
 import pytest
 
 from data.errors import FanfoldError, RunError
-from pipeline import work
+from pipeline import evaluation, work
 from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
 from pipeline.evaluation import EvaluationConfig, evaluate, summarize
 from pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
 from pipeline.recipe import Meta
 from pipeline.run_directory import RunDirectory
 from pipeline.training import run_window, train, window_length
+from tasks import algorithms
+from tasks.anil import Anil
 from tasks.episodes import Stream
+from tasks.maml import Maml
+from tasks.maml_plus_plus import MamlPlusPlus
+from tasks.matching import Matching
+from tasks.meta_sgd import MetaSgd
+from tasks.models import OwnModel
+from tasks.protonet import ProtoNet
+from tasks.reptile import Reptile
 from tests.pipeline.reference import run_alone
 
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
@@ -141,7 +150,7 @@ def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):
     validated = {event.iteration: event.accuracy for event in events if isinstance(event, Validated)}
     stored = load_checkpoint(directory.last)
     assert validated[stored.best_iteration] == max(validated.values()) == stored.best_accuracy
-    best = evaluate(pair, recipe, stored.best, Stream.VALIDATION, EVALUATION.validation_tasks)
+    best = evaluate(pair, recipe, stored.best, Stream.VALIDATION, EVALUATION.validation_tasks, "batch")
     assert best.mean == stored.best_accuracy
     assert parameters_sha256(stored.state.parameters) == parameters_sha256(last.state.parameters)
 
@@ -175,10 +184,95 @@ def test_a_run_does_not_go_on_with_other_images(pair, recipe, directory):
 
 def test_evaluation_is_spread_but_the_same(pair, recipe):
     parameters = work.initialize(recipe).parameters
-    found = evaluate(pair, recipe, parameters, Stream.TEST, 25)
-    alone = work.test(recipe, parameters, Stream.TEST, 0, 25)
+    found = evaluate(pair, recipe, parameters, Stream.TEST, 25, "batch")
+    alone = work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 25)
     assert found == summarize(alone)
     assert found.tasks == 25
+
+
+def few(**settings):
+    return Meta(batch=5, chunk=2, iterations=4, window=2, checkpoint=4, **{"lr": 3e-3, **settings})
+
+
+# Of every algorithm, what differs most between a chunk and the next: what changes with the iteration, what draws.
+ALGORITHMS = {
+    "maml": (Maml(inner_lr=0.1, inner_steps=2), few(average=0.9)),
+    "maml first order": (Maml(inner_lr=0.1, first_order=True), few(schedule="cosine")),
+    "anil": (Anil(inner_steps=2), few()),
+    "maml++": (MamlPlusPlus(inner_steps=2, multi_step=3, first_order=2), few(schedule="cosine")),
+    "meta-sgd": (MetaSgd(inner_lr=0.1), few()),
+    "reptile": (Reptile(inner_steps=3, inner_batch=3), few(optimizer="sgd", schedule="linear", lr=1.0)),
+    "protonet": (ProtoNet(every_turn=True), few(average=0.99)),
+    "matching": (Matching(), few()),
+    "matching context": (Matching(full_context=True), few()),
+}
+
+
+def test_every_algorithm_is_spread_here():
+    assert {algorithm.name for algorithm, _ in ALGORITHMS.values()} == set(algorithms.ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_gives_the_same_parameters_on_a_cluster(pair, recipe, directory, name):
+    algorithm, meta = ALGORITHMS[name]
+    recipe = replace(recipe, algorithm=algorithm, meta=meta)
+    short = EvaluationConfig(every=4, validation_tasks=6, tasks=6, other_tasks=4)
+    last, alone = train(pair, recipe, short, directory), run_alone(recipe, 4)
+    assert last.state.iteration == alone.iteration == 4
+    assert parameters_sha256(last.state.parameters) == parameters_sha256(alone.parameters)
+    assert parameters_sha256(last.state.average) == parameters_sha256(alone.average)
+    assert parameters_sha256(alone.parameters) != parameters_sha256(work.initialize(recipe).parameters)
+    assert (parameters_sha256(alone.average) == parameters_sha256(alone.parameters)) == (not meta.average)
+
+    published, other = evaluation.test(pair, recipe, last.best, short)
+    assert [published.normalization, other.normalization] == list(algorithm.normalizations)
+    assert [published.accuracy.tasks, other.accuracy.tasks] == [6, 4]
+    for tested in (published, other):
+        population = work.statistics(recipe, last.best) if tested.normalization == "population" else None
+        count = tested.accuracy.tasks
+        expected = work.test(recipe, tested.normalization, last.best, population, Stream.TEST, 0, count)
+        assert tested.accuracy == summarize(expected)
+        assert tested.transductive == (tested.normalization == "batch")
+        assert str(tested).endswith("transductive" if tested.transductive else "inductive")
+
+
+def test_a_network_without_batch_norm_is_tested_in_one_way(pair, recipe):
+    plain = replace(recipe, algorithm=ProtoNet(), model=OwnModel("tests.pipeline.test_work:Dropping"))
+    parameters = work.initialize(plain).parameters
+    assert list(evaluation.normalizations(plain)) == [None]
+    (tested,) = evaluation.test(pair, plain, parameters, EvaluationConfig(tasks=6))
+    assert tested.normalization is None
+    assert not tested.transductive
+    assert tested.accuracy == summarize(work.test(plain, "batch", parameters, None, Stream.TEST, 0, 6))
+
+
+def test_the_other_way_of_testing_may_be_left_out(pair, recipe):
+    parameters = work.initialize(recipe).parameters
+    (tested,) = evaluation.test(pair, recipe, parameters, EvaluationConfig(tasks=4, other_tasks=0))
+    assert tested.normalization == "batch"
+
+
+@pytest.mark.parametrize("count", [-1, 1])
+def test_so_few_tasks_in_the_other_way_are_refused(count):
+    with pytest.raises(FanfoldError, match=r"--evaluation\.other_tasks must be 0 or at least 2"):
+        EvaluationConfig(other_tasks=count)
+
+
+def test_what_is_validated_and_kept_is_the_average(pair, recipe, directory):
+    averaging = replace(recipe, meta=few(average=0.9))
+    last = train(pair, averaging, EvaluationConfig(every=4, validation_tasks=6, tasks=6), directory)
+    assert last.best_iteration == 4
+    assert last.best.tobytes() == last.state.average.tobytes()
+    assert last.best.tobytes() != last.state.parameters.tobytes()
+    accuracies = work.test(averaging, "batch", last.state.average, None, Stream.VALIDATION, 0, 6)
+    assert last.best_accuracy == summarize(accuracies).mean
+
+
+def test_a_stopped_run_goes_on_with_its_average(pair, recipe, directory):
+    averaging, short = replace(recipe, meta=few(average=0.9)), EvaluationConfig(every=4, validation_tasks=4, tasks=4)
+    train(pair, replace(averaging, meta=replace(averaging.meta, iterations=2)), short, directory)
+    last = train(pair, averaging, short, directory)
+    assert last.state.average.tobytes() == run_alone(averaging, 4).average.tobytes()
 
 
 def test_the_confidence_interval_covers_the_mean():

@@ -9,8 +9,15 @@ from data.errors import FanfoldError, RunError
 from pipeline import work
 from pipeline.fold import fold_all
 from pipeline.optimizer import adam
-from tasks.episodes import EpisodeShape, Stream
+from tasks.anil import Anil
+from tasks.batch import gather_tasks
+from tasks.episodes import EpisodeShape, Stream, draw_episodes
+from tasks.learner import evaluate_tasks
+from tasks.maml_plus_plus import MamlPlusPlus
+from tasks.matching import Matching
 from tasks.models import OwnModel
+from tasks.network import with_statistics
+from tasks.protonet import ProtoNet
 from tests.pipeline.reference import run_alone
 
 
@@ -46,11 +53,20 @@ def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
     assert work.adapt(own, state, 3, 6).loss != work.adapt(replace(own, seed=recipe.seed + 1), state, 3, 6).loss
 
 
+def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
+    """A worker builds the network when its first chunk comes; building it must take none of the chunk's numbers."""
+    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"))
+    state = work.initialize(own)
+    later = work.adapt(own, state, 3, 6)
+    work._network.cache_clear()
+    assert work.adapt(own, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
+
+
 def test_dropout_is_off_in_tests(recipe):
     own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"), steps=0)
     state = work.initialize(own)
     work.adapt(own, state, 0, 3)  # leaves the network in training mode
-    tested = work.test(own, state.parameters, Stream.TEST, 0, 40)
+    tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40)
     network = work.bench(own).network
     with work._at_the_bench(own, Stream.TRAIN, 0) as opened:
         tasks = work._tasks(own, opened, Stream.TEST, 0, 40)
@@ -91,8 +107,8 @@ def test_training_lowers_the_loss(recipe):
     state = run_alone(recipe, 60)
     losses = [record.loss for record in state.records]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-    before = work.test(recipe, work.initialize(recipe).parameters, Stream.TEST, 0, 100)
-    after = work.test(recipe, state.parameters, Stream.TEST, 0, 100)
+    before = work.test(recipe, "batch", work.initialize(recipe).parameters, None, Stream.TEST, 0, 100)
+    after = work.test(recipe, "batch", state.parameters, None, Stream.TEST, 0, 100)
     assert after.mean() > before.mean() + 0.05
 
 
@@ -115,3 +131,92 @@ def test_what_is_not_finite_names_its_tasks(recipe):
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
     with pytest.raises(FanfoldError, match=message):
         work.check_recipe(replace(recipe, task=task))
+
+
+def test_a_step_follows_the_recipe(recipe):
+    """The optimizer, its schedule and the average: all of them by the iteration's number."""
+    meta = replace(recipe.meta, optimizer="sgd", schedule="linear", lr=0.5, average=0.2)
+    recipe = replace(recipe, meta=meta)
+    state = replace(work.initialize(recipe), iteration=5)
+    total = fold_all([work.adapt(recipe, state, *places) for places in meta.chunks()])
+    after = work.step(recipe, state, total)
+    expected = state.parameters - 0.5 * (1 - 5 / 20) * total.gradient / 10
+    np.testing.assert_allclose(after.parameters, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(after.average, 0.2 * state.average + 0.8 * after.parameters, rtol=1e-5, atol=1e-7)
+
+
+def test_the_algorithm_is_told_the_iteration(recipe):
+    """MAML++ weighs its losses by it: after the first iterations only the last step's counts."""
+    moving, still = (replace(recipe, algorithm=MamlPlusPlus(inner_steps=2, multi_step=n)) for n in (4, 0))
+    early, late = (replace(work.initialize(moving), iteration=n) for n in (0, 4))
+    assert work.adapt(moving, late, 0, 3).gradient.tobytes() == work.adapt(still, late, 0, 3).gradient.tobytes()
+    assert work.adapt(moving, early, 0, 3).gradient.tobytes() != work.adapt(still, early, 0, 3).gradient.tobytes()
+
+
+def test_metric_learners_train_with_other_ways_than_they_are_tested_with(recipe):
+    recipe = replace(recipe, algorithm=ProtoNet(), train=EpisodeShape(6, 1, 2, True), task=EpisodeShape(3, 1, 2))
+    bound = work.check_recipe(recipe)
+    assert bound.fingerprint is not None
+    state = run_alone(bound, 2)
+    shapes = {name for name in work.bench(bound).network.shapes if name.startswith("head.")}
+    assert not shapes
+    population = work.statistics(bound, state.parameters)
+    assert work.test(bound, "population", state.parameters, population, Stream.TEST, 0, 4).shape == (4,)
+
+
+@pytest.mark.parametrize("algorithm", [ProtoNet(), Matching()], ids=lambda algorithm: algorithm.name)
+def test_the_populations_statistics_are_those_of_a_thousand_training_images(recipe, algorithm):
+    """The first layer's by hand; images are of training classes, and of tasks that are never trained on."""
+    recipe = replace(recipe, algorithm=algorithm)
+    state = run_alone(recipe, 2)
+    found = work.statistics(recipe, state.parameters)
+    opened = work.bench(recipe)
+    count = 112  # tasks of nine images: the fewest that make a thousand
+    drawings = opened.images.drawings
+    episodes = draw_episodes(recipe.seed, 3, 0, count, recipe.train, opened.split.train, drawings)
+    tasks = gather_tasks(episodes, recipe.train, opened.images)
+    images = torch.cat([tasks.support.flatten(0, 1), tasks.query.flatten(0, 1)])
+    assert len(images) == 1008
+    (first, weight), *_ = opened.network.own(torch.tensor(state.parameters)).items()
+    assert first == "features.0.0.weight"
+    hidden = torch.nn.functional.conv2d(images, weight, stride=2, padding=1).double()
+    np.testing.assert_allclose(found["features.0.1.running_mean"], hidden.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["features.0.1.running_var"], hidden.var((0, 2, 3)), rtol=1e-4)
+    assert len(found) == 8
+    assert all(value.dtype == np.float32 for value in found.values())
+    again = work.statistics(recipe, state.parameters)
+    assert all(again[name].tobytes() == value.tobytes() for name, value in found.items())
+
+
+METRIC_LEARNERS = {
+    "protonet": ProtoNet(),
+    "matching": Matching(),
+    "matching euclidean": Matching(similarity="euclidean"),
+    "matching context": Matching(full_context=True),
+}
+
+
+@pytest.mark.parametrize("algorithm", METRIC_LEARNERS.values(), ids=METRIC_LEARNERS.keys())
+def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
+    """The statistics are the population's, so a task's accuracy is its own; the shared network is left as it was."""
+    recipe = replace(recipe, algorithm=algorithm)
+    state = run_alone(recipe, 2)
+    population = work.statistics(recipe, state.parameters)
+    whole = work.test(recipe, "population", state.parameters, population, Stream.TEST, 0, 12)
+    with work._at_the_bench(recipe, Stream.TEST, 0) as opened:
+        tasks = work._tasks(recipe, opened, Stream.TEST, 0, 12)
+        vector, statistics = torch.tensor(state.parameters), {name: torch.tensor(v) for name, v in population.items()}
+        still = with_statistics(opened.network, statistics)
+        plain = evaluate_tasks(recipe.algorithm, still, vector, tasks, None, "population")
+    np.testing.assert_allclose(whole, plain)
+    parts = [work.test(recipe, "population", state.parameters, population, Stream.TEST, n, n + 4) for n in (0, 4, 8)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    assert work.bench(recipe).network.normalizes_by_batch
+    other = {name: value + 1 for name, value in population.items()}
+    assert not np.array_equal(whole, work.test(recipe, "population", state.parameters, other, Stream.TEST, 0, 12))
+
+
+def test_a_network_without_linear_head_is_refused_by_anil_at_the_start(recipe):
+    own = replace(recipe, algorithm=Anil(), model=OwnModel("tests.tasks.reference:Headless"))
+    with pytest.raises(FanfoldError, match=r"must end in an nn\.Linear"):
+        work.initialize(own)

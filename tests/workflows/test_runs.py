@@ -73,7 +73,7 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert len(directory.metrics.read_text().splitlines()) == 10
     config = yaml.safe_load(directory.config.read_text())
     assert config["dataset"]["name"] == "folder"
-    assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": True}
+    assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": True, "reflections": False}
 
     evaluated = workflow("evaluate", "--run", "run", "--evaluation.tasks", "60", "--task.queries", "2")
     assert evaluated.returncode == 0, evaluated.stderr
