@@ -1,0 +1,34 @@
+"""Published accuracies, for comparison."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published accuracy.
+
+    Args:
+        percent: The accuracy in %.
+        source: Where it stands.
+    """
+
+    percent: float
+    source: str
+
+
+def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
+    """What an algorithm's paper reports for a task, if it does."""
+    paper = _papers().get(dataset, {}).get(algorithm, {})
+    percent = paper.get(f"{ways}way{shots}shot")
+    return None if percent is None else Published(percent, paper["source"])
+
+
+@cache
+def _papers() -> dict[str, Any]:
+    papers: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+    return papers

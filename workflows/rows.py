@@ -1,0 +1,103 @@
+"""The rows of a table of results: what is trained for them, and what is tested."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from data.errors import FanfoldError
+from pipeline.run_directory import RunDirectory
+from workflows.configuration import build_parser, parse
+from workflows.plan import SECTIONS, Plan, make_plan
+
+JUDGED = ("task", "evaluation", "cluster")  # sections that say how a run is judged, and where; not what it learns
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration and a seed.
+
+    Args:
+        name: The configuration file's name, such as `maml-5way1shot`.
+        seed: The seed.
+        plan: What the configuration comes to.
+    """
+
+    name: str
+    seed: int
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run, and the rows that its parameters are tested for: all that learn alike.
+
+    Args:
+        directory: The run directory.
+        plan: How it trains, and by which tasks it is validated: the first row's, or those that it began with.
+        rows: The rows.
+    """
+
+    directory: RunDirectory
+    plan: Plan
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.directory.path.name
+
+
+def read_plan(path: Path, seed: int | None = None) -> Plan:
+    """What a configuration file comes to, with its own seed or another.
+
+    Raises:
+        FanfoldError: It can't be read, or does not go together.
+    """
+    argv = ["--config", str(path), *([] if seed is None else ["--seed", str(seed)])]
+    parser = build_parser("workflows.table", "", argv, SECTIONS)
+    parser.add_argument("--seed", type=int, default=0)
+    try:
+        return make_plan(parse(parser, argv))
+    except FanfoldError as error:
+        raise FanfoldError(f"{path}: {error}") from error
+
+
+def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
+    """What is to be trained: once for all rows that learn alike, such as Prototypical Networks of 5 and of 20 ways.
+
+    Args:
+        rows: The rows.
+        runs: The folder of run directories; one in it that learns alike is gone on with, whatever it is called.
+
+    Raises:
+        FanfoldError: Two rows have one name.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_learned(row.plan.yaml), []).append(row)
+    names = [(row.name, row.seed) for group in groups.values() for row in group]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise FanfoldError(f"Two rows are called {twice[0]}: give each configuration a file name of its own.")
+    begun = {_learned(config.read_text()): config for config in sorted(runs.glob("*/config.yaml"))}
+    return [
+        Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
+        if learned in begun
+        else Training(RunDirectory(runs / f"{group[0].name}-seed{group[0].seed}"), group[0].plan, tuple(group))
+        for learned, group in groups.items()
+    ]
+
+
+def with_tasks(row: Row, tasks: int | None) -> Row:
+    """The row with another number of test tasks; None leaves it."""
+    if tasks is None:
+        return row
+    evaluation = replace(row.plan.evaluation, tasks=tasks)
+    return replace(row, plan=replace(row.plan, evaluation=evaluation))
+
+
+def _learned(config: str) -> str:
+    """The part of a resolved configuration that decides what a run learns."""
+    sections = {key: value for key, value in yaml.safe_load(config).items() if key not in JUDGED}
+    return yaml.safe_dump(sections)

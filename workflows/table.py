@@ -1,0 +1,128 @@
+"""Train the rows of a table of results, several at once over a cluster's workers, and set them beside the papers'.
+
+Each row is a configuration file; rows that learn alike are trained once. What was interrupted goes on; what is done is
+not done again. Rows of the table that aren't given stay as they are.
+"""
+
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.errors import FanfoldError, RunError
+from pipeline.checkpoint import Checkpoint, parameters_sha256
+from pipeline.cluster import Cluster, open_cluster
+from pipeline.evaluation import test
+from pipeline.events import Event, Listener
+from pipeline.files import write_json
+from pipeline.progress import RunProgress, Terminal
+from pipeline.shares import Shares
+from pipeline.training import train
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.result import in_words, run_keys, test_keys
+from workflows.rows import Row, Training, read_plan, trainings, with_tasks
+from workflows.table_text import add_to_table
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    parser = build_parser("workflows.table", __doc__, argv, ["cluster"])
+    parser.add_argument("rows", type=Path, nargs="+", help="configuration files, one a row")
+    parser.add_argument("--seeds", type=int, default=1, help="each row is trained with so many seeds, from 0 on")
+    parser.add_argument("--tasks", type=int | None, default=None, help="test tasks; default as each row says")
+    parser.add_argument("--at_once", type=int | None, default=None, help="runs at once; default one a worker")
+    parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="where the runs are, and go on from")
+    parser.add_argument("--out", type=Path, default=Path("results/omniglot"), help="the table: OUT.md and OUT.json")
+    options = parse(parser, argv)
+    rows = [
+        with_tasks(Row(path.stem, seed, read_plan(path, seed)), options.tasks)
+        for seed in range(options.seeds)
+        for path in options.rows
+    ]
+    planned = trainings(rows, options.runs)
+    with open_cluster(options.cluster) as cluster:
+        if cluster.note:
+            print(cluster.note)
+        print(f"dashboard: {cluster.dashboard}")
+        print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
+        failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out)
+    print(f"written to {options.out}.md and {options.out}.json")
+    if failures:
+        raise RunError(f"{len(failures)} of {len(planned)} runs failed, the others are done: {'; '.join(failures)}")
+
+
+def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path) -> list[str]:
+    """Train and test, some runs at once, each on its share of the workers; the table is written after each.
+
+    Returns:
+        What went wrong, a line each failed run; the others go on.
+    """
+    shares, stopped, failures = Shares(cluster), threading.Event(), []
+    with Terminal() as terminal, ThreadPoolExecutor(at_once) as pool:
+
+        def complete(training: Training) -> list[dict[str, Any]]:
+            with shares.one() as share:
+                return _complete(training, share, terminal, stopped)
+
+        running = {pool.submit(complete, training): training for training in planned}
+        try:
+            for future in as_completed(running):
+                name = running[future].name
+                try:
+                    found = future.result()
+                except FanfoldError as error:
+                    failures.append(f"{name}: {error}")
+                    terminal.console.print(f"{name}: {error}", style="red", soft_wrap=True)
+                    continue
+                for keys in found:
+                    terminal.console.print(f"{keys['row']}: {in_words(keys)}", soft_wrap=True)
+                add_to_table(out, found)
+        except BaseException:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failures
+
+
+def _complete(
+    training: Training, cluster: Cluster, terminal: Terminal, stopped: threading.Event
+) -> list[dict[str, Any]]:
+    """Train to the end, from wherever the run stands, and test for each of its rows; what is done isn't done again."""
+
+    def stop(_: Event) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
+    plan, directory = training.plan, training.directory
+    if not directory.config.exists():
+        directory.create(plan.yaml)
+    recipe = replace(plan.recipe, device=cluster.device)
+    listeners: list[Listener] = [directory.log, RunProgress(terminal, training.name), stop]
+    last = train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
+    return [_test(row, training, last, cluster) for row in training.rows]
+
+
+def _test(row: Row, training: Training, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
+    """A row's result: from its file, where the same parameters were tested on as many tasks before."""
+    path = training.directory.path / f"row-{row.name}.json"
+    sha256, tasks = parameters_sha256(last.best), row.plan.evaluation.tasks
+    if path.exists():
+        before: dict[str, Any] = json.loads(path.read_text())
+        if (before["tested_sha256"], before["test_episodes"]) == (sha256, tasks):
+            return before
+    recipe = replace(row.plan.recipe, device=cluster.device)
+    found = {
+        "row": row.name,
+        **test_keys(row.plan, test(cluster, recipe, last.best, row.plan.evaluation), last.best_iteration, sha256),
+        **run_keys(last, recipe, cluster),
+    }
+    write_json(path, found)
+    return found
+
+
+if __name__ == "__main__":
+    run(main)
