@@ -34,6 +34,6 @@ class Shares:
     def _of(self, run: object, workers: list[str]) -> list[str]:
         with self._lock:
             place, runs = self._running.index(run), len(self._running)
-        if len(workers) < runs:
-            return workers[place % len(workers) :][:1]
+        if 0 < len(workers) < runs:
+            return [workers[place % len(workers)]]
         return workers[place * len(workers) // runs : (place + 1) * len(workers) // runs]

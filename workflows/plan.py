@@ -24,7 +24,7 @@ PATHS = ("dataset.store", "dataset.source")
 RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
 # What a test may differ in from the training whose parameters it judges.
 EVALUATE_FREE = (
-    *("seed", "dataset.split", "task.shots", "task.queries", "task.rotations", "task.reflections"),
+    *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
     *("train.shots", "train.queries", "train.reflections", "meta.chunk", "meta.threads"),
     *("evaluation.", "cluster.", *PATHS),
 )

@@ -36,7 +36,7 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
     path = out.with_name(out.name + ".json")
     try:
         known = json.loads(path.read_text())["results"] if path.exists() else []
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FanfoldError(f"{path} is no table of results ({error}): name another with --out.") from error
     by_run = {(result["row"], result["seed"]): result for result in (*known, *results)}
     ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])

@@ -1,0 +1,45 @@
+"""What the README shows, run as it stands there."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.workflows.conftest import SMALL
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environment):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code.splitlines()) < 60
+    (tmp_path / "ridge.py").write_text(code)
+    command = re.search(r"python -m workflows.train (--algorithm.name ridge:Ridge .*)\n", README)[1].split()
+    small = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
+    more = ["--dataset.source", str(pictures), "--meta.iterations", "60", "--run", "run", "--train.ways", "6"]
+    ran = workflow("train", *small, *command, *more)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["algorithm"] == "ridge:Ridge"
+    assert (result["transductive"], result["other_tests"][0]["transductive"]) == (False, True)
+    assert result["test_accuracy"] > 0.6  # chance is a third
+
+    wider = workflow("evaluate", "--run", "run", "--task.ways", "4")
+    assert wider.returncode == 0, wider.stderr
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["ways"] == 4
+
+
+def test_what_is_no_algorithm_is_said_in_a_line(workflow, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nclass Plain: pass\n@dataclass(frozen=True)\nclass Bare:\n    name: str\n"
+    )
+    for name, message in (
+        ("mine:Plain", "error: Algorithm 'mine:Plain' must be a frozen dataclass with a field `name: str`."),
+        ("mine:Bare", "error: Algorithm 'mine:Bare' lacks head, normalizations, initialize, meta_gradient, classifier"),
+        ("mine:Absent", "error: No algorithm 'mine:Absent'"),
+        ("nowhere:Absent", "error: No algorithm 'nowhere:Absent'"),
+        ("protonets", "error: No algorithm 'protonets': there are maml, anil,"),
+    ):
+        ran = workflow("train", "--algorithm.name", name)
+        assert ran.returncode == 2
+        assert ran.stderr.startswith(message), ran.stderr
+        assert ran.stderr.count("\n") == 1

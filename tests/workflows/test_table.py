@@ -1,0 +1,200 @@
+"""Rows trained several at once, and their table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.errors import FanfoldError
+from tests.workflows.conftest import SMALL
+from workflows.configuration import build_parser, parse
+from workflows.plan import SECTIONS
+from workflows.published import published
+from workflows.table_text import add_to_table, combined, markdown
+
+CONFIGS = sorted((Path(__file__).parents[2] / "workflows" / "configs").rglob("*.yaml"))
+
+BASE = {
+    "dataset": {"name": "folder", "split": "alphabets", "size": 16},
+    "task": {"ways": 3},
+    "model": {"name": "conv4-stride", "width": 8},
+    "meta": {"batch": 4, "chunk": 2, "iterations": 6, "window": 3, "checkpoint": 3},
+    "evaluation": {"every": 6, "validation_tasks": 20, "tasks": 30, "other_tasks": 10},
+}
+CLUSTER = ["--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"]
+
+
+@pytest.fixture
+def row(tmp_path, pictures):
+    """Writes a row's configuration: the base, with sections changed."""
+
+    def write(name, **sections):
+        config = {key: value | sections.get(key, {}) for key, value in BASE.items()}
+        config |= {key: value for key, value in sections.items() if key not in BASE}
+        config["dataset"] |= {"source": str(pictures)}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path.name
+
+    return write
+
+
+def table_of(tmp_path):
+    return {
+        (found["row"], found["seed"]): found for found in json.loads((tmp_path / "table.json").read_text())["results"]
+    }
+
+
+def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_again(workflow, row, tmp_path):
+    protonet = {"algorithm": {"name": "protonet"}, "train": {"ways": 4, "queries": 2}}
+    rows = [row("maml-3way"), row("proto-3way", **protonet), row("proto-2way", **protonet, task={"ways": 2})]
+    ran = workflow("table", *rows, "--out", "table", *CLUSTER)
+    assert ran.returncode == 0, ran.stderr
+    assert "3 rows, 2 runs" in ran.stdout
+    found = table_of(tmp_path)
+    assert [(name, keys["ways"], keys["transductive"]) for (name, _), keys in found.items()] == [
+        ("maml-3way", 3, True),
+        ("proto-2way", 2, False),
+        ("proto-3way", 3, False),
+    ]
+    assert found["proto-2way", 0]["tested_sha256"] == found["proto-3way", 0]["tested_sha256"]
+    assert all(keys["test_episodes"] == 30 and keys["iterations"] == 6 for keys in found.values())
+    assert [keys["other_tests"][0]["transductive"] for keys in found.values()] == [False, True, True]
+
+    # Alone, a row has the same parameters as beside others.
+    alone = workflow("train", "--config", rows[0], "--run", "alone", *CLUSTER)
+    assert alone.returncode == 0, alone.stderr
+    result = json.loads((tmp_path / "alone" / "result.json").read_text())
+    assert result["parameters_sha256"] == found["maml-3way", 0]["parameters_sha256"]
+    assert result["test_accuracy"] == found["maml-3way", 0]["test_accuracy"]
+
+    # A row alone finds the run that it shared; more seeds come beside it; the other rows stay.
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/table/*/row-*.json")}
+    ran = workflow("table", rows[2], "--seeds", "2", "--out", "table", *CLUSTER)
+    assert ran.returncode == 0, ran.stderr
+    assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    text = (tmp_path / "table.md").read_text()
+    assert text.count("\n| `") == 3
+    assert "| 2 · 30 |" in text
+
+
+def test_a_row_that_fails_leaves_the_others_and_is_named(workflow, row, tmp_path):
+    diverges = row("diverges", algorithm={"name": "maml", "inner_lr": 1e30, "inner_steps": 4})
+    ran = workflow("table", diverges, row("maml-3way"), "--out", "table", *CLUSTER)
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("error: 1 of 2 runs failed, the others are done: diverges-seed0: The loss or gradient")
+    assert "Traceback" not in ran.stderr
+    assert [name for name, _ in table_of(tmp_path)] == ["maml-3way"]
+
+
+def test_what_was_interrupted_goes_on(workflow, row, tmp_path, environment):
+    rows = [row("maml-3way", meta={"iterations": 60, "checkpoint": 3})]
+    command = [sys.executable, "-m", "workflows.table", *rows, "--out", "table", *CLUSTER]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    metrics = tmp_path / "runs" / "table" / "maml-3way-seed0" / "metrics.jsonl"
+    until = time.monotonic() + 60
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 6:
+        assert time.monotonic() < until
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(20)
+    ran = workflow("table", *rows, "--out", "table", *CLUSTER)
+    assert ran.returncode == 0, ran.stderr
+    straight = workflow("train", "--config", *rows, "--run", "straight", *CLUSTER)
+    assert straight.returncode == 0, straight.stderr
+    result = json.loads((tmp_path / "straight" / "result.json").read_text())
+    assert table_of(tmp_path)["maml-3way", 0]["parameters_sha256"] == result["parameters_sha256"]
+
+
+def test_wrong_rows_are_said_before_anything_starts(workflow, row, tmp_path):
+    wrong = row("wrong", algorithm={"name": "maml", "outer_lr": 1})
+    ran = workflow("table", row("fine"), wrong, *CLUSTER)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith("error: wrong.yaml: ")
+    assert "outer_lr" in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "fine.yaml").write_text((tmp_path / "fine.yaml").read_text())
+    ran = workflow("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
+    assert ran.returncode == 2
+    assert "Two rows are called fine" in ran.stderr
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_that_comes_along_can_be_read(path):
+    argv = ["--config", str(path)]
+    parser = build_parser("x", "", argv, SECTIONS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parse(parser, argv)
+    if path.parent.name == "omniglot":  # named for what it holds: ALGORITHM-…-WwayKshot
+        assert options.algorithm.name in path.stem
+        assert path.stem.endswith(f"-{options.task.ways}way{options.task.shots}shot")
+
+
+def result(row="maml-5way1shot", seed=0, accuracy=0.98, **changes):
+    return {
+        "row": row,
+        "seed": seed,
+        "dataset": "omniglot",
+        "split": "random1200",
+        "algorithm": "maml",
+        "model": "conv4",
+        "ways": 5,
+        "shots": 1,
+        "queries": 1,
+        "rotations": False,
+        "inner_steps": 1,
+        "transductive": True,
+        "test_accuracy": accuracy,
+        "test_ci95": 0.003,
+        "test_episodes": 10000,
+        "other_tests": [{"transductive": False, "test_accuracy": 0.9, "test_ci95": 0.01, "test_episodes": 500}],
+        "iterations": 1200,
+        "train_seconds": 120.0,
+        "workers": 2,
+        "device": "cpu",
+        "environment": {"python": "3.11", "torch": "2.15", "dask": "2026", "cores": 2, "processor": "Some"},
+    } | changes
+
+
+def test_seeds_are_put_together_and_set_beside_the_paper():
+    runs = [result(seed=0, accuracy=0.98), result(seed=1, accuracy=0.99)]
+    mean, ci95 = combined(runs)
+    assert mean == pytest.approx(98.5)
+    assert ci95 == pytest.approx(100 * (0.003**2 + 0.003**2) ** 0.5 / 2)
+    text = markdown(runs)
+    line = next(line for line in text.splitlines() if line.startswith("| `maml"))
+    assert "98.50 ± 0.21, seeds ± 0.71 transductive | 98.7 | -0.20 | 90.00 ± 0.71 inductive" in line
+    assert "Finn, Abbeel and Levine" in text
+
+
+def test_the_published_figures_are_those_of_the_papers():
+    assert published("omniglot", "protonet", 20, 1).percent == 96.0
+    assert published("omniglot", "maml++", 5, 5).percent == 99.93
+    assert published("glyphs", "maml", 5, 1) is None
+    assert published("omniglot", "maml", 7, 1) is None
+
+
+def test_a_file_that_is_no_table_is_left_as_it_is(tmp_path):
+    (tmp_path / "notes.json").write_text("[]")
+    with pytest.raises(FanfoldError, match="is no table of results"):
+        add_to_table(tmp_path / "notes", [result()])
+    assert (tmp_path / "notes.json").read_text() == "[]"
+
+
+def test_the_rows_of_the_table_take_the_flags_of_the_cluster_alone(workflow):
+    ran = workflow("table", "nowhere.yaml", *SMALL)
+    assert ran.returncode == 2
+    assert "Unknown flag --dataset.name" in ran.stderr
