@@ -81,7 +81,7 @@ def _line(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{first['queries']}{steps}",
         f"{len(runs)} · {first['test_episodes']:,}",
         f"{_percent(runs)}{spread} {_kind(first)}",
-        f"{paper.percent:g}" if paper else "",
+        str(float(paper.percent)) if paper else "",
         f"{combined(runs)[0] - paper.percent:+.2f}" if paper else "",
         f"{_percent(others)} {_kind(others[0])}" if others else "",
         f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min",
