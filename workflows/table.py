@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="where the runs are, and go on from")
     parser.add_argument("--out", type=Path, default=Path("results/omniglot"), help="the table: OUT.md and OUT.json")
     options = parse(parser, argv)
+    for name in ("seeds", "at_once"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise FanfoldError(f"--{name} must be at least 1, not {value}.")
     rows = [
         with_tasks(Row(path.stem, seed, read_plan(path, seed)), options.tasks)
         for seed in range(options.seeds)
@@ -107,18 +110,19 @@ def _complete(
 
 
 def _test(row: Row, training: Training, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
-    """A row's result: from its file, where the same parameters were tested on as many tasks before."""
-    path = training.directory.path / f"row-{row.name}.json"
-    sha256, tasks = parameters_sha256(last.best), row.plan.evaluation.tasks
+    """A row's result: from its file, where the same parameters were tested in the same way before."""
+    path, sha256 = training.directory.path / f"row-{row.name}.json", parameters_sha256(last.best)
+    judged = {"task": asdict(row.plan.recipe.task), "evaluation": asdict(row.plan.evaluation)}
     if path.exists():
         before: dict[str, Any] = json.loads(path.read_text())
-        if (before["tested_sha256"], before["test_episodes"]) == (sha256, tasks):
+        if (before["tested_sha256"], before.get("judged")) == (sha256, judged):
             return before
     recipe = replace(row.plan.recipe, device=cluster.device)
     found = {
         "row": row.name,
         **test_keys(row.plan, test(cluster, recipe, last.best, row.plan.evaluation), last.best_iteration, sha256),
         **run_keys(last, recipe, cluster),
+        "judged": judged,
     }
     write_json(path, found)
     return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,14 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert ran.returncode == 0, ran.stderr
     assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+    # Asked for other tests, it is tested anew, and not trained.
+    row("proto-2way", **protonet, task={"ways": 2, "queries": 3})
+    ran = workflow("table", rows[2], "--out", "table", *CLUSTER)
+    assert ran.returncode == 0, ran.stderr
+    again = table_of(tmp_path)["proto-2way", 0]
+    assert (again["queries"], again["tested_sha256"]) == (3, found["proto-2way", 0]["tested_sha256"])
+    assert len((tmp_path / "runs/table/proto-3way-seed0/metrics.jsonl").read_text().splitlines()) == 6
     text = (tmp_path / "table.md").read_text()
     assert text.count("\n| `") == 3
     assert "| 2 · 30 |" in text
@@ -130,6 +139,10 @@ def test_wrong_rows_are_said_before_anything_starts(workflow, row, tmp_path):
     ran = workflow("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
     assert ran.returncode == 2
     assert "Two rows are called fine" in ran.stderr
+    for wrong in (["--seeds", "0"], ["--at_once", "-1"], ["--tasks", "1"]):
+        ran = workflow("table", "fine.yaml", *wrong, *CLUSTER)
+        assert ran.returncode == 2
+        assert re.match(r"error: --(evaluation\.)?\w+ must be at least \d, not -?\d\.$", ran.stderr), ran.stderr
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
