@@ -10,6 +10,7 @@ MAML (`tasks.maml`) with the inner loop on the network's head alone: with featur
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
@@ -85,5 +86,6 @@ class Anil:
         rates = dict.fromkeys(head, self.inner_lr)
         for _ in range(steps):
             loss = cross_entropy(linear(features, *head.values()), labels)
-            head = descend(head, loss, rates, differentiable=differentiable)
+            gradient = torch.autograd.grad(loss, list(head.values()), create_graph=differentiable)
+            head = descend(head, dict(zip(head, gradient, strict=True)), rates)
         return head

@@ -6,29 +6,21 @@
 from collections.abc import Mapping
 from math import inf
 
-import torch
 from torch import Tensor
 
 from data.errors import FanfoldError
 from tasks.learner import Parameters
 
 
-def descend(
-    parameters: Parameters, loss: Tensor, rates: Mapping[str, float | Tensor], *, differentiable: bool
-) -> Parameters:
+def descend(parameters: Parameters, gradient: Mapping[str, Tensor], rates: Mapping[str, float | Tensor]) -> Parameters:
     """One gradient step.
 
     Args:
         parameters: θₛ, by name.
-        loss: The support loss at θₛ, a scalar.
+        gradient: Of the support loss at θₛ, by name.
         rates: αₛ of each parameter to adapt, a scalar or of its shape; parameters without a rate stay.
-        differentiable: Whether the step's gradient is part of what a later gradient goes through: exact second order.
     """
-    gradients = torch.autograd.grad(loss, [parameters[name] for name in rates], create_graph=differentiable)
-    stepped = {
-        name: parameters[name] - rate * gradient
-        for (name, rate), gradient in zip(rates.items(), gradients, strict=True)
-    }
+    stepped = {name: parameters[name] - rate * gradient[name] for name, rate in rates.items()}
     return {**parameters, **stepped}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tasks.batch import TaskBatch
+from tasks.curvature import Differentiation, Order, SupportLoss, order_of
 from tasks.inner_loop import check_inner_loop, descend
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, flatten
@@ -29,6 +30,9 @@ class Maml:
         inner_lr: Inner learning rate α.
         inner_steps: Inner gradient steps S of a task in training.
         first_order: Leave second derivatives out.
+        differentiation: How the meta-gradient goes through the inner steps, `reverse` or `mixed`, see
+            `tasks.curvature`: both are exact, the second takes more time, and memory that doesn't grow with the steps.
+            `auto` chooses by the support set's size and the steps.
     """
 
     head: ClassVar[bool] = True
@@ -38,6 +42,7 @@ class Maml:
     inner_lr: float = 0.4
     inner_steps: int = 1
     first_order: bool = False
+    differentiation: Differentiation = "auto"
 
     def __post_init__(self) -> None:
         check_inner_loop("MAML", self.inner_lr, self.inner_steps)
@@ -48,11 +53,11 @@ class Maml:
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
+        exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
 
         def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            adapted = self._adapt(
-                network, theta, support, tasks.support_labels, self.inner_steps, differentiable=not self.first_order
-            )
+            loss = SupportLoss(network, support, tasks.support_labels)
+            adapted = self._adapt(theta, loss, self.inner_steps, "first" if self.first_order else exact)
             logits = network(adapted, query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
@@ -62,16 +67,14 @@ class Maml:
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """See `Algorithm.classifier`."""
-        theta = {name: value.requires_grad_() for name, value in network.unflatten(parameters.detach()).items()}
         steps = self.inner_steps if steps is None else steps
-        adapted = self._adapt(network, theta, support, labels, steps, differentiable=False)
+        theta = network.unflatten(parameters.detach())
+        adapted = self._adapt(theta, SupportLoss(network, support, labels), steps, "first")
         return lambda query: network(adapted, query)
 
-    def _adapt(
-        self, network: Network, theta: Parameters, support: Tensor, labels: Tensor, steps: int, *, differentiable: bool
-    ) -> Parameters:
+    def _adapt(self, theta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
         """θ after the inner steps."""
         rates = dict.fromkeys(theta, self.inner_lr)
         for _ in range(steps):
-            theta = descend(theta, cross_entropy(network(theta, support), labels), rates, differentiable=differentiable)
+            theta = descend(theta, loss.gradient(theta, order), rates)
         return theta

@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from data.errors import FanfoldError
 from tasks.batch import TaskBatch
+from tasks.curvature import Differentiation, Order, SupportLoss, order_of
 from tasks.inner_loop import check_inner_loop, descend, rate_of
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, Shapes, flatten, unflatten
@@ -39,6 +40,7 @@ class MamlPlusPlus:
         first_order: Iterations, at the start, with first-order gradients.
         learn_rates: Whether the inner rates are learned.
         norm_per_step: Whether batch norm's scale and shift are those of each inner step.
+        differentiation: How the exact meta-gradient goes through the inner steps, see `tasks.maml`.
     """
 
     head: ClassVar[bool] = True
@@ -51,6 +53,7 @@ class MamlPlusPlus:
     first_order: int = 0
     learn_rates: bool = True
     norm_per_step: bool = True
+    differentiation: Differentiation = "auto"
 
     def __post_init__(self) -> None:
         check_inner_loop("MAML++", self.inner_lr, self.inner_steps)
@@ -70,12 +73,15 @@ class MamlPlusPlus:
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
-        weights, exact = self.loss_weights(iteration), iteration >= self.first_order
+        weights, steps = self.loss_weights(iteration), self.inner_steps
+        exact = order_of(self.differentiation, len(tasks.support_labels), steps)
+        order: Order = "first" if iteration < self.first_order else exact
 
         def judge(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            loss = SupportLoss(network, support, tasks.support_labels)
             theta, losses = self._start(network, meta), []
             for step, weight in enumerate(weights):
-                theta = self._step(network, meta, theta, step, support, tasks.support_labels, differentiable=exact)
+                theta = self._step(meta, theta, step, loss, order)
                 if weight > 0:
                     logits = network(theta, query)
                     losses.append(weight * cross_entropy(logits, tasks.query_labels))
@@ -87,11 +93,10 @@ class MamlPlusPlus:
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """See `Algorithm.classifier`. Steps beyond those trained with are like the last of them."""
-        named = unflatten(self._shapes(network), parameters.detach())
-        meta = {name: value.requires_grad_() for name, value in named.items()}
-        theta = self._start(network, meta)
+        meta = unflatten(self._shapes(network), parameters.detach())
+        theta, loss = self._start(network, meta), SupportLoss(network, support, labels)
         for step in range(self.inner_steps if steps is None else steps):
-            theta = self._step(network, meta, theta, step, support, labels, differentiable=False)
+            theta = self._step(meta, theta, step, loss, "first")
         return lambda query: network(theta, query)
 
     def loss_weights(self, iteration: int) -> list[float]:
@@ -125,21 +130,11 @@ class MamlPlusPlus:
         """The network's parameters before the first step."""
         return {name: meta[name][0] if self._per_step(network, name) else meta[name] for name in network.shapes}
 
-    def _step(
-        self,
-        network: Network,
-        meta: Parameters,
-        theta: Parameters,
-        step: int,
-        support: Tensor,
-        labels: Tensor,
-        *,
-        differentiable: bool,
-    ) -> Parameters:
+    def _step(self, meta: Parameters, theta: Parameters, step: int, loss: SupportLoss, order: Order) -> Parameters:
         """θ after an inner step, numbered from 0, with that step's scales and shifts, which the query is judged by."""
-        step = min(step, self.inner_steps - 1)
+        step, network = min(step, self.inner_steps - 1), loss.network
         theta = {name: meta[name][step] if self._per_step(network, name) else theta[name] for name in theta}
         rates = {
             name: meta[rate_of(name)][step] if self.learn_rates else self.inner_lr for name in self._adapted(network)
         }
-        return descend(theta, cross_entropy(network(theta, support), labels), rates, differentiable=differentiable)
+        return descend(theta, loss.gradient(theta, order), rates)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tasks.batch import TaskBatch
+from tasks.curvature import Differentiation, Order, SupportLoss, order_of
 from tasks.inner_loop import check_inner_loop, descend, rate_of
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, Shapes, flatten, unflatten
@@ -29,6 +30,7 @@ class MetaSgd:
         name: The algorithm's name.
         inner_lr: Inner learning rate that all parameters start from.
         inner_steps: Inner gradient steps S of a task in training.
+        differentiation: How the meta-gradient goes through the inner steps, see `tasks.maml`.
     """
 
     head: ClassVar[bool] = True
@@ -37,6 +39,7 @@ class MetaSgd:
     name: str = "meta-sgd"
     inner_lr: float = 0.4
     inner_steps: int = 1
+    differentiation: Differentiation = "auto"
 
     def __post_init__(self) -> None:
         check_inner_loop("Meta-SGD", self.inner_lr, self.inner_steps)
@@ -48,9 +51,10 @@ class MetaSgd:
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
+        exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
 
         def judge(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            adapted = self._adapt(network, meta, support, tasks.support_labels, self.inner_steps, differentiable=True)
+            adapted = self._adapt(meta, SupportLoss(network, support, tasks.support_labels), self.inner_steps, exact)
             logits = network(adapted, query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
@@ -60,20 +64,17 @@ class MetaSgd:
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """See `Algorithm.classifier`."""
-        named = unflatten(_shapes(network), parameters.detach())
-        meta = {name: value.requires_grad_() for name, value in named.items()}
+        meta = unflatten(_shapes(network), parameters.detach())
         steps = self.inner_steps if steps is None else steps
-        adapted = self._adapt(network, meta, support, labels, steps, differentiable=False)
+        adapted = self._adapt(meta, SupportLoss(network, support, labels), steps, "first")
         return lambda query: network(adapted, query)
 
-    def _adapt(
-        self, network: Network, meta: Parameters, support: Tensor, labels: Tensor, steps: int, *, differentiable: bool
-    ) -> Parameters:
+    def _adapt(self, meta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
         """θ after the inner steps."""
-        theta = {name: meta[name] for name in network.shapes}
-        rates = {name: meta[rate_of(name)] for name in network.shapes}
+        names = loss.network.shapes
+        theta, rates = {name: meta[name] for name in names}, {name: meta[rate_of(name)] for name in names}
         for _ in range(steps):
-            theta = descend(theta, cross_entropy(network(theta, support), labels), rates, differentiable=differentiable)
+            theta = descend(theta, loss.gradient(theta, order), rates)
         return theta
 
 

@@ -4,6 +4,8 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.advice import one_line
 from data.errors import FanfoldError
+
+if TYPE_CHECKING:
+    from tasks.stack import Stack
 
 Shapes = Mapping[str, torch.Size]
 
@@ -29,6 +34,7 @@ class Network:
             batch norm and pooling 1.7 times as fast; exact second order gains nothing from it.
         outputs: Numbers that an image is mapped to: ways, or the embedding's length.
         ends_in_head: Whether the last linear layer's output is the module's.
+        stack: The module with its derivatives written out, where there is such a form of it, which then computes.
     """
 
     module: nn.Module
@@ -36,9 +42,12 @@ class Network:
     channels_last: bool
     outputs: int
     ends_in_head: bool
+    stack: "Stack | None" = None
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
+        if self.stack is not None:
+            return self.stack(parameters, images)
         if self.channels_last:
             parameters = {name: _channels_last(value) for name, value in parameters.items()}
             images = _channels_last(images)
@@ -59,6 +68,8 @@ class Network:
 
     def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """What goes into the last linear layer, `[n, d]`."""
+        if self.stack is not None:
+            return self.stack.features(parameters, images)
         found: list[Tensor] = []
         layer = self.module.get_submodule(_last_linear(self.module) or "")
         hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
@@ -135,7 +146,7 @@ def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Ne
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
-    return replace(network, outputs=output.shape[1], ends_in_head=ends_in_head)
+    return replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, stack=_stack(module))
 
 
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
@@ -160,7 +171,7 @@ def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images:
     ]
     try:
         with torch.no_grad():
-            network(parameters, images)
+            replace(network, stack=None)(parameters, images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -174,7 +185,7 @@ def with_statistics(network: Network, statistics: Mapping[str, Tensor]) -> Netwo
         layer.running_mean = statistics[f"{name}.running_mean"]
         layer.running_var = statistics[f"{name}.running_var"]
         layer.eval()
-    return replace(network, module=module)
+    return replace(network, module=module, stack=None)
 
 
 class Embedded(Network):
@@ -183,6 +194,14 @@ class Embedded(Network):
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """The embeddings that were given."""
         return images
+
+
+def _stack(module: nn.Module) -> "Stack | None":
+    if find_spec("numba") is None:  # a GPU worker can do without it
+        return None
+    from tasks.stack import as_stack  # only here: Numba takes its time
+
+    return as_stack(module)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

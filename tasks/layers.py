@@ -1,0 +1,457 @@
+"""Layers with their first and second derivatives written out, for a task at a time on a CPU.
+
+Each layer is four functions: forward; backward, from the derivative by its outputs to those by its inputs and
+parameters; and the tangents of both, how their results move when parameters and inputs move in a direction. What a
+function hands to the next stands in tuples of its own, so that a pass can be taken up as often as one likes.
+
+Second derivatives are those of the loss in a direction, forward over reverse (Pearlmutter 1994, "Fast exact
+multiplication by the Hessian"), as the tangent of the gradient.
+
+Pictures lie with channels last: `[images, height, width, channels]`, contiguous.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from tasks import kernels
+from tasks.kernels import Array
+
+Kept = Any  # what a layer's own functions hand to each other
+
+
+class Layer(Protocol):
+    """One layer.
+
+    Attributes:
+        names: Its parameters' names, in the order in which they are passed.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Any) -> tuple[Tensor, Kept]:
+        """The outputs, and what is kept of the pass."""
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor | None, Sequence[Tensor], Kept]:
+        """The derivatives by the inputs, none for the first layer, and by the parameters; and what is kept."""
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]:
+        """The outputs' tangent, given those of parameters and inputs, none for the first layer; and what is kept."""
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor | None, Sequence[Tensor]]:
+        """The tangents of what `backward` gives."""
+
+
+class Normalized(NamedTuple):
+    """A block's pass through batch norm and ReLU; names as in `tasks.kernels`, `[channels]` or `[rows, channels]`.
+
+    Args:
+        mean: Of x.
+        inverse: One over x's standard deviation.
+        scale: Batch norm's scale.
+        place: Which of its window a pooled number is.
+        u: The pooled numbers, normalized.
+        z: The outputs.
+    """
+
+    mean: Array
+    inverse: Array
+    scale: Array
+    place: Array
+    u: Array
+    z: Array
+
+
+class Back(NamedTuple):
+    """The way back through a block's ReLU and scale.
+
+    Args:
+        d_q: By scale · u + shift, `[rows, channels]`.
+        d_scale: `[channels]`.
+        d_shift: `[channels]`.
+        d_x: By the convolution's outputs; for the first block, by its weight without the last factor.
+    """
+
+    d_q: Array
+    d_scale: Array
+    d_shift: Array
+    d_x: Any
+
+
+class Forth(NamedTuple):
+    """A tangent's pass through a block.
+
+    Args:
+        mean_t: Of x.
+        shared: The mean of x_t times x normalized, `[channels]`: how the deviation moves.
+        scale_t: The scale's tangent.
+        u_t: `[rows, channels]`.
+        inputs: The tangents of the block's inputs, where it has any, of x and of the weight.
+    """
+
+    mean_t: Array
+    shared: Array
+    scale_t: Array
+    u_t: Array
+    inputs: Any
+
+
+def _normalize(chosen: Array, place: Array, mean: Array, inverse: Array, scale: Array, shift: Array) -> Normalized:
+    u, z = kernels.normalized(chosen, mean, inverse, scale, shift)
+    return Normalized(mean, inverse, scale, place, u, z)
+
+
+def _normalize_tangent(
+    norm: Normalized, chosen_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
+) -> tuple[Array, Array]:
+    """u_t and z_t: x normalized moves by inverse · (x_t - mean_t - u · shared)."""
+    of_u, constant = -norm.inverse * shared, -norm.inverse * mean_t
+    found: tuple[Array, Array] = kernels.normalized_tangent(
+        chosen_t, norm.u, norm.z, norm.inverse, of_u, constant, norm.scale, scale_t, shift_t
+    )
+    return found
+
+
+def _sign(scale: Array) -> Array:
+    return np.where(scale < 0, -1, 1).astype(scale.dtype)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A convolution, batch norm by the batch at hand, ReLU and, where `pool` is above 1, max-pooling.
+
+    Args:
+        names: Of the convolution's weight, batch norm's scale and shift.
+        stride: The convolution's.
+        padding: The convolution's.
+        pool: Side of pooling's windows.
+        eps: Batch norm's.
+    """
+
+    names: tuple[str, ...]
+    stride: int
+    padding: int
+    pool: int
+    eps: float
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`; inputs and outputs are pictures."""
+        weight, scale, shift = parameters
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        x = self._convolve(inputs, weight)
+        mean, variance = kernels.moments(_rows(x))
+        chosen, place = kernels.largest(x, _sign(scale.numpy()), self.pool)
+        inverse = _inverse(variance, self.eps)
+        norm = _normalize(_rows(chosen), place, mean, inverse, scale.numpy(), shift.numpy())
+        return torch.from_numpy(norm.z.reshape(place.shape)), (inputs, weight, x, norm)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        inputs, weight, x, norm = kept
+        d_q, d_scale, d_shift = kernels.normalized_backward(_rows(d_outputs.numpy()), norm.z, norm.u)
+        count = x.size // x.shape[-1]
+        gain = norm.inverse * norm.scale
+        of_x = -gain * norm.inverse * d_scale / count
+        constant = -gain * d_shift / count - of_x * norm.mean
+        d_x = kernels.spread(x, norm.place, (gain * d_q).reshape(norm.place.shape), of_x, constant, self.pool)
+        d_inputs, d_weight = self._back(d_x, inputs, weight)
+        by_parameters = d_weight, torch.from_numpy(d_scale), torch.from_numpy(d_shift)
+        return d_inputs, by_parameters, Back(d_q, d_scale, d_shift, d_x)
+
+    def tangent(
+        self, kept: Kept, back: Back, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
+    ) -> tuple[Tensor, Forth]:
+        """See `Layer`."""
+        inputs, weight, x, norm = kept
+        weight_t, scale_t, shift_t = parameters_t
+        weight_t = weight_t.contiguous(memory_format=torch.channels_last)
+        x_t = self._convolve(inputs, weight_t)
+        if inputs_t is not None:
+            x_t += self._convolve(inputs_t, weight)
+        mean_t, product = kernels.moments_tangent(_rows(x), _rows(x_t), norm.mean)
+        shared = norm.inverse * product
+        chosen_t = _rows(kernels.at_places(x_t, norm.place, self.pool))
+        u_t, z_t = _normalize_tangent(norm, chosen_t, mean_t, shared, scale_t.numpy(), shift_t.numpy())
+        forth = Forth(mean_t, shared, scale_t.numpy(), u_t, (inputs_t, x_t, weight_t))
+        return torch.from_numpy(z_t.reshape(norm.place.shape)), forth
+
+    def backward_tangent(
+        self, kept: Kept, back: Back, forth: Forth, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        (inputs, weight, x, norm), (inputs_t, x_t, weight_t) = kept, forth.inputs
+        d_q_t, d_scale_t, d_shift_t = kernels.normalized_backward_tangent(
+            _rows(d_outputs_t.numpy()), norm.z, norm.u, forth.u_t, back.d_q
+        )
+        # d_x = gain · e with e = spread(d_q) - mean(d_q) - x̂ · mean(d_q · u); here the tangents of both, as sums of
+        # what is spread, x, x_t and a constant.
+        count = x.size // x.shape[-1]
+        gain = norm.inverse * norm.scale
+        gain_t = norm.inverse * (forth.scale_t - norm.scale * norm.inverse * forth.shared)
+        of_u = (gain * norm.inverse * forth.shared - gain_t) * back.d_scale / count - gain * d_scale_t / count
+        of_x, of_x_t = of_u * norm.inverse, -gain * norm.inverse * back.d_scale / count
+        constant = -(gain_t * back.d_shift + gain * d_shift_t) / count - of_x * norm.mean - of_x_t * forth.mean_t
+        parts = (gain_t * back.d_q + gain * d_q_t).reshape(norm.place.shape)
+        d_x_t = kernels.spread_tangent(x, x_t, norm.place, parts, of_x, of_x_t, constant, self.pool)
+        d_inputs_t, d_weight_t = self._back(d_x_t, inputs, weight)
+        if inputs_t is None:
+            d_inputs_t += self._back(back.d_x, inputs, weight_t, by_weight=False)[0]
+        else:
+            more, more_weight = self._back(back.d_x, inputs_t, weight_t)
+            d_inputs_t += more
+            d_weight_t += more_weight
+        return d_inputs_t, (d_weight_t, torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t))
+
+    def _convolve(self, inputs: Tensor, weight: Tensor) -> Array:
+        x = conv2d(_channels_second(inputs), weight, stride=self.stride, padding=self.padding)
+        return np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())  # as it lies already, but where a side is 1
+
+    def _back(self, d_x: Array, inputs: Tensor, weight: Tensor, *, by_weight: bool = True) -> tuple[Tensor, Tensor]:
+        """Derivatives by inputs and weight of a convolution, from those by its outputs."""
+        pairs = [self.stride] * 2, [self.padding] * 2
+        d_inputs, d_weight, _ = torch.ops.aten.convolution_backward(
+            _channels_second(torch.from_numpy(d_x)),
+            _channels_second(inputs),
+            weight,
+            None,
+            *pairs,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [True, by_weight, False],
+        )
+        return d_inputs.permute(0, 2, 3, 1).contiguous(), d_weight
+
+
+class Patches(NamedTuple):
+    """Images as the first block takes them.
+
+    Args:
+        windows: `[windows, pool · pool, K]`: what its filters see, window by window, K numbers a place.
+        shape: Images, and windows down and across.
+        mean: Of all places, `[K]`.
+        covariance: Of all places, `[K, K]`.
+    """
+
+    windows: Array
+    shape: tuple[int, int, int]
+    mean: Array
+    covariance: Array
+
+
+@dataclass(frozen=True)
+class FirstBlock:
+    """A block that sees the images, whose pixels nothing is differentiated by.
+
+    Its convolution's outputs, four times as many as any other's, are nowhere kept. They are linear in the patches
+    that the filters see, so that their means, variances and all that batch norm's derivatives need of them follow from
+    the patches' mean and covariance, which a task's images have once and for all.
+
+    Args:
+        names: Of the convolution's weight, batch norm's scale and shift.
+        kernel: Side of a filter.
+        stride: The convolution's.
+        padding: The convolution's.
+        pool: Side of pooling's windows.
+        eps: Batch norm's.
+    """
+
+    names: tuple[str, ...]
+    kernel: int
+    stride: int
+    padding: int
+    pool: int
+    eps: float
+
+    def patches(self, images: Tensor) -> Patches:
+        """Images `[n, channels, height, width]` as this layer's inputs."""
+        count, _, height, width = images.shape
+        channels_last = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+        every = kernels.patches(channels_last, self.kernel, self.stride, self.padding, self.pool)
+        down, across = (
+            ((side + 2 * self.padding - self.kernel) // self.stride + 1) // self.pool for side in (height, width)
+        )
+        mean = every.mean(0, dtype=np.float64).astype(every.dtype)
+        centred = every - mean
+        windows = every[: count * down * across * self.pool**2].reshape(-1, self.pool**2, every.shape[1])
+        return Patches(windows, (count, down, across), mean, centred.T @ centred / np.float32(len(every)))
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
+        """See `Layer`; outputs are pictures."""
+        weight, scale, shift = parameters
+        matrix = _matrix(weight)
+        by_covariance = inputs.covariance @ matrix
+        inverse = _inverse((matrix * by_covariance).sum(0), self.eps)
+        chosen, place = kernels.largest_product(inputs.windows, matrix, _sign(scale.numpy()))
+        norm = _normalize(chosen, place, inputs.mean @ matrix, inverse, scale.numpy(), shift.numpy())
+        return self._picture(norm.z, inputs), (inputs, weight.shape, matrix, by_covariance, norm)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        inputs, shape, _, by_covariance, norm = kept
+        d_q, d_scale, d_shift = kernels.normalized_backward(_rows(d_outputs.numpy()), norm.z, norm.u)
+        at_places = kernels.product_by_weight(inputs.windows, norm.place, d_q)
+        shared = inputs.mean[:, None] * d_shift + by_covariance * (norm.inverse * d_scale)
+        d_weight = norm.inverse * norm.scale * (at_places - shared)
+        by_parameters = _filters(d_weight, shape), torch.from_numpy(d_scale), torch.from_numpy(d_shift)
+        return None, by_parameters, Back(d_q, d_scale, d_shift, at_places - shared)
+
+    def tangent(
+        self, kept: Kept, back: Back, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
+    ) -> tuple[Tensor, Forth]:
+        """See `Layer`; the inputs have no tangent."""
+        inputs, _, matrix, _, norm = kept
+        weight_t, scale_t, shift_t = parameters_t
+        matrix_t = _matrix(weight_t)
+        by_covariance_t = inputs.covariance @ matrix_t
+        mean_t, shared = inputs.mean @ matrix_t, norm.inverse * (matrix * by_covariance_t).sum(0)
+        chosen_t = kernels.product_at_places(inputs.windows, matrix_t, norm.place)
+        u_t, z_t = _normalize_tangent(norm, chosen_t, mean_t, shared, scale_t.numpy(), shift_t.numpy())
+        return self._picture(z_t, inputs), Forth(mean_t, shared, scale_t.numpy(), u_t, by_covariance_t)
+
+    def backward_tangent(
+        self, kept: Kept, back: Back, forth: Forth, d_outputs_t: Tensor
+    ) -> tuple[None, Sequence[Tensor]]:
+        """See `Layer`."""
+        (inputs, shape, _, by_covariance, norm), by_covariance_t = kept, forth.inputs
+        d_q_t, d_scale_t, d_shift_t = kernels.normalized_backward_tangent(
+            _rows(d_outputs_t.numpy()), norm.z, norm.u, forth.u_t, back.d_q
+        )
+        at_places_t = kernels.product_by_weight(inputs.windows, norm.place, d_q_t)
+        inverse_t = -norm.inverse * norm.inverse * forth.shared
+        shared_t = (
+            inputs.mean[:, None] * d_shift_t
+            + by_covariance * (inverse_t * back.d_scale + norm.inverse * d_scale_t)
+            + by_covariance_t * (norm.inverse * back.d_scale)
+        )
+        gain_t = inverse_t * norm.scale + norm.inverse * forth.scale_t
+        d_weight_t = gain_t * back.d_x + norm.inverse * norm.scale * (at_places_t - shared_t)
+        return None, (_filters(d_weight_t, shape), torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t))
+
+    def _picture(self, rows: Array, inputs: Patches) -> Tensor:
+        return torch.from_numpy(rows.reshape(*inputs.shape, -1))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of each channel's picture: `[images, height, width, channels]` to `[images, channels]`."""
+
+    names: tuple[str, ...] = ()
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs.mean((1, 2)), inputs.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        _, height, width, _ = kept
+        return (d_outputs / (height * width))[:, None, None].expand(kept).contiguous(), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs_t.mean((1, 2)), None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        return self.backward(kept, d_outputs_t)[0], ()
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Pictures as vectors, channel by channel as PyTorch has them: `[images, channels · height · width]`."""
+
+    names: tuple[str, ...] = ()
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return _channels_second(inputs).flatten(1), inputs.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        images, height, width, channels = kept
+        return d_outputs.view(images, channels, height, width).permute(0, 2, 3, 1).contiguous(), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return self.forward((), inputs_t)[0], None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        return self.backward(kept, d_outputs_t)[0], ()
+
+
+@dataclass(frozen=True)
+class Linear:
+    """inputs `[n, d]` · weightᵀ + bias, with ReLU after it or without."""
+
+    names: tuple[str, ...]
+    relu: bool
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        weight, bias = parameters
+        outputs = torch.addmm(bias, inputs, weight.T)
+        if self.relu:
+            outputs = outputs.relu_()
+        return outputs, (inputs, weight, outputs > 0 if self.relu else None)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        inputs, weight, _ = kept
+        d = self._gate(kept, d_outputs)
+        return d @ weight, (d.T @ inputs, d.sum(0)), d
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
+        outputs_t = torch.addmm(bias_t, inputs_t, weight.T).addmm_(inputs, weight_t.T)
+        return self._gate(kept, outputs_t), (inputs_t, weight_t)
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        (inputs, weight, _), (inputs_t, weight_t) = kept, forth
+        d_t = self._gate(kept, d_outputs_t)
+        d_weight_t = torch.addmm(d_t.T @ inputs, back.T, inputs_t)
+        return torch.addmm(d_t @ weight, back, weight_t), (d_weight_t, d_t.sum(0))
+
+    def _gate(self, kept: Kept, values: Tensor) -> Tensor:
+        return values * kept[2] if self.relu else values
+
+
+def _rows(array: Array) -> Array:
+    return array.reshape(-1, array.shape[-1])
+
+
+def _channels_second(pictures: Tensor) -> Tensor:
+    """The same numbers where they lie, as PyTorch names them: `[images, channels, height, width]`."""
+    return pictures.permute(0, 3, 1, 2)
+
+
+def _inverse(variance: Array, eps: float) -> Array:
+    inverse: Array = 1 / np.sqrt(variance + variance.dtype.type(eps))
+    return inverse
+
+
+def _matrix(weight: Tensor) -> Array:
+    """A convolution's weight as `[K, filters]`."""
+    return np.ascontiguousarray(weight.flatten(1).numpy().T)
+
+
+def _filters(matrix: Array, shape: torch.Size) -> Tensor:
+    """Such a matrix as a convolution's weight."""
+    return torch.from_numpy(matrix.T).reshape(shape)
