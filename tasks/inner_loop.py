@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from math import inf
 
+import torch
 from torch import Tensor
 
 from data.errors import FanfoldError
@@ -20,8 +21,13 @@ def descend(parameters: Parameters, gradient: Mapping[str, Tensor], rates: Mappi
         gradient: Of the support loss at θₛ, by name.
         rates: αₛ of each parameter to adapt, a scalar or of its shape; parameters without a rate stay.
     """
-    stepped = {name: parameters[name] - rate * gradient[name] for name, rate in rates.items()}
-    return {**parameters, **stepped}
+    return {**parameters, **{name: _step(parameters[name], gradient[name], rate) for name, rate in rates.items()}}
+
+
+def _step(value: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
+    if isinstance(rate, Tensor):
+        return value - rate * gradient
+    return torch.sub(value, gradient, alpha=rate)
 
 
 def check_inner_loop(what: str, lr: float, steps: int) -> None:

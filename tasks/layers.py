@@ -236,7 +236,8 @@ class Patches(NamedTuple):
     """Images as the first block takes them.
 
     Args:
-        windows: `[windows, pool · pool, K]`: what its filters see, window by window, K numbers a place.
+        windows: `[windows, pool · pool, K]`: what its filters see, window by window, K numbers a place, and noughts up
+            to a multiple of `kernels.NINE`.
         shape: Images, and windows down and across.
         mean: Of all places, `[K]`.
         covariance: Of all places, `[K, K]`.
@@ -274,16 +275,21 @@ class FirstBlock:
 
     def patches(self, images: Tensor) -> Patches:
         """Images `[n, channels, height, width]` as this layer's inputs."""
-        count, _, height, width = images.shape
-        channels_last = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
-        every = kernels.patches(channels_last, self.kernel, self.stride, self.padding, self.pool)
-        down, across = (
-            ((side + 2 * self.padding - self.kernel) // self.stride + 1) // self.pool for side in (height, width)
-        )
-        mean = every.mean(0, dtype=np.float64).astype(every.dtype)
-        centred = every - mean
-        windows = every[: count * down * across * self.pool**2].reshape(-1, self.pool**2, every.shape[1])
-        return Patches(windows, (count, down, across), mean, centred.T @ centred / np.float32(len(every)))
+        pad, pool = self.padding, self.pool
+        padded = np.pad(images.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+        seen = np.lib.stride_tricks.sliding_window_view(padded, (self.kernel, self.kernel), (2, 3))
+        seen = seen[:, :, :: self.stride, :: self.stride].transpose(0, 2, 3, 1, 4, 5)  # [n, down, across, …]
+        count, down, across = len(seen), seen.shape[1] // pool, seen.shape[2] // pool
+        parts = seen[:, : down * pool, : across * pool].reshape(count, down, pool, across, pool, *seen.shape[3:])
+        size = parts[0, 0, 0, 0, 0].size
+        windows = parts.swapaxes(2, 3).reshape(count * down * across, pool * pool, size)
+        whole = down * pool == seen.shape[1] and across * pool == seen.shape[2]
+        every = (windows if whole else seen).reshape(count, -1, size)
+        # Image by image in the images' own precision, which is enough for so few, and fast.
+        mean = (np.ones(every.shape[1], every.dtype) @ every).mean(0, dtype=np.float64) / every.shape[1]
+        centred = every.reshape(-1, size) - mean.astype(every.dtype)
+        covariance = centred.T @ centred / every.dtype.type(len(centred))
+        return Patches(_nines(windows, 2), (count, down, across), mean.astype(every.dtype), covariance)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
         """See `Layer`; outputs are pictures."""
@@ -291,7 +297,7 @@ class FirstBlock:
         matrix = _matrix(weight)
         by_covariance = inputs.covariance @ matrix
         inverse = _inverse((matrix * by_covariance).sum(0), self.eps)
-        chosen, place = kernels.largest_product(inputs.windows, matrix, _sign(scale.numpy()))
+        chosen, place = kernels.largest_product(inputs.windows, _nines(matrix, 0), _sign(scale.numpy()))
         norm = _normalize(chosen, place, inputs.mean @ matrix, inverse, scale.numpy(), shift.numpy())
         return self._picture(norm.z, inputs), (inputs, weight.shape, matrix, by_covariance, norm)
 
@@ -299,7 +305,7 @@ class FirstBlock:
         """See `Layer`."""
         inputs, shape, _, by_covariance, norm = kept
         d_q, d_scale, d_shift = kernels.normalized_backward(_rows(d_outputs.numpy()), norm.z, norm.u)
-        at_places = kernels.product_by_weight(inputs.windows, norm.place, d_q)
+        at_places = kernels.product_by_weight(inputs.windows, norm.place, d_q)[: len(inputs.mean)]
         shared = inputs.mean[:, None] * d_shift + by_covariance * (norm.inverse * d_scale)
         d_weight = norm.inverse * norm.scale * (at_places - shared)
         by_parameters = _filters(d_weight, shape), torch.from_numpy(d_scale), torch.from_numpy(d_shift)
@@ -314,7 +320,7 @@ class FirstBlock:
         matrix_t = _matrix(weight_t)
         by_covariance_t = inputs.covariance @ matrix_t
         mean_t, shared = inputs.mean @ matrix_t, norm.inverse * (matrix * by_covariance_t).sum(0)
-        chosen_t = kernels.product_at_places(inputs.windows, matrix_t, norm.place)
+        chosen_t = kernels.product_at_places(inputs.windows, _nines(matrix_t, 0), norm.place)
         u_t, z_t = _normalize_tangent(norm, chosen_t, mean_t, shared, scale_t.numpy(), shift_t.numpy())
         return self._picture(z_t, inputs), Forth(mean_t, shared, scale_t.numpy(), u_t, by_covariance_t)
 
@@ -326,7 +332,7 @@ class FirstBlock:
         d_q_t, d_scale_t, d_shift_t = kernels.normalized_backward_tangent(
             _rows(d_outputs_t.numpy()), norm.z, norm.u, forth.u_t, back.d_q
         )
-        at_places_t = kernels.product_by_weight(inputs.windows, norm.place, d_q_t)
+        at_places_t = kernels.product_by_weight(inputs.windows, norm.place, d_q_t)[: len(inputs.mean)]
         inverse_t = -norm.inverse * norm.inverse * forth.shared
         shared_t = (
             inputs.mean[:, None] * d_shift_t
@@ -450,6 +456,12 @@ def _inverse(variance: Array, eps: float) -> Array:
 def _matrix(weight: Tensor) -> Array:
     """A convolution's weight as `[K, filters]`."""
     return np.ascontiguousarray(weight.flatten(1).numpy().T)
+
+
+def _nines(array: Array, axis: int) -> Array:
+    """With noughts at an axis's end, up to a multiple of nine."""
+    missing = -array.shape[axis] % kernels.NINE
+    return np.pad(array, [(0, missing if place == axis else 0) for place in range(array.ndim)]) if missing else array
 
 
 def _filters(matrix: Array, shape: torch.Size) -> Tensor:

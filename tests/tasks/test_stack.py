@@ -17,7 +17,7 @@ from tests.tasks.reference import Small, make_network, nudged
 
 def derivatives(call, parameters, labels):
     """Outputs, the loss's gradient and its Hessian times some vector, all by PyTorch's own differentiation."""
-    theta = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    theta = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
     outputs = call(theta)
     gradient = torch.autograd.grad(cross_entropy(outputs, labels), list(theta.values()), create_graph=True)
     along = sum(
@@ -53,6 +53,19 @@ def test_written_out_derivatives_are_those_of_the_module(model, size, dtype):
     tolerance = 1e-10 if dtype == torch.float64 else 2e-3
     for found, expected in zip(ours, theirs, strict=True):
         assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize(("kernel", "channels"), [(5, 1), (3, 2), (1, 1)])
+def test_first_filters_of_any_size(kernel, channels):
+    torch.manual_seed(0)
+    first = block(convolution=nn.Conv2d(channels, 4, kernel, padding=kernel // 2, bias=False))
+    module = network_of(first, 4 * 49).double()
+    stack, parameters = as_stack(module), dict(module.named_parameters())
+    images, labels = torch.rand(6, channels, 15, 14, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
+    ours = derivatives(lambda theta: stack(theta, images), parameters, labels)
+    theirs = derivatives(lambda theta: torch.func.functional_call(module, theta, images), parameters, labels)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert (found - expected).norm() <= 1e-10 * expected.norm()
 
 
 def test_features_are_what_goes_into_the_last_layer():
