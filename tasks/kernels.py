@@ -1,20 +1,21 @@
-"""What lies between two convolutions, fused: batch norm, ReLU and max-pooling, each with its derivatives, on a CPU.
+"""What lies between two convolutions, fused: batch norm, ReLU and max-pooling, with their derivatives, on a CPU.
 
-PyTorch passes over memory once for each of the three and a dozen times for their second derivatives. Here every
-function passes once, with channels last, so that the channels fill the processor's vectors; Numba compiles them where
-they are first called and keeps the result on disk.
+PyTorch passes over memory once for each of the three, and a dozen times for their second derivatives. Here memory is
+passed over once or twice, with channels last, so that the channels fill the processor's vectors. Numba compiles the
+functions where they are first called, and keeps the result on disk.
 
 A **window** is what one pooled number is the largest of: pool × pool neighbours; without pooling, one. Scaling and
 shifting by batch norm keeps the order of numbers, or turns it round where the scale is negative, and ReLU keeps it: so
 pooling comes first, and norm and ReLU work on a quarter of the numbers.
 
-Names: `x` what the convolution gave, `[images, height, width, channels]`; `place` which of its window a pooled number
-is; `u` the pooled numbers normalized; `z` = ReLU(scale · u + shift), the block's output; `gate` is where z > 0. A `d`
-before a name is the loss's derivative by it, `_t` after it the tangent, the derivative in a direction.
+Names: `x` is what the convolution gave, `[images, height, width, channels]`; `u` the pooled numbers, normalized;
+q = scale · u + shift; `z` = ReLU(q) what the block gives. A `d_` before a name stands for the loss's derivative by it,
+a `_t` after it for its tangent, its derivative in a direction. Numbers of a channel are `[channels]`, those of places
+`[…, channels]`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -22,12 +23,171 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Contraction fuses a product with a sum. Sums are not reordered: their order is as written, on every call.
-_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 
 NINE = 9  # numbers of a 3 × 3 filter, by which patches are taken
 
 _ROWS = 64  # rows that are added up in the arrays' own precision before they go to a total in float64
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(function: Function) -> Function:
+    # Contraction fuses a product with a sum. Sums are not reordered: their order is as written, on every call.
+    compile_it: Any = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+    compiled: Function = compile_it(function)
+    return compiled
+
+
+class Forward(NamedTuple):
+    """Through batch norm and ReLU.
+
+    Args:
+        mean: Of x.
+        inverse: One over x's standard deviation.
+        scale: Batch norm's.
+        place: Which of its window a pooled number is.
+        u: See the module.
+        z: See the module.
+    """
+
+    mean: Array
+    inverse: Array
+    scale: Array
+    place: Array
+    u: Array
+    z: Array
+
+
+class Backward(NamedTuple):
+    """Back through ReLU, scale and shift.
+
+    Args:
+        d_q: See the module.
+        d_scale: The derivative by the scale.
+        d_shift: The derivative by the shift.
+    """
+
+    d_q: Array
+    d_scale: Array
+    d_shift: Array
+
+
+class Tangent(NamedTuple):
+    """Through batch norm and ReLU in a direction.
+
+    Args:
+        mean_t: Of x.
+        shared: The mean of x_t · (x normalized), by which the deviation moves.
+        scale_t: Of the scale.
+        u_t: See the module.
+        z_t: See the module.
+    """
+
+    mean_t: Array
+    shared: Array
+    scale_t: Array
+    u_t: Array
+    z_t: Array
+
+
+@_compiled
+def forward(x: Array, scale: Array, shift: Array, eps: float, pool: int) -> Forward:
+    """From x to z; rows and columns that no window takes in count for batch norm alone.
+
+    Args:
+        x: See the module.
+        scale: Batch norm's.
+        shift: Batch norm's.
+        eps: What batch norm adds to the variance.
+        pool: Side of a window.
+    """
+    mean, variance = moments(x.reshape(-1, x.shape[3]))
+    chosen, place = _largest(x, scale, pool)
+    return _normalized(chosen, place, mean, variance, scale, shift, eps)
+
+
+@_compiled
+def backward(norm: Forward, x: Array, d_z: Array, pool: int) -> tuple[Array, Backward]:
+    """From d_z to d_x.
+
+    d_x = gain · (d_q at its places - mean(d_q) - x̂ · mean(d_q · u)), where gain = scale / deviation and x̂ is x
+    normalized, with means over all of a channel's numbers in x.
+    """
+    back = _gated(norm, d_z)
+    count = x.size // x.shape[3]
+    gain = norm.scale * norm.inverse
+    of_x = -gain * norm.inverse * back.d_scale / count
+    constant = -gain * back.d_shift / count - of_x * norm.mean
+    nothing = np.zeros_like(gain)
+    return _spread(x, x, norm.place, back.d_q, back.d_q, gain, nothing, of_x, nothing, constant, pool), back
+
+
+@_compiled
+def tangent(norm: Forward, x: Array, x_t: Array, scale_t: Array, shift_t: Array, pool: int) -> Tangent:
+    """From x_t to z_t: x̂ moves by (x_t - mean_t - x̂ · shared) / deviation."""
+    mean_t, product = _moments_tangent(x.reshape(-1, x.shape[3]), x_t.reshape(-1, x.shape[3]), norm.mean)
+    chosen_t = _at_places(x_t, norm.place, pool)
+    return _normalized_tangent(norm, chosen_t, mean_t, norm.inverse * product, scale_t, shift_t)
+
+
+@_compiled
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, x: Array, x_t: Array, d_z_t: Array, pool: int
+) -> tuple[Array, Array, Array]:
+    """From d_z_t to d_x_t, d_scale_t and d_shift_t: the tangent of `backward`, term by term."""
+    d_q_t, d_scale_t, d_shift_t = _gated_tangent(norm, back, forth, d_z_t)
+    count = x.size // x.shape[3]
+    gain = norm.scale * norm.inverse
+    gain_t = norm.inverse * (forth.scale_t - gain * forth.shared)
+    of_u = (gain * norm.inverse * forth.shared - gain_t) * back.d_scale / count - gain * d_scale_t / count
+    of_x, of_x_t = of_u * norm.inverse, -gain * norm.inverse * back.d_scale / count
+    constant = -(gain_t * back.d_shift + gain * d_shift_t) / count - of_x * norm.mean - of_x_t * forth.mean_t
+    d_x_t = _spread(x, x_t, norm.place, back.d_q, d_q_t, gain_t, gain, of_x, of_x_t, constant, pool)
+    return d_x_t, d_scale_t, d_shift_t
+
+
+@_compiled
+def first_forward(
+    windows: Array, weight: Array, mean: Array, variance: Array, scale: Array, shift: Array, eps: float
+) -> Forward:
+    """From x = patch · weight, computed on the way and nowhere kept, to z.
+
+    Args:
+        windows: Patches `[windows, pool · pool, K]`; K is a multiple of `NINE`.
+        weight: `[K, channels]`.
+        mean: Of x.
+        variance: Of x.
+        scale: Batch norm's.
+        shift: Batch norm's.
+        eps: What batch norm adds to the variance.
+    """
+    chosen, place = _largest_product(windows, weight, scale)
+    return _normalized(chosen, place, mean, variance, scale, shift, eps)
+
+
+@_compiled
+def first_backward(norm: Forward, windows: Array, d_z: Array) -> tuple[Array, Backward]:
+    """From d_z to Σ d_q · patch `[K, channels]`, with the patches at the places that were chosen."""
+    back = _gated(norm, d_z)
+    return _product_by_weight(windows, norm.place, back.d_q), back
+
+
+@_compiled
+def first_tangent(
+    norm: Forward, windows: Array, weight_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
+) -> Tangent:
+    """From x_t = patch · weight_t to z_t."""
+    chosen_t = _product_at_places(windows, weight_t, norm.place)
+    return _normalized_tangent(norm, chosen_t, mean_t, shared, scale_t, shift_t)
+
+
+@_compiled
+def first_backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, windows: Array, d_z_t: Array
+) -> tuple[Array, Array, Array]:
+    """From d_z_t to Σ d_q_t · patch `[K, channels]`, d_scale_t and d_shift_t."""
+    d_q_t, d_scale_t, d_shift_t = _gated_tangent(norm, back, forth, d_z_t)
+    return _product_by_weight(windows, norm.place, d_q_t), d_scale_t, d_shift_t
 
 
 @_compiled
@@ -58,7 +218,7 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 
 @_compiled
-def moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
+def _moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
     """Means `[channels]` of x_t, and of (x - mean) · x_t, over rows `[rows, channels]`."""
     rows, channels = x.shape
     total, total_product = np.zeros(channels), np.zeros(channels)
@@ -81,20 +241,11 @@ def moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
 
 
 @_compiled
-def largest(x: Array, sign: Array, pool: int) -> tuple[Array, Array]:
-    """Of every window the number that is largest when multiplied by its channel's sign.
-
-    Args:
-        x: `[images, height, width, channels]`.
-        sign: 1 or -1, `[channels]`.
-        pool: Side of a window; rows and columns left over take part in nothing.
-
-    Returns:
-        The numbers and their places, `[images, height // pool, width // pool, channels]` each.
-    """
+def _largest(x: Array, scale: Array, pool: int) -> tuple[Array, Array]:
+    """Of every window the number that is largest when scaled, and its place."""
     images, height, width, channels = x.shape
     shape = (images, height // pool, width // pool, channels)
-    chosen, place = np.empty(shape, x.dtype), np.zeros(shape, np.uint8)
+    chosen, place, sign = np.empty(shape, x.dtype), np.zeros(shape, np.uint8), _sign(scale)
     for image in range(images):
         for row in range(shape[1]):
             for column in range(shape[2]):
@@ -112,8 +263,140 @@ def largest(x: Array, sign: Array, pool: int) -> tuple[Array, Array]:
 
 
 @_compiled
-def at_places(x: Array, place: Array, pool: int) -> Array:
-    """The numbers at the places that `largest` found, as place."""
+def _largest_product(windows: Array, weight: Array, scale: Array) -> tuple[Array, Array]:
+    """As `_largest`, of x = patch · weight; `[windows, channels]` each."""
+    count, places, _ = windows.shape
+    channels = weight.shape[1]
+    chosen, place = np.empty((count, channels), weight.dtype), np.zeros((count, channels), np.uint8)
+    x, sign = np.empty(channels, weight.dtype), _sign(scale)
+    for window in range(count):
+        best, found = chosen[window], place[window]
+        for number in range(places):
+            _product(windows[window, number], weight, x)
+            for c in range(channels):
+                larger = number == 0 or x[c] * sign[c] > best[c] * sign[c]
+                found[c] = np.uint8(number) if larger else found[c]
+                best[c] = x[c] if larger else best[c]
+    return chosen, place
+
+
+@_compiled
+def _sign(scale: Array) -> Array:
+    sign = np.ones_like(scale)
+    for c in range(len(scale)):
+        if scale[c] < 0:
+            sign[c] = -1
+    return sign
+
+
+@_compiled
+def _normalized(
+    chosen: Array, place: Array, mean: Array, variance: Array, scale: Array, shift: Array, eps: float
+) -> Forward:
+    """Normalize the chosen numbers, scale and shift, and cut off below nought."""
+    channels = len(mean)
+    u, z, inverse = np.empty_like(chosen), np.empty_like(chosen), np.empty_like(mean)
+    for c in range(channels):
+        inverse[c] = 1 / np.sqrt(variance[c] + eps)
+    rows, of_u, of_z = chosen.reshape(-1, channels), u.reshape(-1, channels), z.reshape(-1, channels)
+    for row in range(len(rows)):
+        for c in range(channels):
+            of_u[row, c] = (rows[row, c] - mean[c]) * inverse[c]
+            q = scale[c] * of_u[row, c] + shift[c]
+            of_z[row, c] = q if q > 0 else q * 0  # not 0: what is not a number must show
+    return Forward(mean, inverse, scale, place, u, z)
+
+
+@_compiled
+def _normalized_tangent(
+    norm: Forward, chosen_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
+) -> Tangent:
+    """The tangents of u and z, given those of the chosen numbers."""
+    channels = len(mean_t)
+    u_t, z_t = np.empty_like(chosen_t), np.empty_like(chosen_t)
+    of_u, constant = -norm.inverse * shared, -norm.inverse * mean_t
+    rows, of_u_t, of_z_t = chosen_t.reshape(-1, channels), u_t.reshape(-1, channels), z_t.reshape(-1, channels)
+    u, z = norm.u.reshape(-1, channels), norm.z.reshape(-1, channels)
+    for row in range(len(rows)):
+        for c in range(channels):
+            of_u_t[row, c] = norm.inverse[c] * rows[row, c] + of_u[c] * u[row, c] + constant[c]
+            q_t = scale_t[c] * u[row, c] + norm.scale[c] * of_u_t[row, c] + shift_t[c]
+            of_z_t[row, c] = q_t if z[row, c] > 0 else q_t * 0
+    return Tangent(mean_t, shared, scale_t, u_t, z_t)
+
+
+@_compiled
+def _gated(norm: Forward, d_z: Array) -> Backward:
+    """Back through ReLU, and to scale and shift."""
+    channels = len(norm.scale)
+    d_q, d_scale, d_shift = np.empty_like(d_z), np.zeros_like(norm.scale), np.zeros_like(norm.scale)
+    rows, of_q = d_z.reshape(-1, channels), d_q.reshape(-1, channels)
+    u, z = norm.u.reshape(-1, channels), norm.z.reshape(-1, channels)
+    for row in range(len(rows)):
+        for c in range(channels):
+            value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
+            of_q[row, c] = value
+            d_scale[c] += value * u[row, c]
+            d_shift[c] += value
+    return Backward(d_q, d_scale, d_shift)
+
+
+@_compiled
+def _gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Array) -> tuple[Array, Array, Array]:
+    """The tangents of what `_gated` gives."""
+    channels = len(norm.scale)
+    d_q_t, d_scale_t, d_shift_t = np.empty_like(d_z_t), np.zeros_like(norm.scale), np.zeros_like(norm.scale)
+    rows, of_q_t, d_q = d_z_t.reshape(-1, channels), d_q_t.reshape(-1, channels), back.d_q.reshape(-1, channels)
+    u, z, u_t = norm.u.reshape(-1, channels), norm.z.reshape(-1, channels), forth.u_t.reshape(-1, channels)
+    for row in range(len(rows)):
+        for c in range(channels):
+            value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
+            of_q_t[row, c] = value
+            d_scale_t[c] += value * u[row, c] + d_q[row, c] * u_t[row, c]
+            d_shift_t[c] += value
+    return d_q_t, d_scale_t, d_shift_t
+
+
+@_compiled
+def _spread(
+    x: Array,
+    x_t: Array,
+    place: Array,
+    first: Array,
+    second: Array,
+    of_first: Array,
+    of_second: Array,
+    of_x: Array,
+    of_x_t: Array,
+    constant: Array,
+    pool: int,
+) -> Array:
+    """of_x · x + of_x_t · x_t + constant everywhere, plus of_first · first + of_second · second at the places chosen.
+
+    The derivative of batch norm is such a sum, and so is its tangent: what comes back to the chosen places, less what
+    all of a channel's numbers share through its mean and variance.
+    """
+    images, height, width, channels = x.shape
+    out = np.empty_like(x)
+    for image in range(images):
+        for row in range(height):
+            for column in range(width):
+                values, values_t, result = x[image, row, column], x_t[image, row, column], out[image, row, column]
+                for c in range(channels):
+                    result[c] = of_x[c] * values[c] + of_x_t[c] * values_t[c] + constant[c]
+                if row // pool < place.shape[1] and column // pool < place.shape[2]:
+                    number = np.uint8(row % pool * pool + column % pool)
+                    chosen = place[image, row // pool, column // pool]
+                    one, two = first[image, row // pool, column // pool], second[image, row // pool, column // pool]
+                    for c in range(channels):
+                        part = of_first[c] * one[c] + of_second[c] * two[c]
+                        result[c] += part if chosen[c] == number else part * 0
+    return out
+
+
+@_compiled
+def _at_places(x: Array, place: Array, pool: int) -> Array:
+    """The numbers at the places that `_largest` found, as place."""
     images, height, width, channels = place.shape
     chosen = np.empty(place.shape, x.dtype)
     for image in range(images):
@@ -128,175 +411,8 @@ def at_places(x: Array, place: Array, pool: int) -> Array:
 
 
 @_compiled
-def normalized(chosen: Array, mean: Array, inverse: Array, scale: Array, shift: Array) -> tuple[Array, Array]:
-    """Normalize, scale and shift, and cut off below nought.
-
-    Args:
-        chosen: The pooled numbers, `[rows, channels]`.
-        mean: `[channels]`.
-        inverse: One over the standard deviation, `[channels]`.
-        scale: `[channels]`.
-        shift: `[channels]`.
-
-    Returns:
-        u and z, `[rows, channels]` each.
-    """
-    rows, channels = chosen.shape
-    u, z = np.empty_like(chosen), np.empty_like(chosen)
-    for row in range(rows):
-        for c in range(channels):
-            u[row, c] = (chosen[row, c] - mean[c]) * inverse[c]
-            value = scale[c] * u[row, c] + shift[c]
-            z[row, c] = value if value > 0 else value * 0  # not 0: what is not a number must show
-    return u, z
-
-
-@_compiled
-def normalized_tangent(
-    chosen_t: Array,
-    u: Array,
-    z: Array,
-    of_chosen: Array,
-    of_u: Array,
-    constant: Array,
-    scale: Array,
-    scale_t: Array,
-    shift_t: Array,
-) -> tuple[Array, Array]:
-    """u_t = of_chosen · chosen_t + of_u · u + constant, and z_t where z > 0; `[rows, channels]` each."""
-    rows, channels = chosen_t.shape
-    u_t, z_t = np.empty_like(chosen_t), np.empty_like(chosen_t)
-    for row in range(rows):
-        for c in range(channels):
-            u_t[row, c] = of_chosen[c] * chosen_t[row, c] + of_u[c] * u[row, c] + constant[c]
-            value = scale_t[c] * u[row, c] + scale[c] * u_t[row, c] + shift_t[c]
-            z_t[row, c] = value if z[row, c] > 0 else value * 0
-    return u_t, z_t
-
-
-@_compiled
-def normalized_backward(d_z: Array, z: Array, u: Array) -> tuple[Array, Array, Array]:
-    """Back through ReLU, and to scale and shift.
-
-    Args:
-        d_z: `[rows, channels]`, as z and u.
-        z: See the module.
-        u: See the module.
-
-    Returns:
-        d_q `[rows, channels]`, the derivative by scale · u + shift, and those by scale and by shift, `[channels]`.
-    """
-    rows, channels = d_z.shape
-    d_q, d_scale, d_shift = np.empty_like(d_z), np.zeros(channels, d_z.dtype), np.zeros(channels, d_z.dtype)
-    for row in range(rows):
-        for c in range(channels):
-            value = d_z[row, c] if z[row, c] > 0 else d_z[row, c] * 0
-            d_q[row, c] = value
-            d_scale[c] += value * u[row, c]
-            d_shift[c] += value
-    return d_q, d_scale, d_shift
-
-
-@_compiled
-def normalized_backward_tangent(d_z_t: Array, z: Array, u: Array, u_t: Array, d_q: Array) -> tuple[Array, Array, Array]:
-    """The tangents of what `normalized_backward` gives: d_q_t `[rows, channels]`, the others `[channels]`."""
-    rows, channels = d_z_t.shape
-    d_q_t, d_scale_t = np.empty_like(d_z_t), np.zeros(channels, d_z_t.dtype)
-    d_shift_t = np.zeros(channels, d_z_t.dtype)
-    for row in range(rows):
-        for c in range(channels):
-            value = d_z_t[row, c] if z[row, c] > 0 else d_z_t[row, c] * 0
-            d_q_t[row, c] = value
-            d_scale_t[c] += value * u[row, c] + d_q[row, c] * u_t[row, c]
-            d_shift_t[c] += value
-    return d_q_t, d_scale_t, d_shift_t
-
-
-@_compiled
-def spread(x: Array, place: Array, parts: Array, of_x: Array, constant: Array, pool: int) -> Array:
-    """What every x gets: parts at the places that pooling chose, plus of_x · x + constant everywhere.
-
-    That is the derivative of batch norm: what comes back to the chosen places, less what all of a channel's numbers
-    share through its mean and variance.
-
-    Args:
-        x: `[images, height, width, channels]`.
-        place: `[images, height // pool, width // pool, channels]`.
-        parts: As place.
-        of_x: `[channels]`.
-        constant: `[channels]`.
-        pool: Side of a window.
-    """
-    images, height, width, channels = x.shape
-    out = np.empty_like(x)
-    for image in range(images):
-        for row in range(height):
-            for column in range(width):
-                values, result = x[image, row, column], out[image, row, column]
-                for c in range(channels):
-                    result[c] = of_x[c] * values[c] + constant[c]
-                if row // pool < place.shape[1] and column // pool < place.shape[2]:
-                    number = np.uint8(row % pool * pool + column % pool)
-                    chosen = place[image, row // pool, column // pool]
-                    part = parts[image, row // pool, column // pool]
-                    for c in range(channels):
-                        result[c] += part[c] if chosen[c] == number else part[c] * 0
-    return out
-
-
-@_compiled
-def spread_tangent(
-    x: Array, x_t: Array, place: Array, parts: Array, of_x: Array, of_x_t: Array, constant: Array, pool: int
-) -> Array:
-    """As `spread`, plus of_x_t · x_t."""
-    images, height, width, channels = x.shape
-    out = np.empty_like(x)
-    for image in range(images):
-        for row in range(height):
-            for column in range(width):
-                values, values_t = x[image, row, column], x_t[image, row, column]
-                result = out[image, row, column]
-                for c in range(channels):
-                    result[c] = of_x[c] * values[c] + of_x_t[c] * values_t[c] + constant[c]
-                if row // pool < place.shape[1] and column // pool < place.shape[2]:
-                    number = np.uint8(row % pool * pool + column % pool)
-                    chosen = place[image, row // pool, column // pool]
-                    part = parts[image, row // pool, column // pool]
-                    for c in range(channels):
-                        result[c] += part[c] if chosen[c] == number else part[c] * 0
-    return out
-
-
-@_compiled
-def largest_product(windows: Array, weight: Array, sign: Array) -> tuple[Array, Array]:
-    """As `largest`, of x = patch · weight, which is computed on the way and nowhere kept.
-
-    Args:
-        windows: Patches `[windows, pool · pool, K]`; K is a multiple of `NINE`.
-        weight: `[K, channels]`.
-        sign: 1 or -1, `[channels]`.
-
-    Returns:
-        The numbers and their places, `[windows, channels]` each.
-    """
-    count, places, _ = windows.shape
-    channels = weight.shape[1]
-    chosen, place = np.empty((count, channels), weight.dtype), np.zeros((count, channels), np.uint8)
-    x = np.empty(channels, weight.dtype)
-    for window in range(count):
-        best, found = chosen[window], place[window]
-        for number in range(places):
-            _product(windows[window, number], weight, x)
-            for c in range(channels):
-                larger = number == 0 or x[c] * sign[c] > best[c] * sign[c]
-                found[c] = np.uint8(number) if larger else found[c]
-                best[c] = x[c] if larger else best[c]
-    return chosen, place
-
-
-@_compiled
-def product_at_places(windows: Array, weight: Array, place: Array) -> Array:
-    """The products of patch and weight at the places that `largest_product` found, `[windows, channels]`."""
+def _product_at_places(windows: Array, weight: Array, place: Array) -> Array:
+    """The products of patch and weight at the places that `_largest_product` found, `[windows, channels]`."""
     count, places, _ = windows.shape
     channels = weight.shape[1]
     chosen, x = np.zeros((count, channels), weight.dtype), np.empty(channels, weight.dtype)
@@ -309,7 +425,7 @@ def product_at_places(windows: Array, weight: Array, place: Array) -> Array:
 
 
 @_compiled
-def product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
+def _product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
     """The derivative by the weight `[K, channels]` of Σ parts · (patch · weight at the places)."""
     count, places, size = windows.shape
     channels = parts.shape[1]

@@ -50,80 +50,6 @@ class Layer(Protocol):
         """The tangents of what `backward` gives."""
 
 
-class Normalized(NamedTuple):
-    """A block's pass through batch norm and ReLU; names as in `tasks.kernels`, `[channels]` or `[rows, channels]`.
-
-    Args:
-        mean: Of x.
-        inverse: One over x's standard deviation.
-        scale: Batch norm's scale.
-        place: Which of its window a pooled number is.
-        u: The pooled numbers, normalized.
-        z: The outputs.
-    """
-
-    mean: Array
-    inverse: Array
-    scale: Array
-    place: Array
-    u: Array
-    z: Array
-
-
-class Back(NamedTuple):
-    """The way back through a block's ReLU and scale.
-
-    Args:
-        d_q: By scale · u + shift, `[rows, channels]`.
-        d_scale: `[channels]`.
-        d_shift: `[channels]`.
-        d_x: By the convolution's outputs; for the first block, by its weight without the last factor.
-    """
-
-    d_q: Array
-    d_scale: Array
-    d_shift: Array
-    d_x: Any
-
-
-class Forth(NamedTuple):
-    """A tangent's pass through a block.
-
-    Args:
-        mean_t: Of x.
-        shared: The mean of x_t times x normalized, `[channels]`: how the deviation moves.
-        scale_t: The scale's tangent.
-        u_t: `[rows, channels]`.
-        inputs: The tangents of the block's inputs, where it has any, of x and of the weight.
-    """
-
-    mean_t: Array
-    shared: Array
-    scale_t: Array
-    u_t: Array
-    inputs: Any
-
-
-def _normalize(chosen: Array, place: Array, mean: Array, inverse: Array, scale: Array, shift: Array) -> Normalized:
-    u, z = kernels.normalized(chosen, mean, inverse, scale, shift)
-    return Normalized(mean, inverse, scale, place, u, z)
-
-
-def _normalize_tangent(
-    norm: Normalized, chosen_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
-) -> tuple[Array, Array]:
-    """u_t and z_t: x normalized moves by inverse · (x_t - mean_t - u · shared)."""
-    of_u, constant = -norm.inverse * shared, -norm.inverse * mean_t
-    found: tuple[Array, Array] = kernels.normalized_tangent(
-        chosen_t, norm.u, norm.z, norm.inverse, of_u, constant, norm.scale, scale_t, shift_t
-    )
-    return found
-
-
-def _sign(scale: Array) -> Array:
-    return np.where(scale < 0, -1, 1).astype(scale.dtype)
-
-
 @dataclass(frozen=True)
 class Block:
     """A convolution, batch norm by the batch at hand, ReLU and, where `pool` is above 1, max-pooling.
@@ -147,74 +73,44 @@ class Block:
         weight, scale, shift = parameters
         weight = weight.contiguous(memory_format=torch.channels_last)
         x = self._convolve(inputs, weight)
-        mean, variance = kernels.moments(_rows(x))
-        chosen, place = kernels.largest(x, _sign(scale.numpy()), self.pool)
-        inverse = _inverse(variance, self.eps)
-        norm = _normalize(_rows(chosen), place, mean, inverse, scale.numpy(), shift.numpy())
-        return torch.from_numpy(norm.z.reshape(place.shape)), (inputs, weight, x, norm)
+        norm = kernels.forward(x, scale.numpy(), shift.numpy(), self.eps, self.pool)
+        return torch.from_numpy(norm.z), (inputs, weight, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         inputs, weight, x, norm = kept
-        d_q, d_scale, d_shift = kernels.normalized_backward(_rows(d_outputs.numpy()), norm.z, norm.u)
-        count = x.size // x.shape[-1]
-        gain = norm.inverse * norm.scale
-        of_x = -gain * norm.inverse * d_scale / count
-        constant = -gain * d_shift / count - of_x * norm.mean
-        d_x = kernels.spread(x, norm.place, (gain * d_q).reshape(norm.place.shape), of_x, constant, self.pool)
+        d_x, back = kernels.backward(norm, x, d_outputs.numpy(), self.pool)
         d_inputs, d_weight = self._back(d_x, inputs, weight)
-        by_parameters = d_weight, torch.from_numpy(d_scale), torch.from_numpy(d_shift)
-        return d_inputs, by_parameters, Back(d_q, d_scale, d_shift, d_x)
+        return d_inputs, (d_weight, torch.from_numpy(back.d_scale), torch.from_numpy(back.d_shift)), (d_x, back)
 
-    def tangent(
-        self, kept: Kept, back: Back, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
-    ) -> tuple[Tensor, Forth]:
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         inputs, weight, x, norm = kept
         weight_t, scale_t, shift_t = parameters_t
         weight_t = weight_t.contiguous(memory_format=torch.channels_last)
         x_t = self._convolve(inputs, weight_t)
-        if inputs_t is not None:
-            x_t += self._convolve(inputs_t, weight)
-        mean_t, product = kernels.moments_tangent(_rows(x), _rows(x_t), norm.mean)
-        shared = norm.inverse * product
-        chosen_t = _rows(kernels.at_places(x_t, norm.place, self.pool))
-        u_t, z_t = _normalize_tangent(norm, chosen_t, mean_t, shared, scale_t.numpy(), shift_t.numpy())
-        forth = Forth(mean_t, shared, scale_t.numpy(), u_t, (inputs_t, x_t, weight_t))
-        return torch.from_numpy(z_t.reshape(norm.place.shape)), forth
+        x_t += self._convolve(inputs_t, weight)
+        forth = kernels.tangent(norm, x, x_t, scale_t.numpy(), shift_t.numpy(), self.pool)
+        return torch.from_numpy(forth.z_t), (inputs_t, weight_t, x_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Back, forth: Forth, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
-        (inputs, weight, x, norm), (inputs_t, x_t, weight_t) = kept, forth.inputs
-        d_q_t, d_scale_t, d_shift_t = kernels.normalized_backward_tangent(
-            _rows(d_outputs_t.numpy()), norm.z, norm.u, forth.u_t, back.d_q
+        (inputs, weight, x, norm), (d_x, passed_back), (inputs_t, weight_t, x_t, passed_forth) = kept, back, forth
+        d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
+            norm, passed_back, passed_forth, x, x_t, d_outputs_t.numpy(), self.pool
         )
-        # d_x = gain · e with e = spread(d_q) - mean(d_q) - x̂ · mean(d_q · u); here the tangents of both, as sums of
-        # what is spread, x, x_t and a constant.
-        count = x.size // x.shape[-1]
-        gain = norm.inverse * norm.scale
-        gain_t = norm.inverse * (forth.scale_t - norm.scale * norm.inverse * forth.shared)
-        of_u = (gain * norm.inverse * forth.shared - gain_t) * back.d_scale / count - gain * d_scale_t / count
-        of_x, of_x_t = of_u * norm.inverse, -gain * norm.inverse * back.d_scale / count
-        constant = -(gain_t * back.d_shift + gain * d_shift_t) / count - of_x * norm.mean - of_x_t * forth.mean_t
-        parts = (gain_t * back.d_q + gain * d_q_t).reshape(norm.place.shape)
-        d_x_t = kernels.spread_tangent(x, x_t, norm.place, parts, of_x, of_x_t, constant, self.pool)
         d_inputs_t, d_weight_t = self._back(d_x_t, inputs, weight)
-        if inputs_t is None:
-            d_inputs_t += self._back(back.d_x, inputs, weight_t, by_weight=False)[0]
-        else:
-            more, more_weight = self._back(back.d_x, inputs_t, weight_t)
-            d_inputs_t += more
-            d_weight_t += more_weight
-        return d_inputs_t, (d_weight_t, torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t))
+        more_inputs, more_weight = self._back(d_x, inputs_t, weight_t)
+        products = d_weight_t.add_(more_weight), torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t)
+        return d_inputs_t.add_(more_inputs), products
 
     def _convolve(self, inputs: Tensor, weight: Tensor) -> Array:
         x = conv2d(_channels_second(inputs), weight, stride=self.stride, padding=self.padding)
         return np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())  # as it lies already, but where a side is 1
 
-    def _back(self, d_x: Array, inputs: Tensor, weight: Tensor, *, by_weight: bool = True) -> tuple[Tensor, Tensor]:
+    def _back(self, d_x: Array, inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives by inputs and weight of a convolution, from those by its outputs."""
         pairs = [self.stride] * 2, [self.padding] * 2
         d_inputs, d_weight, _ = torch.ops.aten.convolution_backward(
@@ -227,7 +123,7 @@ class Block:
             False,
             [0, 0],
             1,
-            [True, by_weight, False],
+            [True, True, False],
         )
         return d_inputs.permute(0, 2, 3, 1).contiguous(), d_weight
 
@@ -296,55 +192,51 @@ class FirstBlock:
         weight, scale, shift = parameters
         matrix = _matrix(weight)
         by_covariance = inputs.covariance @ matrix
-        inverse = _inverse((matrix * by_covariance).sum(0), self.eps)
-        chosen, place = kernels.largest_product(inputs.windows, _nines(matrix, 0), _sign(scale.numpy()))
-        norm = _normalize(chosen, place, inputs.mean @ matrix, inverse, scale.numpy(), shift.numpy())
-        return self._picture(norm.z, inputs), (inputs, weight.shape, matrix, by_covariance, norm)
+        mean, variance = inputs.mean @ matrix, (matrix * by_covariance).sum(0)
+        norm = kernels.first_forward(
+            inputs.windows, _nines(matrix, 0), mean, variance, scale.numpy(), shift.numpy(), self.eps
+        )
+        return _picture(norm.z, inputs), (inputs, weight.shape, matrix, by_covariance, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
-        """See `Layer`."""
+        """See `Layer`. Means of d_x · patch follow from those of patches and of their products."""
         inputs, shape, _, by_covariance, norm = kept
-        d_q, d_scale, d_shift = kernels.normalized_backward(_rows(d_outputs.numpy()), norm.z, norm.u)
-        at_places = kernels.product_by_weight(inputs.windows, norm.place, d_q)[: len(inputs.mean)]
-        shared = inputs.mean[:, None] * d_shift + by_covariance * (norm.inverse * d_scale)
-        d_weight = norm.inverse * norm.scale * (at_places - shared)
-        by_parameters = _filters(d_weight, shape), torch.from_numpy(d_scale), torch.from_numpy(d_shift)
-        return None, by_parameters, Back(d_q, d_scale, d_shift, at_places - shared)
+        at_places, back = kernels.first_backward(norm, inputs.windows, _rows(d_outputs))
+        d_weight = at_places[: len(by_covariance)] - inputs.mean[:, None] * back.d_shift
+        d_weight -= by_covariance * (norm.inverse * back.d_scale)
+        by_parameters = _filters(norm.inverse * norm.scale * d_weight, shape), back.d_scale, back.d_shift
+        return None, [by_parameters[0], *map(torch.from_numpy, by_parameters[1:])], (d_weight, back)
 
     def tangent(
-        self, kept: Kept, back: Back, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
-    ) -> tuple[Tensor, Forth]:
+        self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
+    ) -> tuple[Tensor, Kept]:
         """See `Layer`; the inputs have no tangent."""
         inputs, _, matrix, _, norm = kept
         weight_t, scale_t, shift_t = parameters_t
         matrix_t = _matrix(weight_t)
         by_covariance_t = inputs.covariance @ matrix_t
         mean_t, shared = inputs.mean @ matrix_t, norm.inverse * (matrix * by_covariance_t).sum(0)
-        chosen_t = kernels.product_at_places(inputs.windows, _nines(matrix_t, 0), norm.place)
-        u_t, z_t = _normalize_tangent(norm, chosen_t, mean_t, shared, scale_t.numpy(), shift_t.numpy())
-        return self._picture(z_t, inputs), Forth(mean_t, shared, scale_t.numpy(), u_t, by_covariance_t)
+        forth = kernels.first_tangent(
+            norm, inputs.windows, _nines(matrix_t, 0), mean_t, shared, scale_t.numpy(), shift_t.numpy()
+        )
+        return _picture(forth.z_t, inputs), (by_covariance_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Back, forth: Forth, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
     ) -> tuple[None, Sequence[Tensor]]:
         """See `Layer`."""
-        (inputs, shape, _, by_covariance, norm), by_covariance_t = kept, forth.inputs
-        d_q_t, d_scale_t, d_shift_t = kernels.normalized_backward_tangent(
-            _rows(d_outputs_t.numpy()), norm.z, norm.u, forth.u_t, back.d_q
+        inputs, shape, _, by_covariance, norm = kept
+        (d_weight, passed_back), (by_covariance_t, passed_forth) = back, forth
+        at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
+            norm, passed_back, passed_forth, inputs.windows, _rows(d_outputs_t)
         )
-        at_places_t = kernels.product_by_weight(inputs.windows, norm.place, d_q_t)[: len(inputs.mean)]
-        inverse_t = -norm.inverse * norm.inverse * forth.shared
-        shared_t = (
-            inputs.mean[:, None] * d_shift_t
-            + by_covariance * (inverse_t * back.d_scale + norm.inverse * d_scale_t)
-            + by_covariance_t * (norm.inverse * back.d_scale)
-        )
-        gain_t = inverse_t * norm.scale + norm.inverse * forth.scale_t
-        d_weight_t = gain_t * back.d_x + norm.inverse * norm.scale * (at_places_t - shared_t)
-        return None, (_filters(d_weight_t, shape), torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t))
-
-    def _picture(self, rows: Array, inputs: Patches) -> Tensor:
-        return torch.from_numpy(rows.reshape(*inputs.shape, -1))
+        inverse_t = -norm.inverse * norm.inverse * passed_forth.shared
+        d_weight_t = at_places_t[: len(by_covariance)] - inputs.mean[:, None] * d_shift_t
+        d_weight_t -= by_covariance * (inverse_t * passed_back.d_scale + norm.inverse * d_scale_t)
+        d_weight_t -= by_covariance_t * (norm.inverse * passed_back.d_scale)
+        gain_t = inverse_t * norm.scale + norm.inverse * passed_forth.scale_t
+        product = _filters(gain_t * d_weight + norm.inverse * norm.scale * d_weight_t, shape)
+        return None, (product, torch.from_numpy(d_scale_t), torch.from_numpy(d_shift_t))
 
 
 @dataclass(frozen=True)
@@ -439,18 +331,18 @@ class Linear:
         return values * kept[2] if self.relu else values
 
 
-def _rows(array: Array) -> Array:
-    return array.reshape(-1, array.shape[-1])
+def _rows(pictures: Tensor) -> Array:
+    rows: Array = pictures.numpy().reshape(-1, pictures.shape[-1])
+    return rows
+
+
+def _picture(rows: Array, inputs: Patches) -> Tensor:
+    return torch.from_numpy(rows.reshape(*inputs.shape, -1))
 
 
 def _channels_second(pictures: Tensor) -> Tensor:
     """The same numbers where they lie, as PyTorch names them: `[images, channels, height, width]`."""
     return pictures.permute(0, 3, 1, 2)
-
-
-def _inverse(variance: Array, eps: float) -> Array:
-    inverse: Array = 1 / np.sqrt(variance + variance.dtype.type(eps))
-    return inverse
 
 
 def _matrix(weight: Tensor) -> Array:

@@ -1,0 +1,135 @@
+"""How near the computation of a meta-gradient comes to what the machine can do: `python -m benchmarks.limit`.
+
+Counts the operations of convolutions and matrix products in a task's exact MAML meta-gradient, measures the rate of a
+large convolution and of a large matrix product, each with one thread, and sets the measured time of a task beside the
+time that its operations would take at the better of the two rates. Also measured: the same by PyTorch's automatic
+differentiation, on the same network, in the same run.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.files import write_json
+from tasks.batch import TaskBatch
+from tasks.maml import Maml
+from tasks.models import Article, Conv4, Conv4Stride, Model, build_network
+from tasks.network import as_network
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.result import environment
+
+SIZE = (28, 28)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task, a network, and how many inner steps."""
+
+    name: str
+    model: Model
+    ways: int
+    shots: int
+    queries: int
+    steps: int
+
+
+SETTINGS = (
+    Setting("5-way 1-shot, 1 query, 1 step", Conv4(), 5, 1, 1, 1),
+    Setting("5-way 1-shot, 15 queries, 5 steps", Conv4(), 5, 1, 15, 5),
+    Setting("20-way 1-shot, 5 queries, 5 steps", Conv4(), 20, 1, 5, 5),
+    Setting("5-way 1-shot, 1 query, 1 step, strides", Conv4Stride(), 5, 1, 1, 1),
+    Setting("5-way 1-shot, 1 query, 1 step, article", Article(), 5, 1, 1, 1),
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    parser = build_parser("benchmarks.limit", __doc__ or "", argv, [])
+    parser.add_argument("--rounds", type=int, default=7, help="each is measured so often")
+    parser.add_argument("--out", type=Path | None, default=None, help="where to write the result as JSON")
+    options = parse(parser, argv)
+    torch.set_num_threads(1)
+    rates = {"convolution": convolution_rate(options.rounds), "matrix product": product_rate(options.rounds)}
+    print("rates: " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
+    print(f"{'':40} GFLOP  limit   task  of limit  autograd  ratio   (ms)")
+    rows = []
+    for setting in SETTINGS:
+        row = measure(setting, max(rates.values()), options.rounds)
+        rows.append({"setting": setting.name, **row})
+        print(
+            f"{setting.name:40} {row['flop'] / 1e9:5.2f} {1000 * row['limit']:6.1f} {1000 * row['seconds']:6.1f} "
+            f"{row['limit'] / row['seconds']:9.0%} {1000 * row['autograd_seconds']:9.1f} {row['ratio']:6.2f}",
+            flush=True,
+        )
+    if options.out:
+        write_json(options.out, {"rates": rates, "settings": rows, "environment": environment()})
+
+
+def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
+    """Operations of a task, the seconds they would take at a rate, and those that they do take, written out and not."""
+    module = build_network(setting.model, setting.ways, SIZE, 0)
+    network = as_network(module, SIZE, setting.ways)
+    algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation="reverse")
+    parameters, task = algorithm.initialize(network), one_task(setting)
+    plain = replace(network, stack=None)
+    with FlopCounterMode(display=False) as counter:
+        algorithm.meta_gradient(network, parameters, 0, task)
+    flop = float(counter.get_total_flops())
+    pairs = [
+        tuple(_seconds(lambda of=of: algorithm.meta_gradient(of, parameters, 0, task)) for of in (network, plain))  # type: ignore[misc]
+        for _ in range(rounds)
+    ]
+    seconds, autograd_seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    return {
+        "flop": flop,
+        "limit": flop / rate,
+        "seconds": seconds,
+        "autograd_seconds": autograd_seconds,
+        "ratio": ratio,
+    }
+
+
+def one_task(setting: Setting) -> TaskBatch:
+    """A task of random strokes."""
+    generator, label = torch.Generator().manual_seed(0), torch.arange(setting.ways)
+    support, query = (
+        (torch.rand(1, setting.ways * each, 1, *SIZE, generator=generator) > 0.8).float()
+        for each in (setting.shots, setting.queries)
+    )
+    return TaskBatch(support, label.repeat_interleave(setting.shots), query, label.repeat_interleave(setting.queries))
+
+
+def convolution_rate(rounds: int) -> float:
+    """Operations a second of a 3 × 3 convolution, 64 channels to 64, of 75 pictures of 14 × 14."""
+    pictures, weight = (
+        torch.rand(shape).to(memory_format=torch.channels_last) for shape in ((75, 64, 14, 14), (64, 64, 3, 3))
+    )
+    flop = 2 * 75 * 14 * 14 * 64 * 64 * 9
+    return flop / min(_seconds(lambda: conv2d(pictures, weight, padding=1)) for _ in range(rounds))
+
+
+def product_rate(rounds: int) -> float:
+    """Operations a second of a product of matrices of 2,048 × 2,048."""
+    matrix = torch.rand(2048, 2048)
+    return float(2 * 2048**3 / min(_seconds(lambda: matrix @ matrix, times=1) for _ in range(rounds)))
+
+
+def _seconds(compute: Callable[[], object], times: int = 5) -> float:
+    """Seconds of one computation, the mean of some after a first."""
+    compute()
+    began = time.perf_counter()
+    for _ in range(times):
+        compute()
+    return (time.perf_counter() - began) / times
+
+
+if __name__ == "__main__":
+    run(main)
