@@ -1,0 +1,1 @@
+"""What the workflow `benchmark` can measure, a suite a module."""
