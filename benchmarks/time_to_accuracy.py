@@ -28,7 +28,7 @@ from pipeline.evaluation import evaluate, normalizations
 from pipeline.files import write_json
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
-from pipeline.training import run_window
+from pipeline.reduction import open_reduction
 from tasks.episodes import Stream
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
@@ -94,12 +94,13 @@ def train(cluster: Cluster, recipe: Recipe, every: float) -> list[tuple[float, i
     began, aside = time.monotonic(), []
     state, name = work.initialize(recipe), uuid4().hex[:8]
     assert recipe.meta.iterations is not None
-    while state.iteration < recipe.meta.iterations:
-        iterations = min(recipe.meta.window, recipe.meta.iterations - state.iteration)
-        state = work.without_records(run_window(cluster, name, recipe, state, iterations))
-        seconds = time.monotonic() - began
-        if not aside or seconds - aside[-1][0] >= every or state.iteration == recipe.meta.iterations:
-            aside.append((seconds, state.iteration, state.average))
+    with open_reduction(cluster, name, recipe, lambda _: None) as reduce:
+        while state.iteration < recipe.meta.iterations:
+            iterations = min(recipe.meta.window, recipe.meta.iterations - state.iteration)
+            state = work.without_records(reduce(state, iterations))
+            seconds = time.monotonic() - began
+            if not aside or seconds - aside[-1][0] >= every or state.iteration == recipe.meta.iterations:
+                aside.append((seconds, state.iteration, state.average))
     return aside
 
 

@@ -48,12 +48,18 @@ class ClusterConfig:
             wait for; default one.
         dashboard: Address of the dashboard, `host:port` or `:port`; port 0 for any free one.
         timeout: Seconds to wait for a scheduler and for workers.
+        reduction: How chunks are brought together, which changes no number: `graph`, as tasks that any worker may
+            take; `collective`, by a gang of workers that exchange gradients themselves, with less overhead; `auto`,
+            whichever suits the time that a chunk takes.
+        patience: Seconds without a sign of life after which a gang goes on without a worker.
     """
 
     kind: str = "auto"
     workers: int | None = None
     dashboard: str = ":8787"
     timeout: float = 60
+    reduction: Literal["auto", "graph", "collective"] = "auto"
+    patience: float = 10
 
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
@@ -62,6 +68,10 @@ class ClusterConfig:
             raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
         if not self.timeout > 0:
             raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+        if self.reduction not in ("auto", "graph", "collective"):
+            raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
+        if not self.patience >= 2:  # workers give a sign of life every half second, those of large clusters less often
+            raise FanfoldError(f"--cluster.patience must be at least 2 seconds, not {self.patience:g}.")
 
 
 @contextlib.contextmanager
@@ -83,12 +93,16 @@ class Cluster:
         device: Where its workers compute, `cpu` or `cuda`.
         note: What is worth telling about it, if anything is.
         chosen: Which of its workers a run prefers; default all.
+        reduction: How chunks are brought together, see `ClusterConfig`.
+        patience: Seconds without a sign of life after which a gang goes on without a worker.
     """
 
     client: Client
     device: Literal["cpu", "cuda"]
     note: str | None = None
     chosen: Callable[[list[str]], list[str]] = list
+    reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
+    patience: float = ClusterConfig.patience
 
     @property
     def addresses(self) -> list[str]:
@@ -147,7 +161,8 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
             cluster = stack.enter_context(_cpu_cluster(config))
         client = stack.enter_context(Client(cluster, timeout=config.timeout))
         client.register_plugin(QuietWorker())
-        yield Cluster(client, "cuda" if kind == "cuda" else "cpu", note)
+        device: Literal["cpu", "cuda"] = "cuda" if kind == "cuda" else "cpu"
+        yield Cluster(client, device, note, reduction=config.reduction, patience=config.patience)
 
 
 def gpu_count() -> int:
@@ -205,7 +220,8 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         with_gpu = client.run(gpu_count)
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
-    return Cluster(client, "cuda" if all(with_gpu.values()) else "cpu")
+    device: Literal["cpu", "cuda"] = "cuda" if all(with_gpu.values()) else "cpu"
+    return Cluster(client, device, reduction=config.reduction, patience=config.patience)
 
 
 async def _ask(address: str) -> None:

@@ -42,6 +42,13 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Noticed:
+    """Something worth a line: a choice that was made, a worker that was lost."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class TrainingEnded:
     """Training is over."""
 
@@ -49,5 +56,5 @@ class TrainingEnded:
     seconds: float
 
 
-Event = TrainingStarted | WindowEnded | Validated | TrainingEnded
+Event = TrainingStarted | WindowEnded | Validated | Noticed | TrainingEnded
 Listener = Callable[[Event], None]

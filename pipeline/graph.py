@@ -1,4 +1,4 @@
-"""The task graph of a window of meta-iterations, and that of a test.
+"""The task graph of a window of meta-iterations, that of a gang's window, and that of a test.
 
     start ─┬─ adapt ─┐                ┌─ adapt ─┐
            ├─ adapt ─┼─ fold ─ step ──┼─ adapt ─┼─ fold ─ step …
@@ -16,18 +16,27 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from pipeline import work
-from pipeline.fold import fold, levels
+from pipeline.fold import ChunkSum, fold, levels
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
+from pipeline.step import step
 from tasks.episodes import Stream
 from tasks.learner import Normalization
 
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 
 Key = tuple[str | int, ...]
+Adapt = Callable[[Recipe, State, int, int], ChunkSum]
 
 
-def window_graph(run: str, recipe: Recipe, state: State, iterations: int, workers: Sequence[str] = ()) -> Delayed:
+def window_graph(
+    run: str,
+    recipe: Recipe,
+    state: State,
+    iterations: int,
+    workers: Sequence[str] = (),
+    adapt: Adapt = work.adapt,
+) -> Delayed:
     """The state after some more meta-iterations, with their records.
 
     Args:
@@ -36,15 +45,16 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
         state: The state to start from.
         iterations: How many meta-iterations.
         workers: Addresses to spread the chunks over; any worker may still take any chunk.
+        adapt: What computes a chunk.
     """
     # Bound to the functions, the recipe stands in no task's arguments, which Dask would search for keys.
-    adapt, step = partial(work.adapt, recipe), partial(work.step, recipe)
+    compute, advance = partial(adapt, recipe), partial(step, recipe)
     chunks = recipe.meta.chunks()
     now: Key = (f"start-{run}", state.iteration)
     tasks: dict[Key, Any] = {now: work.without_records(state)}
     for iteration in range(state.iteration, state.iteration + iterations):
         parts: list[Key] = [(f"adapt-{run}", iteration, place) for place in range(len(chunks))]
-        tasks |= {key: (adapt, now, *chunk) for key, chunk in zip(parts, chunks, strict=True)}
+        tasks |= {key: (compute, now, *chunk) for key, chunk in zip(parts, chunks, strict=True)}
         for height, level in enumerate(levels(len(parts))):
             folds: dict[Key, Any] = {
                 (f"fold-{run}", iteration, height, place): (fold, [parts[part] for part in places])
@@ -52,9 +62,21 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
             }
             tasks |= folds
             parts = list(folds)
-        tasks[f"step-{run}", iteration] = (step, now, parts[0])
+        tasks[f"step-{run}", iteration] = (advance, now, parts[0])
         now = (f"step-{run}", iteration)
     return _collections(tasks, [now], partial(_preferred, f"adapt-{run}", len(chunks), tuple(workers)))[0]
+
+
+def gang_graph(run: str, number: int, ranks: Mapping[str, Callable[[], Any]]) -> list[Delayed]:
+    """What the members of a gang do in a window, rank by rank.
+
+    Args:
+        run: The run's identifier.
+        number: The window's number, that the run gave to no other.
+        ranks: By worker's address: what it is to do, and no other worker may.
+    """
+    tasks: dict[Key, Any] = {(f"window-{run}", number, rank): (do,) for rank, do in enumerate(ranks.values())}
+    return _collections(tasks, list(tasks), lambda key: [list(ranks)[int(key[-1])]], elsewhere=False)
 
 
 def evaluation_graph(
@@ -93,19 +115,27 @@ def evaluation_graph(
 
 
 def _collections(
-    tasks: Mapping[Key, Any], wanted: Sequence[Key], preferred: Callable[[Key], list[str] | None]
+    tasks: Mapping[Key, Any],
+    wanted: Sequence[Key],
+    preferred: Callable[[Key], list[str] | None],
+    elsewhere: bool = True,
 ) -> list[Delayed]:
     """Tasks as one layer: a layer each, as `dask.delayed` makes them, takes Dask tens of milliseconds a window."""
-    layer = MaterializedLayer(dict(tasks), annotations={"workers": preferred, "allow_other_workers": True})
+    layer = MaterializedLayer(dict(tasks), annotations={"workers": preferred, "allow_other_workers": elsewhere})
     graph = HighLevelGraph({"tasks": layer}, {"tasks": set()})
     return [Delayed(key, graph, layer="tasks") for key in wanted]
 
 
 def _preferred(name: str, places: int, workers: Sequence[str], key: Key) -> list[str] | None:
-    """The worker to prefer for a chunk: neighbours together, as their sums are folded together.
+    """The worker to prefer for a chunk.
 
     Left to itself Dask keeps chunks where the state is, which is on one worker, and leaves the others idle.
     """
     if key[0] != name or not workers:
         return None
-    return [workers[int(key[-1]) * len(workers) // places]]
+    return [workers[share(int(key[-1]), places, len(workers))]]
+
+
+def share(place: int, places: int, workers: int) -> int:
+    """Which of some workers a chunk of a meta-batch is for: neighbours together, as their sums are folded together."""
+    return place * workers // places

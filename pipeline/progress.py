@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipeline.events import Event, TrainingEnded, TrainingStarted, Validated, WindowEnded
+from pipeline.events import Event, Noticed, TrainingEnded, TrainingStarted, Validated, WindowEnded
 
 QUIET = 10.0  # seconds between plain lines
 
@@ -69,6 +69,8 @@ class RunProgress:
                     f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}",
                     soft_wrap=True,
                 )
+            case Noticed():
+                self._console.print(self._prefix + event.text, soft_wrap=True)
             case TrainingEnded():
                 if self._task is not None:
                     self._bar.update(self._task, completed=1.0)

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from math import cos, inf, pi
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data.errors import FanfoldError
 from tasks.episodes import EpisodeShape, check_seed
-from tasks.learner import Algorithm
-from tasks.models import Model
+
+if TYPE_CHECKING:  # they import PyTorch, which not everyone needs who holds a recipe
+    from tasks.learner import Algorithm
+    from tasks.models import Model
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class Recipe:
     seed: int
     store: str
     split: str
-    algorithm: Algorithm
-    model: Model
+    algorithm: "Algorithm"
+    model: "Model"
     train: EpisodeShape
     task: EpisodeShape
     steps: int | None

@@ -13,11 +13,10 @@ from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pipeline.cluster import Cluster
 from pipeline.evaluation import EvaluationConfig, evaluate, normalizations
 from pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
-from pipeline.graph import window_graph
-from pipeline.optimizer import State, Vector
+from pipeline.optimizer import Vector
 from pipeline.recipe import Meta, Recipe
+from pipeline.reduction import open_reduction
 from pipeline.run_directory import RunDirectory
-from pipeline.waiting import results
 from tasks.episodes import Stream
 
 
@@ -57,19 +56,20 @@ def train(
     tell(TrainingStarted(now.state.iteration, meta.iterations, now.seconds, limit))
     began = time.monotonic() - now.seconds
     pace: float | None = None  # seconds an iteration, of the window before
-    while iterations := window_length(now, meta, evaluation.every, pace):
-        window_began = time.monotonic()
-        state = run_window(cluster, run, recipe, now.state, iterations)
-        ended = time.monotonic()
-        pace = (ended - window_began) / iterations
-        now = replace(now, state=work.without_records(state), seconds=ended - began)
-        tell(WindowEnded(state.records, meta.batch / pace, now.seconds))
+    with open_reduction(cluster, run, recipe, tell) as reduce:
+        while iterations := window_length(now, meta, evaluation.every, pace):
+            window_began = time.monotonic()
+            state = reduce(now.state, iterations)
+            ended = time.monotonic()
+            pace = (ended - window_began) / iterations
+            now = replace(now, state=work.without_records(state), seconds=ended - began)
+            tell(WindowEnded(state.records, meta.batch / pace, now.seconds))
 
-        if state.iteration % evaluation.every == 0:
-            now = validate(cluster, recipe, evaluation, now, tell)
-            now = replace(now, seconds=time.monotonic() - began)
-        if state.iteration % meta.checkpoint == 0 or now.validated == state.iteration:
-            save_checkpoint(directory.last, now)
+            if state.iteration % evaluation.every == 0:
+                now = validate(cluster, recipe, evaluation, now, tell)
+                now = replace(now, seconds=time.monotonic() - began)
+            if state.iteration % meta.checkpoint == 0 or now.validated == state.iteration:
+                save_checkpoint(directory.last, now)
     if now.validated != now.state.iteration:
         now = validate(cluster, recipe, evaluation, now, tell)
     save_checkpoint(directory.last, now)
@@ -131,17 +131,6 @@ def window_length(now: Checkpoint, meta: Meta, every: int, pace: float | None) -
         if pace is not None:
             length = min(length, math.ceil(left / pace))
     return max(length, 0)
-
-
-def run_window(cluster: Cluster, run: str, recipe: Recipe, state: State, iterations: int) -> State:
-    """Hand the scheduler a window's graph, and wait for the state at its end.
-
-    Driver and scheduler say nothing to each other meanwhile, but for a look at the workers now and then in a long
-    window; with the result taken, all of the window is released.
-    """
-    graph = window_graph(run, recipe, state, iterations, cluster.addresses)
-    result: State = results(cluster, [graph])[0]
-    return result
 
 
 def validate(

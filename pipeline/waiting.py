@@ -49,6 +49,9 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
         if cluster.workers:
             seen = time.monotonic()
         elif time.monotonic() - seen > WITHOUT_WORKERS:
-            raise RunError(
-                f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with --resume."
-            )
+            raise without_workers()
+
+
+def without_workers() -> RunError:
+    """What to raise when no worker has been there for too long."""
+    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with --resume.")

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.advice import ranges
-from data.errors import FanfoldError, RunError
+from data.errors import FanfoldError
 from data.images import Images, open_images
 from data.splits import Split, split_classes
 from data.store import open_store
 from pipeline.fold import ChunkSum
-from pipeline.optimizer import Record, State, Vector, advance, initial_state
+from pipeline.optimizer import State, Vector, initial_state
 from pipeline.recipe import Recipe
+from pipeline.step import step as step
 from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, draw_episodes
 from tasks.learner import Normalization, evaluate_tasks
@@ -116,22 +116,6 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
         tasks=len(tasks),
         broken=tuple(offset + first + int(place) for place in (~finite).nonzero()),
     )
-
-
-def step(recipe: Recipe, state: State, total: ChunkSum) -> State:
-    """The next state, by the mean meta-gradient of the whole meta-batch.
-
-    Raises:
-        RunError: A loss or gradient of the meta-batch is not finite.
-    """
-    if total.broken:
-        raise RunError(
-            f"The loss or gradient is not finite in iteration {state.iteration + 1}, task numbers "
-            f"{ranges(sorted(total.broken))}: start a new run with lower learning rates."
-        )
-    meta, gradient = recipe.meta, total.gradient / np.float32(total.tasks)
-    record = Record(state.iteration, total.loss / total.tasks, total.accuracy / total.tasks)
-    return advance(state, gradient, meta.lr_at(state.iteration), meta.optimizer, meta.average, record)
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:

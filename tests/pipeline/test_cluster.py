@@ -10,7 +10,7 @@ from distributed import LocalCluster
 from data.errors import FanfoldError
 from pipeline import work
 from pipeline.cluster import WORKER_ENVIRONMENT, ClusterConfig, gpu_count, open_cluster
-from pipeline.training import run_window
+from pipeline.reduction import run_window
 
 
 def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the_names(pair, slow_recipe):

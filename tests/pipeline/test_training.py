@@ -16,8 +16,9 @@ from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, 
 from pipeline.evaluation import EvaluationConfig, evaluate, summarize
 from pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
 from pipeline.recipe import Meta
+from pipeline.reduction import run_window
 from pipeline.run_directory import RunDirectory
-from pipeline.training import run_window, train, window_length
+from pipeline.training import train, window_length
 from tasks import algorithms
 from tasks.anil import Anil
 from tasks.episodes import Stream

@@ -10,7 +10,7 @@ from distributed import LocalCluster
 from data.errors import FanfoldError, RunError
 from pipeline import waiting, work
 from pipeline.cluster import ClusterConfig, open_cluster
-from pipeline.training import run_window
+from pipeline.reduction import run_window
 from pipeline.waiting import results
 
 

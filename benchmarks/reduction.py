@@ -1,0 +1,94 @@
+"""What bringing chunks together takes, by graph and by gang: `python -m benchmarks.reduction --cluster.workers 2`.
+
+Chunks of one task, on which next to nothing is computed, so that a meta-iteration is nearly all overhead; what the
+chunks still take, measured on the workers, is taken off. Windows by graph and by gang take turns; medians.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline import work
+from pipeline.cluster import Cluster, open_cluster
+from pipeline.gang import Gangs
+from pipeline.optimizer import State
+from pipeline.recipe import Recipe
+from pipeline.reduction import run_window
+from tasks.batch import TaskBatch
+from tasks.learner import MetaGradient, Normalization
+from tasks.network import Network, flatten
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.plan import SECTIONS, make_plan
+
+CHUNKS = (2, 8, 32)  # chunks a meta-batch
+WINDOW = 10  # meta-iterations a window, as by default
+
+
+@dataclass(frozen=True)
+class Idle:
+    """An algorithm that computes next to nothing."""
+
+    head: ClassVar[bool] = True
+    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+
+    def initialize(self, network: Network) -> Tensor:
+        """The network's parameters."""
+        return flatten(network.initial())
+
+    def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
+        """A hundredth of the parameters."""
+        return MetaGradient(parameters / 100, torch.ones(len(tasks)), torch.zeros(len(tasks)))
+
+    def classifier(self, *_: Any) -> Any:
+        """There is none."""
+        raise NotImplementedError
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    parser = build_parser("benchmarks.reduction", __doc__ or "", argv, SECTIONS)
+    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
+    parser.add_argument("--rounds", type=int, default=15, help="windows that each is measured with")
+    options = parse(parser, argv)
+    plan = make_plan(options)
+    with open_cluster(plan.cluster) as cluster:
+        parameters = len(work.initialize(plan.recipe).parameters)
+        print(f"{cluster.workers} workers, {parameters:,} parameters; overhead in ms a meta-iteration")
+        print("chunks    graph     gang   gang / graph")
+        for chunks in CHUNKS:
+            meta = replace(plan.recipe.meta, batch=chunks, chunk=1)
+            graph, gang = measure(cluster, replace(plan.recipe, algorithm=Idle(), meta=meta), options.rounds)
+            print(f"{chunks:6}   {1000 * graph:6.1f}   {1000 * gang:6.1f}   {gang / graph:6.2f}", flush=True)
+
+
+def measure(cluster: Cluster, recipe: Recipe, rounds: int) -> tuple[float, float]:
+    """Seconds a meta-iteration beyond what its chunks take, by graph and by gang."""
+    state, chunks, quiet = work.initialize(recipe), len(recipe.meta.chunks()), lambda _: None
+    graph, gang, chunk = [], [], []
+    with closing(Gangs(cluster, "measured-gang", recipe, quiet)) as gangs:
+        for _ in range(rounds + 1):
+            graph.append(timed(partial(run_window, cluster, "measured-graph", recipe), state)[0])
+            seconds, window = timed(gangs.window, state)
+            gang.append(seconds)
+            chunk.append(max(window.seconds))
+    computing = statistics.median(chunk[1:]) * -(-chunks // cluster.workers)
+    return statistics.median(graph[1:]) - computing, statistics.median(gang[1:]) - computing
+
+
+def timed(window: Callable[[State, int], Any], state: State) -> tuple[float, Any]:
+    """Seconds a meta-iteration of a window, and what came of it."""
+    began = time.perf_counter()
+    found = window(state, WINDOW)
+    return (time.perf_counter() - began) / WINDOW, found
+
+
+if __name__ == "__main__":
+    run(main)
