@@ -202,9 +202,13 @@ def _compute(
             computed.append(adapt(recipe, whole, *chunk))
             seconds.append(time.perf_counter() - began)
         parts, left = fold_ahead(computed, owners, rank)
-        rows = to_rows(parts, others.ranks, size, recipe.meta.batch)
+        rows = to_rows(parts, others.ranks, size)
         found = others.all_to_all(rows, [left.count(other) for other in range(others.ranks)])
-        now = step(recipe, now, fold_all(from_rows(found, length)))
+        sums, broken = from_rows(found, length)
+        total = fold_all(sums)
+        if broken:
+            total = replace(total, broken=_all_broken(others, parts, broken))
+        now = step(recipe, now, total)
         parameters = others.all_gather(now.parameters).ravel()
 
     pace = np.array([statistics.median(seconds or [0.0])], np.float32)
@@ -214,6 +218,15 @@ def _compute(
     mean, square, average = (found[:, place * length : (place + 1) * length].ravel()[:size] for place in range(3))
     state = State(now.iteration, parameters[:size], mean, square, average, now.records)
     return Window(state, tuple(found[:, -1].tolist()))
+
+
+def _all_broken(others: Others, parts: Sequence[ChunkSum], count: int) -> tuple[int, ...]:
+    """The numbers of the tasks that broke, of all ranks, given how many they are."""
+    own = [number for part in parts for number in part.broken]
+    numbers = np.full(count, -1)
+    numbers[: len(own)] = own
+    found = others.all_gather(numbers)
+    return tuple(found[found >= 0].tolist())
 
 
 def fold_ahead(parts: Sequence[ChunkSum], owners: Sequence[int], rank: int) -> tuple[Sequence[ChunkSum], Sequence[int]]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.distributed import Work
 
 from pipeline.fold import ChunkSum
-from pipeline.optimizer import Vector
+
+FACTS = 4  # of a chunk's sum, besides its gradient: loss, accuracy, tasks, how many of them broke
 
 LOOK = timedelta(seconds=0.5)  # how long to wait for the others between looks at whether it still makes sense
 
@@ -98,20 +99,21 @@ def segment_size(size: int, ranks: int) -> int:
     return -(-size // ranks)
 
 
-def to_rows(parts: Sequence[ChunkSum], ranks: int, size: int, tasks: int) -> Rows:
-    """Chunks' sums cut up for the ranks: float32 `[ranks, parts, width]`, a segment of each gradient and all the rest.
+def to_rows(parts: Sequence[ChunkSum], ranks: int, size: int) -> Rows:
+    """Chunks' sums cut up for the ranks: float32 `[ranks, parts, width]`, a segment of each gradient and its facts.
+
+    Of the tasks that broke there is only how many they are: there are none, or the run is over.
 
     Args:
         parts: The sums.
         ranks: How many ranks there are.
         size: Length of a gradient.
-        tasks: Tasks a chunk, at most.
     """
     length = segment_size(size, ranks)
-    facts = np.zeros((len(parts), 4 + tasks))  # float64: sums keep their bits, and task numbers too
-    rows = np.zeros((ranks, len(parts), length + 2 * facts.shape[1]), np.float32)
+    facts = np.zeros((len(parts), FACTS))  # float64: sums keep their bits
+    rows = np.zeros((ranks, len(parts), length + 2 * FACTS), np.float32)
     for place, part in enumerate(parts):
-        facts[place, : 4 + len(part.broken)] = part.loss, part.accuracy, part.tasks, len(part.broken), *part.broken
+        facts[place] = part.loss, part.accuracy, part.tasks, len(part.broken)
         for rank in range(ranks):
             segment = part.gradient[rank * length : (rank + 1) * length]
             rows[rank, place, : len(segment)] = segment
@@ -119,12 +121,11 @@ def to_rows(parts: Sequence[ChunkSum], ranks: int, size: int, tasks: int) -> Row
     return rows
 
 
-def from_rows(rows: Rows, length: int) -> list[ChunkSum]:
-    """The sums of rows `[parts, width]`, each with a segment of its gradient, of some length."""
+def from_rows(rows: Rows, length: int) -> tuple[list[ChunkSum], int]:
+    """The sums of rows `[parts, width]`, each with a segment of its gradient, of some length; how many tasks broke."""
     facts = np.ascontiguousarray(rows[:, length:]).view(np.float64)
-    return [_from_row(row[:length], fact) for row, fact in zip(rows, facts, strict=True)]
-
-
-def _from_row(gradient: Vector, fact: NDArray[np.float64]) -> ChunkSum:
-    loss, accuracy, tasks, broken, *numbers = fact.tolist()
-    return ChunkSum(gradient, loss, accuracy, int(tasks), tuple(int(number) for number in numbers[: int(broken)]))
+    sums = [
+        ChunkSum(row[:length], loss, accuracy, int(tasks))
+        for row, (loss, accuracy, tasks, _) in zip(rows, facts.tolist(), strict=True)
+    ]
+    return sums, int(facts[:, 3].sum())

@@ -2,6 +2,7 @@
 
 - `pipeline`: training over the cluster against bare loops, see `workflows/suites/pipeline.py`.
 - `peers`: MAML's exact meta-gradient against other libraries', see `workflows/suites/peers.py`.
+- `scale`: where it bends, with 1 to 64 simulated workers and on paper, see `workflows/suites/scale.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +10,13 @@ from collections.abc import Callable, Sequence
 from data.errors import FanfoldError
 from workflows.configuration import flag_value
 from workflows.entry import run
-from workflows.suites import peers, pipeline
+from workflows.suites import peers, pipeline, scale
 
-SUITES: dict[str, Callable[[Sequence[str]], None]] = {"pipeline": pipeline.main, "peers": peers.main}
+SUITES: dict[str, Callable[[Sequence[str]], None]] = {
+    "pipeline": pipeline.main,
+    "peers": peers.main,
+    "scale": scale.main,
+}
 
 
 def main(argv: Sequence[str]) -> None:
