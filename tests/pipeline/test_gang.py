@@ -91,11 +91,14 @@ def test_a_window_is_one_task_a_worker_and_a_gang_stays_together(trio, recipe):
 
 @contextmanager
 def training(cluster, recipe, tell, iterations=8):
-    """A run by gangs on another thread: one window, and two iterations more when it may go on. What it finds."""
-    found, go_on = {}, threading.Event()
+    """A run by gangs on another thread: one window, and two iterations more when it may go on. What it finds.
+
+    The run has an identifier of its own: the scheduler knows the keys of runs before it as long as anyone holds them.
+    """
+    found, go_on = {"run": uuid4().hex[:8]}, threading.Event()
 
     def compute():
-        with open_reduction(cluster, "feedbeef", recipe, tell) as reduce:
+        with open_reduction(cluster, found["run"], recipe, tell) as reduce:
             found["state"] = reduce(work.initialize(recipe), iterations)
             go_on.wait(60)
             found["more"] = reduce(work.without_records(found["state"]), 2)
@@ -118,12 +121,12 @@ def wait_for(what, seconds=30):
     return found
 
 
-def members(cluster, windows):
+def members(cluster, run, windows):
     """The workers of a run's last gang by rank, once it has been at so many windows and is in the middle of one."""
 
     def at_work():
         tasks = cluster.client.cluster.scheduler.tasks
-        keys = sorted(key for key in list(tasks) if key[:2] == ("window-feedbeef", windows))
+        keys = sorted(key for key in list(tasks) if key[:2] == (f"window-{run}", windows))
         found = [tasks.get(key) for key in keys]
         return all(task and task.processing_on for task in found) and [task.processing_on.address for task in found]
 
@@ -136,9 +139,9 @@ def test_workers_killed_in_mid_window_change_nothing(trio, slow_recipe):
     """First one that is like the others, then the one that has the store and the state; those that come anew help."""
     cluster, events = in_gangs(trio), []
     pids, lost = cluster.client.run(os.getpid), []
-    with training(cluster, slow_recipe, events.append):
+    with training(cluster, slow_recipe, events.append) as found:
         for rank in (1, 0):
-            lost.append(members(cluster, len(lost) + 1)[rank])
+            lost.append(members(cluster, found["run"], len(lost) + 1)[rank])
             os.kill(pids[lost[-1]], signal.SIGKILL)
             wait_for(lambda: len(events) == len(lost), 5)
     assert [event.text for event in events] == [
@@ -150,11 +153,11 @@ def test_workers_killed_in_mid_window_change_nothing(trio, slow_recipe):
 def test_a_stopped_worker_is_left_out_and_does_no_harm_when_it_goes_on(trio, slow_recipe):
     cluster, events = in_gangs(trio, PATIENCE), []
     with training(cluster, slow_recipe, events.append) as found:
-        stopped = members(cluster, 1)[0]
+        stopped = members(cluster, found["run"], 1)[0]
         pid = cluster.client.run(os.getpid, workers=[stopped])[stopped]
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: events, PATIENCE + 4)
-        assert len(members(cluster, 2)) == 2
+        assert len(members(cluster, found["run"], 2)) == 2
         wait_for(lambda: "state" in found)  # without it
         os.kill(pid, signal.SIGCONT)  # what it was at, it is still at while the others go on
     text = f"{stopped} has been silent for {PATIENCE:g} s: iterations 1 to 8 are computed again"
