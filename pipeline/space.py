@@ -1,0 +1,87 @@
+"""What is searched: configuration keys, and the values that each may take."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Value = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A configuration key, and the values that it may take.
+
+    Args:
+        key: The key, such as `algorithm.inner_lr`.
+        values: Its values, as Optuna states them.
+        when: Other dimensions' keys, with the values of each for which this one counts; a trial in which it doesn't
+            count leaves its key as the configuration has it.
+    """
+
+    key: str
+    values: BaseDistribution
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+    def counts(self, params: Mapping[str, Value]) -> bool:
+        """Whether it counts, given what the dimensions before it took."""
+        return all(key in params and params[key] in wanted for key, wanted in self.when.items())
+
+    @property
+    def probes(self) -> tuple[Value, ...]:
+        """Values that stand for all: every choice, or both ends of a range."""
+        match self.values:
+            case CategoricalDistribution(choices=choices):
+                return tuple(choices)
+            case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+                return (low, high)
+        raise TypeError(self.values)
+
+    @property
+    def grid(self) -> tuple[Value, ...] | None:
+        """All its values, where they can be counted."""
+        match self.values:
+            case CategoricalDistribution(choices=choices):
+                return tuple(choices)
+            case IntDistribution(low=low, high=high, step=step):
+                return tuple(range(low, high + 1, step))
+            case FloatDistribution(low=low, high=high, step=float(step)):
+                return tuple(low + place * step for place in range(round((high - low) / step) + 1))
+        return None
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dimensions, each after those that its conditions name."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def points(self) -> int | None:
+        """How many different trials there are; None where a range has no steps."""
+        if any(dimension.grid is None for dimension in self.dimensions):
+            return None
+        # Only what others depend on has to be gone through value by value.
+        asked = {key for dimension in self.dimensions for key in dimension.when}
+        return sum(
+            prod(
+                len(dimension.grid or ())
+                for dimension in self.dimensions
+                if dimension.key not in asked and dimension.counts(params)
+            )
+            for params in self._combinations(asked)
+        )
+
+    def _combinations(self, keys: set[str]) -> Iterator[dict[str, Value]]:
+        """All that some dimensions may take together."""
+        found: list[dict[str, Value]] = [{}]
+        for dimension in self.dimensions:
+            if dimension.key in keys:
+                found = [
+                    {**params, **more}
+                    for params in found
+                    for more in (
+                        [{dimension.key: value} for value in dimension.grid or ()] if dimension.counts(params) else [{}]
+                    )
+                ]
+        yield from found

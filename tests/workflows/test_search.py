@@ -1,0 +1,231 @@
+"""Searching for a configuration, as a person does it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import pytest
+import yaml
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.pruners import NopPruner
+
+from data.errors import FanfoldError
+from pipeline.cluster import ClusterConfig, open_cluster
+from pipeline.study import count, open_study
+from tasks.algorithms import ALGORITHMS
+from tests.workflows.conftest import ROOT, SMALL
+from workflows import train
+from workflows.search import _read, main
+from workflows.space import SPACES, as_flags, default_space, read_space
+
+SPACE = """
+algorithm.inner_lr: {low: 1e-2, high: 1, log: true}
+algorithm.inner_steps: {low: 1, high: 2}
+algorithm.differentiation: {choices: [auto, reverse]}
+meta.lr: {low: 0.0001, high: 0.1, log: true}
+"""
+SEARCH = [
+    *(word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")),
+    *("--meta.iterations", "12", "--evaluation.every", "2", "--evaluation.other_tasks", "0", "--search.trials", "6"),
+    *("--search.space", "space.yaml", "--run", "found"),
+]
+
+
+@pytest.fixture
+def one_cluster(monkeypatch):
+    """A cluster of two workers for all that a test runs in its own process: each of its own takes seconds to start."""
+    with open_cluster(ClusterConfig(kind="cpu", workers=2, dashboard=":0")) as cluster:
+        for workflow in ("search", "train"):
+            monkeypatch.setattr(f"workflows.{workflow}.open_cluster", lambda _: nullcontext(cluster))
+        yield
+
+
+def states(folder):
+    with open_study(folder / "study.db", "maml-3way1shot", NopPruner()) as study:
+        return count(study)
+
+
+def test_a_search_killed_half_way_and_started_again_ends_as_asked(
+    pictures, tmp_path, environment, monkeypatch, capsys, one_cluster
+):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    arguments = [*SEARCH, "--dataset.source", str(pictures)]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "workflows.search", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 90
+    while not list(tmp_path.glob("found/trials/0002/config.yaml")):
+        assert time.monotonic() < until
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(20)
+    before = states(tmp_path / "found")
+    assert 0 < before.all < 6
+
+    monkeypatch.chdir(tmp_path)
+    main(arguments)
+    said = capsys.readouterr().out
+    assert f"goes on from {before.all} trials" in said
+    found, result = tmp_path / "found", json.loads((tmp_path / "found" / "result.json").read_text())
+    after = states(found)
+    assert (after.all, after.running, after.failed) == (6, 0, 0)
+    assert [path.name for path in sorted((found / "trials").iterdir())] == [f"{number:04}" for number in range(6)]
+    assert (result["trials"], result["finished"], result["pruned"]) == (6, after.finished, after.pruned)
+    assert (result["transductive"], result["tests"], result["chosen_by"]) == (True, 1, "validation accuracy")
+    assert f"trial {result['trial']} did best of 6 on validation classes" in said
+
+    page = (found / "report.html").read_text()
+    assert page.count("<h2>") == 6
+    assert not re.search(r'<(script|link|img)[^>]*(src|href)="?http', page)  # it opens without a net
+    assert {path.name for path in found.glob("*.png")} == {
+        *("history.png", "rungs.png", "importance.png", "slices.png", "parallel.png")
+    }
+
+    # The best configuration is one for `train`, and leads to the very same parameters.
+    best = str(found / "best" / "config.yaml")
+    train.main(["--config", best, "--run", "trained"])
+    again = json.loads((tmp_path / "trained" / "result.json").read_text())
+    for key in ("parameters_sha256", "tested_sha256", "test_accuracy", "validation_accuracy"):
+        assert again[key] == result[key]
+
+    # What is done is not done again, and test classes are not looked at again.
+    main(arguments)
+    assert json.loads((found / "result.json").read_text())["tests"] == 1
+    assert states(found).all == 6
+    with pytest.raises(FanfoldError) as caught:
+        main([*arguments, "--meta.lr", "0.5", "--search.pruner", "none"])
+    assert str(caught.value) == (
+        "The search in found must agree with its run: --search.pruner (was asha, now none), "
+        "--meta.lr (was 0.001, now 0.5)."
+    )
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_every_algorithm_has_a_default_space(algorithm):
+    space = read_space(
+        default_space(algorithm),
+        {"algorithm": algorithm, "model": "conv4"},
+        lambda params: _read(["--algorithm.name", algorithm, *as_flags(params)]),
+    )
+    assert "meta.lr" in [dimension.key for dimension in space.dimensions]
+    assert {path.stem for path in SPACES.iterdir()} == set(ALGORITHMS)
+    with pytest.raises(FanfoldError, match=r"no default space for ridge:Ridge: write one, .*--search.space"):
+        default_space("ridge:Ridge")
+
+
+def read(tmp_path, content):
+    (tmp_path / "space.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    chosen = {"algorithm": "maml", "model": "conv4"}
+    return read_space(tmp_path / "space.yaml", chosen, lambda params: _read(as_flags(params)))
+
+
+def test_the_readmes_space_can_be_searched(tmp_path):
+    (content,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(read(tmp_path, content).dimensions) == 4
+
+
+def test_ranges_are_of_the_type_that_the_configuration_wants(tmp_path):
+    space = read(
+        tmp_path, "meta.lr: {low: 1e-4, high: 1, log: true}\nalgorithm.inner_steps: {low: 1, high: 5, step: 2}\n"
+    )
+    assert [dimension.values for dimension in space.dimensions] == [
+        FloatDistribution(1e-4, 1.0, log=True),
+        IntDistribution(1, 5, step=2),
+    ]
+
+
+def test_variants_may_be_searched_with_what_each_has(tmp_path):
+    content = {
+        "algorithm.inner_batch": {"choices": [5, 10], "when": {"algorithm.name": "reptile"}},
+        "algorithm.inner_lr": {"low": 0.01, "high": 1.0, "log": True},
+        "algorithm.name": {"choices": ["maml", "reptile"]},
+    }
+    space = read(tmp_path, content)
+    keys = [dimension.key for dimension in space.dimensions]
+    assert keys.index("algorithm.name") < keys.index("algorithm.inner_batch")
+    by_key = {dimension.key: dimension for dimension in space.dimensions}
+    assert by_key["algorithm.inner_batch"].counts({"algorithm.name": "reptile"})
+    assert not by_key["algorithm.inner_batch"].counts({"algorithm.name": "maml"})
+    del content["algorithm.inner_batch"]["when"]
+    with pytest.raises(FanfoldError, match=r"algorithm.inner_batch: .*algorithm.inner_batch"):  # MAML has none
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("algorithm.inner_lr: [", "The space .* is no YAML"),
+        ("- 1", "must name keys, such as"),
+        ("meta.lr: 3", "meta.lr: say what values it may take"),
+        ("meta.lr: {low: 1}\nmeta.lr: {low: 2}", "the key meta.lr stands there twice"),
+        ({"algorithm.inner_rl": {"low": 1, "high": 2}}, "no such key.*Did you mean algorithm.inner_lr?"),
+        ({"algorithm.inner_batch": {"choices": [5]}}, "algorithm.inner_batch: there is no such key"),
+        ({"meta.lr": {"low": 1, "hihg": 2}}, "meta.lr: `hihg` means nothing here.*Did you mean high?"),
+        ({"meta.lr": {"low": 1}}, "meta.lr: it lacks `high`"),
+        ({"meta.lr": {"low": 2, "high": 1}}, r"meta.lr: `low` \(2\) is above `high` \(1\): exchange them"),
+        ({"meta.lr": {"low": 0, "high": 1, "log": True}}, "meta.lr: a log scale needs `low` above 0, not 0"),
+        ({"meta.lr": {"low": 0, "high": 1}}, "meta.lr: --meta.lr must be above 0, not 0.0"),
+        ({"meta.lr": {"low": "few", "high": 1}}, "meta.lr: `low` must be a number, not 'few'"),
+        ({"meta.lr": {"low": 0.1, "high": 1, "log": "yes"}}, "`log` must be true or false, not yes"),
+        ({"meta.lr": {"low": 0.1, "high": 1, "log": True, "step": 0.1}}, "`log` and `step` don't go together"),
+        ({"meta.lr": {"low": 0.1, "high": 1, "step": 0.4}}, "steps of 0.4 don't lead from 0.1 to 1"),
+        ({"meta.lr": {"choices": [0.1], "low": 1}}, "both `choices` and `low`"),
+        ({"algorithm.inner_steps": {"low": 1.5, "high": 3}}, "`low` must be a whole number"),
+        ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "MAML needs at least one inner step, not 0"),
+        ({"algorithm.first_order": {"low": 0, "high": 1}}, "of type bool, which has no range: give `choices`"),
+        ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be of type bool"),
+        ({"algorithm.first_order": {"choices": True}}, "`choices` must be a list"),
+        ({"algorithm.first_order": {"choices": [True, True]}}, "stands there twice"),
+        ({"meta.optimizer": {"choices": ["adam", "lion"]}}, "meta.optimizer: .*lion"),
+        ({"meta.lr": {"choices": [1], "when": {"meta.optimiser": "adam"}}}, "names meta.optimiser, which the space"),
+        (
+            {"meta.optimizer": {"choices": ["adam"]}, "meta.lr": {"choices": [1], "when": {"meta.optimizer": "sgd"}}},
+            "wants meta.optimizer to be sgd, which is none of its choices",
+        ),
+        (
+            {"meta.average": {"low": 0, "high": 0.9}, "meta.lr": {"choices": [1], "when": {"meta.average": 0}}},
+            "names meta.average, which is a range",
+        ),
+        ({"meta.lr": {"choices": [1], "when": "sgd"}}, "`when` must name keys and their values"),
+        ({"meta.lr": {"choices": [1], "when": {"meta.lr": 1}}}, "its condition depends on itself"),
+        ({"task.ways": {"choices": [5]}}, "task.ways: it decides how trials are judged"),
+        ({"evaluation.validation_tasks": {"low": 1, "high": 5}}, "it decides how trials are judged"),
+        ({"seed": {"choices": [1, 2]}}, "seed: it decides how trials are judged"),
+    ],
+)
+def test_what_is_wrong_in_a_space_is_said_in_one_line(tmp_path, content, message):
+    with pytest.raises(FanfoldError, match=message) as caught:
+        read(tmp_path, content)
+    assert "space.yaml" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--search.space", "nowhere.yaml"], "nowhere.yaml can't be read"),
+        (["--search.rung", "3"], r"--search.rung must be a multiple of --evaluation.every \(2\)"),
+        (["--search.rung", "12"], "There is no rung before the end"),
+        (["--search.sampler", "grid"], "A grid needs points: give algorithm.inner_lr, meta.lr a `step` or `choices`"),
+        (["--search.sampler", "bayes"], "--search.sampler"),
+        (["--meta.iterations", "null", "--meta.minutes", "1"], "A search needs trials of one length"),
+    ],
+)
+def test_what_can_not_be_searched_is_refused_before_anything_starts(tmp_path, pictures, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    with pytest.raises(FanfoldError, match=message) as caught:
+        main([*SEARCH, "--dataset.source", str(pictures), *argv])
+    assert caught.value.status == 2
+    assert not (tmp_path / "found").exists()

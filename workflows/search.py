@@ -1,0 +1,333 @@
+"""Search for a configuration: many trainings at once over a Dask cluster, each a trial of an Optuna study.
+
+Trials are judged by validation classes alone. The best one is tested, once, at the end. What was interrupted goes on
+when the same command is given again.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from jsonargparse import Namespace
+from optuna.trial import FrozenTrial
+
+from data.errors import FanfoldError, RunError
+from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256
+from pipeline.cluster import Cluster, open_cluster
+from pipeline.evaluation import test
+from pipeline.events import Listener
+from pipeline.files import write_bytes, write_json
+from pipeline.progress import RunProgress, Terminal
+from pipeline.recipe import Recipe
+from pipeline.run_directory import RunDirectory
+from pipeline.search import Candidate, Search, SearchListener
+from pipeline.search_progress import SearchProgress
+from pipeline.space import Space, Value
+from pipeline.study import SearchConfig, best_trial, count, make_pruner, open_study
+from pipeline.training import train
+from pipeline.trial import Task
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.plan import PATHS, SECTIONS, Plan, check_agreement, make_plan
+from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
+from workflows.search_report import table, write_report
+from workflows.space import as_flags, default_space, read_space
+
+# What may change when a search is started again: its length, where it runs, and what is done with the best trial.
+FREE = (
+    *("search.trials", "search.minutes", "search.workers_per_trial", "search.retrain", "search.space", "cluster."),
+    *("evaluation.tasks", "evaluation.other_tasks", *PATHS),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is searched for, decided.
+
+    Args:
+        argv: The arguments, that every trial's are added to.
+        base: What the configuration comes to where the space says nothing.
+        config: How to search.
+        space: What is searched.
+        directory: Where the search is kept.
+    """
+
+    argv: tuple[str, ...]
+    base: Plan
+    config: SearchConfig
+    space: Space
+    directory: Path
+
+    @property
+    def study(self) -> Path:
+        """The study's file."""
+        return self.directory / "study.db"
+
+    @property
+    def best(self) -> RunDirectory:
+        """The best trial's run directory, or that of its configuration trained anew."""
+        return RunDirectory(self.directory / "best")
+
+    @property
+    def result(self) -> Path:
+        """What was found."""
+        return self.directory / "result.json"
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        task = self.base.recipe.task
+        return f"{self.base.config['algorithm'].name}-{task.ways}way{task.shots}shot"
+
+    @property
+    def rung(self) -> int:
+        """Iterations to the first rung at which a trial may be stopped."""
+        return self.config.rung or self.base.evaluation.every
+
+    @property
+    def as_plan(self) -> Plan:
+        """The base, with how and what is searched in its configuration."""
+        space = {dimension.key: _words(dimension.values, dimension.when) for dimension in self.space.dimensions}
+        return replace(self.base, config={"search": self.config, "space": space, **self.base.config})
+
+    def trial(self, number: int) -> RunDirectory:
+        """A trial's run directory."""
+        return RunDirectory(self.directory / "trials" / f"{number:04}")
+
+    def plan(self, params: Mapping[str, Value]) -> Plan:
+        """What the configuration comes to with a trial's parameters.
+
+        Raises:
+            FanfoldError: They don't go together.
+        """
+        options = _read([*self.argv, *as_flags(params)])
+        options.dataset = self.base.config["dataset"]
+        return replace(make_plan(options), note=self.base.note)
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    request = request_of(argv)
+    with open_cluster(request.base.cluster) as cluster:
+        if cluster.note:
+            print(cluster.note)
+        print(f"dashboard: {cluster.dashboard}")
+        with open_request(request) as study:
+            config, meta = request.config, request.base.recipe.meta
+            print(f"search: {request.directory} ({cluster.workers} workers, {cluster.device})")
+            print(
+                f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}"
+            )
+            if meta.minutes is not None:
+                print(f"trials end after {meta.minutes:g} minutes, too: at which iteration, depends on the machine")
+            if before := count(study).all:
+                print(f"goes on from {before} trials")
+            print(f"accuracies are {kind_of_accuracy(request.base.recipe)}", flush=True)
+            try:
+                seconds = _shown(request, study, cluster)
+            except KeyboardInterrupt:
+                print("interrupted: the same command goes on from here", file=sys.stderr)
+                sys.exit(130)
+            print(table(study))
+            result = _test_best(request, study, cluster, seconds)
+            write_report(request.directory, study, result)
+            # Said before the cluster closes, which may take its time.
+            print(in_words(result))
+            print(
+                f"trial {result['trial']} did best of {result['trials']} on validation classes, with "
+                f"{100 * result['trial_validation_accuracy']:.2f} % "
+                f"({result['pruned']} were pruned, {result['failed']} failed)"
+            )
+            print(f"written to {request.directory}: report.html, its pictures as PNG, result.json")
+            print(f"  train with the best:  python -m workflows.train --config {request.best.config}")
+
+
+def request_of(argv: Sequence[str]) -> Request:
+    """What the arguments ask for.
+
+    Raises:
+        FanfoldError: It can't be done, or is not what the directory was begun with.
+    """
+    options = _read(argv)
+    config: SearchConfig = options.search
+    base = make_plan(options)
+    meta, every = base.recipe.meta, base.evaluation.every
+    if meta.iterations is None:
+        raise FanfoldError("A search needs trials of one length: give --meta.iterations.")
+    request = Request(tuple(argv), base, config, Space(()), Path(options.run or f"runs/search-{_name(options)}"))
+    if request.rung % every:
+        raise FanfoldError(
+            f"--search.rung must be a multiple of --evaluation.every ({every}), as trials are judged then, not "
+            f"{config.rung}."
+        )
+    if config.pruner != "none" and request.rung >= meta.iterations:
+        raise FanfoldError(
+            f"There is no rung before the end: lower --evaluation.every ({every}) or --search.rung, raise "
+            f"--meta.iterations ({meta.iterations}), or take --search.pruner none."
+        )
+    path = Path(config.space) if config.space else default_space(options.algorithm.name)
+    chosen = {section: getattr(options, section).name for section in ("algorithm", "model")}
+    space = read_space(path, chosen, request.plan)
+    if config.sampler == "grid" and space.points() is None:
+        open_ranges = ", ".join(dimension.key for dimension in space.dimensions if dimension.grid is None)
+        raise FanfoldError(f"A grid needs points: give {open_ranges} a `step` or `choices` in {path}.")
+    request = replace(request, space=space)
+    saved = request.directory / "search.yaml"
+    if saved.exists():
+        check_agreement(request.as_plan, saved, FREE, f"The search in {request.directory}")
+    elif (request.directory / "config.yaml").exists():
+        raise FanfoldError(f"{request.directory} holds a training run: name another directory with --run.")
+    return request
+
+
+@contextmanager
+def open_request(request: Request) -> Iterator[optuna.Study]:
+    """The study of a search, in its directory.
+
+    Raises:
+        FanfoldError: Another search is at work on it, or it can't be read or written.
+    """
+    iterations = request.base.recipe.meta.iterations
+    assert iterations is not None
+    try:
+        request.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FanfoldError(f"The directory {request.directory} can't be made ({error.strerror}).") from error
+    with open_study(request.study, request.name, make_pruner(request.config, request.rung, iterations)) as study:
+        write_bytes(request.directory / "search.yaml", request.as_plan.yaml.encode())
+        yield study
+
+
+def search(request: Request, study: optuna.Study, cluster: Cluster, tell: SearchListener = lambda _: None) -> float:
+    """Search to the end.
+
+    Args:
+        request: What is searched for.
+        study: Its study.
+        cluster: The cluster.
+        tell: Whom to tell what happens.
+
+    Returns:
+        Seconds of searching so far, stops not counted.
+    """
+
+    def make(params: Mapping[str, Value]) -> Candidate:
+        plan = request.plan(params)
+        return Candidate(Task(replace(plan.recipe, device=cluster.device), plan.evaluation, plan.note), plan.yaml)
+
+    trials, seed = request.directory / "trials", request.base.recipe.seed
+    driver = Search(cluster, study, request.space, request.config, seed, make, trials, tell)
+    driver.run()
+    return driver.seconds
+
+
+def _read(argv: Sequence[str]) -> Namespace:
+    parser = build_parser("workflows.search", __doc__ or "", argv, SECTIONS)
+    parser.add_class_arguments(SearchConfig, "search")
+    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on, the trials' too")
+    parser.add_argument("--run", type=str | None, default=None, help="where it is kept; default runs/search-WHAT")
+    return parse(parser, argv)
+
+
+def _name(options: Namespace) -> str:
+    return f"{options.algorithm.name.replace(':', '-')}-{options.task.ways}way{options.task.shots}shot"
+
+
+def _words(values: optuna.distributions.BaseDistribution, when: Any) -> dict[str, Any]:
+    """A dimension in plain values."""
+    plain: dict[str, Any] = json.loads(optuna.distributions.distribution_to_json(values))["attributes"]
+    return {**plain, **({"when": {key: list(wanted) for key, wanted in when.items()}} if when else {})}
+
+
+def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
+    """Search to the end, shown on the terminal."""
+    best = best_trial(study)
+    known = None if best is None else (best.value or 0.0, best.number)
+    with Terminal() as terminal:
+        progress = SearchProgress(terminal, request.config.trials, count(study), known)
+        seconds = search(request, study, cluster, progress)
+        terminal.console.print(progress.summary, soft_wrap=True)
+    return seconds
+
+
+def _test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: float) -> dict[str, Any]:
+    """Take the best trial, or train its configuration anew, and test it; what was tested isn't tested again.
+
+    Raises:
+        RunError: No trial has finished.
+    """
+    best, counts = best_trial(study), count(study)
+    if best is None:
+        reasons = [trial.user_attrs["reason"] for trial in study.get_trials() if "reason" in trial.user_attrs]
+        why = f"; the last one failed: {reasons[-1]}" if reasons else ""
+        raise RunError(f"No trial has finished: go on with more --search.minutes or --search.trials{why}")
+    plan = request.plan(dict(best.params))
+    last = _take(request, plan, best, cluster)
+    recipe, retrained = replace(plan.recipe, device=cluster.device), request.config.retrain is not None
+    result = {
+        **_test(request, plan, recipe, last, cluster),
+        **run_keys(last, recipe, cluster),
+        "workers": cluster.workers if retrained else request.config.workers_per_trial,
+        "trial": best.number,
+        "params": best.params,
+        "retrained": retrained,
+        "chosen_by": "validation accuracy",
+        "trial_validation_accuracy": best.value,
+        "trials": counts.all,
+        "finished": counts.finished,
+        "pruned": counts.pruned,
+        "failed": counts.failed,
+        "sampler": request.config.sampler,
+        "pruner": request.config.pruner,
+        "search_seconds": round(seconds, 3),
+    }
+    write_json(request.result, result)
+    return result
+
+
+def _test(request: Request, plan: Plan, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
+    """The test's keys: from its file, where the same parameters were tested in the same way before."""
+    sha256, path = parameters_sha256(last.best), request.directory / "test.json"
+    judged = {"task": asdict(recipe.task), "evaluation": asdict(plan.evaluation)}
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tests": 0}
+    if (before.get("tested_sha256"), before.get("judged")) == (sha256, judged):
+        return before
+    keys = test_keys(plan, test(cluster, recipe, last.best, plan.evaluation), last.best_iteration, sha256)
+    # How often a search that was prolonged has looked at test classes: once for each time that another trial won.
+    found = {**keys, "judged": judged, "tests": before["tests"] + 1}
+    write_json(path, found)
+    return found
+
+
+def _take(request: Request, plan: Plan, best: FrozenTrial, cluster: Cluster) -> Checkpoint:
+    """The best trial's last checkpoint; or that of its configuration trained anew, in the directory of the best."""
+    directory, retrain = request.best, request.config.retrain
+    if retrain is not None:
+        meta = replace(plan.recipe.meta, iterations=retrain, minutes=None)
+        plan = replace(plan, recipe=replace(plan.recipe, meta=meta), config={**plan.config, "meta": meta})
+    if directory.config.exists() and yaml.safe_load(directory.config.read_text()) != yaml.safe_load(plan.yaml):
+        shutil.rmtree(directory.path)  # of a trial that was the best before
+    if retrain is None:
+        if not directory.config.exists():
+            partial = directory.path.with_name("best.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(request.trial(best.number).path, partial)
+            partial.rename(directory.path)
+        return load_checkpoint(directory.last)
+    if not directory.config.exists():
+        directory.create(plan.yaml)
+    with Terminal() as terminal:
+        listeners: list[Listener] = [directory.log, RunProgress(terminal, "best")]
+        recipe = replace(plan.recipe, device=cluster.device)
+        return train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
+
+
+if __name__ == "__main__":
+    run(main)
