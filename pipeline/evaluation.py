@@ -15,6 +15,7 @@ from pipeline.graph import evaluation_graph
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
 from pipeline.waiting import results
+from tasks.answers import Answers, join
 from tasks.episodes import Stream
 from tasks.learner import Normalization
 
@@ -107,8 +108,9 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     """
     published, *others = normalizations(recipe)
     counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
+    testing = cluster.part("test")
     return [
-        Tested(normalization, evaluate(cluster, recipe, parameters, Stream.TEST, tasks, normalization))
+        Tested(normalization, evaluate(testing, recipe, parameters, Stream.TEST, tasks, normalization))
         for normalization, tasks in counts.items()
         if tasks
     ]
@@ -127,6 +129,22 @@ def evaluate(
     Raises:
         RunError: The cluster lost all its workers.
     """
+    return summarize(answer(cluster, recipe, parameters, stream, tasks, normalization).accuracies)
+
+
+def answer(
+    cluster: Cluster,
+    recipe: Recipe,
+    parameters: Vector,
+    stream: Stream,
+    tasks: int,
+    normalization: Normalization | None,
+) -> Answers:
+    """What is answered with some parameters to the queries of the first tasks of a stream.
+
+    Raises:
+        RunError: The cluster lost all its workers.
+    """
     run, how = uuid4().hex[:8], normalization or "batch"
     graph = evaluation_graph(run, recipe, parameters, stream, tasks, how, cluster.addresses)
-    return summarize(np.concatenate(results(cluster, graph)))
+    return join(results(cluster, graph))

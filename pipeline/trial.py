@@ -5,45 +5,22 @@ a worker that is lost costs the leg that it was at, and the next leg may be anyo
 of `pipeline.training`: the same chunks, folded along the same tree, by the same step.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 from distributed import get_worker
 
 from pipeline import work
 from pipeline.checkpoint import Checkpoint
-from pipeline.evaluation import Accuracy, EvaluationConfig, normalizations, summarize
-from pipeline.events import Event, Validated, WindowEnded
+from pipeline.evaluation import normalizations
+from pipeline.events import Event
 from pipeline.fold import fold_all
 from pipeline.graph import EMBEDDED
+from pipeline.leg import Job, Judge, Reduce, advance, start
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
-from pipeline.training import window_length
+from tasks.answers import Answers, join
 from tasks.episodes import Stream
-
-Reduce = Callable[[State, int], State]  # a state and a number of meta-iterations to the state after them
-Judge = Callable[[Vector], Accuracy]  # parameters to their validation accuracy
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a trial trains: all that its numbers depend on.
-
-    Args:
-        recipe: The recipe.
-        evaluation: When and how to validate; every validation is a rung.
-        note: What to remember with the run, see `Checkpoint`.
-    """
-
-    recipe: Recipe
-    evaluation: EvaluationConfig
-    note: str | None = None
-
-    def ended(self, now: Checkpoint) -> bool:
-        """Whether a trial is at its end."""
-        return not window_length(now, self.recipe.meta, self.evaluation.every, None)
 
 
 @dataclass(frozen=True)
@@ -63,11 +40,11 @@ class UnwantedError(Exception):
     """Nobody waits for this leg any more."""
 
 
-def run_leg(task: Task, now: Checkpoint | None) -> Leg:
+def run_leg(job: Job, now: Checkpoint | None) -> Leg:
     """A leg on one worker, in its own process.
 
     Args:
-        task: What the trial trains.
+        job: What the trial trains.
         now: Where it stands; None for the start.
 
     Raises:
@@ -81,43 +58,16 @@ def run_leg(task: Task, now: Checkpoint | None) -> Leg:
         known = worker.state.tasks.get(key)
         if known is None or known.state != "executing":
             raise UnwantedError
-        return compute(task.recipe, state, iterations)
+        return compute(job.recipe, state, iterations)
 
-    return advance(task, now, reduce, lambda parameters: judge(task, parameters))
-
-
-def advance(task: Task, now: Checkpoint | None, reduce: Reduce, judge: Judge) -> Leg:
-    """Train up to the next rung, or to the end if that comes first, and validate there, as training does.
-
-    Args:
-        task: What the trial trains.
-        now: Where it stands; None for the start.
-        reduce: What computes windows.
-        judge: What validates.
-    """
-    recipe, every, events = task.recipe, task.evaluation.every, []
-    now = now or start(task)
-    rung = (now.state.iteration // every + 1) * every
-    began, pace = time.monotonic() - now.seconds, None
-    while now.state.iteration < rung and (iterations := window_length(now, recipe.meta, every, pace)):
-        window_began = time.monotonic()
-        state = reduce(now.state, iterations)
-        pace = (time.monotonic() - window_began) / iterations
-        now = replace(now, state=work.without_records(state), seconds=time.monotonic() - began)
-        events.append(WindowEnded(state.records, recipe.meta.batch / pace, now.seconds))
-    iteration, found = now.state.iteration, judge(now.state.average)
-    best = now.best_iteration is None or found.mean > now.best_accuracy
-    now = replace(now, validated=iteration, seconds=time.monotonic() - began)
-    if best:
-        now = replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean)
-    return Leg(now, (*events, Validated(iteration, found.mean, found.ci95, best)))
+    return leg(job, now, reduce, partial(judge, job))
 
 
-def start(task: Task) -> Checkpoint:
-    """Where a trial stands before its first iteration."""
-    state = work.initialize(task.recipe)
-    fingerprint = work.bench(replace(task.recipe, device="cpu")).fingerprint
-    return Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=task.note)
+def leg(job: Job, now: Checkpoint | None, reduce: Reduce, judge: Judge) -> Leg:
+    """A leg, wherever its windows are computed; from the start where there is no checkpoint."""
+    events: list[Event] = []
+    checkpoint = advance(job, now or start(job), reduce, judge, events.append)
+    return Leg(checkpoint, tuple(events))
 
 
 def compute(recipe: Recipe, state: State, iterations: int) -> State:
@@ -128,12 +78,10 @@ def compute(recipe: Recipe, state: State, iterations: int) -> State:
     return state
 
 
-def judge(task: Task, parameters: Vector) -> Accuracy:
-    """The validation accuracy of some parameters, all in this process."""
-    recipe = task.recipe
+def judge(job: Job, parameters: Vector) -> Answers:
+    """The answers to validation tasks with some parameters, all in this process."""
+    recipe = job.recipe
     how = normalizations(recipe)[0] or "batch"
     population = work.statistics(recipe, parameters) if how == "population" else None
-    chunks = recipe.meta.chunks(task.evaluation.validation_tasks, EMBEDDED if how == "population" else None)
-    return summarize(
-        np.concatenate([work.test(recipe, how, parameters, population, Stream.VALIDATION, *chunk) for chunk in chunks])
-    )
+    chunks = recipe.meta.chunks(job.evaluation.validation_tasks, EMBEDDED if how == "population" else None)
+    return join([work.test(recipe, how, parameters, population, Stream.VALIDATION, *chunk) for chunk in chunks])

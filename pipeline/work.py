@@ -24,9 +24,10 @@ from pipeline.fold import ChunkSum
 from pipeline.optimizer import State, Vector, initial_state
 from pipeline.recipe import Recipe
 from pipeline.step import step as step
+from tasks.answers import Answers
 from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, draw_episodes
-from tasks.learner import Normalization, evaluate_tasks
+from tasks.learner import Normalization, answer_tasks
 from tasks.models import Model, build_network
 from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 
@@ -138,8 +139,8 @@ def test(
     stream: Stream,
     first: int,
     last: int,
-) -> NDArray[np.float64]:
-    """Each task's accuracy `[last - first]`, of tasks of the validation or test stream.
+) -> Answers:
+    """What is answered to the queries of tasks `first` to `last` of the validation or test stream.
 
     Args:
         recipe: What the run's numbers depend on.
@@ -158,8 +159,14 @@ def test(
             fixed = with_statistics(network, {name: _to_tensor(value, recipe) for name, value in population.items()})
             tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
             network = Embedded(**vars(network))
-        accuracies = evaluate_tasks(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
-    return accuracies.double().cpu().numpy()
+        return answer_tasks(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
+
+
+def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
+    """Tasks by number, with their images, to be looked at: of what classes and drawings they are, and the images."""
+    opened = bench(replace(recipe, device="cpu"))
+    episodes = _episodes(recipe, opened, stream, first, last)
+    return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
 
 
 def without_records(state: State) -> State:

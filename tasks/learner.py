@@ -6,7 +6,9 @@ from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from tasks.answers import Answers
 from tasks.batch import TaskBatch
 from tasks.network import Network, Shapes, flatten, unflatten
 
@@ -119,15 +121,15 @@ def sum_of_gradients(
     return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
 
 
-def evaluate_tasks(
+def answer_tasks(
     algorithm: Algorithm,
     network: Network,
     parameters: Tensor,
     tasks: TaskBatch,
     steps: int | None,
     normalization: Normalization,
-) -> Tensor:
-    """Each task's accuracy `[tasks]` on its queries.
+) -> Answers:
+    """What the algorithm answers when it is asked the tasks' queries.
 
     Args:
         algorithm: The algorithm.
@@ -137,7 +139,7 @@ def evaluate_tasks(
         steps: Inner steps; None for as many as in training.
         normalization: Which images a query is normalized with.
     """
-    accuracies = []
+    guesses, confidences, losses = [], [], []
     for support, query in zip(tasks.support, tasks.query, strict=True):
         classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
         with torch.no_grad():
@@ -145,5 +147,13 @@ def evaluate_tasks(
                 logits = torch.stack([classify(torch.cat([support, one[None]]))[-1] for one in query])
             else:
                 logits = classify(query)
-            accuracies.append(accuracy(logits, tasks.query_labels))
-    return torch.stack(accuracies)
+            guess = logits.argmax(1)
+            guesses.append(guess)
+            confidences.append(logits.softmax(1).gather(1, guess[:, None])[:, 0])
+            losses.append(cross_entropy(logits, tasks.query_labels))
+    shape = (len(tasks), int(tasks.query_labels[-1]) + 1, -1)
+    return Answers(
+        torch.stack(guesses).reshape(shape).to("cpu", torch.int16).numpy(),
+        torch.stack(confidences).reshape(shape).to("cpu", torch.float32).numpy(),
+        torch.stack(losses).to("cpu", torch.float32).numpy(),
+    )

@@ -7,6 +7,7 @@ from dask.utils import key_split
 from pipeline import work
 from pipeline.fold import FAN_IN
 from pipeline.graph import EMBEDDED, evaluation_graph, window_graph
+from tasks.answers import join
 from tasks.episodes import Stream
 from tasks.protonet import ProtoNet
 from tests.pipeline.reference import run_alone
@@ -48,9 +49,15 @@ def test_keys_of_two_runs_differ(recipe):
 def test_a_test_is_spread_over_chunks_in_order(recipe):
     parameters = work.initialize(recipe).parameters
     chunks = evaluation_graph("0123abcd", recipe, parameters, Stream.TEST, 8, "batch")
-    assert [chunk.key for chunk in chunks] == [("test-0123abcd", 0), ("test-0123abcd", 1), ("test-0123abcd", 2)]
-    accuracies = np.concatenate(dask.compute(*chunks, scheduler="sync"))
-    np.testing.assert_array_equal(accuracies, work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 8))
+    assert [chunk.key for chunk in chunks] == [
+        ("meta-testing-0123abcd", 0),
+        ("meta-testing-0123abcd", 1),
+        ("meta-testing-0123abcd", 2),
+    ]
+    accuracies = join(dask.compute(*chunks, scheduler="sync")).accuracies
+    np.testing.assert_array_equal(
+        accuracies, work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 8).accuracies
+    )
 
 
 def test_a_test_by_the_populations_statistics_takes_them_once(recipe):
@@ -59,8 +66,8 @@ def test_a_test_by_the_populations_statistics_takes_them_once(recipe):
     tasks = EMBEDDED + 3
     chunks = evaluation_graph("0123abcd", inductive, parameters, Stream.VALIDATION, tasks, "population")
     assert count_names(chunks[0].dask) == {"parameters": 1, "statistics": 1, "validate": 2}
-    accuracies = np.concatenate(dask.compute(*chunks, scheduler="sync"))
+    accuracies = join(dask.compute(*chunks, scheduler="sync")).accuracies
     population = work.statistics(inductive, parameters)
-    alone = work.test(inductive, "population", parameters, population, Stream.VALIDATION, 0, tasks)
+    alone = work.test(inductive, "population", parameters, population, Stream.VALIDATION, 0, tasks).accuracies
     assert accuracies.shape == (tasks,)
     np.testing.assert_allclose(accuracies, alone)

@@ -8,12 +8,14 @@ from functools import partial
 import pytest
 
 from data.errors import RunError
+from pipeline import trial
 from pipeline.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.evaluation import EvaluationConfig
 from pipeline.events import Validated, WindowEnded
+from pipeline.leg import Job
 from pipeline.run_directory import RunDirectory
 from pipeline.training import train
-from pipeline.trial import Task, advance, compute, judge, run_leg
+from pipeline.trial import compute, judge, run_leg
 from tasks.maml import Maml
 from tasks.protonet import ProtoNet
 
@@ -22,8 +24,8 @@ EVALUATION = EvaluationConfig(
 )  # the last leg, of 20 iterations, is a shorter one
 
 
-def leg(task, now):
-    return advance(task, now, lambda state, n: compute(task.recipe, state, n), lambda theta: judge(task, theta))
+def leg(job, now):
+    return trial.leg(job, now, partial(compute, job.recipe), partial(judge, job))
 
 
 @pytest.mark.parametrize("algorithm", [Maml(inner_lr=0.1, inner_steps=1), ProtoNet()], ids=lambda found: found.name)
@@ -34,9 +36,9 @@ def test_legs_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, 
     events = []
     expected = train(pair, recipe, EVALUATION, directory, [events.append])
 
-    task, now, told = Task(recipe, EVALUATION), None, []
-    while now is None or not task.ended(now):
-        found = leg(task, now)
+    job, now, told = Job(recipe, EVALUATION), None, []
+    while now is None or not job.ended(now):
+        found = leg(job, now)
         save_checkpoint(tmp_path / "trial.safetensors", found.checkpoint)
         now = load_checkpoint(tmp_path / "trial.safetensors")  # as for another driver, or another worker
         told += found.events
@@ -55,11 +57,11 @@ def test_legs_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, 
 
 
 def test_a_leg_ends_at_the_next_validation(recipe):
-    task = Task(recipe, EVALUATION)
-    first = leg(task, None).checkpoint
-    assert (first.state.iteration, first.validated, task.ended(first)) == (8, 8, False)
+    job = Job(recipe, EVALUATION)
+    first = leg(job, None).checkpoint
+    assert (first.state.iteration, first.validated, job.ended(first)) == (8, 8, False)
     assert first.seconds > 0
-    second = leg(task, first).checkpoint
+    second = leg(job, first).checkpoint
     assert second.state.iteration == 16
     assert second.seconds > first.seconds
 
@@ -67,11 +69,11 @@ def test_a_leg_ends_at_the_next_validation(recipe):
 def test_a_trial_that_diverges_says_so(recipe):
     diverging = replace(recipe, algorithm=Maml(inner_lr=1e30, inner_steps=4))
     with pytest.raises(RunError, match="not finite in iteration 1"):
-        leg(Task(diverging, EVALUATION), None)
+        leg(Job(diverging, EVALUATION), None)
 
 
 def test_a_worker_leaves_a_leg_that_nobody_waits_for_any_more(pair, recipe):
-    endless = Task(replace(recipe, meta=replace(recipe.meta, iterations=10**6)), EvaluationConfig(every=10**6))
+    endless = Job(replace(recipe, meta=replace(recipe.meta, iterations=10**6)), EvaluationConfig(every=10**6))
     worker = pair.addresses[0]
     future = pair.client.submit(partial(run_leg, endless, None), workers=[worker], pure=False)
 
@@ -80,7 +82,7 @@ def test_a_worker_leaves_a_leg_that_nobody_waits_for_any_more(pair, recipe):
 
     wait_until(lambda: at_work() == 1)
     future.cancel()
-    # A task that goes on keeps its thread, of which a worker has one.
+    # A job that goes on keeps its thread, of which a worker has one.
     assert pair.client.submit(os.getpid, workers=[worker], pure=False).result(30) > 0
 
 

@@ -12,7 +12,7 @@ from pipeline.optimizer import adam
 from tasks.anil import Anil
 from tasks.batch import gather_tasks
 from tasks.episodes import EpisodeShape, Stream, draw_episodes
-from tasks.learner import evaluate_tasks
+from tasks.learner import answer_tasks
 from tasks.maml_plus_plus import MamlPlusPlus
 from tasks.matching import Matching
 from tasks.models import OwnModel
@@ -66,7 +66,7 @@ def test_dropout_is_off_in_tests(recipe):
     own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"), steps=0)
     state = work.initialize(own)
     work.adapt(own, state, 0, 3)  # leaves the network in training mode
-    tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40)
+    tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40).accuracies
     network = work.bench(own).network
     with work._at_the_bench(own, Stream.TRAIN, 0) as opened:
         tasks = work._tasks(own, opened, Stream.TEST, 0, 40)
@@ -107,8 +107,8 @@ def test_training_lowers_the_loss(recipe):
     state = run_alone(recipe, 60)
     losses = [record.loss for record in state.records]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-    before = work.test(recipe, "batch", work.initialize(recipe).parameters, None, Stream.TEST, 0, 100)
-    after = work.test(recipe, "batch", state.parameters, None, Stream.TEST, 0, 100)
+    before = work.test(recipe, "batch", work.initialize(recipe).parameters, None, Stream.TEST, 0, 100).accuracies
+    after = work.test(recipe, "batch", state.parameters, None, Stream.TEST, 0, 100).accuracies
     assert after.mean() > before.mean() + 0.05
 
 
@@ -161,7 +161,7 @@ def test_metric_learners_train_with_other_ways_than_they_are_tested_with(recipe)
     shapes = {name for name in work.bench(bound).network.shapes if name.startswith("head.")}
     assert not shapes
     population = work.statistics(bound, state.parameters)
-    assert work.test(bound, "population", state.parameters, population, Stream.TEST, 0, 4).shape == (4,)
+    assert work.test(bound, "population", state.parameters, population, Stream.TEST, 0, 4).accuracies.shape == (4,)
 
 
 @pytest.mark.parametrize("algorithm", [ProtoNet(), Matching()], ids=lambda algorithm: algorithm.name)
@@ -202,18 +202,23 @@ def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
     recipe = replace(recipe, algorithm=algorithm)
     state = run_alone(recipe, 2)
     population = work.statistics(recipe, state.parameters)
-    whole = work.test(recipe, "population", state.parameters, population, Stream.TEST, 0, 12)
+    whole = work.test(recipe, "population", state.parameters, population, Stream.TEST, 0, 12).accuracies
     with work._at_the_bench(recipe, Stream.TEST, 0) as opened:
         tasks = work._tasks(recipe, opened, Stream.TEST, 0, 12)
         vector, statistics = torch.tensor(state.parameters), {name: torch.tensor(v) for name, v in population.items()}
         still = with_statistics(opened.network, statistics)
-        plain = evaluate_tasks(recipe.algorithm, still, vector, tasks, None, "population")
+        plain = answer_tasks(recipe.algorithm, still, vector, tasks, None, "population").accuracies
     np.testing.assert_allclose(whole, plain)
-    parts = [work.test(recipe, "population", state.parameters, population, Stream.TEST, n, n + 4) for n in (0, 4, 8)]
+    parts = [
+        work.test(recipe, "population", state.parameters, population, Stream.TEST, n, n + 4).accuracies
+        for n in (0, 4, 8)
+    ]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
     assert work.bench(recipe).network.normalizes_by_batch
     other = {name: value + 1 for name, value in population.items()}
-    assert not np.array_equal(whole, work.test(recipe, "population", state.parameters, other, Stream.TEST, 0, 12))
+    assert not np.array_equal(
+        whole, work.test(recipe, "population", state.parameters, other, Stream.TEST, 0, 12).accuracies
+    )
 
 
 def test_a_network_without_linear_head_is_refused_by_anil_at_the_start(recipe):

@@ -4,7 +4,7 @@ from torch.nn.functional import cross_entropy
 
 from data.errors import FanfoldError
 from tasks.batch import TaskBatch
-from tasks.learner import evaluate_tasks
+from tasks.learner import answer_tasks
 from tasks.maml import Maml
 from tasks.models import Conv4, Conv4Stride
 from tasks.network import flatten
@@ -96,8 +96,8 @@ def test_more_inner_steps_fit_the_support_set_better():
 def test_evaluation_scores_each_task_after_adaptation():
     algorithm, (network, parameters), tasks = Maml(inner_lr=0.2), make_network(Conv4Stride(width=8)), make_tasks(4)
     same = TaskBatch(tasks.support, tasks.support_labels, tasks.support, tasks.support_labels)
-    assert evaluate_tasks(algorithm, network, parameters, same, 30, "batch").tolist() == [1.0] * 4
-    untrained = evaluate_tasks(algorithm, network, parameters, same, 0, "batch")
+    assert answer_tasks(algorithm, network, parameters, same, 30, "batch").accuracies.tolist() == [1.0] * 4
+    untrained = answer_tasks(algorithm, network, parameters, same, 0, "batch").accuracies
     assert untrained.mean() < 1
     assert set((untrained * 6).round().tolist()) <= set(range(7))
 
@@ -106,7 +106,7 @@ def test_parameters_are_left_as_they_were():
     algorithm, (network, parameters), tasks = Maml(), make_network(Conv4(width=4)), make_tasks(2)
     before = parameters.clone()
     algorithm.meta_gradient(network, parameters, 0, tasks)
-    evaluate_tasks(algorithm, network, parameters, tasks, 2, "batch")
+    answer_tasks(algorithm, network, parameters, tasks, 2, "batch")
     assert torch.equal(parameters, before)
     assert not parameters.requires_grad
 

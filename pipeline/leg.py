@@ -1,0 +1,116 @@
+"""A training, leg by leg, each up to a validation. A run is legs one after the other, and so is a search's trial."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pipeline import work
+from pipeline.checkpoint import Checkpoint
+from pipeline.evaluation import EvaluationConfig, summarize
+from pipeline.events import Listener, Validated, WindowEnded
+from pipeline.optimizer import State, Vector
+from pipeline.recipe import Meta, Recipe
+from tasks.answers import Answers
+
+WINDOW = 3.0  # seconds that a window is to take
+FIRST = 10  # iterations of the first window, before any pace is known
+
+Reduce = Callable[[State, int], State]  # a state and a number of meta-iterations to the state after them
+Judge = Callable[[Vector], Answers]  # parameters to the answers to validation tasks
+Keep = Callable[[Checkpoint], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained: all that the numbers depend on.
+
+    Args:
+        recipe: The recipe.
+        evaluation: When and how to validate.
+        note: What to remember with the run, see `Checkpoint`.
+    """
+
+    recipe: Recipe
+    evaluation: EvaluationConfig
+    note: str | None = None
+
+    def ended(self, now: Checkpoint) -> bool:
+        """Whether there is nothing left to train."""
+        return not window_length(now, self.recipe.meta, self.evaluation.every)
+
+
+def start(job: Job) -> Checkpoint:
+    """Where a job stands before its first iteration."""
+    state = work.initialize(job.recipe)
+    fingerprint = work.bench(replace(job.recipe, device="cpu")).fingerprint
+    return Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=job.note)
+
+
+def advance(
+    job: Job, now: Checkpoint, reduce: Reduce, judge: Judge, tell: Listener, keep: Keep = lambda _: None
+) -> Checkpoint:
+    """Train up to the next validation, or to the end if that comes first, and validate there.
+
+    Args:
+        job: What is trained.
+        now: Where it stands.
+        reduce: What computes windows.
+        judge: What answers validation tasks.
+        tell: Whom to tell what happens.
+        keep: What keeps checkpoints, when they are due.
+
+    Returns:
+        Where it stands then, with the best parameters so far.
+    """
+    meta, every = job.recipe.meta, job.evaluation.every
+    goal = (now.state.iteration // every + 1) * every
+    began = time.monotonic() - now.seconds
+    while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
+        window_began = time.monotonic()
+        state = reduce(now.state, iterations)
+        ended = time.monotonic()
+        now = replace(now, state=work.without_records(state), seconds=ended - began)
+        tell(WindowEnded(state.records, meta.batch * iterations / (ended - window_began), now.seconds))
+        if state.iteration % meta.checkpoint == 0 and state.iteration < goal:
+            keep(now)
+    now = _validate(now, judge(now.state.average), tell)
+    now = replace(now, seconds=time.monotonic() - began)
+    keep(now)
+    return now
+
+
+def _validate(now: Checkpoint, answers: Answers, tell: Listener) -> Checkpoint:
+    """Judge the parameters by the answers to validation tasks, and keep them if they are the best so far."""
+    iteration, found = now.state.iteration, summarize(answers.accuracies)
+    best = now.best_iteration is None or found.mean > now.best_accuracy
+    tell(Validated(iteration, float(answers.losses.mean()), found.mean, found.ci95, best, answers))
+    now = replace(now, validated=iteration)
+    return replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean) if best else now
+
+
+def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
+    """How many iterations to hand out next: some seconds', up to the next validation or checkpoint, and the end.
+
+    It changes no number. A longer window costs less beside its iterations; but until it is over, nobody sees how the
+    run goes, and a gang that loses a worker computes it again.
+
+    Args:
+        now: Where the run stands.
+        meta: The outer loop.
+        every: Iterations between validations.
+
+    Returns:
+        Iterations; 0 when the run is over.
+    """
+    done = now.state.iteration
+    length = min(meta.window, every - done % every, meta.checkpoint - done % meta.checkpoint)
+    if meta.iterations is not None:
+        length = min(length, meta.iterations - done)
+    left = math.inf if meta.minutes is None else 60 * meta.minutes - now.seconds
+    if left <= 0:
+        return 0
+    pace = now.seconds / done if done else WINDOW / FIRST
+    if pace > 0:
+        length = min(length, math.ceil(min(WINDOW, left) / pace))
+    return max(length, 0)
