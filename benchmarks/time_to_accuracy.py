@@ -35,6 +35,7 @@ from workflows.entry import run
 from workflows.result import environment
 from workflows.rows import read_plan
 
+WINDOW = 20  # iterations between looks at the clock
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by colour-blind people too
 
 
@@ -96,7 +97,7 @@ def train(cluster: Cluster, recipe: Recipe, every: float) -> list[tuple[float, i
     assert recipe.meta.iterations is not None
     with open_reduction(cluster, name, recipe, lambda _: None) as reduce:
         while state.iteration < recipe.meta.iterations:
-            iterations = min(recipe.meta.window, recipe.meta.iterations - state.iteration)
+            iterations = min(WINDOW, recipe.meta.iterations - state.iteration)
             state = work.without_records(reduce(state, iterations))
             seconds = time.monotonic() - began
             if not aside or seconds - aside[-1][0] >= every or state.iteration == recipe.meta.iterations:

@@ -5,18 +5,20 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import dask
 import torch
-from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
+from dask.base import annotate, get_annotations
+from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin, span
 from distributed.client import ClosedClientError
 from distributed.core import rpc
 
 from data.errors import FanfoldError, RunError
+from pipeline.dashboard.plugin import offer
 
 # Chunks allocate and free the same tens of megabytes over and over. By default Dask makes the workers' allocator give
 # memory back at once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), and every page then faults again: less than half the speed.
@@ -34,6 +36,11 @@ DASK_SETTINGS = {
     "distributed.admin.large-graph-warning-threshold": "1GB",
     # Dask looks at each worker's stack a hundred times a second for its profile, which costs 3 % of a CPU worker.
     "distributed.worker.profile.interval": "1s",
+    # Its other looks at itself, some dozen a second in every process, took 6.8 % of a core of an idle cluster of two
+    # workers; so seldom, 1.5 %.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "1s",
+    "distributed.worker.memory.monitor-interval": "500ms",
 }
 
 
@@ -91,10 +98,11 @@ class Cluster:
     Args:
         client: The driver's connection to the scheduler.
         device: Where its workers compute, `cpu` or `cuda`.
-        note: What is worth telling about it, if anything is.
+        note: What is worth telling about it, a line each, if anything is.
         chosen: Which of its workers a run prefers; default all.
         reduction: How chunks are brought together, see `ClusterConfig`.
         patience: Seconds without a sign of life after which a gang goes on without a worker.
+        span: What Dask's pages call the part of the work that this stands for, see `part`; None for no part.
     """
 
     client: Client
@@ -103,6 +111,7 @@ class Cluster:
     chosen: Callable[[list[str]], list[str]] = list
     reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
     patience: float = ClusterConfig.patience
+    span: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -119,6 +128,19 @@ class Cluster:
     def dashboard(self) -> str:
         """The dashboard's address."""
         return str(self.client.dashboard_link)
+
+    def part(self, *names: str) -> "Cluster":
+        """The same cluster for a part of the work, and a part of that, and so on: a span on Dask's pages.
+
+        One span however often it is used, where `distributed.span` makes another each time it is opened; the
+        scheduler keeps all of them.
+        """
+        with self.labelled(), span(*names):
+            return replace(self, span=get_annotations()["span"])
+
+    def labelled(self) -> contextlib.AbstractContextManager[None]:
+        """What is handed to Dask meanwhile belongs to this part of the work."""
+        return annotate(span=self.span) if self.span else contextlib.nullcontext()
 
 
 class QuietWorker(WorkerPlugin):
@@ -156,13 +178,28 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
                 raise FanfoldError("No GPU found (PyTorch sees none): use --cluster.kind cpu.")
             if config.workers is not None and config.workers > gpus:
                 raise FanfoldError(f"--cluster.workers {config.workers}, but there are {gpus} GPUs: one worker a GPU.")
-            cluster = stack.enter_context(_cuda_cluster(config))
+            cluster = stack.enter_context(_unhurried(_cuda_cluster(config)))
         else:
-            cluster = stack.enter_context(_cpu_cluster(config))
-        client = stack.enter_context(Client(cluster, timeout=config.timeout))
+            cluster = stack.enter_context(_unhurried(_cpu_cluster(config)))
+        client = stack.enter_context(_unhurried(Client(cluster, timeout=config.timeout)))
         client.register_plugin(QuietWorker())
         device: Literal["cpu", "cuda"] = "cuda" if kind == "cuda" else "cpu"
+        note = "\n".join(filter(None, (note, offer(client)))) or None
         yield Cluster(client, device, note, reduction=config.reduction, patience=config.patience)
+
+
+Part = TypeVar("Part", Client, LocalCluster)
+
+
+@contextlib.contextmanager
+def _unhurried(part: Part) -> Iterator[Part]:
+    """A part of a cluster, closed in the end; that a busy machine takes long over that is no failure of the work."""
+    part.__enter__()
+    try:
+        yield part
+    finally:
+        with contextlib.suppress(TimeoutError):
+            part.__exit__(None, None, None)
 
 
 def gpu_count() -> int:
@@ -196,7 +233,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     try:
         # Asked first: a client would wait for ever for the answer of something that accepts and says nothing.
         asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
-        client = stack.enter_context(Client(config.kind, timeout=config.timeout))
+        client = stack.enter_context(_unhurried(Client(config.kind, timeout=config.timeout)))
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
@@ -221,7 +258,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
     device: Literal["cpu", "cuda"] = "cuda" if all(with_gpu.values()) else "cpu"
-    return Cluster(client, device, reduction=config.reduction, patience=config.patience)
+    return Cluster(client, device, offer(client), reduction=config.reduction, patience=config.patience)
 
 
 async def _ask(address: str) -> None:

@@ -15,7 +15,6 @@ the same code. A lost peer is then an exception, where NCCL would end the proces
 
 import asyncio
 import statistics
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,9 +26,11 @@ from distributed import Worker, get_worker
 from distributed.comm.addressing import get_address_host
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 
+from pipeline.dashboard.messages import TOPIC, Ranked
 from pipeline.exchange import DisbandedError, Others, from_rows, segment_size, to_rows
 from pipeline.fold import ChunkSum, fold, fold_all, levels
 from pipeline.graph import Adapt, share
+from pipeline.laps import Laps
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
 from pipeline.step import step
@@ -68,6 +69,14 @@ class Window:
     seconds: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """Where a rank stands between windows: the parameters, and its own segment of the state's vectors."""
+
+    parameters: Vector
+    own: State
+
+
 @dataclass
 class _Seat:
     """A worker's place in a gang, kept from window to window."""
@@ -75,6 +84,7 @@ class _Seat:
     gang: str
     store: TCPStore | None = None
     group: ProcessGroupGloo | None = None
+    standing: _Standing | None = None
 
 
 _seats: dict[tuple[str, str], _Seat] = {}  # by run and worker's address
@@ -139,7 +149,14 @@ def leave(run: str, dask_worker: Worker) -> None:
 
 
 def window(
-    gang: Gang, rank: int, recipe: Recipe, adapt: Adapt, state: State | None, iteration: int, size: int, iterations: int
+    gang: Gang,
+    rank: int,
+    recipe: Recipe,
+    adapt: Adapt,
+    start: State | int,
+    size: int,
+    iterations: int,
+    goes_on: bool,
 ) -> Window | None:
     """Some meta-iterations, in step with the gang's others.
 
@@ -148,10 +165,10 @@ def window(
         rank: This worker's rank.
         recipe: What the run's numbers depend on.
         adapt: What computes a chunk.
-        state: For rank 0: the state to start from.
-        iteration: Iterations done.
+        start: The state to start from, for rank 0 if the gang has it not; else the iterations done.
         size: How many meta-parameters there are.
         iterations: How many meta-iterations.
+        goes_on: Whether the window starts from where the gang's last one ended: no state travels then.
 
     Returns:
         For rank 0: what came of it.
@@ -162,6 +179,7 @@ def window(
     """
     worker, place = get_worker(), (gang.run, gang.workers[rank])
     seat, key = _seats.get(place), worker.get_current_task()
+    iteration = start if isinstance(start, int) else start.iteration
     if seat is None or seat.gang != gang.name or seat.group is None:
         raise DisbandedError("a worker has forgotten it")
 
@@ -170,54 +188,95 @@ def window(
         task = worker.state.tasks.get(key)
         return task is not None and task.state == "executing"
 
-    others = Others(seat.group, rank, len(gang.workers), wanted)
+    others, laps = Others(seat.group, rank, len(gang.workers), wanted), Laps()
     try:
-        return _compute(others, recipe, adapt, state, iteration, size, iterations)
+        if not goes_on:
+            seat.standing = _hand_out(others, start, size)
+            laps.end("exchange")
+        if seat.standing is None or seat.standing.own.iteration != iteration:
+            raise DisbandedError("a worker stands elsewhere")
+        found, seat.standing = _compute(others, recipe, adapt, seat.standing, size, iterations, laps)
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
             del _seats[place]
         raise
+    worker.log_event(TOPIC, _told(gang, rank, recipe, iteration, iterations, laps))
+    return found
+
+
+def _told(gang: Gang, rank: int, recipe: Recipe, iteration: int, iterations: int, laps: Laps) -> Ranked:
+    """Where a window's time went on a rank, as the dashboard is told: Dask sees one long task."""
+    return {
+        "kind": "ranked",
+        "run": gang.run,
+        "iteration": iteration,
+        "rank": rank,
+        "ranks": len(gang.workers),
+        "worker": gang.workers[rank],
+        "tasks": iterations * sum(last - first for first, last in _own_chunks(recipe, rank, len(gang.workers))[0]),
+        "adapt": laps.total("adapt"),
+        "fold": laps.total("fold"),
+        "step": laps.total("step"),
+        "exchange": laps.each("exchange"),
+    }
+
+
+def _hand_out(others: Others, start: State | int, size: int) -> _Standing:
+    """Give every rank the parameters, and its segment of what else rank 0 has."""
+    length = segment_size(size, others.ranks)
+    vectors = np.zeros((4, length * others.ranks), np.float32)
+    if isinstance(start, State):
+        vectors[:, :size] = start.parameters, start.mean, start.square, start.average
+    others.broadcast(vectors)
+    iteration = start.iteration if isinstance(start, State) else start
+    return _Standing(vectors[0], State(iteration, *vectors[:, others.rank * length : (others.rank + 1) * length]))
 
 
 def _compute(
-    others: Others, recipe: Recipe, adapt: Adapt, state: State | None, iteration: int, size: int, iterations: int
-) -> Window | None:
-    rank, chunks = others.rank, recipe.meta.chunks()
-    owners = [share(place, len(chunks), others.ranks) for place in range(len(chunks))]
-    mine = [chunk for chunk, owner in zip(chunks, owners, strict=True) if owner == rank]
+    others: Others, recipe: Recipe, adapt: Adapt, standing: _Standing, size: int, iterations: int, laps: Laps
+) -> tuple[Window | None, _Standing]:
+    rank = others.rank
+    mine, owners = _own_chunks(recipe, rank, others.ranks)
     length = segment_size(size, others.ranks)
 
-    vectors = np.zeros((4, length * others.ranks), np.float32)
-    if state is not None:
-        vectors[:, :size] = state.parameters, state.mean, state.square, state.average
-    others.broadcast(vectors)
-    parameters: Vector = vectors[0]
-    now = State(iteration, *vectors[:, rank * length : (rank + 1) * length])
-    seconds: list[float] = []
+    parameters, now = standing.parameters, standing.own
     for _ in range(iterations):
         whole, computed = replace(now, parameters=parameters[:size]), []
         for chunk in mine:
             others.check()
-            began = time.perf_counter()
             computed.append(adapt(recipe, whole, *chunk))
-            seconds.append(time.perf_counter() - began)
+            laps.end("adapt")
         parts, left = fold_ahead(computed, owners, rank)
         rows = to_rows(parts, others.ranks, size)
+        laps.end("fold")
         found = others.all_to_all(rows, [left.count(other) for other in range(others.ranks)])
+        laps.end("exchange")
         sums, broken = from_rows(found, length)
         total = fold_all(sums)
         if broken:
             total = replace(total, broken=_all_broken(others, parts, broken))
+        laps.end("fold")
         now = step(recipe, now, total)
+        laps.end("step")
         parameters = others.all_gather(now.parameters).ravel()
+        laps.end("exchange")
 
-    pace = np.array([statistics.median(seconds or [0.0])], np.float32)
+    pace = np.array([statistics.median(laps.each("adapt") or [0.0])], np.float32)
     found = others.all_gather(np.concatenate([now.mean, now.square, now.average, pace]))
+    laps.end("exchange")
+    standing = _Standing(parameters, replace(now, records=()))
     if rank > 0:
-        return None
+        return None, standing
     mean, square, average = (found[:, place * length : (place + 1) * length].ravel()[:size] for place in range(3))
     state = State(now.iteration, parameters[:size], mean, square, average, now.records)
-    return Window(state, tuple(found[:, -1].tolist()))
+    return Window(state, tuple(found[:, -1].tolist())), standing
+
+
+def _own_chunks(recipe: Recipe, rank: int, ranks: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """The chunks of a meta-batch that are a rank's, and the ranks of all."""
+    chunks = recipe.meta.chunks()
+    owners = [share(place, len(chunks), ranks) for place in range(len(chunks))]
+    return [chunk for chunk, owner in zip(chunks, owners, strict=True) if owner == rank], owners
 
 
 def _all_broken(others: Others, parts: Sequence[ChunkSum], count: int) -> tuple[int, ...]:

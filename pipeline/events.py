@@ -1,15 +1,29 @@
 """What happens in a run, for whoever listens: the terminal, the metrics' file."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.optimizer import Record
+from tasks.answers import Answers
+
+if TYPE_CHECKING:  # it imports PyTorch, which not everyone needs who hears of a run
+    from pipeline.evaluation import Tested
 
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Training goes on from an iteration; it ends at another, or after some seconds of training, or both."""
+    """Training goes on from an iteration; it ends at another, or after some seconds of training, or both.
 
+    Args:
+        run: The run's identifier, which stands in the keys of its tasks on the cluster.
+        iteration: Iterations done.
+        iterations: Iterations at the end, where it is bounded by them.
+        seconds: Seconds of training so far.
+        limit_seconds: Seconds at the end, where it is bounded by them.
+    """
+
+    run: str
     iteration: int
     iterations: int | None
     seconds: float
@@ -33,12 +47,23 @@ class WindowEnded:
 
 @dataclass(frozen=True)
 class Validated:
-    """The parameters after an iteration were judged on validation classes."""
+    """The parameters after an iteration were judged on validation classes.
+
+    Args:
+        iteration: Iterations done.
+        loss: Mean loss of the validation tasks.
+        accuracy: Their mean accuracy.
+        ci95: Half the width of its 95 % confidence interval.
+        best: Whether no validation before was as good.
+        answers: What was answered to each task.
+    """
 
     iteration: int
+    loss: float
     accuracy: float
     ci95: float
     best: bool
+    answers: Answers = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,6 +74,19 @@ class Noticed:
 
 
 @dataclass(frozen=True)
+class ReductionPicked:
+    """What brings the chunks together from now on.
+
+    Args:
+        reduction: `graph` or `collective`.
+        why: Why; None at the start, before anything was measured.
+    """
+
+    reduction: Literal["graph", "collective"]
+    why: str | None
+
+
+@dataclass(frozen=True)
 class TrainingEnded:
     """Training is over."""
 
@@ -56,5 +94,16 @@ class TrainingEnded:
     seconds: float
 
 
-Event = TrainingStarted | WindowEnded | Validated | Noticed | TrainingEnded
+@dataclass(frozen=True)
+class MetaTested:
+    """The parameters that did best on validation classes were tested.
+
+    Args:
+        tests: What was found: as published first, then in the other ways.
+    """
+
+    tests: "tuple[Tested, ...]"
+
+
+Event = TrainingStarted | WindowEnded | Validated | Noticed | ReductionPicked | TrainingEnded | MetaTested
 Listener = Callable[[Event], None]

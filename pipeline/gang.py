@@ -20,7 +20,7 @@ from pipeline.collective import Gang, Window
 from pipeline.events import Listener, Noticed
 from pipeline.exchange import DisbandedError
 from pipeline.graph import Adapt, gang_graph
-from pipeline.optimizer import State
+from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
 
 LOOK = 1.0  # seconds between looks at the workers while a window lasts
@@ -89,6 +89,7 @@ class Gangs:
         self._cluster, self._run, self._recipe, self._tell, self._adapt = cluster, run, recipe, tell, adapt
         self._pulse = Pulse(cluster)
         self._gang: Gang | None = None
+        self._last: Vector | None = None  # the parameters where the gang stands
         self._formed = self._handed = 0
 
     def window(self, state: State, iterations: int) -> Window:
@@ -135,6 +136,7 @@ class Gangs:
             DisbandedError: Not all could be connected.
         """
         self._formed += 1
+        self._last = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
         port, *_ = self._ask(members, collective.take_seat, gang)  # a new worker imports PyTorch now, and not after
         answers = self._ask(members, collective.connect, gang, port, CONNECT)
@@ -165,24 +167,28 @@ class Gangs:
             Exception: What a chunk raised.
         """
         self._handed += 1
-        size = len(state.parameters)
+        size, goes_on = len(state.parameters), state.parameters is self._last
+        first: State | int = state.iteration if goes_on else state
         tasks = [
-            partial(collective.window, gang, rank, self._recipe, self._adapt, start, state.iteration, size, iterations)
-            for rank, start in enumerate([state, *[None] * (len(gang.workers) - 1)])
+            partial(collective.window, gang, rank, self._recipe, self._adapt, start, size, iterations, goes_on)
+            for rank, start in enumerate([first, *[state.iteration] * (len(gang.workers) - 1)])
         ]
+        self._last = None
         graph = gang_graph(self._run, self._handed, dict(zip(gang.workers, tasks, strict=True)))
-        with talking_to_the_scheduler():
+        with talking_to_the_scheduler(), self._cluster.labelled():
             # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
             # gives what is handed over one precedence.
             futures = self._cluster.client.compute(graph, optimize_graph=False, priority=1, fifo_timeout=0)
         try:
             self._watch(gang, futures)
-            return self._fetch(gang, futures[0])
+            window = self._fetch(gang, futures[0])
         except BaseException:
             with talking_to_the_scheduler():
                 # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
                 self._cluster.client.cancel(futures)
             raise
+        self._last = window.state.parameters
+        return window
 
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
         """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""

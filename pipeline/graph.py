@@ -88,7 +88,7 @@ def evaluation_graph(
     normalization: Normalization,
     workers: Sequence[str] = (),
 ) -> list[Delayed]:
-    """The accuracies of tasks 0 … tasks - 1 of a stream, chunk by chunk.
+    """The answers to tasks 0 … tasks - 1 of a stream, chunk by chunk.
 
     Args:
         run: Identifier of this very test, part of every key.
@@ -99,7 +99,7 @@ def evaluation_graph(
         normalization: Which images a query is normalized with.
         workers: Addresses to spread the chunks over.
     """
-    name = {Stream.VALIDATION: "validate", Stream.TEST: "test"}[stream]
+    name = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}[stream]
     test = partial(work.test, recipe, normalization)
     chunks = recipe.meta.chunks(tasks, EMBEDDED if normalization == "population" else None)
     tested: Key = (f"parameters-{run}", 0)

@@ -25,7 +25,7 @@ class Meta:
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
         schedule: How the meta learning rate goes on: `constant`, or down to nought at `iterations`: `cosine`, `linear`.
         average: Decay of a running average of the parameters, which is then what is validated and tested; 0 for none.
-        window: Meta-iterations handed to the scheduler at once.
+        window: Meta-iterations handed to the scheduler at once, at most; fewer where they take more than seconds.
         checkpoint: Iterations between checkpoints.
         threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
     """
@@ -38,7 +38,7 @@ class Meta:
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     average: float = 0.0
-    window: int = 10
+    window: int = 50
     checkpoint: int = 100
     threads: int = 1
 

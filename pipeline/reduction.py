@@ -4,7 +4,7 @@ The numbers never depend on it: both fold the same sums in the same order, and t
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Literal
@@ -12,15 +12,15 @@ from typing import Literal
 from pipeline import work
 from pipeline.cluster import Cluster
 from pipeline.collective import Window
-from pipeline.events import Listener, Noticed
+from pipeline.events import Listener, ReductionPicked
 from pipeline.fold import levels
 from pipeline.gang import Gangs, NoGangError
 from pipeline.graph import Adapt, share, window_graph
+from pipeline.leg import Reduce
 from pipeline.optimizer import State
 from pipeline.recipe import Recipe
 from pipeline.waiting import results
 
-Reduce = Callable[[State, int], State]  # a state and a number of meta-iterations to the state after them
 Picked = Literal["graph", "collective"]
 
 # What the graph takes beyond its chunks: seconds an iteration, and a task. `benchmarks/reduction.py` measures it.
@@ -40,11 +40,13 @@ def open_reduction(cluster: Cluster, run: str, recipe: Recipe, tell: Listener) -
         tell: Whom to tell what was chosen, and which workers were lost.
     """
     graph = partial(run_window, cluster, run, recipe)
+    # What `auto` picks, it picks by windows that gangs compute.
+    tell(ReductionPicked("graph" if cluster.reduction == "graph" else "collective", None))
     if cluster.reduction == "graph":
         yield graph
         return
     if cluster.reduction == "auto" and any(address.startswith("tls:") for address in cluster.addresses):
-        tell(Noticed("reduction: graph (what a gang exchanges would not be encrypted, as all else here is)"))
+        tell(ReductionPicked("graph", "what a gang exchanges would not be encrypted, as all else here is"))
         yield graph
         return
     with closing(Gangs(cluster, run, recipe, tell)) as gangs:
@@ -100,7 +102,7 @@ class Auto:
 
     def _pick(self, picked: Picked, why: str) -> None:
         self._picked = picked
-        self._tell(Noticed(f"reduction: {picked} ({why})"))
+        self._tell(ReductionPicked(picked, why))
         if picked == "graph":
             self._gangs.close()
 

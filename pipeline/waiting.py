@@ -21,7 +21,7 @@ def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
         RunError: No worker has been there for a while, workers died over a task, or the scheduler is gone.
         Exception: What a task raised.
     """
-    with talking_to_the_scheduler():
+    with talking_to_the_scheduler(), cluster.labelled():
         futures = cluster.client.compute(graphs, optimize_graph=False)
         _wait(cluster, futures)
     for future in futures:

@@ -78,6 +78,21 @@ def test_a_second_cluster_finds_another_dashboard():
                 assert page.status == 200
 
 
+def test_a_cluster_that_is_slow_to_close_hides_nothing_of_what_was_done(monkeypatch):
+    close = LocalCluster.__exit__
+
+    def slow(self, *raised):
+        close(self, *raised)
+        raise TimeoutError("of the cluster")
+
+    monkeypatch.setattr(LocalCluster, "__exit__", slow)
+    with (
+        pytest.raises(TimeoutError, match="of the work"),
+        open_cluster(ClusterConfig(kind="cpu", workers=1, dashboard=":0")),
+    ):
+        raise TimeoutError("of the work")
+
+
 @pytest.mark.parametrize("wrong", [{"kind": "gpu"}, {"workers": 0}, {"timeout": 0}])
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(FanfoldError):

@@ -17,12 +17,13 @@ from data.errors import FanfoldError, RunError
 from pipeline import collective, gang, work
 from pipeline.cluster import ClusterConfig
 from pipeline.collective import Window, fold_ahead
+from pipeline.events import Noticed, ReductionPicked
 from pipeline.exchange import DisbandedError, from_rows, segment_size, to_rows
 from pipeline.fold import FAN_IN, ChunkSum, fold_all
 from pipeline.gang import Gangs
 from pipeline.graph import share
 from pipeline.recipe import Meta
-from pipeline.reduction import Auto, open_reduction, pick
+from pipeline.reduction import Auto, open_reduction, pick, run_window
 from tests.pipeline.reference import run_alone
 
 PATIENCE = 3.0
@@ -38,7 +39,11 @@ def of_share(*places):
 
 
 def nothing_to_tell(event):
-    raise AssertionError(event)
+    assert event in (ReductionPicked("graph", None), ReductionPicked("collective", None))
+
+
+def notices(events):
+    return [event.text for event in events if isinstance(event, Noticed)]
 
 
 def window_by_window(cluster, recipe, iterations, tell=nothing_to_tell):
@@ -87,6 +92,16 @@ def test_a_window_is_one_task_a_worker_and_a_gang_stays_together(trio, recipe):
             state = work.without_records(gangs.window(state, 2).state)
         assert gangs._formed == 1
     assert set(trio.client.run(lambda: len(collective._seats)).values()) == {0}
+
+
+def test_a_window_starts_from_the_state_it_is_given_wherever_the_gang_stands(trio, recipe):
+    with closing(Gangs(in_gangs(trio), uuid4().hex[:8], recipe, nothing_to_tell)) as gangs:
+        state = work.without_records(gangs.window(work.initialize(recipe), 2).state)
+        elsewhere = replace(state, parameters=state.parameters / 2)
+        for start in (elsewhere, state):
+            expected = run_window(trio, uuid4().hex[:8], recipe, start, 2)
+            assert_same(gangs.window(start, 2).state, expected)
+        assert gangs._formed == 1
 
 
 @contextmanager
@@ -143,10 +158,8 @@ def test_workers_killed_in_mid_window_change_nothing(trio, slow_recipe):
         for rank in (1, 0):
             lost.append(members(cluster, found["run"], len(lost) + 1)[rank])
             os.kill(pids[lost[-1]], signal.SIGKILL)
-            wait_for(lambda: len(events) == len(lost), 5)
-    assert [event.text for event in events] == [
-        f"{worker} is gone: iterations 1 to 8 are computed again" for worker in lost
-    ]
+            wait_for(lambda: len(notices(events)) == len(lost), 5)
+    assert notices(events) == [f"{worker} is gone: iterations 1 to 8 are computed again" for worker in lost]
     wait_for(lambda: cluster.workers == 3)
 
 
@@ -156,12 +169,12 @@ def test_a_stopped_worker_is_left_out_and_does_no_harm_when_it_goes_on(trio, slo
         stopped = members(cluster, found["run"], 1)[0]
         pid = cluster.client.run(os.getpid, workers=[stopped])[stopped]
         os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: events, PATIENCE + 4)
+        wait_for(lambda: notices(events), PATIENCE + 4)
         assert len(members(cluster, found["run"], 2)) == 2
         wait_for(lambda: "state" in found)  # without it
         os.kill(pid, signal.SIGCONT)  # what it was at, it is still at while the others go on
     text = f"{stopped} has been silent for {PATIENCE:g} s: iterations 1 to 8 are computed again"
-    assert [event.text for event in events] == [text]
+    assert notices(events) == [text]
 
 
 def test_workers_that_come_are_in_the_next_gang_and_those_that_go_are_not(trio, recipe):
@@ -250,7 +263,7 @@ def test_a_gang_that_never_comes_about_is_given_up(trio, recipe, monkeypatch):
         Gangs(in_gangs(trio), "0d15ea61", recipe, events.append).window(state, 2)
     assert len(events) == 4
     assert_same(window_by_window(replace(trio, reduction="auto"), recipe, 2, tell=events.append), run_alone(recipe, 2))
-    assert events[-1].text == "reduction: graph (4 gangs broke one after another; the last: no way)"
+    assert events[-1] == ReductionPicked("graph", "4 gangs broke one after another; the last: no way")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +298,8 @@ def test_the_choice_is_made_once_and_told(recipe):
     assert (gangs.windows, gangs.closed, graphs) == (3, 1, [7, 7, 7])
     (event,) = events
     times = r"chunks take 5\.00 s: about 12\.00 s an iteration by a gang, 12\.0\d s by a graph"
-    assert re.fullmatch(rf"reduction: graph \({times}\)", event.text)
+    assert event.reduction == "graph"
+    assert re.fullmatch(times, event.why)
 
 
 @pytest.mark.parametrize("wrong", [{"reduction": "tree"}, {"patience": 0}])

@@ -15,10 +15,11 @@ from pipeline import evaluation, work
 from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
 from pipeline.evaluation import EvaluationConfig, evaluate, summarize
 from pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
+from pipeline.leg import window_length
 from pipeline.recipe import Meta
 from pipeline.reduction import run_window
 from pipeline.run_directory import RunDirectory
-from pipeline.training import train, window_length
+from pipeline.training import train
 from tasks import algorithms
 from tasks.anil import Anil
 from tasks.episodes import Stream
@@ -186,7 +187,7 @@ def test_a_run_does_not_go_on_with_other_images(pair, recipe, directory):
 def test_evaluation_is_spread_but_the_same(pair, recipe):
     parameters = work.initialize(recipe).parameters
     found = evaluate(pair, recipe, parameters, Stream.TEST, 25, "batch")
-    alone = work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 25)
+    alone = work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 25).accuracies
     assert found == summarize(alone)
     assert found.tasks == 25
 
@@ -231,7 +232,7 @@ def test_every_algorithm_gives_the_same_parameters_on_a_cluster(pair, recipe, di
     for tested in (published, other):
         population = work.statistics(recipe, last.best) if tested.normalization == "population" else None
         count = tested.accuracy.tasks
-        expected = work.test(recipe, tested.normalization, last.best, population, Stream.TEST, 0, count)
+        expected = work.test(recipe, tested.normalization, last.best, population, Stream.TEST, 0, count).accuracies
         assert tested.accuracy == summarize(expected)
         assert tested.transductive == (tested.normalization == "batch")
         assert str(tested).endswith("transductive" if tested.transductive else "inductive")
@@ -244,7 +245,7 @@ def test_a_network_without_batch_norm_is_tested_in_one_way(pair, recipe):
     (tested,) = evaluation.test(pair, plain, parameters, EvaluationConfig(tasks=6))
     assert tested.normalization is None
     assert not tested.transductive
-    assert tested.accuracy == summarize(work.test(plain, "batch", parameters, None, Stream.TEST, 0, 6))
+    assert tested.accuracy == summarize(work.test(plain, "batch", parameters, None, Stream.TEST, 0, 6).accuracies)
 
 
 def test_the_other_way_of_testing_may_be_left_out(pair, recipe):
@@ -265,7 +266,7 @@ def test_what_is_validated_and_kept_is_the_average(pair, recipe, directory):
     assert last.best_iteration == 4
     assert last.best.tobytes() == last.state.average.tobytes()
     assert last.best.tobytes() != last.state.parameters.tobytes()
-    accuracies = work.test(averaging, "batch", last.state.average, None, Stream.VALIDATION, 0, 6)
+    accuracies = work.test(averaging, "batch", last.state.average, None, Stream.VALIDATION, 0, 6).accuracies
     assert last.best_accuracy == summarize(accuracies).mean
 
 
@@ -287,7 +288,7 @@ def test_the_confidence_interval_covers_the_mean():
 def test_windows_end_where_something_is_due(recipe):
     meta = Meta(iterations=103, window=10, checkpoint=25)
     done, ends = 0, []
-    while length := window_length(standing(recipe, done), meta, 40, None):
+    while length := window_length(standing(recipe, done), meta, 40):
         done += length
         ends.append(done)
     assert ends[-1] == 103
@@ -297,9 +298,18 @@ def test_windows_end_where_something_is_due(recipe):
 
 def test_a_run_bounded_by_time_ends_in_time(recipe):
     meta = Meta(iterations=None, minutes=1, window=10)
-    assert window_length(standing(recipe, 0, 50), meta, 500, 0.5) == 10
-    assert window_length(standing(recipe, 0, 59), meta, 500, 0.5) == 2
-    assert window_length(standing(recipe, 0, 60), meta, 500, 0.5) == 0
+    assert window_length(standing(recipe, 0, 0), meta, 500) == 10
+    assert window_length(standing(recipe, 100, 20), meta, 500) == 10
+    assert window_length(standing(recipe, 118, 59), meta, 500) == 2
+    assert window_length(standing(recipe, 120, 60), meta, 500) == 0
+
+
+def test_windows_take_seconds(recipe):
+    meta = Meta(iterations=1000, window=50)
+    assert window_length(standing(recipe, 0), meta, 500) == 10
+    assert window_length(standing(recipe, 100, 1), meta, 500) == 50
+    assert window_length(standing(recipe, 100, 20), meta, 500) == 15
+    assert window_length(standing(recipe, 100, 1000), meta, 500) == 1
 
 
 def standing(recipe, iteration, seconds=0):

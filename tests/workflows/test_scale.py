@@ -75,8 +75,8 @@ def test_both_reductions_are_measured_by_the_true_pipeline(tmp_path, capsys, mon
             assert measured["seconds"] > 0.002 * -(-point["chunks"] // point["workers"])
             assert 0 < measured["efficiency"] < 1
             assert predicted > 0
-            assert measured["scheduler"] > 0
-            assert measured["workers"] > 0
+        for name in ("scheduler", "workers"):  # the system counts in steps of 10 ms, more than some points take
+            assert sum(point["measured"][name] for point in found["points"]) > 0
         assert [row["gpus"] for row in found["paper"]["pays"]] == [8, 64, 1_000]
         assert f"## {reduction.capitalize()}" in (tmp_path / "out.md").read_text()
     assert all((tmp_path / f"out-{name}.png").stat().st_size > 10_000 for name in ("efficiency", "cost", "paper"))
@@ -131,9 +131,9 @@ def test_bytes_are_those_of_the_true_vectors():
     assert moved_to_folds([0] * 16 + [1] * 16) == 2
     rows = to_rows([ChunkSum(np.zeros(floats, np.float32), 0, 0, 1)], 4, floats)
     gang = Setup("collective", 4, 4, 0, floats, window)
-    all_to_all, all_gather = rows[1:].nbytes, 3 * 250 * 4
-    broadcast, gathered = 3 / 4 * 4 * floats * 4 / window, 3 * 3 * 250 * 4 / window
-    assert busiest_work(gang).bytes == pytest.approx(all_to_all + all_gather + broadcast + gathered)
+    all_to_all, all_gather, gathered = rows[1:].nbytes, 3 * 250 * 4, 3 * 3 * 250 * 4 / window
+    assert busiest_work(gang).bytes == pytest.approx(all_to_all + all_gather + gathered)
+    assert all_work(gang).bytes == pytest.approx(4 * busiest_work(gang).bytes + ends / 2)
     assert busiest_work(gang).messages == 6
     assert all_work(gang).messages == 24
 

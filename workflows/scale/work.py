@@ -82,7 +82,8 @@ def all_work(setup: Setup) -> Work:
         return Work(tasks, tasks, doublings, 0, FLOAT * setup.floats * vectors + _ends(setup))
     sent = workers * _sent_by_a_rank(setup)
     messages = 2 * workers * (workers - 1)
-    return Work(workers / setup.window, setup.chunks + workers, doublings, messages, sent + _ends(setup))
+    back = _ends(setup) / 2  # between windows the gang keeps the state
+    return Work(workers / setup.window, setup.chunks + workers, doublings, messages, sent + back)
 
 
 def busiest_work(setup: Setup) -> Work:
@@ -110,9 +111,8 @@ def _sent_by_a_rank(setup: Setup) -> float:
     length = segment_size(setup.floats, setup.workers)
     rows = len(fold_ahead([], setup.owners, -1)[1]) / setup.workers
     row = to_rows([], setup.workers, setup.floats).shape[2]  # a segment, and the facts of a sum
-    # At a window's end the moments and the average are gathered too, and at its start the state goes to everyone.
-    ends = 3 * length + 4 * setup.floats / setup.workers
-    return float(FLOAT * (setup.workers - 1) * (rows * row + length + ends / setup.window))
+    end = 3 * length  # at a window's end the moments and the average are gathered too
+    return float(FLOAT * (setup.workers - 1) * (rows * row + length + end / setup.window))
 
 
 def _ends(setup: Setup) -> float:
