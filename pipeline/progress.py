@@ -7,7 +7,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipeline.events import Event, Noticed, TrainingEnded, TrainingStarted, Validated, WindowEnded
+from pipeline.clock import clock
+from pipeline.events import Event, Noticed, ReductionPicked, TrainingEnded, TrainingStarted, Validated, WindowEnded
+from pipeline.remaining import seconds_left, share_done
 
 QUIET = 10.0  # seconds between plain lines
 
@@ -49,7 +51,7 @@ class RunProgress:
         self._name = name or "meta-training"
         self._prefix = f"{name}: " if name else ""
         self._task: TaskID | None = None
-        self._started = TrainingStarted(0, None, 0.0, None)
+        self._started = TrainingStarted("", 0, None, 0.0, None)
         self._loss: float | None = None
         self._accuracy = 0.0
         self._said = time.monotonic()
@@ -64,16 +66,20 @@ class RunProgress:
                 self._window(event)
             case Validated():
                 best = ", best so far" if event.best else ""
-                self._console.print(
-                    f"{self._prefix}iteration {event.iteration:,}: validation accuracy "
-                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}",
-                    soft_wrap=True,
+                self._say(
+                    f"iteration {event.iteration:,}: validation accuracy "
+                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}"
                 )
             case Noticed():
-                self._console.print(self._prefix + event.text, soft_wrap=True)
+                self._say(event.text)
+            case ReductionPicked() if event.why:
+                self._say(f"reduction: {event.reduction} ({event.why})")
             case TrainingEnded():
                 if self._task is not None:
                     self._bar.update(self._task, completed=1.0)
+
+    def _say(self, text: str) -> None:
+        self._console.print(self._prefix + text, soft_wrap=True)
 
     def _window(self, event: WindowEnded) -> None:
         for record in event.records:
@@ -83,32 +89,10 @@ class RunProgress:
         iteration = event.records[-1].iteration + 1
         status = (
             f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
-            f"{event.tasks_per_second:.0f} tasks/s · {_clock(self._left(event, iteration))} left"
+            f"{event.tasks_per_second:.0f} tasks/s · {clock(seconds_left(self._started, event))} left"
         )
         if self._task is not None:
-            self._bar.update(self._task, completed=self._done(event, iteration), status=status)
+            self._bar.update(self._task, completed=share_done(self._started, event), status=status)
         if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
             self._said = time.monotonic()
-            self._console.print(self._prefix + status, soft_wrap=True)
-
-    def _done(self, event: WindowEnded, iteration: int) -> float:
-        """How much of the run is done, 0 to 1: by iterations or by time, whichever is further."""
-        by_iterations = iteration / self._started.iterations if self._started.iterations else 0.0
-        by_time = event.seconds / self._started.limit_seconds if self._started.limit_seconds else 0.0
-        return min(max(by_iterations, by_time), 1.0)
-
-    def _left(self, event: WindowEnded, iteration: int) -> float:
-        """Seconds left: at the pace since this start, up to the end that comes first."""
-        ends = []
-        if self._started.limit_seconds is not None:
-            ends.append(self._started.limit_seconds - event.seconds)
-        if self._started.iterations is not None and iteration > self._started.iteration:
-            pace = (event.seconds - self._started.seconds) / (iteration - self._started.iteration)
-            ends.append((self._started.iterations - iteration) * pace)
-        return max(min(ends, default=0.0), 0.0)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+            self._say(status)

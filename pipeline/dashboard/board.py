@@ -1,0 +1,312 @@
+"""What the page and the metrics know: how the runs on a cluster stand, from plain messages. No Bokeh, no Dask.
+
+Everything is bounded: long runs are thinned, old runs and poor trials forgotten.
+"""
+
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.dashboard.messages import AnyMessage, Drawn, Judged, Ranked, Started, TrialTold, Windows
+from pipeline.dashboard.thinned import Thinned
+
+PHASES = ("adapt", "fold", "step", "transfer", "waiting")  # waiting is what a worker's time leaves beside the others
+
+POINTS = 400  # of a curve
+RUNS = 20  # on a board
+TRIALS = 500  # of a search
+RUNGS = 100  # of a trial
+RECENT = 15.0  # seconds that a worker's throughput is taken over
+SLOW = 1.3  # times the others' time a task that makes a straggler
+
+
+@dataclass
+class Effort:
+    """What a worker did in a while: training tasks, and its seconds by phase."""
+
+    tasks: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, tasks: int, seconds: Mapping[str, float]) -> None:
+        """Add some more."""
+        self.tasks += tasks
+        for phase, value in seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some meta-iterations in a row.
+
+    Args:
+        iteration: Iterations done at its end.
+        iterations: How many it has.
+        tasks: Training tasks.
+        seconds: Seconds that they took.
+        loss: Mean training loss.
+        accuracy: Mean training accuracy.
+        worker_seconds: Those seconds times the workers at work.
+        phases: Worker-seconds by phase, waiting left out.
+    """
+
+    iteration: int
+    iterations: int
+    tasks: int
+    seconds: float
+    loss: float
+    accuracy: float
+    worker_seconds: float
+    phases: Mapping[str, float]
+
+    def split(self) -> dict[str, float]:
+        """Seconds of a meta-iteration by phase, means over the workers: they add up to what it took."""
+        whole, workers = self.seconds / self.iterations, self.worker_seconds / self.seconds if self.seconds else 0.0
+        if not workers:
+            return dict.fromkeys(PHASES, 0.0)
+        found = {phase: self.phases.get(phase, 0.0) / workers / self.iterations for phase in PHASES[:-1]}
+        return {**found, "waiting": max(whole - sum(found.values()), 0.0)}
+
+
+def join(first: Stretch, second: Stretch) -> Stretch:
+    """Two stretches as one."""
+    iterations = first.iterations + second.iterations
+    share = first.iterations / iterations
+    return Stretch(
+        iteration=second.iteration,
+        iterations=iterations,
+        tasks=first.tasks + second.tasks,
+        seconds=first.seconds + second.seconds,
+        loss=share * first.loss + (1 - share) * second.loss,
+        accuracy=share * first.accuracy + (1 - share) * second.accuracy,
+        worker_seconds=first.worker_seconds + second.worker_seconds,
+        phases={
+            phase: first.phases.get(phase, 0.0) + second.phases.get(phase, 0.0)
+            for phase in {*first.phases, *second.phases}
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation: iterations done, mean accuracy, half the width of its 95 % interval, mean loss where it is told."""
+
+    iteration: int
+    accuracy: float
+    ci95: float = 0.0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a worker is in a run.
+
+    Args:
+        tasks_per_second: Training tasks a second.
+        slowness: Its time a task, as a multiple of the others'; 1 where it is alone.
+    """
+
+    tasks_per_second: float
+    slowness: float
+
+    @property
+    def straggles(self) -> bool:
+        """Whether others may wait for it."""
+        return self.slowness >= SLOW
+
+
+def _later(_: Validation, second: Validation) -> Validation:
+    return second
+
+
+@dataclass
+class Trial:
+    """A search's trial.
+
+    Args:
+        told: What was last told of it.
+        rungs: Iterations done and best validation accuracy, where it was judged.
+    """
+
+    told: TrialTold
+    rungs: Thinned[Validation] = field(default_factory=lambda: Thinned(_later, RUNGS))
+
+
+@dataclass
+class Run:
+    """A training or a search.
+
+    Args:
+        started: How it started.
+        state: `running`, `ended`, `stopped`, `failed`, or `lost` with its driver.
+        version: Goes up with everything that is heard of it.
+    """
+
+    started: Started
+    state: Literal["running", "ended", "stopped", "failed", "lost"] = "running"
+    reason: str | None = None
+    version: int = 0
+    now: Windows | None = None
+    curve: Thinned[Stretch] = field(default_factory=lambda: Thinned(join, POINTS))
+    validations: Thinned[Validation] = field(default_factory=lambda: Thinned(_later, POINTS))
+    drawn: Drawn | None = None
+    judged: Judged | None = None
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    trials: dict[int, Trial] = field(default_factory=dict)
+    total: Effort = field(default_factory=Effort)  # of all workers since the start
+    iterations_done: int = 0  # since this start
+    best: Validation | None = None
+    _last: Stretch | None = None
+    _open: dict[str, Effort] = field(default_factory=dict)  # since the last message of windows, by worker
+    _recent: deque[tuple[float, dict[str, Effort]]] = field(default_factory=deque)
+    _gang: dict[int, Ranked] = field(default_factory=dict)  # the ranks heard of the gang's window under way
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self.now["iteration"] if self.now else self.started["iteration"]
+
+    @property
+    def lately(self) -> dict[str, float] | None:
+        """How the last stretch's meta-iterations were split, in seconds; see `Stretch.split`."""
+        return self._last.split() if self._last is not None and self._last.worker_seconds else None
+
+    def computed(self, worker: str, phase: str, place: int, seconds: float, transfer: float) -> None:
+        """A task of the run's graph was computed.
+
+        Args:
+            worker: By whom.
+            phase: Its phase.
+            place: Its chunk's place in the meta-batch, of an `adapt` task.
+            seconds: Seconds of computing.
+            transfer: Seconds of fetching what it needed.
+        """
+        batch, chunk = self.started["batch"], self.started["chunk"]
+        tasks = max(min(chunk, batch - place * chunk), 0) if phase == "adapt" else 0
+        self._open.setdefault(worker, Effort()).add(tasks, {phase: seconds, "transfer": transfer})
+
+    def paces(self) -> dict[str, Pace]:
+        """How fast the workers were lately, by address."""
+        seconds, efforts = sum(took for took, _ in self._recent), dict[str, Effort]()
+        for _, window in self._recent:
+            for worker, effort in window.items():
+                efforts.setdefault(worker, Effort()).add(effort.tasks, effort.seconds)
+        a_task = {worker: e.seconds.get("adapt", 0.0) / e.tasks for worker, e in efforts.items() if e.tasks}
+        if not a_task or not seconds:
+            return {}
+        # The lower median: of two workers, the faster one.
+        usual = statistics.median_low(a_task.values())
+        return {
+            worker: Pace(efforts[worker].tasks / seconds, value / usual if usual else 1.0)
+            for worker, value in a_task.items()
+        }
+
+    def hear(self, message: AnyMessage) -> None:
+        """Take in a message about this run."""
+        self.version += 1
+        match message["kind"]:
+            case "windows":
+                self._windows(message)
+            case "ranked":
+                self._ranked(message)
+            case "judged":
+                self._judged(message)
+            case "drawn":
+                self.drawn = message
+            case "said":
+                self.said.append(message["text"])
+            case "trial":
+                self._trial(message)
+            case "ended":
+                self.state, self.reason = message["state"], message["reason"]
+            case "started":
+                self.started, self.state = message, "running"
+
+    def _windows(self, message: Windows) -> None:
+        seconds, phases = message["seconds"], dict[str, float]()
+        for effort in self._open.values():
+            for phase, value in effort.seconds.items():
+                phases[phase] = phases.get(phase, 0.0) + value
+        keys = ("iteration", "iterations", "tasks", "seconds", "loss", "accuracy")
+        known = {key: message[key] for key in keys}  # type: ignore[literal-required]
+        stretch = Stretch(**known, worker_seconds=seconds * len(self._open), phases=phases)
+        self.curve.append(stretch)
+        self._last = stretch
+        self.now = message
+        self.iterations_done += message["iterations"]
+        took = {phase: value * message["iterations"] * len(self._open) for phase, value in stretch.split().items()}
+        self.total.add(message["tasks"], took)
+        self._recent.append((seconds, self._open))
+        self._open = {}
+        while len(self._recent) > 1 and sum(took for took, _ in self._recent) - self._recent[0][0] >= RECENT:
+            self._recent.popleft()
+
+    def _ranked(self, message: Ranked) -> None:
+        """Once all ranks of a gang's window are heard: what of its exchanges was waiting for the slowest."""
+        if any(other["iteration"] != message["iteration"] for other in self._gang.values()):
+            self._gang.clear()  # of a window that was broken off
+        self._gang[message["rank"]] = message
+        if len(self._gang) < message["ranks"]:
+            return
+        # All ranks leave an exchange together: who came last waited for nobody.
+        shortest = [min(times) for times in zip(*(rank["exchange"] for rank in self._gang.values()), strict=True)]
+        for rank in self._gang.values():
+            seconds = {"adapt": rank["adapt"], "fold": rank["fold"], "step": rank["step"], "transfer": sum(shortest)}
+            self._open.setdefault(rank["worker"], Effort()).add(rank["tasks"], seconds)
+        self._gang.clear()
+
+    def _judged(self, message: Judged) -> None:
+        self.judged = message
+        found = Validation(message["iteration"], message["accuracy"], message["ci95"], message["loss"])
+        self.validations.append(found)
+        if self.best is None or found.accuracy > self.best.accuracy:
+            self.best = found
+
+    def _trial(self, message: TrialTold) -> None:
+        number, accuracy = message["number"], message["accuracy"]
+        trial = self.trials.setdefault(number, Trial(message))
+        trial.told = message
+        if accuracy is not None:
+            found = Validation(message["iteration"], accuracy)
+            if trial.rungs.last != found:  # as it ends, a trial is at its last rung
+                trial.rungs.append(found)
+            if self.best is None or accuracy > self.best.accuracy:
+                self.best = found
+        if len(self.trials) > TRIALS:
+            ended = [number for number, trial in self.trials.items() if trial.told["state"] != "running"]
+            del self.trials[min(ended or self.trials, key=lambda number: self.trials[number].told["accuracy"] or 0.0)]
+
+
+class Board:
+    """The runs on a cluster, the oldest first."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+
+    def hear(self, message: AnyMessage) -> None:
+        """Take in a message; one about a run that isn't known, says nothing."""
+        run = self.runs.get(message["run"])
+        if run is not None:
+            run.hear(message)
+        elif message["kind"] == "started":
+            self.runs[message["run"]] = Run(message)
+            self._forget()
+
+    def lose(self, client: str) -> None:
+        """A driver is gone: what it had not ended won't go on."""
+        for run in self.runs.values():
+            if run.state == "running" and run.started["client"] == client:
+                run.state = "lost"
+                run.version += 1
+
+    def newest(self) -> Run | None:
+        """The run that started last, one that goes on before one that is over."""
+        runs: Sequence[Run] = list(self.runs.values())
+        running = [run for run in runs if run.state == "running"]
+        return running[-1] if running else runs[-1] if runs else None
+
+    def _forget(self) -> None:
+        while len(self.runs) > RUNS:
+            over = [name for name, run in self.runs.items() if run.state != "running"]
+            del self.runs[(over or list(self.runs))[0]]

@@ -1,0 +1,143 @@
+"""The driver's side of the page: what happens in a run, told to the scheduler in small messages."""
+
+import time
+from collections.abc import Mapping
+
+from distributed import Client
+
+from pipeline import work
+from pipeline.dashboard.drawings import QUERIES, SHOTS, draw, how_many
+from pipeline.dashboard.wire import Wire
+from pipeline.events import (
+    Event,
+    MetaTested,
+    Noticed,
+    ReductionPicked,
+    TrainingEnded,
+    TrainingStarted,
+    Validated,
+    WindowEnded,
+)
+from pipeline.recipe import Recipe
+from pipeline.remaining import seconds_left, share_done
+from tasks.episodes import Stream
+
+EVERY = 1.0  # seconds between messages of windows
+
+
+class RunTeller:
+    """Tells the page of a run. Listens to its events.
+
+    Args:
+        client: The driver's connection to the scheduler.
+        name: What people call the run.
+        recipe: What it trains.
+        config: Its resolved configuration, keys with points.
+    """
+
+    def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, str]) -> None:
+        self.wire = Wire(client)
+        self._client, self._name, self._recipe, self._config = client, name, recipe, dict(config)
+        self._started = TrainingStarted("", 0, None, 0.0, None)
+        self._windows: list[WindowEnded] = []
+        self._sent = 0.0
+        self._drawn = False
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an event."""
+        match event:
+            case TrainingStarted():
+                self._start(event)
+            case WindowEnded():
+                self._windows.append(event)
+                if time.monotonic() - self._sent >= EVERY:
+                    self._tell_windows()
+            case Validated():
+                self._tell_windows()
+                self._judge(event)
+            case Noticed():
+                self._say(event.text)
+            case ReductionPicked():
+                why = f" ({event.why})" if event.why else ""
+                self._say(f"reduction: {event.reduction}{why}")
+            case TrainingEnded():
+                self._tell_windows()
+            case MetaTested():
+                for test in event.tests:
+                    self._say(f"test accuracy {test}")
+
+    def close(self, error: BaseException | None) -> None:
+        """Tell that the run is over, if it began at all."""
+        if self._started.run:
+            self.wire.end(self._started.run, error)
+
+    def _say(self, text: str) -> None:
+        self.wire.send({"kind": "said", "run": self._started.run, "text": text})
+
+    def _start(self, event: TrainingStarted) -> None:
+        self._started = event
+        meta = self._recipe.meta
+        self.wire.send(
+            {
+                "kind": "started",
+                "run": event.run,
+                "what": "training",
+                "name": self._name,
+                "client": self._client.id,
+                "config": self._config,
+                "iteration": event.iteration,
+                "iterations": event.iterations,
+                "batch": meta.batch,
+                "chunk": meta.chunk,
+            }
+        )
+
+    def _tell_windows(self) -> None:
+        """Tell of the windows since the last time, as one."""
+        if not self._windows:
+            return
+        records = [record for window in self._windows for record in window.records]
+        tasks = [self._recipe.meta.batch * len(window.records) for window in self._windows]
+        seconds = sum(count / window.tasks_per_second for count, window in zip(tasks, self._windows, strict=True))
+        last = self._windows[-1]
+        self.wire.send(
+            {
+                "kind": "windows",
+                "run": self._started.run,
+                "iteration": records[-1].iteration + 1,
+                "iterations": len(records),
+                "tasks": sum(tasks),
+                "seconds": seconds,
+                "loss": sum(record.loss for record in records) / len(records),
+                "accuracy": sum(record.accuracy for record in records) / len(records),
+                "done": share_done(self._started, last),
+                "left": seconds_left(self._started, last),
+            }
+        )
+        self._windows, self._sent = [], time.monotonic()
+
+    def _judge(self, event: Validated) -> None:
+        shape, answers = self._recipe.task, event.answers
+        tasks = how_many(len(answers), shape.ways, shape.shots, shape.queries)
+        if not self._drawn:  # the tasks of every validation are the same
+            self._drawn = True
+            _, batch = work.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
+            size = batch.support.shape[-2:]
+            support = batch.support.view(tasks, shape.ways, shape.shots, *size).numpy()
+            query = batch.query.view(tasks, shape.ways, shape.queries, *size).numpy()
+            drawn = draw(support, query)
+            self.wire.send(
+                {"kind": "drawn", "run": self._started.run, "tasks": drawn, "shots": min(shape.shots, SHOTS)}
+            )
+        self.wire.send(
+            {
+                "kind": "judged",
+                "run": self._started.run,
+                "iteration": event.iteration,
+                "loss": event.loss,
+                "accuracy": float(event.accuracy),
+                "ci95": float(event.ci95),
+                "guesses": answers.guesses[:tasks, :, :QUERIES].tolist(),
+                "confidences": answers.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
+            }
+        )

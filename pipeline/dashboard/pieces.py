@@ -1,0 +1,60 @@
+"""The page's texts and pictures: how a run stands, its configuration, its trials, its last validation tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bokeh.models import LayoutDOM
+from bokeh.models.widgets import Div
+from jinja2 import Environment, FileSystemLoader
+
+from pipeline.clock import clock
+from pipeline.dashboard.board import Run, Trial
+
+TEMPLATES = Path(__file__).parent / "templates"
+PIECES = ("status", "tasks", "table", "configuration")
+ROWS = 30  # of the table of trials
+
+
+class Pieces:
+    """HTML, each piece from the template's macro of its name, which escapes all that a run says of itself."""
+
+    def __init__(self) -> None:
+        environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+        environment.filters |= {"percent": percent, "clock": clock, "milliseconds": milliseconds}
+        # Bokeh gives every piece a style of its own: the page's doesn't reach into it.
+        style = (TEMPLATES / "pieces.css").read_text()
+        self._macros = environment.get_template("pieces.html").module
+        self._divs = {
+            name: Div(name=name, text="", disable_math=True, sizing_mode="stretch_width", stylesheets=[style])
+            for name in PIECES
+        }
+
+    @property
+    def roots(self) -> list[LayoutDOM]:
+        """A piece each."""
+        return list(self._divs.values())
+
+    def show(self, run: Run | None) -> None:
+        """Show how a run stands."""
+        for name, piece in self._divs.items():
+            macro: Callable[..., str] = getattr(self._macros, name)
+            text = str(macro(run, ranking(run) if run else []))
+            if piece.text != text:
+                piece.text = text
+
+
+def ranking(run: Run) -> list[Trial]:
+    """A search's trials: those under way, then the others, the best first."""
+    trials = sorted(run.trials.values(), key=lambda trial: trial.told["accuracy"] or 0.0, reverse=True)
+    return sorted(trials, key=lambda trial: trial.told["state"] != "running")[:ROWS]
+
+
+def percent(value: float | None) -> str:
+    """A share of 1 in percent."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds in milliseconds, to three digits or so."""
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

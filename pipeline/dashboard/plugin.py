@@ -1,0 +1,101 @@
+"""What runs in the scheduler: it feeds the board, and puts the page and the metrics up."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from distributed import Client, Scheduler
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from data.advice import one_line
+from pipeline.dashboard.board import Board
+from pipeline.dashboard.messages import TOPIC
+
+COMPUTED = ("adapt", "fold", "step")  # the tasks of a window's graph, by the first word of their keys
+
+
+class BoardPlugin(SchedulerPlugin):
+    """Tells the board what drivers and workers say, and what the graphs' tasks took."""
+
+    name = "fanfold"
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.board = Board()
+        self._scheduler = scheduler
+        self.missing: str | None = None
+        self._page: Any = None
+        self._hide: Callable[[], None] = lambda: None
+
+    def put_up(self) -> None:
+        """Put up the page and the metrics."""
+        # Only here: drivers and workers, which import this too, need neither; nor is there Bokeh everywhere.
+        from pipeline.dashboard import prometheus
+
+        prometheus.show(self.board)
+        self._hide = partial(prometheus.hide, self.board)
+        try:
+            from pipeline.dashboard.page import add_page
+
+            self._page = add_page(self._scheduler, self.board)
+        except (ImportError, LookupError) as error:
+            self.missing = f"no Fanfold page: the scheduler has no dashboard ({one_line(error)})"
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Called by Dask with every event."""
+        if topic == TOPIC:
+            self.board.hear(msg)
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **facts: Any) -> None:
+        """Called by Dask with every change of every task's state: here speed counts."""
+        if finish != "memory" or start != "processing" or type(key) is not tuple:
+            return
+        phase, _, of = str(key[0]).partition("-")
+        run = self.board.runs.get(of)
+        if run is None or phase not in COMPUTED:
+            return
+        took = {"compute": 0.0, "transfer": 0.0}
+        for span in facts.get("startstops") or ():
+            if span["action"] in took:
+                took[span["action"]] += span["stop"] - span["start"]
+        run.computed(facts["worker"], phase, int(key[-1]), took["compute"], took["transfer"])
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """Called by Dask when a driver is gone."""
+        self.board.lose(client)
+
+    async def close(self) -> None:
+        """Called by Dask when the scheduler closes."""
+        self._hide()
+        if self._page is not None:
+            self._page.stop()
+
+
+def install(dask_scheduler: Scheduler) -> str | None:
+    """Put the page and the metrics onto a scheduler, once.
+
+    Args:
+        dask_scheduler: The scheduler, in its own process, which Dask fills in.
+
+    Returns:
+        What is missing, in a line, if anything is.
+    """
+    plugin = dask_scheduler.plugins.get(BoardPlugin.name)
+    if not isinstance(plugin, BoardPlugin):
+        plugin = BoardPlugin(dask_scheduler)
+        plugin.put_up()
+        dask_scheduler.add_plugin(plugin)
+    return plugin.missing
+
+
+def offer(client: Client) -> str | None:
+    """Put the page and the metrics onto the scheduler of a client, wherever it runs.
+
+    Returns:
+        What is missing, in a line, if anything is: a run can do without.
+    """
+    try:
+        missing: str | None = client.run_on_scheduler(install)
+    except Exception as error:  # whatever a scheduler of another installation may raise
+        how = ": install Fanfold where the scheduler runs" if isinstance(error, ImportError) else ""
+        return f"no Fanfold page on the dashboard ({one_line(error)}){how}"
+    return missing

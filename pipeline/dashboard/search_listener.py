@@ -1,0 +1,68 @@
+"""The driver's side of the page for a search: its trials, told to the scheduler in small messages."""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+from distributed import Client
+
+from pipeline.dashboard.messages import TrialTold
+from pipeline.dashboard.wire import Wire
+from pipeline.events import Noticed
+from pipeline.search import SearchEvent, TrialEnded, TrialReached
+from pipeline.search_progress import short_names, shown
+
+
+class SearchTeller:
+    """Tells the page of a search. Listens to its events.
+
+    Args:
+        client: The driver's connection to the scheduler.
+        name: What people call the search.
+        config: Its resolved configuration, keys with points.
+        trials: How many trials there are to be.
+    """
+
+    def __init__(self, client: Client, name: str, config: Mapping[str, str], trials: int) -> None:
+        self.wire = Wire(client)
+        self._search = uuid4().hex[:8]
+        self.wire.send(
+            {
+                "kind": "started",
+                "run": self._search,
+                "what": "search",
+                "name": name,
+                "client": client.id,
+                "config": dict(config),
+                "iteration": 0,
+                "iterations": trials,
+                "batch": 0,
+                "chunk": 0,
+            }
+        )
+
+    def __call__(self, event: SearchEvent) -> None:
+        """Tell of an event."""
+        match event:
+            case TrialReached():
+                self.wire.send({**self._trial(event), "state": "running", "iterations": event.iterations})
+            case TrialEnded():
+                state = event.state
+                self.wire.send({**self._trial(event), "state": state, "reason": event.reason})  # type: ignore[typeddict-item]
+            case Noticed():
+                self.wire.send({"kind": "said", "run": self._search, "text": event.text})
+
+    def close(self, error: BaseException | None) -> None:
+        """Tell that the search is over."""
+        self.wire.end(self._search, error)
+
+    def _trial(self, event: TrialReached | TrialEnded) -> TrialTold:
+        names = short_names(event.params)
+        return {
+            "kind": "trial",
+            "run": self._search,
+            "number": event.number,
+            "params": {names[key]: shown(value) for key, value in event.params.items()},
+            "state": "running",
+            "iteration": event.iteration,
+            "accuracy": None if event.accuracy is None else float(event.accuracy),
+        }
