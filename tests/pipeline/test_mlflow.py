@@ -1,0 +1,109 @@
+"""What MLflow is told of a run; skipped where it isn't installed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from data.errors import FanfoldError
+from pipeline.evaluation import EvaluationConfig, test
+from pipeline.events import MetaTested, Validated
+from pipeline.run_directory import RunDirectory
+from pipeline.sparing import sparing
+from pipeline.training import train
+
+test.__test__ = False
+
+mlflow = pytest.importorskip("mlflow", reason="needs MLflow: pip install 'fanfold[mlflow]'")
+
+from pipeline.mlflow import MLflow  # noqa: E402  after the line that skips
+
+EVALUATION = EvaluationConfig(every=5, validation_tasks=6, tasks=6, other_tasks=0)
+SETTINGS = {"seed": 3, "algorithm.name": "maml", "meta.minutes": None}
+
+
+class StoppedError(Exception):
+    """Stands for a driver that is killed."""
+
+
+@pytest.fixture
+def uri(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow lays its artifacts
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def record(pair, recipe, tmp_path, uri):
+    def run(iterations, killed_at=None):
+        directory = RunDirectory(tmp_path / "run")
+        if not directory.config.exists():
+            directory.create("seed: 3\n")
+
+        def kill(event):
+            if isinstance(event, Validated) and event.iteration == killed_at:
+                raise StoppedError
+
+        job = replace(recipe, meta=replace(recipe.meta, iterations=iterations, checkpoint=10))
+        with sparing(MLflow(uri, directory.path, job, SETTINGS), "MLflow", pytest.fail) as listen:
+            last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
+            tests = test(pair, job, last.best, EVALUATION)
+            listen(MetaTested(tuple(tests)))
+            directory.result.write_text("{}")
+        return directory, tests
+
+    return run
+
+
+def only_run(uri):
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("fanfold").experiment_id])
+    return client, run
+
+
+def points(client, run, name):
+    return sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name))
+
+
+def test_parameters_metrics_and_files_are_there(record, uri):
+    directory, (tested,) = record(10)
+    client, run = only_run(uri)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
+    assert run.data.params == {"seed": "3", "algorithm.name": "maml"}
+    metrics = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    for name in ("loss", "accuracy"):
+        assert points(client, run, f"train/{name}") == [(line["iteration"], line[name]) for line in metrics]
+    assert [step for step, _ in points(client, run, "validation/accuracy")] == [5, 10]
+    assert points(client, run, "test/accuracy") == [(10, tested.accuracy.mean)]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"config.yaml", "metrics.jsonl", "validations.jsonl", "result.json"}
+
+
+def test_a_resumed_run_goes_on_with_its_own(record, uri):
+    with pytest.raises(StoppedError):
+        record(20, killed_at=15)
+    client, run = only_run(uri)
+    assert run.info.status == "FAILED"
+    record(20)
+    client, run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    assert [step for step, _ in points(client, run, "train/loss")] == list(range(1, 21))
+    assert [step for step, _ in points(client, run, "validation/accuracy")] == [5, 10, 15, 20]
+
+
+def test_an_address_that_keeps_no_runs_is_an_error_at_once(recipe, tmp_path):
+    with pytest.raises(FanfoldError, match="MLflow at nowhere://x can't be written"):
+        MLflow("nowhere://x", tmp_path, recipe, {})
+
+
+def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_path, uri, monkeypatch):
+    said, directory = [], RunDirectory(tmp_path / "run")
+    directory.create("seed: 3\n")
+    job = replace(recipe, meta=replace(recipe.meta, iterations=5))
+    board = MLflow(uri, directory.path, job, {})
+    client, run = only_run(uri)
+    client.delete_run(run.info.run_id)
+    with sparing(board, "MLflow", said.append) as listen:
+        last = train(pair, job, EVALUATION, directory, [listen])
+    assert last.state.iteration == 5
+    assert len(said) == 1
+    assert said[0].startswith("MLflow records no more of this (")
