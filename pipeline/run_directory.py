@@ -1,11 +1,13 @@
 """The files of a run: the run directory is the whole run."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.errors import FanfoldError
-from pipeline.events import Event, WindowEnded
+from pipeline.events import Event, Validated, WindowEnded
 from pipeline.files import write_bytes
 
 
@@ -28,6 +30,11 @@ class RunDirectory:
     def metrics(self) -> Path:
         """One JSON object a line, one line an iteration."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def validations(self) -> Path:
+        """One JSON object a line, one line a validation."""
+        return self.path / "validations.jsonl"
 
     @property
     def last(self) -> Path:
@@ -63,40 +70,57 @@ class RunDirectory:
         write_bytes(self.config, config.encode())
 
     def log(self, event: Event) -> None:
-        """Append a window's iterations to the metrics. Listens to a run's events.
+        """Append a window's iterations to the metrics, and validations to theirs. Listens to a run's events.
 
         Lines are appended, not rewritten each time; one that a crash cut short is dropped by `forget_after`.
         """
-        if not isinstance(event, WindowEnded) or not event.records:
-            return
-        lines = [
-            {
-                "iteration": record.iteration + 1,
-                "loss": record.loss,
-                "accuracy": record.accuracy,
-                "tasks_per_second": round(event.tasks_per_second, 3),
-                "seconds": round(event.seconds, 3),
-            }
-            for record in event.records
-        ]
-        try:
-            with self.metrics.open("a") as file:
-                file.write("".join(json.dumps(line) + "\n" for line in lines))
-        except OSError as error:
-            raise FanfoldError(
-                f"{self.metrics} can't be written ({error.strerror}): mend that, and go on with --resume."
-            ) from error
+        match event:
+            case WindowEnded():
+                lines = [
+                    {
+                        "iteration": record.iteration + 1,
+                        "loss": record.loss,
+                        "accuracy": record.accuracy,
+                        "tasks_per_second": round(event.tasks_per_second, 3),
+                        "seconds": round(event.seconds, 3),
+                    }
+                    for record in event.records
+                ]
+                _append(self.metrics, lines)
+            case Validated():
+                line = {name: getattr(event, name) for name in ("iteration", "loss", "accuracy", "ci95", "best")}
+                _append(self.validations, [line])
 
-    def forget_after(self, iteration: int) -> None:
-        """Drop the metrics of iterations after a checkpoint, which will be computed again."""
-        if not self.metrics.exists():
-            return
-        kept = [line for line in self.metrics.read_text().splitlines() if 0 < _iteration(line) <= iteration]
-        write_bytes(self.metrics, "".join(line + "\n" for line in kept).encode())
+    def forget_after(self, iteration: int, validated: int) -> None:
+        """Drop what stands there of iterations after a checkpoint, which will be computed again.
+
+        Args:
+            iteration: Iterations done at the checkpoint.
+            validated: Iterations done at the last validation that it knows of.
+        """
+        for path, last in ((self.metrics, iteration), (self.validations, validated)):
+            if path.exists():
+                kept = [line for line in path.read_text().splitlines() if 0 < _iteration(line) <= last]
+                write_bytes(path, "".join(line + "\n" for line in kept).encode())
+
+
+def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Append lines of JSON to a file.
+
+    Raises:
+        FanfoldError: It can't be written, as on a full disk.
+    """
+    try:
+        with path.open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+    except OSError as error:
+        raise FanfoldError(
+            f"{path} can't be written ({error.strerror}): mend that, and go on with --resume."
+        ) from error
 
 
 def _iteration(line: str) -> int:
-    """The iteration of a line of metrics; 0 for a line that a crash cut short."""
+    """The iteration of a line; 0 for a line that a crash cut short."""
     try:
         return int(json.loads(line)["iteration"])
     except (ValueError, KeyError, TypeError):

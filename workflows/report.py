@@ -1,0 +1,101 @@
+"""Report on a run, in pictures: how it went, and what its parameters do with test tasks. Or on several, side by side.
+
+One HTML file that needs no net, `report.html`, and its pictures as PNG in `pictures/`: in the run's own directory, or
+for several runs in `comparison/`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from data.errors import FanfoldError
+from pipeline.checkpoint import load_checkpoint, parameters_sha256
+from pipeline.cluster import Cluster, open_cluster
+from pipeline.recipe import Recipe
+from pipeline.training import check_parameters
+from workflows.configuration import build_parser, parse
+from workflows.entry import run
+from workflows.plan import PATHS, SECTIONS, check_agreement, make_plan
+from workflows.reporting.comparison import comparison
+from workflows.reporting.gather import gather
+from workflows.reporting.page import write_page
+from workflows.reporting.run import Run, read_run
+from workflows.reporting.single import single
+
+TASKS = 1000  # test tasks looked at, by default
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module, and `--help`."""
+    runs = [read_run(path) for path in _paths(argv)]
+    base = ["--config", str(runs[0].directory.config)] if len(runs) == 1 else []
+    parser = build_parser("workflows.report", __doc__, [*base, *argv], SECTIONS)
+    parser.add_argument("--seed", type=int, default=0, help="the run's own")
+    parser.add_argument("--run", type=Path, nargs="+", help="the run directory, or several")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="test tasks to look at; 0 for the run's course alone")
+    parser.add_argument("--out", type=Path | None, default=None, help="where to; default the run, or comparison/")
+    options = parse(parser, [*base, *argv])
+    if not runs:
+        raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
+    if options.tasks < 0 or options.tasks == 1:
+        raise FanfoldError(f"--tasks must be 0 or at least 2, not {options.tasks}.")
+    if len(runs) > 1:
+        written = write_page(comparison(runs), options.out or Path("comparison"))
+    elif runs[0].result is None or not options.tasks:
+        written = write_page(single(runs[0], None), options.out or runs[0].directory.path)
+    else:
+        plan = make_plan(options)
+        check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
+        with open_cluster(plan.cluster) as cluster:
+            if cluster.note:
+                print(cluster.note)
+            written = report(runs[0], cluster, plan.recipe, options.tasks, options.out)
+    print(f"report: {written}")
+
+
+def report(found: Run, cluster: Cluster, recipe: Recipe, tasks: int = TASKS, out: Path | None = None) -> Path:
+    """Report on a finished run, with test tasks answered anew by the parameters that it was tested with.
+
+    Args:
+        found: The run.
+        cluster: Where test tasks are answered.
+        recipe: What the run's numbers depend on.
+        tasks: How many test tasks.
+        out: Where to; None for the run's own directory.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FanfoldError: The checkpoint can't be read, the tasks can't be answered, or the page can't be written.
+    """
+    last = load_checkpoint(found.directory.last)
+    check_parameters(recipe, last.best, found.directory.last)
+    notes = []
+    if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
+        notes.append(
+            "The run went on since its test: what is shown of tasks and characters is by its parameters after "
+            f"{last.best_iteration:,} iterations, the accuracies above by those after "
+            f"{found.result['tested_iteration']:,}."
+        )
+    findings = gather(cluster, replace(recipe, device=cluster.device), last.best, tasks)
+    return write_page(single(found, findings, notes), out or found.directory.path)
+
+
+def _paths(argv: Sequence[str]) -> list[Path]:
+    """The run directories that the arguments name."""
+    paths: list[Path] = []
+    naming = False
+    for word in argv:
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+            naming = flag == "--run"
+            if naming:
+                paths = [Path(value)] if value else []
+        elif naming:
+            paths.append(Path(word))
+    return paths
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,101 @@
+"""Accuracy by alphabet: which scripts a run reads well, and which it doesn't."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from data.source import ClassName
+from tasks.answers import Answers
+from tasks.episodes import Episodes
+from workflows.reporting.characters import in_print
+from workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
+
+MOST = 50  # alphabets drawn
+LONGEST = 32  # letters of a name drawn
+
+
+@dataclass(frozen=True)
+class OfAlphabet:
+    """The answers to queries of one alphabet.
+
+    Args:
+        name: The alphabet.
+        right: How many were right.
+        asked: How many there were.
+        low: Where the 95 % confidence interval of the share that is right begins, by Wilson.
+        high: Where it ends.
+    """
+
+    name: str
+    right: int
+    asked: int
+    low: float
+    high: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right."""
+        return self.right / self.asked
+
+
+def wilson(right: int, asked: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a share: sound where nearly all, or all, are right."""
+    interval = binomtest(right, asked).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def by_alphabet(names: Sequence[ClassName], episodes: Episodes, answers: Answers) -> list[OfAlphabet]:
+    """Right answers by the alphabet of what was asked, the most accurate first.
+
+    Args:
+        names: The names of the store's classes.
+        episodes: The tasks.
+        answers: The answers to them.
+    """
+    alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
+    of_way = of_class[episodes.classes].ravel()
+    right = np.bincount(of_way, answers.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
+    asked = np.bincount(of_way, minlength=len(alphabets)) * answers.guesses.shape[2]
+    found = [
+        OfAlphabet(str(name), int(of_name), int(all_of_name), *wilson(int(of_name), int(all_of_name)))
+        for name, of_name, all_of_name in zip(alphabets, right, asked, strict=True)
+        if all_of_name
+    ]
+    return sorted(found, key=lambda one: (-one.accuracy, -one.asked, one.name))
+
+
+def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
+    """A line an alphabet; nothing where there is but one. Of very many, those with the lowest accuracy."""
+    if len(found) < 2:
+        return []
+    overall = sum(one.right for one in found) / sum(one.asked for one in found)
+    shown = found[-MOST:]
+    figure, axis = axes(height=0.75 + 0.19 * len(shown))
+    for place, one in enumerate(shown):
+        axis.plot((100 * one.low, 100 * one.high), (place, place), color=BLUE, linewidth=1.4, alpha=0.55)
+    axis.plot([100 * one.accuracy for one in shown], range(len(shown)), "o", color=BLUE, markersize=4)
+    axis.axvline(100 * overall, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    axis.annotate(
+        f"all: {100 * overall:.1f} %",
+        xy=(100 * overall, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        ha="right" if overall > 0.5 else "left",
+        color=FAINT,
+        fontsize=8.5,
+    )
+    axis.set_yticks(range(len(shown)), [in_print(one.name, LONGEST) for one in shown], fontsize=8)
+    axis.set(ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy, % (bars: 95 % intervals, by Wilson)")
+    axis.grid(axis="y", color=GRID, linewidth=0.3)
+    axis.tick_params(axis="y", length=0)
+    percents(axis, 100 * min(one.low for one in shown), 100 * max(one.high for one in shown), horizontal=True)
+    best, worst = found[0], found[-1]
+    alt = (
+        f"Accuracy by alphabet, from {in_print(best.name)} with {100 * best.accuracy:.1f} % down to "
+        f"{in_print(worst.name)} with {100 * worst.accuracy:.1f} %."
+    )
+    left_out = f"The {len(shown)} with the lowest accuracy of {len(found)}." if len(shown) < len(found) else ""
+    return [Picture("alphabets", "Accuracy by alphabet", alt, figure, left_out)]

@@ -1,0 +1,119 @@
+"""Which characters are taken for each other most often."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from data.source import ClassName
+from tasks.answers import Answers
+from tasks.episodes import Episodes
+from workflows.reporting.characters import Character, characters, label
+from workflows.reporting.style import GRID, Image, Picture, bare, tile
+
+COLUMNS = 2
+LONGEST = 18  # letters of an alphabet's name drawn
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A query that was taken for another class.
+
+    Args:
+        task: The task's number.
+        way: The class asked for, by its place in the task.
+        query: Which of that class's queries.
+        guess: The class answered.
+    """
+
+    task: int
+    way: int
+    query: int
+    guess: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two characters that were taken for each other.
+
+    Args:
+        pair: The two, the one asked for in the example first.
+        mistakes: How often one was taken for the other.
+        asked: How many queries of either there were in tasks with both.
+        example: The first mistake.
+    """
+
+    pair: tuple[Character, Character]
+    mistakes: int
+    asked: int
+    example: Mistake
+
+
+def confusions(episodes: Episodes, answers: Answers, most: int) -> list[Confusion]:
+    """Pairs of characters that were taken for each other, most often first; among equals, those that met least often.
+
+    Args:
+        episodes: The tasks.
+        answers: The answers to them.
+        most: How many pairs.
+    """
+    met, wrong = Counter[frozenset[Character]](), Counter[frozenset[Character]]()
+    examples: dict[frozenset[Character], Mistake] = {}
+    of_tasks = characters(episodes)
+    for task, of_task in enumerate(of_tasks):
+        met.update(map(frozenset, combinations(of_task, 2)))
+        for way, query in np.argwhere(~answers.right[task]).tolist():
+            guess = int(answers.guesses[task, way, query])
+            pair = frozenset((of_task[way], of_task[guess]))
+            wrong[pair] += 1
+            examples.setdefault(pair, Mistake(task, way, query, guess))
+    queries = answers.guesses.shape[2]
+    found = []
+    for pair, mistakes in wrong.items():
+        example = examples[pair]
+        asked, guessed = (of_tasks[example.task][way] for way in (example.way, example.guess))
+        found.append(Confusion((asked, guessed), mistakes, 2 * queries * met[pair], example))
+    return sorted(found, key=lambda one: (-one.mistakes, one.asked, one.example.task))[:most]
+
+
+def draw_confusions(
+    found: Sequence[Confusion], images: Sequence[tuple[Image, Image]], names: Sequence[ClassName]
+) -> list[Picture]:
+    """Each pair drawn: the query that was mistaken, and what it was taken for, as the support set showed it.
+
+    Args:
+        found: The pairs.
+        images: Of each pair's example, the query and what it was taken for.
+        names: The names of the store's classes.
+    """
+    if not found:
+        return []
+    rows = -(-len(found) // COLUMNS)
+    cell, tall = 2.6, 0.8  # inches
+    figure, plane = bare(tall * rows)
+    for place, one in enumerate(found):
+        left, top = cell * (place % COLUMNS), tall * (place // COLUMNS)
+        for image, x in zip(images[place], (left + 0.04, left + 0.62), strict=True):
+            tile(plane, image, (x, x + 0.54, top + 0.6, top + 0.06), GRID)
+        plane.text(left + 1.24, top + 0.05, _in_words(one, names), va="top", fontsize=8, linespacing=1.25)
+    first = found[0]
+    a, b = (label(character, names) for character in first.pair)
+    return [
+        Picture(
+            "confusions",
+            "Taken for each other",
+            f"The {len(found)} pairs of characters that were confused most often, first {a} and {b}, "
+            f"{first.mistakes} times in {first.asked} answers.",
+            figure,
+            "Left a query that was mistaken, right what it was taken for, from the same task's support set. Counted "
+            "are queries of either in tasks that had both.",
+        )
+    ]
+
+
+def _in_words(one: Confusion, names: Sequence[ClassName]) -> str:
+    lines = [part for character in one.pair for part in textwrap.wrap(label(character, names, LONGEST), 24)[:2]]
+    return "\n".join([*lines, f"{one.mistakes} of {one.asked} wrong"])

@@ -1,0 +1,178 @@
+"""The curves of one run, or of several laid over each other: loss and accuracy against iterations and time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from workflows.reporting.history import History, Numbers, smooth
+from workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
+
+BAND = "The line is a running mean over {window} iterations; four of five of these lie in the band."
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run to draw.
+
+    Args:
+        name: What it is called.
+        history: How it went.
+        trained: What it was trained on, for the legend, such as "5-way".
+        tested: What it was validated on.
+    """
+
+    name: str
+    history: History
+    trained: str
+    tested: str
+
+
+def curves(course: Course) -> list[Picture]:
+    """Loss and accuracy of one run, against iterations and against time. Nothing where nothing is known yet."""
+    history = course.history
+    if not len(history):
+        return []
+    pictures = []
+    for against, x, _ in _against([course]):
+        figure, axis = axes()
+        window = _band(axis, x[0], history.loss, BLUE, "-", None)
+        _loss(axis, against, [history])
+        pictures.append(
+            Picture(
+                f"loss-{_short(against)}",
+                f"Training loss against {_short(against)}",
+                f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} in the end.",
+                figure,
+                BAND.format(window=window),
+            )
+        )
+    for against, x, validated in _against([course]):
+        figure, axis = axes()
+        window = _band(axis, x[0], 100 * history.accuracy, BLUE, "-", f"training tasks, {course.trained}")
+        _points(axis, validated[0], history, VERMILLION, "-", f"validation, {course.tested}, with 95 % interval")
+        _accuracy(axis, against, [history])
+        axis.legend(loc="lower right")
+        best = ""
+        if len(history.validation):
+            best = f"; on validation classes {100 * history.validation.max():.2f} % at best"
+        pictures.append(
+            Picture(
+                f"accuracy-{_short(against)}",
+                f"Accuracy against {_short(against)}",
+                f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % in the end{best}.",
+                figure,
+                BAND.format(window=window),
+            )
+        )
+    return pictures
+
+
+def overlaid(courses: Sequence[Course]) -> list[Picture]:
+    """The same of several runs, laid over each other; validation accuracy apart from that on training tasks."""
+    courses = [course for course in courses if len(course.history)]
+    if not courses:
+        return []
+    names, histories = listed([course.name for course in courses]), [course.history for course in courses]
+    pictures = []
+    for name, (what, finish, values) in MEASURES.items():
+        for against, x, _ in _against(courses):
+            figure, axis = axes(height=3.4)
+            for place, course in enumerate(courses):
+                _band(axis, x[place], values(course.history), *look(place), course.name)
+            finish(axis, against, histories)
+            _legend(axis, len(courses))
+            title = f"{what} against {_short(against)}"
+            caption = "Running means; four of five iterations lie in the band."
+            pictures.append(Picture(f"{name}-{_short(against)}", title, f"{title}, of {names}.", figure, caption))
+    known = [course for course in courses if len(course.history.validation)]
+    for against, _, validated in _against(known) if known else ():
+        figure, axis = axes(height=3.4)
+        for place, course in enumerate(known):
+            _points(axis, validated[place], course.history, *look(courses.index(course)), course.name)
+        _accuracy(axis, against, [])
+        _legend(axis, len(known))
+        title = f"Validation accuracy against {_short(against)}"
+        caption = "With 95 % confidence intervals."
+        of = listed([course.name for course in known])
+        pictures.append(Picture(f"validation-{_short(against)}", title, f"{title}, of {of}.", figure, caption))
+    return pictures
+
+
+def look(place: int) -> tuple[str, Dashes]:
+    """Colour and dashes of a run, by its place among several."""
+    return SERIES[place % len(SERIES)], DASHES[(place + place // len(SERIES)) % len(DASHES)]
+
+
+def _against(courses: Sequence[Course]) -> list[tuple[str, list[Numbers], list[Numbers]]]:
+    """What to draw against: its name, the iterations' places along it and the validations', of each run."""
+    longest = max(course.history.seconds[-1] for course in courses)
+    unit, name = (1, "seconds") if longest < 300 else (60, "minutes") if longest < 3 * 3600 else (3600, "hours")
+    histories = [course.history for course in courses]
+    return [
+        ("iterations", [history.iteration for history in histories], [history.validated for history in histories]),
+        (
+            f"time, {name} of training",
+            [history.seconds / unit for history in histories],
+            [history.validated_seconds / unit for history in histories],
+        ),
+    ]
+
+
+def _short(against: str) -> str:
+    return against.partition(",")[0]
+
+
+def _band(axis: Axes, x: Numbers, y: Numbers, colour: str, dashes: Dashes, label: str | None) -> int:
+    drawn = smooth(x, y)
+    axis.fill_between(drawn.x, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
+    axis.plot(drawn.x, drawn.mean, color=colour, linestyle=dashes, label=label)
+    return drawn.window
+
+
+def _points(axis: Axes, x: Numbers, history: History, colour: str, dashes: Dashes, label: str) -> None:
+    if len(x):
+        axis.errorbar(
+            x,
+            100 * history.validation,
+            100 * history.ci95,
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.2,
+            marker="o",
+            markersize=3.5,
+            capsize=2,
+            label=label,
+        )
+
+
+def _loss(axis: Axes, against: str, histories: Sequence[History]) -> None:
+    least = min(history.loss.min() for history in histories)
+    if least > 0 and max(history.loss.max() for history in histories) > 5 * least:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leading(value) in (2, 5) else "")
+    axis.set(xlabel=against, ylabel="loss, nats")
+    axis.margins(x=0.01)
+
+
+def _accuracy(axis: Axes, against: str, histories: Sequence[History]) -> None:
+    axis.set(xlabel=against, ylabel="accuracy, %")
+    low, high = axis.get_ylim()
+    percents(axis, max(low, 0.0), min(high, 100.0))
+    axis.margins(x=0.01)
+
+
+def _legend(axis: Axes, runs: int) -> None:
+    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=1 if runs < 3 else 2, borderaxespad=0)
+
+
+def _leading(value: float) -> int:
+    """The leading digit of a positive number."""
+    return int(f"{value:e}"[0])
+
+
+MEASURES: dict[str, tuple[str, Callable[[Axes, str, Sequence[History]], None], Callable[[History], Numbers]]] = {
+    "loss": ("Training loss", _loss, lambda history: history.loss),
+    "accuracy": ("Accuracy on training tasks", _accuracy, lambda history: 100 * history.accuracy),
+}

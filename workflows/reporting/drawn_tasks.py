@@ -1,0 +1,129 @@
+"""Test tasks drawn: what a learner was shown, what it was asked, and what it answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from data.source import ClassName
+from tasks.answers import Answers
+from tasks.batch import TaskBatch
+from tasks.episodes import Episodes
+from workflows.reporting.characters import characters, label
+from workflows.reporting.style import FAINT, GREEN, GRID, INK, VERMILLION, WIDTH, Image, Picture, bare, tile
+
+ACROSS = 10  # classes side by side, at most
+DEEP = 5  # support images and queries of a class drawn, at most
+HEAD = 0.24  # inches: a line of words above images
+ANSWER = 0.34  # inches below a query, for the answer
+
+
+@dataclass(frozen=True)
+class DrawnTask:
+    """A task with its images and answers.
+
+    Args:
+        number: The task's number.
+        characters: `[ways]`, what each class is called.
+        support: float32 `[ways, shots, height, width]`, ink 1 on 0.
+        query: float32 `[ways, queries, height, width]`.
+        answers: The answers to this task alone.
+    """
+
+    number: int
+    characters: Sequence[str]
+    support: Image
+    query: Image
+    answers: Answers
+
+
+def best_and_worst(answers: Answers, each: int = 2) -> tuple[list[int], list[int]]:
+    """The best tasks and the worst, by right answers, and among equals by how surely they were given.
+
+    Args:
+        answers: The answers to tasks 0, 1, 2, …
+        each: How many of either, at most; no task is among both.
+
+    Returns:
+        The numbers of the best, best first, and of the worst, worst first.
+    """
+    sure = answers.confidences.mean(axis=(1, 2))
+    order = np.lexsort((np.arange(len(answers)), -sure, -answers.accuracies)).tolist()
+    return order[: min(each, len(order) // 2)], order[::-1][: min(each, -(-len(order) // 2))]
+
+
+def with_images(
+    number: int, episodes: Episodes, tasks: TaskBatch, answers: Answers, names: Sequence[ClassName]
+) -> DrawnTask:
+    """A task to draw.
+
+    Args:
+        number: The task's number.
+        episodes: This task alone, of what classes it is.
+        tasks: This task alone, with its images.
+        answers: The answers to it alone.
+        names: The names of the store's classes.
+    """
+    ways = answers.guesses.shape[1]
+    support, query = (part[0, :, 0].unflatten(0, (ways, -1)).numpy() for part in (tasks.support, tasks.query))
+    return DrawnTask(number, [label(one, names) for one in characters(episodes)[0]], support, query, answers)
+
+
+def draw_task(task: DrawnTask, name: str, kind: str) -> Picture:
+    """One task: a column a class, its support images above, its queries with their answers below.
+
+    Args:
+        task: The task.
+        name: The picture's name.
+        kind: What kind of task it is, such as "Best".
+    """
+    ways, queries = task.answers.guesses.shape[1:]
+    across = min(ways, ACROSS)
+    side = min(0.9, (WIDTH - 0.06) / across - 0.06)  # inches, as all here
+    pitch = side + 0.06
+    shown, asked = min(task.support.shape[1], DEEP), min(queries, DEEP)
+    of_queries = 2 * HEAD + shown * pitch
+    band = of_queries + asked * (pitch + ANSWER)
+    figure, plane = bare(band * -(-ways // across), WIDTH)
+    for way in range(ways):
+        top, left = band * (way // across), 0.03 + pitch * (way % across)
+        if way % across == 0:
+            words = f"support, class {way + 1} to {min(way + across, ways)}"
+            plane.text(0.03, top + HEAD - 0.06, words, color=FAINT, fontsize=8)
+            plane.text(0.03, top + of_queries - 0.06, "queries, and what they were taken for", color=FAINT, fontsize=8)
+        for shot in range(shown):
+            y = top + HEAD + shot * pitch
+            tile(plane, task.support[way, shot], (left, left + side, y + side, y), GRID)
+        for row, query in enumerate(_drawn_first(task.answers, way)):
+            y = top + of_queries + row * (pitch + ANSWER)
+            _answer(plane, task, way, query, (left, left + side, y + side, y))
+    right, wrong = int(task.answers.right.sum()), np.argwhere(~task.answers.right[0]).tolist()
+    mistakes = [f"{way + 1} for {task.answers.guesses[0, way, query] + 1}" for way, query in wrong[:6]]
+    left_out = f" Of a class's {queries} queries {DEEP} are drawn, mistakes first." if queries > DEEP else ""
+    return Picture(
+        name,
+        f"{kind} task: {right} of {ways * queries} right",
+        f"{ways} classes: {right} of {ways * queries} queries answered right"
+        f"{'; taken ' + ', '.join(mistakes) if mistakes else ''}.",
+        figure,
+        f"Task {task.number}: {', '.join(f'{way} {name}' for way, name in enumerate(task.characters, 1))}.{left_out}",
+    )
+
+
+def _drawn_first(answers: Answers, way: int) -> list[int]:
+    """Which of a class's queries to draw: mistakes, then those given with least confidence; in their order."""
+    right, sure = answers.right[0, way], answers.confidences[0, way]
+    return sorted(np.lexsort((sure, right))[:DEEP].tolist())
+
+
+def _answer(plane: Axes, task: DrawnTask, way: int, query: int, where: tuple[float, float, float, float]) -> None:
+    """A query, and below it what it was taken for, and how surely; a mistake is not told by colour alone."""
+    guess, sure = int(task.answers.guesses[0, way, query]), float(task.answers.confidences[0, way, query])
+    right = guess == way
+    colour = GREEN if right else VERMILLION
+    tile(plane, task.query[way, query], where, colour, width=1.2 if right else 2.8)
+    left, end, bottom, _ = where
+    lines = {0.05: (f"{'✓' if right else '✗'} {guess + 1}", colour), 0.18: (f"{100 * sure:.0f} %", INK)}
+    for below, (words, of_words) in lines.items():
+        plane.text((left + end) / 2, bottom + below, words, color=of_words, ha="center", va="top", fontsize=7.5)

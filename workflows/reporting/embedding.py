@@ -1,0 +1,114 @@
+"""Where a metric learner puts characters: their embeddings in two dimensions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data.source import ClassName
+from pipeline import work
+from pipeline.optimizer import Vector
+from pipeline.recipe import Recipe
+from tasks.episodes import Stream
+from tasks.network import with_statistics
+from workflows.reporting.characters import label
+from workflows.reporting.style import SERIES, Picture, axes, listed, tile
+
+CLASSES = 12
+MARKERS = "os"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Drawings of some test classes in the plane.
+
+    Args:
+        classes: `[classes]`, numbers of the store's classes.
+        points: float64 `[classes, drawings, 2]`.
+        share: Which part of the variance between the classes' means the plane shows.
+        dimensions: The embedding's own.
+        examples: float32 `[classes, height, width]`, a drawing of each class, ink 1 on 0.
+    """
+
+    classes: NDArray[np.int64]
+    points: NDArray[np.float64]
+    share: float
+    dimensions: int
+    examples: NDArray[np.float32]
+
+
+def embed(recipe: Recipe, parameters: Vector) -> Embedding:
+    """Embed all drawings of some test classes, spread evenly over them, each by itself; in this process.
+
+    Args:
+        recipe: That of a learner without a head.
+        parameters: Its parameters.
+    """
+    recipe = replace(recipe, device="cpu")
+    opened = work.bench(recipe)
+    every = opened.classes(Stream.TEST)
+    classes = every[np.unique(np.linspace(0, len(every) - 1, min(CLASSES, len(every))).round().astype(int))]
+    drawings = np.arange(opened.images.drawings[classes].min())
+    images = np.float32(1 / 255) * opened.images.gather(*np.broadcast_arrays(classes[:, None], drawings))
+    seen = {name: torch.from_numpy(value) for name, value in work.statistics(recipe, parameters).items()}
+    network = with_statistics(opened.network, seen)
+    network.module.eval()
+    with torch.no_grad():
+        theta = network.own(torch.from_numpy(np.array(parameters)))
+        embedded = network(theta, torch.from_numpy(images).flatten(0, 1).unsqueeze(1)).double().numpy()
+    points, share = in_the_plane(embedded.reshape(*images.shape[:2], -1))
+    return Embedding(classes, points, share, embedded.shape[1], images[:, 0])
+
+
+def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Project onto the two principal components of the classes' means: the plane in which these lie farthest apart.
+
+    Args:
+        embedded: `[classes, drawings, d]`.
+
+    Returns:
+        `[classes, drawings, 2]`, and the share of the means' variance that the plane shows.
+    """
+    means = embedded.mean(axis=1)
+    centre = means.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(means - centre, full_matrices=False)
+    variance = np.square(sizes)
+    plane = np.zeros((2, embedded.shape[2]))
+    plane[: len(directions[:2])] = directions[:2]
+    return (embedded - centre) @ plane.T, float(variance[:2].sum() / max(variance.sum(), np.finfo(float).tiny))
+
+
+def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: bool) -> Picture:
+    """Every drawing a mark, every class a colour and shape, with one of its drawings at its mean.
+
+    Args:
+        found: The embedding.
+        names: The names of the store's classes.
+        statistics: Whether the network normalized by statistics of training images.
+    """
+    flat = found.points.reshape(-1, 2)
+    (left, bottom), (right, top) = flat.min(axis=0), flat.max(axis=0)
+    size = 0.075 * max(right - left, top - bottom)
+    figure, axis = axes(height=float(np.clip(0.6 + 4.6 * (top - bottom) / max(right - left, size), 3.0, 5.2)))
+    for place, points in enumerate(found.points):
+        colour = SERIES[place % len(SERIES)]
+        marker = MARKERS[place // len(SERIES) % len(MARKERS)]
+        axis.plot(*points.T, marker, color=colour, markersize=3.8, alpha=0.75, markeredgewidth=0)
+        x, y = points.mean(axis=0)
+        extent = (x - size / 2, x + size / 2, y - size / 2, y + size / 2)
+        tile(axis, found.examples[place], extent, colour, zorder=3)
+    axis.set(xlim=(left - size, right + size), ylim=(bottom - size, top + size), aspect="equal")
+    axis.set(xlabel="first principal component of the means", ylabel="second principal component")
+    called = listed([label((int(number), 0, False), names) for number in found.classes])
+    how = " Batch norm took its statistics from training images." if statistics else ""
+    return Picture(
+        "embedding",
+        "Embedding",
+        f"Two-dimensional view of the embeddings of {len(found.classes)} test characters: {called}.",
+        figure,
+        f"{found.points.shape[1]} drawings each of {len(found.classes)} test characters, one drawn at their mean. The "
+        "plane is that of the first two principal components (PCA) of the means; it shows "
+        f"{100 * found.share:.0f} % of the means' variance in {found.dimensions} dimensions.{how}",
+    )

@@ -1,0 +1,132 @@
+"""What a report says of a run's parameters: test tasks answered over the cluster, and looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.source import ClassName
+from data.store import open_store
+from pipeline import work
+from pipeline.cluster import Cluster
+from pipeline.evaluation import Accuracy, answer, normalizations, summarize
+from pipeline.optimizer import Vector
+from pipeline.recipe import Recipe
+from tasks.answers import Answers
+from tasks.batch import TaskBatch
+from tasks.episodes import Episodes, Stream, draw_episodes
+from tasks.learner import Normalization
+from workflows.reporting.adaptation import steps_to_try
+from workflows.reporting.alphabets import OfAlphabet, by_alphabet
+from workflows.reporting.confusions import Confusion, Mistake, confusions
+from workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, with_images
+from workflows.reporting.embedding import Embedding, embed
+from workflows.reporting.style import Image
+
+PAIRS = 12  # of characters that were confused
+ADAPTATION_TASKS = 200  # tested after each number of inner steps, at most
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found of a run's parameters.
+
+    Args:
+        names: The names of the store's classes.
+        normalization: Which images a query was normalized with, see `tasks.learner.Normalization`.
+        answers: The answers to the first test tasks.
+        alphabets: They by alphabet, the most accurate first.
+        confusions: The pairs of characters taken for each other most often.
+        examples: Of each pair, a query and what it was taken for.
+        best: The best tasks, best first.
+        worst: The worst tasks, worst first.
+        steps: Inner steps tested with; None for a learner without an inner loop.
+        adaptation: Inner steps, and the accuracy after them.
+        embedding: Some test classes' embeddings; None for a learner with a head.
+    """
+
+    names: Sequence[ClassName]
+    normalization: Normalization | None
+    answers: Answers
+    alphabets: Sequence[OfAlphabet]
+    confusions: Sequence[Confusion]
+    examples: Sequence[tuple[Image, Image]]
+    best: Sequence[DrawnTask]
+    worst: Sequence[DrawnTask]
+    steps: int | None
+    adaptation: Sequence[tuple[int, Accuracy]]
+    embedding: Embedding | None
+
+
+def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int) -> Findings:
+    """Have test tasks answered, as published first, and look at the answers.
+
+    Args:
+        cluster: Where they are answered.
+        recipe: The run's.
+        parameters: The parameters to look at.
+        tasks: How many test tasks.
+
+    Raises:
+        RunError: The cluster lost all its workers.
+    """
+    names, how = open_store(Path(recipe.store)).names, normalizations(recipe)[0]
+    answers = answer(cluster, recipe, parameters, Stream.TEST, tasks, how)
+    episodes = _episodes(recipe, tasks)
+    found = confusions(episodes, answers, PAIRS)
+    best, worst = (
+        [with_images(number, *_task(recipe, number), answers.part(number, number + 1), names) for number in numbers]
+        for numbers in best_and_worst(answers)
+    )
+    steps: int | None = getattr(recipe.algorithm, "inner_steps", None)
+    if steps is not None and recipe.steps is not None:
+        steps = recipe.steps
+    return Findings(
+        names=names,
+        normalization=how,
+        answers=answers,
+        alphabets=by_alphabet(names, episodes, answers),
+        confusions=found,
+        examples=[_example(recipe, one.example) for one in found],
+        best=best,
+        worst=worst,
+        steps=steps,
+        adaptation=[] if steps is None else _adaptation(cluster, recipe, parameters, answers, steps),
+        embedding=None if recipe.algorithm.head else embed(recipe, parameters),
+    )
+
+
+def _adaptation(
+    cluster: Cluster, recipe: Recipe, parameters: Vector, answers: Answers, tested: int
+) -> list[tuple[int, Accuracy]]:
+    """Accuracy on the first test tasks after each of some numbers of inner steps; those tested with are known."""
+    tasks, how = min(len(answers), ADAPTATION_TASKS), normalizations(recipe)[0]
+    points = []
+    for steps in steps_to_try(tested):
+        if steps == tested:
+            seen = answers.part(0, tasks)
+        else:
+            seen = answer(cluster, replace(recipe, steps=steps), parameters, Stream.TEST, tasks, how)
+        points.append((steps, summarize(seen.accuracies)))
+    return points
+
+
+def _episodes(recipe: Recipe, tasks: int) -> Episodes:
+    """The first test tasks, of what classes and drawings they are."""
+    opened = work.bench(replace(recipe, device="cpu"))
+    return draw_episodes(
+        *(recipe.seed, Stream.TEST, 0, tasks),
+        *(recipe.task, opened.classes(Stream.TEST), opened.images.drawings),
+    )
+
+
+def _task(recipe: Recipe, number: int) -> tuple[Episodes, TaskBatch]:
+    """A test task alone."""
+    return work.tasks_of(recipe, Stream.TEST, number, number + 1)
+
+
+def _example(recipe: Recipe, mistake: Mistake) -> tuple[Image, Image]:
+    """The query of a mistake, and the first support image of what it was taken for; `[height, width]` each."""
+    _, tasks = _task(recipe, mistake.task)
+    query = tasks.query[0].unflatten(0, (recipe.task.ways, -1))[mistake.way, mistake.query, 0]
+    support = tasks.support[0].unflatten(0, (recipe.task.ways, -1))[mistake.guess, 0, 0]
+    return query.numpy(), support.numpy()

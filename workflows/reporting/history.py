@@ -1,0 +1,115 @@
+"""How a run went: the lines of its metrics and validations."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.run_directory import RunDirectory
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class History:
+    """How a run went.
+
+    Args:
+        iteration: `[iterations]`, how many iterations were done then, in order.
+        seconds: `[iterations]`, seconds of training then.
+        loss: `[iterations]`, mean loss of the meta-batch's tasks.
+        accuracy: `[iterations]`, their mean accuracy, as a share of 1.
+        validated: `[validations]`, how many iterations were done at each validation, in order.
+        validation: `[validations]`, its accuracy.
+        ci95: `[validations]`, half the width of its 95 % confidence interval.
+    """
+
+    iteration: Numbers
+    seconds: Numbers
+    loss: Numbers
+    accuracy: Numbers
+    validated: Numbers
+    validation: Numbers
+    ci95: Numbers
+
+    def __len__(self) -> int:
+        return len(self.iteration)
+
+    @property
+    def validated_seconds(self) -> Numbers:
+        """`[validations]`, seconds of training at each: a validation is at the end of a window, which has its line."""
+        return np.interp(self.validated, self.iteration, self.seconds) if len(self) else np.zeros_like(self.validated)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A noisy curve, smoothed.
+
+    Args:
+        x: `[points]`.
+        mean: `[points]`, mean of the iterations about each point.
+        low: `[points]`, their tenth percentile.
+        high: `[points]`, their ninetieth.
+        window: How many iterations each point is of, at most.
+    """
+
+    x: Numbers
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+    window: int
+
+
+def read_history(directory: RunDirectory) -> History:
+    """Read what a run has written so far. What is missing is empty; a line that a crash cut short is passed over."""
+    metrics, validations = _lines(directory.metrics), _lines(directory.validations)
+    iteration = _column(metrics, "iteration")
+    return History(
+        iteration,
+        _spread(iteration, _column(metrics, "seconds")),
+        *(_column(metrics, name) for name in ("loss", "accuracy")),
+        *(_column(validations, name) for name in ("iteration", "accuracy", "ci95")),
+    )
+
+
+def smooth(x: Numbers, y: Numbers, points: int = 150) -> Smooth:
+    """Means and percentiles of a fortieth of the iterations, ten at least, about points along a curve.
+
+    Args:
+        x: `[iterations]`.
+        y: `[iterations]`.
+        points: How many points, at most.
+    """
+    window = min(max(10, len(y) // 40), len(y))
+    places = np.unique(np.linspace(0, len(y) - 1, min(points, len(y))).round().astype(int))
+    about = [y[max(place - window // 2, 0) : place - window // 2 + window] for place in places]
+    low, high = np.transpose([np.percentile(part, (10, 90)) for part in about])
+    return Smooth(x[places], np.array([part.mean() for part in about]), low, high, window)
+
+
+def _lines(path: Path) -> list[Mapping[str, Any]]:
+    """The whole lines of a file of JSON objects, by iteration; of several for one iteration, the last."""
+    found: dict[int, Mapping[str, Any]] = {}
+    if path.exists():
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                content = json.loads(line)
+                found[int(content["iteration"])] = content
+            except (ValueError, KeyError, TypeError):
+                continue
+    return [found[iteration] for iteration in sorted(found)]
+
+
+def _spread(iteration: Numbers, seconds: Numbers) -> Numbers:
+    """Seconds at each iteration, out of those at the end of the window that each belongs to."""
+    ends = np.flatnonzero(np.diff(seconds, append=np.inf))
+    spread: Numbers = np.interp(iteration, [0, *iteration[ends]], [0, *seconds[ends]])
+    return spread
+
+
+def _column(lines: list[Mapping[str, Any]], name: str) -> Numbers:
+    return np.array([line.get(name, np.nan) for line in lines], np.float64)

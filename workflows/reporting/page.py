@@ -1,0 +1,116 @@
+"""The report's page: one HTML file that needs no net and no JavaScript, and its pictures as files beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from data.errors import FanfoldError
+from pipeline.files import write_bytes
+from workflows.reporting.style import Picture
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number that matters, at the page's top.
+
+    Args:
+        value: The number, with its unit.
+        interval: How far it may be off, such as "± 0.60"; empty where that is not said.
+        label: What it is.
+    """
+
+    value: str
+    interval: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of words.
+
+    Args:
+        head: The columns' names; the first column names the rows.
+        rows: What stands in each.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        title: Its title.
+        words: What it says before its pictures, a paragraph each.
+        pictures: What it shows.
+        table: A table, below the words.
+        code: Commands or a file, to be copied, below the pictures.
+    """
+
+    title: str
+    words: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    table: Table | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Args:
+        title: What it is of.
+        words: What stands below the title.
+        cards: The numbers that matter.
+        facts: Names and what they are.
+        sections: Its parts.
+    """
+
+    title: str
+    words: Sequence[str]
+    cards: Sequence[Card]
+    facts: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+
+
+def write_page(page: Page, folder: Path) -> Path:
+    """Write `report.html`, and its pictures as `pictures/NAME.png`.
+
+    Args:
+        page: The report.
+        folder: Where to; made where it is not there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FanfoldError: A file can't be written.
+    """
+    pictures, path = folder / "pictures", folder / "report.html"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FanfoldError(f"The folder {pictures} can't be made ({error.strerror}).") from error
+    for section in page.sections:
+        for picture in section.pictures:
+            write_bytes(pictures / f"{picture.name}.png", picture.png())
+    write_bytes(path, render(page).encode())
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # Drawings and style sheet are ours; all else is escaped.
+    environment.filters["drawing"] = lambda picture: Markup(picture.svg())
+    style = Markup((HERE / "style.css").read_text())
+    return environment.get_template("page.html").render(page=page, style=style)

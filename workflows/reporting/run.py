@@ -1,0 +1,89 @@
+"""A run as its directory tells of it: configuration, course, result."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.advice import one_line
+from data.errors import FanfoldError
+from pipeline.run_directory import RunDirectory
+from workflows.configuration import flatten_keys
+from workflows.reporting.curves import Course
+from workflows.reporting.history import History, read_history
+
+NEEDED = {
+    *("dataset", "algorithm", "ways", "shots", "tested_iteration", "tested_sha256", "parameters_sha256", "device"),
+    *("transductive", "test_accuracy", "test_ci95", "test_episodes", "other_tests", "validation_accuracy"),
+    *("iterations", "train_seconds", "tasks_per_second", "workers"),
+}  # what a report wants of a result
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or not.
+
+    Args:
+        name: What it is called.
+        directory: Its directory.
+        yaml: Its resolved configuration, as it stands there.
+        config: The same by dotted keys.
+        history: How it went.
+        result: What `train` found in the end; None for a run that didn't come so far.
+    """
+
+    name: str
+    directory: RunDirectory
+    yaml: str
+    config: Mapping[str, Any]
+    history: History
+    result: Mapping[str, Any] | None
+
+    @property
+    def title(self) -> str:
+        """What was trained, in a line."""
+        return f"{self.config.get('algorithm.name')}, {self.tasks('task')}, {self.data}"
+
+    @property
+    def data(self) -> str:
+        """Data set and split."""
+        return f"{self.config.get('dataset.name')} {self.config.get('dataset.split') or ''}".strip()
+
+    @property
+    def course(self) -> Course:
+        """What is drawn of it as curves."""
+        return Course(self.name, self.history, self.tasks("train"), self.tasks("task"))
+
+    def tasks(self, section: str) -> str:
+        """What a section's tasks are, such as "5-way 1-shot"."""
+        return f"{self.config.get(f'{section}.ways')}-way {self.config.get(f'{section}.shots')}-shot"
+
+
+def read_run(path: Path) -> Run:
+    """Read a run directory, as far as there is something.
+
+    Raises:
+        FanfoldError: It holds no run, or its configuration or result can't be read.
+    """
+    directory = RunDirectory(path)
+    if not directory.config.exists():
+        raise FanfoldError(f"{path} holds no run: train one with `python -m workflows.train --run {path}`.")
+    try:
+        text = directory.config.read_text()
+        config = yaml.safe_load(text)
+        result = json.loads(directory.result.read_text()) if directory.result.exists() else None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FanfoldError(f"The run in {path} can't be read ({one_line(error)}): train it again.") from error
+    if not isinstance(config, dict) or not (result is None or (isinstance(result, dict) and result.keys() >= NEEDED)):
+        raise FanfoldError(f"The run in {path} was written by another version of Fanfold, or damaged: train it again.")
+    return Run(path.resolve().name, directory, text, flatten_keys(config), read_history(directory), result)
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs with names of their own: those of their directories where these differ, or else their paths."""
+    if len({run.name for run in runs}) == len(runs):
+        return list(runs)
+    return [replace(run, name=str(run.directory.path)) for run in runs]

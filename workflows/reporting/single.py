@@ -1,0 +1,205 @@
+"""The report of one run."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workflows.published import published
+from workflows.reporting.adaptation import draw_adaptation
+from workflows.reporting.alphabets import draw_alphabets
+from workflows.reporting.calibration import calibration, draw_calibration
+from workflows.reporting.confusions import draw_confusions
+from workflows.reporting.curves import curves
+from workflows.reporting.drawn_tasks import draw_task
+from workflows.reporting.embedding import draw_embedding
+from workflows.reporting.gather import Findings
+from workflows.reporting.page import Card, Page, Section
+from workflows.reporting.run import Run
+from workflows.reporting.style import listed, styled
+
+
+@styled()
+def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Page:
+    """The page of a run.
+
+    Args:
+        run: The run.
+        findings: What was found of its parameters; None for a run that was not tested yet, which has its curves alone.
+        notes: What else is to be said below the title.
+    """
+    said = [*notes]
+    if run.result is None:
+        said.append(_unfinished(run))
+    elif run.result.get("note"):
+        said.append(str(run.result["note"]))
+    sections = [_course(run)]
+    if findings is not None:
+        sections += [*_tasks(findings), _characters(findings)]
+    sections += [
+        Section("How to reproduce it", words=_reproduction(run), code=_commands(run)),
+        Section("Configuration", code=run.yaml),
+    ]
+    return Page(run.title, said, _cards(run), _facts(run), sections)
+
+
+def percent(share: float) -> str:
+    """A share of 1 in %."""
+    return f"{100 * share:.2f} %"
+
+
+def kind(test: Mapping[str, Any]) -> str:
+    """How a test judged queries, in a word."""
+    return "transductive" if test["transductive"] else "inductive"
+
+
+def paper(result: Mapping[str, Any]) -> str | None:
+    """The published figure for a result's data set, algorithm and task, in %; None where there is none."""
+    found = published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
+    return None if found is None else f"{found.percent} %"
+
+
+def clock(seconds: float) -> str:
+    """A time in seconds, in minutes and seconds, or in hours and minutes; on one line."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest, "s")]
+    return "\u00a0".join(f"{number}\u00a0{unit}" for number, unit in parts if number or unit in ("s", "h"))
+
+
+def _unfinished(run: Run) -> str:
+    last = int(run.history.iteration[-1]) if len(run.history) else 0
+    return (
+        f"This run has not come to its test: its metrics end after {last:,} iterations. "
+        f"`python -m workflows.train --resume --run {run.directory.path}` goes on with it."
+    )
+
+
+def _cards(run: Run) -> list[Card]:
+    result = run.result
+    if result is None:
+        return []
+    cards = [
+        Card(
+            percent(test["test_accuracy"]),
+            f"± {100 * test['test_ci95']:.2f}",
+            f"test accuracy, {kind(test)}, {test['test_episodes']:,} tasks, 95 % interval",
+        )
+        for test in (result, *result["other_tests"])
+    ]
+    found = published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
+    if found is not None:
+        cards.append(Card(f"{found.percent} %", "", f"published: {found.source}"))
+    cards.append(
+        Card(
+            clock(result["train_seconds"]), "", f"of training, {result['iterations']:,} iterations, validation included"
+        )
+    )
+    return cards
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    result, config = run.result, run.config
+    facts = [
+        ("Run", str(run.directory.path)),
+        ("Algorithm", str(config.get("algorithm.name"))),
+        ("Network", str(config.get("model.name"))),
+        ("Data", run.data),
+        ("Trained on", f"{run.tasks('train')}, {config.get('train.queries')} queries a class"),
+        ("Tested on", f"{run.tasks('task')}, {config.get('task.queries')} queries a class"),
+        ("Meta-batch", f"{config.get('meta.batch')} tasks"),
+        ("Seed", str(config.get("seed"))),
+    ]
+    if result is None:
+        return facts
+    environment = result.get("environment", {})
+    names = {"python": "Python", "torch": "PyTorch", "numpy": "NumPy", "dask": "Dask", "zarr": "Zarr"}
+    versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
+    hardware = [str(environment.get("processor", environment.get("machine", "unknown")))]
+    hardware += [f"{environment['cores']} cores"] if "cores" in environment else []
+    workers = [str(result["workers"]), result["device"], *([result["reduction"]] if "reduction" in result else [])]
+    return [
+        *facts,
+        ("Best on validation", f"{percent(result['validation_accuracy'])}, iteration {result['tested_iteration']:,}"),
+        ("Pace", f"{result['tasks_per_second']:,.0f} tasks a second"),
+        ("Hardware", ", ".join(hardware)),
+        ("Workers", ", ".join(workers)),
+        ("Versions", ", ".join(versions)),
+        ("Date", str(environment.get("date", ""))),
+        ("SHA-256, tested", str(result["tested_sha256"])),
+        ("SHA-256, last", str(result["parameters_sha256"])),
+    ]
+
+
+def _course(run: Run) -> Section:
+    drawn = curves(run.course)
+    if not drawn:
+        return Section("Training", ["The run has no metrics yet."])
+    words = []
+    if not len(run.history.validation):
+        words.append("The run has no record of its validations.")
+    return Section("Training", words, drawn)
+
+
+def _tasks(findings: Findings) -> list[Section]:
+    """What the learner does with tasks: drawn, adapted to, and how sure it is."""
+    answers = findings.answers
+    drawn = [
+        draw_task(task, f"{name}-task-{rank}", name.capitalize())
+        for name, tasks in (("worst", findings.worst), ("best", findings.best))
+        for rank, task in enumerate(tasks, 1)
+    ]
+    words = (
+        f"Of the first {len(answers):,} test tasks, those with most and with fewest right answers. Below each query "
+        "stands the class that it was taken for, and with what probability; ✗ and a thick frame mark a mistake."
+    )
+    measured = {"confidence": draw_calibration(calibration(answers))}
+    if findings.steps is not None:
+        measured = {"adaptation": draw_adaptation(findings.adaptation, findings.steps), **measured}
+    if findings.embedding is not None:
+        normalizes = findings.normalization is not None
+        measured["embedding"] = draw_embedding(findings.embedding, findings.names, normalizes)
+    title = listed(list(measured)).capitalize()
+    return [Section("Test tasks", [words], drawn), Section(title, [_judged(findings)], list(measured.values()))]
+
+
+def _characters(findings: Findings) -> Section:
+    """What the learner makes of characters."""
+    queries = findings.answers.guesses.size
+    pictures = [
+        *draw_alphabets(findings.alphabets),
+        *draw_confusions(findings.confusions, findings.examples, findings.names),
+    ]
+    mistakes = int((~findings.answers.right).sum())
+    words = f"{mistakes:,} of {queries:,} queries were answered wrong, {percent(1 - mistakes / queries)} right."
+    return Section("Alphabets and characters", [words], pictures)
+
+
+def _judged(findings: Findings) -> str:
+    return {
+        "batch": "Transductive: the network normalized a task's queries together.",
+        "single": "Inductive: the network normalized each query with the support set alone.",
+        "population": "Inductive: the network normalized by statistics of training images.",
+        None: "Inductive: each query was judged by itself.",
+    }[findings.normalization]
+
+
+def _reproduction(run: Run) -> list[str]:
+    if run.result is None or run.config.get("meta.minutes") is None:
+        return ["The same configuration and seed give the same parameters, bit for bit, on any number of workers."]
+    if run.result["iterations"] == run.config.get("meta.iterations") or run.config.get("meta.schedule") == "constant":
+        return ["Bounded by iterations alone, the same parameters come out, bit for bit, on any number of workers."]
+    return ["The run was ended by its time, on the way of its schedule: another may end at another iteration."]
+
+
+def _commands(run: Run) -> str:
+    path = run.directory.path
+    again = ["--config", str(run.directory.config), "--run", f"{path}-again"]
+    result, config = run.result, run.config
+    if result is not None and config.get("meta.minutes") is not None:
+        if result["iterations"] == config.get("meta.iterations"):
+            again += ["--meta.minutes", "null"]
+        elif config.get("meta.schedule") == "constant":
+            again += ["--meta.minutes", "null", "--meta.iterations", str(result["iterations"])]
+    evaluate = ["--run", str(path), "--evaluation.tasks", "10000"]
+    commands = [("train", again), *([("evaluate", evaluate)] if result is not None else [])]
+    return "\n".join(shlex.join(["python", "-m", f"workflows.{name}", *words]) for name, words in commands)

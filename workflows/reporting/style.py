@@ -1,0 +1,160 @@
+"""How the report's pictures look: their colours, and their way into files and into the page.
+
+A figure is drawn once. In the page, its colours become CSS variables, which the reader's dark mode sets otherwise.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]  # `[height, width]`, ink 1 on 0
+
+INK = "#1b1f24"
+FAINT = "#5f6873"
+GRID = "#d9dde3"
+# Okabe and Ito's colours, which colour-blind people tell apart.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+Dashes = Literal["-"] | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))  # told apart without any colour
+
+VARIABLES = {
+    INK: "ink",
+    FAINT: "faint",
+    GRID: "grid",
+    BLUE: "blue",
+    VERMILLION: "vermillion",
+    GREEN: "green",
+    PURPLE: "purple",
+    ORANGE: "orange",
+    SKY: "sky",
+}
+WIDTH = 5.2  # inches: at 9 points, letters stay legible where a narrow window shrinks it
+
+RC: Any = {
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar in a run's name is a dollar
+    "axes.facecolor": "none",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",  # letters stay letters: they can be searched, copied and read out
+    "svg.hashsalt": "fanfold",  # the same report is the same bytes
+}
+
+
+styled = partial(matplotlib.rc_context, RC)  # what draws, draws within it: as a context, or as a decorator
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Args:
+        name: Its file's name, without the ending.
+        title: What stands above it.
+        alt: What it shows, for who can't see it.
+        figure: The drawing.
+        caption: What stands below it, where there is more to say.
+    """
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+    caption: str = ""
+
+    def png(self) -> bytes:
+        """For the file: dark on white."""
+        content = io.BytesIO()
+        with styled():
+            self.figure.savefig(content, format="png", dpi=150, facecolor="white")
+        return content.getvalue()
+
+    def svg(self) -> str:
+        """For the page: an `<svg>` element as wide as it may be, whose colours are CSS variables."""
+        content = io.StringIO()
+        with styled():
+            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            self.figure.savefig(content, format="svg", facecolor="none", metadata=nothing)
+        drawing = content.getvalue()
+        drawing = drawing[drawing.index("<svg") :]
+        for colour, name in VARIABLES.items():
+            drawing = drawing.replace(colour, f"var(--{name})")
+        # Several drawings share the page, and each must find its own parts.
+        for before in (' id="', "url(#", 'href="#'):
+            drawing = drawing.replace(before, f"{before}{self.name}-")
+        label = f'<svg role="img" aria-label="{escape(self.alt)}"'
+        return re.sub(r'^<svg|\s(?:width|height)="[\d.]+pt"', lambda found: label if "<" in found[0] else "", drawing)
+
+
+def axes(height: float = 3.2, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes.
+
+    Args:
+        height: In inches.
+        width: In inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def bare(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A figure to lay images out on: no axes are seen, its units are inches, x from the left and y from the top."""
+    figure = Figure(figsize=(width, height))
+    plane = figure.add_axes((0, 0, 1, 1))
+    plane.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    plane.axis("off")
+    return figure, plane
+
+
+def tile(
+    axis: Axes,
+    image: Image,
+    extent: tuple[float, float, float, float],
+    colour: str,
+    width: float = 1,
+    zorder: float = 1,
+) -> None:
+    """An image, ink dark on white, in a frame: where left, right, bottom and top say."""
+    left, right, bottom, top = extent
+    axis.imshow(1 - image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="none", zorder=zorder)
+    axis.set_aspect("auto")
+    frame = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
+    axis.plot(*frame, color=colour, linewidth=width, zorder=zorder + 0.1)
+
+
+def percents(axis: Axes, low: float, high: float, *, horizontal: bool = False) -> None:
+    """Limits in % that leave room about what is shown, and don't go beyond what is possible."""
+    room = max(0.06 * (high - low), 0.5)
+    limits = (max(low - room, -1), min(high + room, 101))
+    (axis.set_xlim if horizontal else axis.set_ylim)(limits)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
