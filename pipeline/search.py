@@ -25,15 +25,16 @@ from data.errors import FanfoldError, RunError
 from pipeline import waiting
 from pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from pipeline.cluster import Cluster, talking_to_the_scheduler
-from pipeline.evaluation import evaluate, normalizations
+from pipeline.evaluation import answer, normalizations
 from pipeline.events import Noticed
+from pipeline.leg import Job
 from pipeline.optimizer import State
 from pipeline.reduction import open_reduction
 from pipeline.run_directory import RunDirectory
 from pipeline.space import Space, Value
 from pipeline.study import Params, SearchConfig, count, draw, left_running
 from pipeline.training import resume
-from pipeline.trial import Leg, Task, advance, run_leg
+from pipeline.trial import Leg, leg, run_leg
 from tasks.episodes import Stream
 
 LOOK = 1.0  # seconds between looks at the workers
@@ -47,11 +48,11 @@ class Candidate:
     """What a trial's parameters come to.
 
     Args:
-        task: What it trains.
+        job: What it trains.
         config: The resolved configuration as YAML, for its run directory.
     """
 
-    task: Task
+    job: Job
     config: str
 
 
@@ -143,7 +144,8 @@ class Search:
         trials: Path,
         tell: SearchListener = lambda _: None,
     ) -> None:
-        self._cluster, self._study, self._space, self._config, self._seed = cluster, study, space, config, seed
+        self._cluster, self._study, self._space = cluster.part(trials.parent.name), study, space
+        self._config, self._seed = config, seed
         self._make, self._trials, self._tell = make, trials, tell
         self._stopped = threading.Event()
         self._before = float(study.user_attrs.get(SECONDS, 0.0))
@@ -230,7 +232,7 @@ class Search:
         if not directory.config.exists():
             directory.create(candidate.config)
         if directory.last.exists():
-            run.now = resume(candidate.task.recipe, directory)
+            run.now = resume(candidate.job.recipe, directory)
             # The driver before may have been killed before it could tell the study of this rung.
             if not self._judge(run, run.now):
                 return None
@@ -250,12 +252,12 @@ class Search:
         return self._leg_alone(run)
 
     def _leg_alone(self, run: _Run) -> Leg:
-        client, number = self._cluster.client, run.trial.number
-        with talking_to_the_scheduler():
-            future = client.submit(
+        number = run.trial.number
+        with talking_to_the_scheduler(), self._cluster.part(f"trial {number}").labelled():
+            future = self._cluster.client.submit(
                 # Bound to the function, they stand in no task's arguments, which Dask would search for keys.
-                partial(run_leg, run.candidate.task, run.now),
-                key=f"trial-{number}-{uuid4().hex[:8]}",
+                partial(run_leg, run.candidate.job, run.now),
+                key=(f"trial-{number}-{uuid4().hex[:8]}",),  # as a tuple: a group of its own, and so its own span
                 workers=list(run.workers) or None,
                 allow_other_workers=bool(run.workers),
                 pure=False,
@@ -277,31 +279,28 @@ class Search:
         return leg
 
     def _leg_together(self, run: _Run) -> Leg:
-        task, chosen = run.candidate.task, set(run.workers)
+        job, chosen = run.candidate.job, set(run.workers)
         # Should all of them be gone, any other will do.
         share = replace(self._cluster, chosen=lambda workers: [w for w in workers if w in chosen] or workers)
-        recipe, evaluation, how = task.recipe, task.evaluation, normalizations(task.recipe)[0]
+        share = share.part(f"trial {run.trial.number}")
+        recipe, how = job.recipe, normalizations(job.recipe)[0]
+        tasks = job.evaluation.validation_tasks
 
         def tell(event: object) -> None:
             if isinstance(event, Noticed):
                 self._tell(Noticed(f"trial {run.trial.number}: {event.text}"))
 
         try:
-            with open_reduction(share, uuid4().hex[:8], recipe, tell) as reduce:
+            with open_reduction(share.part("meta-training"), uuid4().hex[:8], recipe, tell) as reduce:
 
                 def unless_stopped(state: State, iterations: int) -> State:
                     if self._stopped.is_set():
                         raise RunError(STOPPED)
                     return reduce(state, iterations)
 
-                return advance(
-                    task,
-                    run.now,
-                    unless_stopped,
-                    lambda parameters: evaluate(
-                        share, recipe, parameters, Stream.VALIDATION, evaluation.validation_tasks, how
-                    ),
-                )
+                validating = share.part("validation")
+                judge = partial(answer, validating, recipe, stream=Stream.VALIDATION, tasks=tasks, normalization=how)
+                return leg(job, run.now, unless_stopped, judge)
         except Exception as error:
             # What is wrong with the cluster is wrong with every trial.
             if self._stopped.is_set() or self._cluster.client.status != "running" or not self._cluster.workers:
@@ -326,7 +325,7 @@ class Search:
         trial, iteration = run.trial, now.state.iteration
         if now.validated == iteration and iteration not in self._reported(trial):
             trial.report(now.best_accuracy, iteration)
-        ended = run.candidate.task.ended(now)
+        ended = run.candidate.job.ended(now)
         if not ended and not trial.should_prune():
             self._reached(run)
             return True
@@ -356,7 +355,7 @@ class Search:
         self._tell(TrialEnded(trial.number, params, "failed", iteration, reason=reason))
 
     def _reached(self, run: _Run) -> None:
-        now, meta = run.now, run.candidate.task.recipe.meta
+        now, meta = run.now, run.candidate.job.recipe.meta
         iteration = now.state.iteration if now else 0
         accuracy = now.best_accuracy if now and now.best_iteration is not None else None
         self._tell(TrialReached(run.trial.number, run.params, iteration, meta.iterations, accuracy))

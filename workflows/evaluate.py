@@ -14,6 +14,7 @@ from pipeline.run_directory import RunDirectory
 from pipeline.training import check_parameters
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
+from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.plan import EVALUATE_FREE, SECTIONS, check_agreement, make_plan
 from workflows.result import environment, in_words, test_keys
 
@@ -31,7 +32,9 @@ def main(argv: Sequence[str]) -> None:
         default="best",
         help="those that did best on validation classes, or those after the last iteration",
     )
+    add_performance_flag(parser)
     options = parse(parser, argv)
+    check_performance_file(options.performance_report)
     if directory is None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
     plan = make_plan(options)
@@ -40,12 +43,12 @@ def main(argv: Sequence[str]) -> None:
     best = options.parameters == "best"
     parameters = found.best if best else found.state.average
     check_parameters(plan.recipe, parameters, directory.last)
-    with open_cluster(plan.cluster) as cluster:
+    with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         if cluster.note:
             print(cluster.note)
         print(f"dashboard: {cluster.dashboard}", flush=True)
         workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)
-        tests = test(cluster, recipe, parameters, plan.evaluation)
+        tests = test(cluster.part(directory.path.name), recipe, parameters, plan.evaluation)
     iteration = found.best_iteration if best else found.state.iteration
     sha256 = parameters_sha256(parameters)
     keys = test_keys(plan, tests, iteration, sha256)

@@ -53,6 +53,11 @@ class Plan:
         """The resolved configuration as YAML."""
         return to_yaml(dict(self.config))
 
+    @property
+    def flat(self) -> dict[str, str]:
+        """The resolved configuration in words, on one level of dotted keys."""
+        return {key: str(value) for key, value in flatten_keys(yaml.safe_load(self.yaml)).items()}
+
 
 def make_plan(options: Namespace) -> Plan:
     """Decide what the options left open; prepares the store where it is not there yet.

@@ -21,20 +21,24 @@ from optuna.trial import FrozenTrial
 from data.errors import FanfoldError, RunError
 from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
+from pipeline.dashboard.search_listener import SearchTeller
 from pipeline.evaluation import test
-from pipeline.events import Listener
+from pipeline.events import Noticed
 from pipeline.files import write_bytes, write_json
-from pipeline.progress import RunProgress, Terminal
+from pipeline.leg import Job
+from pipeline.progress import Terminal
 from pipeline.recipe import Recipe
 from pipeline.run_directory import RunDirectory
-from pipeline.search import Candidate, Search, SearchListener
+from pipeline.search import Candidate, Search, SearchEvent, SearchListener
 from pipeline.search_progress import SearchProgress
 from pipeline.space import Space, Value
+from pipeline.sparing import sparing
 from pipeline.study import SearchConfig, best_trial, count, make_pruner, open_study
 from pipeline.training import train
-from pipeline.trial import Task
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
+from workflows.listening import listening
+from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.plan import PATHS, SECTIONS, Plan, check_agreement, make_plan
 from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
 from workflows.search_report import table, write_report
@@ -57,6 +61,7 @@ class Request:
         config: How to search.
         space: What is searched.
         directory: Where the search is kept.
+        performance_report: The file for Dask's own report; None for none.
     """
 
     argv: tuple[str, ...]
@@ -64,6 +69,7 @@ class Request:
     config: SearchConfig
     space: Space
     directory: Path
+    performance_report: Path | None = None
 
     @property
     def study(self) -> Path:
@@ -115,7 +121,7 @@ class Request:
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     request = request_of(argv)
-    with open_cluster(request.base.cluster) as cluster:
+    with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         if cluster.note:
             print(cluster.note)
         print(f"dashboard: {cluster.dashboard}")
@@ -136,7 +142,7 @@ def main(argv: Sequence[str]) -> None:
                 print("interrupted: the same command goes on from here", file=sys.stderr)
                 sys.exit(130)
             print(table(study))
-            result = _test_best(request, study, cluster, seconds)
+            result = _test_best(request, study, cluster.part("search", "best"), seconds)
             write_report(request.directory, study, result)
             # Said before the cluster closes, which may take its time.
             print(in_words(result))
@@ -156,12 +162,14 @@ def request_of(argv: Sequence[str]) -> Request:
         FanfoldError: It can't be done, or is not what the directory was begun with.
     """
     options = _read(argv)
+    check_performance_file(options.performance_report)
     config: SearchConfig = options.search
     base = make_plan(options)
     meta, every = base.recipe.meta, base.evaluation.every
     if meta.iterations is None:
         raise FanfoldError("A search needs trials of one length: give --meta.iterations.")
-    request = Request(tuple(argv), base, config, Space(()), Path(options.run or f"runs/search-{_name(options)}"))
+    directory = Path(options.run or f"runs/search-{_name(options)}")
+    request = Request(tuple(argv), base, config, Space(()), directory, options.performance_report)
     if request.rung % every:
         raise FanfoldError(
             f"--search.rung must be a multiple of --evaluation.every ({every}), as trials are judged then, not "
@@ -220,7 +228,7 @@ def search(request: Request, study: optuna.Study, cluster: Cluster, tell: Search
 
     def make(params: Mapping[str, Value]) -> Candidate:
         plan = request.plan(params)
-        return Candidate(Task(replace(plan.recipe, device=cluster.device), plan.evaluation, plan.note), plan.yaml)
+        return Candidate(Job(replace(plan.recipe, device=cluster.device), plan.evaluation, plan.note), plan.yaml)
 
     trials, seed = request.directory / "trials", request.base.recipe.seed
     driver = Search(cluster, study, request.space, request.config, seed, make, trials, tell)
@@ -233,6 +241,7 @@ def _read(argv: Sequence[str]) -> Namespace:
     parser.add_class_arguments(SearchConfig, "search")
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on, the trials' too")
     parser.add_argument("--run", type=str | None, default=None, help="where it is kept; default runs/search-WHAT")
+    add_performance_flag(parser)
     return parse(parser, argv)
 
 
@@ -252,7 +261,14 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     known = None if best is None else (best.value or 0.0, best.number)
     with Terminal() as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
-        seconds = search(request, study, cluster, progress)
+        page = SearchTeller(cluster.client, request.directory.name, request.as_plan.flat, request.config.trials)
+        with sparing(page, "the dashboard's page", lambda text: progress(Noticed(text))) as told:
+
+            def tell(event: SearchEvent) -> None:
+                progress(event)
+                told(event)
+
+            seconds = search(request, study, cluster, tell)
         terminal.console.print(progress.summary, soft_wrap=True)
     return seconds
 
@@ -323,8 +339,7 @@ def _take(request: Request, plan: Plan, best: FrozenTrial, cluster: Cluster) -> 
         return load_checkpoint(directory.last)
     if not directory.config.exists():
         directory.create(plan.yaml)
-    with Terminal() as terminal:
-        listeners: list[Listener] = [directory.log, RunProgress(terminal, "best")]
+    with Terminal() as terminal, listening(plan, cluster, directory, terminal, "best") as listeners:
         recipe = replace(plan.recipe, device=cluster.device)
         return train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
 

@@ -16,13 +16,15 @@ from data.errors import FanfoldError, RunError
 from pipeline.checkpoint import Checkpoint, parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import test
-from pipeline.events import Event, Listener
+from pipeline.events import Event
 from pipeline.files import write_json
-from pipeline.progress import RunProgress, Terminal
+from pipeline.progress import Terminal
 from pipeline.shares import Shares
 from pipeline.training import train
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
+from workflows.listening import Recording, listening
+from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.result import in_words, run_keys, test_keys
 from workflows.rows import Row, Training, read_plan, trainings, with_tasks
 from workflows.table_text import add_to_table
@@ -37,7 +39,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--at_once", type=int | None, default=None, help="runs at once; default one a worker")
     parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="where the runs are, and go on from")
     parser.add_argument("--out", type=Path, default=Path("results/omniglot"), help="the table: OUT.md and OUT.json")
+    parser.add_class_arguments(Recording, "record")
+    add_performance_flag(parser)
     options = parse(parser, argv)
+    check_performance_file(options.performance_report)
     for name in ("seeds", "at_once"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise FanfoldError(f"--{name} must be at least 1, not {value}.")
@@ -47,18 +52,18 @@ def main(argv: Sequence[str]) -> None:
         for path in options.rows
     ]
     planned = trainings(rows, options.runs)
-    with open_cluster(options.cluster) as cluster:
+    with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
         if cluster.note:
             print(cluster.note)
         print(f"dashboard: {cluster.dashboard}")
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
-        failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out)
+        failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out, options.record)
     print(f"written to {options.out}.md and {options.out}.json")
     if failures:
         raise RunError(f"{len(failures)} of {len(planned)} runs failed, the others are done: {'; '.join(failures)}")
 
 
-def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path) -> list[str]:
+def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path, recording: Recording) -> list[str]:
     """Train and test, some runs at once, each on its share of the workers; the table is written after each.
 
     Returns:
@@ -69,7 +74,7 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
 
         def complete(training: Training) -> list[dict[str, Any]]:
             with shares.one() as share:
-                return _complete(training, share, terminal, stopped)
+                return _complete(training, share.part(training.name), terminal, stopped, recording)
 
         running = {pool.submit(complete, training): training for training in planned}
         try:
@@ -92,7 +97,7 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
 
 
 def _complete(
-    training: Training, cluster: Cluster, terminal: Terminal, stopped: threading.Event
+    training: Training, cluster: Cluster, terminal: Terminal, stopped: threading.Event, recording: Recording
 ) -> list[dict[str, Any]]:
     """Train to the end, from wherever the run stands, and test for each of its rows; what is done isn't done again."""
 
@@ -104,8 +109,8 @@ def _complete(
     if not directory.config.exists():
         directory.create(plan.yaml)
     recipe = replace(plan.recipe, device=cluster.device)
-    listeners: list[Listener] = [directory.log, RunProgress(terminal, training.name), stop]
-    last = train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
+    with listening(plan, cluster, directory, terminal, training.name, recording) as listeners:
+        last = train(cluster, recipe, plan.evaluation, directory, [*listeners, stop], plan.note)
     return [_test(row, training, last, cluster) for row in training.rows]
 
 

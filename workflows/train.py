@@ -8,17 +8,20 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from data.advice import one_line
 from data.errors import FanfoldError
 from pipeline.checkpoint import parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import test
-from pipeline.events import Listener
+from pipeline.events import Event, MetaTested, ReductionPicked
 from pipeline.files import write_bytes, write_json
-from pipeline.progress import RunProgress, Terminal
+from pipeline.progress import Terminal
 from pipeline.run_directory import RunDirectory
 from pipeline.training import train
 from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
+from workflows.listening import Recording, listening
+from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.plan import RESUME_FREE, SECTIONS, Plan, check_agreement, make_plan
 from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
 
@@ -32,7 +35,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory; default runs/WHAT-WHEN")
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with --run")
+    parser.add_class_arguments(Recording, "record")
+    add_performance_flag(parser)
+    parser.add_argument(
+        "--report", type=bool, default=True, help="whether to report on the run in pictures, in the end"
+    )
     options = parse(parser, argv)
+    check_performance_file(options.performance_report)
     directory = resumed or RunDirectory(Path(options.run or _run_name(options)))
     if not resumed:
         directory.check_free()
@@ -41,37 +50,59 @@ def main(argv: Sequence[str]) -> None:
         # The end of a falling schedule is part of every rate on the way.
         free = [key for key in RESUME_FREE if key != "meta.iterations" or options.meta.schedule == "constant"]
         check_agreement(plan, directory.config, free, "A resumed run")
-    with open_cluster(plan.cluster) as cluster:
+    with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         if resumed:
             write_bytes(directory.config, plan.yaml.encode())
         else:
             directory.create(plan.yaml)
-        result = _train_and_test(plan, cluster, directory)
-    print(in_words(result))
+        result = _train_and_test(plan, cluster, directory, options.record)
+        print(in_words(result), flush=True)
+        if options.report:
+            print(_report(plan, cluster, directory))
     print(f"run directory: {directory.path}")
     print(f"  test on more tasks:  python -m workflows.evaluate --run {directory.path} --evaluation.tasks 10000")
     if longer := _longer(plan, result):
         print(f"  train longer:        python -m workflows.train --resume --run {directory.path} {longer}")
 
 
-def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory) -> dict[str, Any]:
+def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory, recording: Recording) -> dict[str, Any]:
     """Train up to the end, test the best parameters, and write the result."""
     if cluster.note:
         print(cluster.note)
     print(f"dashboard: {cluster.dashboard}")
     print(f"run: {directory.path} ({cluster.workers} workers, {cluster.device})")
     print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
+    cluster = cluster.part(directory.path.name)
     recipe = replace(plan.recipe, device=cluster.device)
-    with Terminal() as terminal:
-        listeners: list[Listener] = [directory.log, RunProgress(terminal)]
-        last = train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
-    tests = test(cluster, recipe, last.best, plan.evaluation)
-    result = {
-        **test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best)),
-        **run_keys(last, recipe, cluster),
-    }
-    write_json(directory.result, result)
+    picked: list[str] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, ReductionPicked):
+            picked.append(event.reduction)
+
+    with Terminal() as terminal, listening(plan, cluster, directory, terminal, recording=recording) as listeners:
+        last = train(cluster, recipe, plan.evaluation, directory, [*listeners, remember], plan.note)
+        tests = test(cluster, recipe, last.best, plan.evaluation)
+        for listener in listeners:
+            listener(MetaTested(tuple(tests)))
+        result = {
+            **test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best)),
+            **run_keys(last, recipe, cluster),
+            "reduction": picked[-1],
+        }
+        write_json(directory.result, result)
     return result
+
+
+def _report(plan: Plan, cluster: Cluster, directory: RunDirectory) -> str:
+    """Report on a run that is done, and say where; a report that can't be made costs no more than a line."""
+    from workflows.report import report  # only here: what draws takes its time to import
+    from workflows.reporting.run import read_run
+
+    try:
+        return f"report: {report(read_run(directory.path), cluster, plan.recipe)}"
+    except Exception as error:
+        return f"no report: {one_line(error)}"
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:

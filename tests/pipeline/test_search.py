@@ -15,10 +15,10 @@ from optuna.trial import TrialState
 from data.errors import FanfoldError
 from pipeline.checkpoint import parameters_sha256, save_checkpoint
 from pipeline.evaluation import EvaluationConfig
+from pipeline.leg import Job
 from pipeline.search import Candidate, Search, TrialEnded, TrialReached, choose
 from pipeline.space import Dimension, Space
 from pipeline.study import SearchConfig, draw, left_running, make_pruner, open_study
-from pipeline.trial import Task
 from tasks.maml import Maml
 from tests.pipeline.reference import run_alone
 
@@ -50,7 +50,7 @@ def candidate(recipe):
     def make(params):
         algorithm = Maml(inner_lr=params["inner_lr"], inner_steps=params["inner_steps"])
         meta = replace(recipe.meta, batch=4, iterations=8, lr=params["lr"])
-        return Candidate(Task(replace(recipe, algorithm=algorithm, meta=meta), EVALUATION), "seed: 3\n")
+        return Candidate(Job(replace(recipe, algorithm=algorithm, meta=meta), EVALUATION), "seed: 3\n")
 
     return make
 
@@ -128,7 +128,7 @@ def test_a_trial_has_the_same_parameters_wherever_it_runs(tmp_path, pair, candid
     assert {event.number for event in events[:2]} == {0, 1}  # two at once
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, value, reported, sha256 in found:
-        recipe = candidate(params).task.recipe
+        recipe = candidate(params).job.recipe
         assert sha256 == parameters_sha256(run_alone(recipe, 8).parameters)
         assert list(reported) == [2, 4, 6, 8]
         assert value == reported[8] == max(reported.values())
@@ -146,8 +146,8 @@ def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(tmp
         return fine if params["kind"] == "fine" else diverging
 
     fine = candidate({"inner_lr": 0.1, "inner_steps": 2, "lr": 1e-3})
-    recipe = replace(fine.task.recipe, algorithm=Maml(inner_lr=1e30, inner_steps=4))
-    diverging = replace(fine, task=replace(fine.task, recipe=recipe))
+    recipe = replace(fine.job.recipe, algorithm=Maml(inner_lr=1e30, inner_steps=4))
+    diverging = replace(fine, job=replace(fine.job, recipe=recipe))
     space = Space((Dimension("kind", CategoricalDistribution(["fine", "diverges", "refused"])),))
     config, events = SearchConfig(trials=9, sampler="grid"), []
     with open_study(tmp_path / "study.db", "test", NopPruner()) as study:
@@ -174,7 +174,7 @@ def test_a_worker_killed_in_the_middle_loses_a_leg_at_most(tmp_path, small_clust
     assert killed
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, _, _, sha256 in found:
-        assert sha256 == parameters_sha256(run_alone(candidate(params).task.recipe, 8).parameters)
+        assert sha256 == parameters_sha256(run_alone(candidate(params).job.recipe, 8).parameters)
 
 
 def test_when_the_time_is_up_trials_wait_for_the_search_to_go_on(tmp_path, single, candidate):

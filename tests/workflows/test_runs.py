@@ -22,10 +22,13 @@ RESULT_KEYS = {
 }
 
 
+QUIET = ["--report", "false"]  # which would take seconds of each run
+
+
 @pytest.fixture
 def train(workflow, pictures):
     def run(*arguments):
-        return workflow("train", *SMALL, "--dataset.source", str(pictures), *arguments)
+        return workflow("train", *SMALL, "--dataset.source", str(pictures), *QUIET, *arguments)
 
     return run
 
@@ -68,6 +71,7 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert result["test_episodes"] == 40
     assert result["transductive"] is True
     assert result["note"] is None
+    assert result["reduction"] == "collective"
     last = load_checkpoint(directory.last)
     assert result["parameters_sha256"] == parameters_sha256(last.state.parameters)
     assert len(directory.metrics.read_text().splitlines()) == 10
@@ -96,7 +100,7 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert "--meta.lr (was 0.001, now 0.5)" in refused.stderr
     assert result_of(tmp_path) == result
 
-    longer = workflow("train", "--resume", "--run", "run", "--meta.iterations", "14", "--cluster.workers", "1")
+    longer = workflow("train", "--resume", "--run", "run", "--meta.iterations", "14", "--cluster.workers", "1", *QUIET)
     assert longer.returncode == 0, longer.stderr
     assert result_of(tmp_path)["iterations"] == 14
     assert result_of(tmp_path)["workers"] == 1
@@ -121,7 +125,7 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, wor
     if reached >= 20:
         pytest.fail(f"killed too late, after {reached} iterations")
 
-    resumed = workflow("train", "--resume", "--run", "killed", "--meta.iterations", "20")
+    resumed = workflow("train", "--resume", "--run", "killed", "--meta.iterations", "20", *QUIET)
     assert resumed.returncode == 0, resumed.stderr
     assert result_of(tmp_path, "killed")["parameters_sha256"] == result_of(tmp_path, "straight")["parameters_sha256"]
     iterations = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]

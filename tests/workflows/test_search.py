@@ -94,7 +94,7 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
 
     # The best configuration is one for `train`, and leads to the very same parameters.
     best = str(found / "best" / "config.yaml")
-    train.main(["--config", best, "--run", "trained"])
+    train.main(["--config", best, "--run", "trained", "--report", "false"])
     again = json.loads((tmp_path / "trained" / "result.json").read_text())
     for key in ("parameters_sha256", "tested_sha256", "test_accuracy", "validation_accuracy"):
         assert again[key] == result[key]

@@ -69,7 +69,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert [keys["other_tests"][0]["transductive"] for keys in found.values()] == [False, True, True]
 
     # Alone, a row has the same parameters as beside others.
-    alone = workflow("train", "--config", rows[0], "--run", "alone", *CLUSTER)
+    alone = workflow("train", "--config", rows[0], "--run", "alone", "--report", "false", *CLUSTER)
     assert alone.returncode == 0, alone.stderr
     result = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert result["parameters_sha256"] == found["maml-3way", 0]["parameters_sha256"]
@@ -120,7 +120,7 @@ def test_what_was_interrupted_goes_on(workflow, row, tmp_path, environment):
     running.wait(20)
     ran = workflow("table", *rows, "--out", "table", *CLUSTER)
     assert ran.returncode == 0, ran.stderr
-    straight = workflow("train", "--config", *rows, "--run", "straight", *CLUSTER)
+    straight = workflow("train", "--config", *rows, "--run", "straight", "--report", "false", *CLUSTER)
     assert straight.returncode == 0, straight.stderr
     result = json.loads((tmp_path / "straight" / "result.json").read_text())
     assert table_of(tmp_path)["maml-3way", 0]["parameters_sha256"] == result["parameters_sha256"]

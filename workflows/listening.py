@@ -1,0 +1,78 @@
+"""Who listens to a run, in one place: each is a small file of its own, and the pipeline knows none of them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import yaml
+
+from pipeline.cluster import Cluster
+from pipeline.dashboard.listener import RunTeller
+from pipeline.events import Listener, Noticed
+from pipeline.mlflow import MLflow, check_installed
+from pipeline.progress import RunProgress, Terminal
+from pipeline.run_directory import RunDirectory
+from pipeline.sparing import sparing
+from pipeline.tensorboard import TensorBoard
+from workflows.configuration import flatten_keys
+from workflows.plan import PATHS, Plan
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a run is recorded besides its metrics' file.
+
+    Args:
+        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory.
+        mlflow: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
+    """
+
+    tensorboard: bool = True
+    mlflow: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mlflow is not None:
+            check_installed()
+
+
+@contextmanager
+def listening(
+    plan: Plan,
+    cluster: Cluster,
+    directory: RunDirectory,
+    terminal: Terminal,
+    name: str | None = None,
+    recording: Recording = Recording(),
+) -> Iterator[list[Listener]]:
+    """Those who listen to a run, for as long as it goes on.
+
+    Args:
+        plan: What is trained.
+        cluster: Where.
+        directory: The run's directory.
+        terminal: The terminal, of this run or of several.
+        name: The run's name on the terminal, where there are several.
+        recording: Where it is recorded besides.
+
+    Raises:
+        FanfoldError: MLflow can't be reached.
+    """
+    progress = RunProgress(terminal, name)
+    page = RunTeller(cluster.client, directory.path.name, plan.recipe, plan.flat)
+    settings = flatten_keys(yaml.safe_load(plan.yaml))
+
+    def notice(text: str) -> None:
+        progress(Noticed(text))
+
+    with ExitStack() as stack:
+        told = stack.enter_context(sparing(page, "the dashboard's page", notice))
+        listeners: list[Listener] = [directory.log, progress, told]
+        if recording.tensorboard:
+            # Where a run computes, and where its files lie, nobody compares runs by.
+            compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
+            board = TensorBoard(directory.path / "tensorboard", plan.recipe, compared, directory.result.exists())
+            listeners.append(stack.enter_context(sparing(board, "TensorBoard", notice)))
+        if recording.mlflow is not None:
+            mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
+            listeners.append(stack.enter_context(sparing(mlflow, "MLflow", notice)))
+        yield listeners
