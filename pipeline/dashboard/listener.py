@@ -57,9 +57,8 @@ class RunTeller:
                 self._judge(event)
             case Noticed():
                 self._say(event.text)
-            case ReductionPicked():
-                why = f" ({event.why})" if event.why else ""
-                self._say(f"reduction: {event.reduction}{why}")
+            case ReductionPicked() if event.why:
+                self._say(f"reduction: {event.reduction} ({event.why})")
             case TrainingEnded():
                 self._tell_windows()
             case MetaTested():
