@@ -32,7 +32,7 @@ def draw_answers(tasks: TaskBatch, answers: Answers) -> NDArray[np.uint8]:
     """
     ways, queries = answers.guesses.shape[1:]
     count = min(len(tasks), TASKS)
-    support, query = (part[:count, :, 0].unflatten(1, (ways, -1)).numpy() for part in (tasks.support, tasks.query))
+    support, query = tasks.by_class()
     shots, asked = min(support.shape[2], SHOTS), min(queries, QUERIES)
     pitch, below = SIDE + 2 * FRAME + GAP, SIDE + 2 * FRAME + LINE
     height = LINE + shots * pitch + 2 * GAP + asked * below + 2 * GAP

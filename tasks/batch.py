@@ -31,6 +31,16 @@ class TaskBatch:
     def __len__(self) -> int:
         return len(self.support)
 
+    @property
+    def ways(self) -> int:
+        """How many classes each task has."""
+        return int(self.support_labels[-1]) + 1
+
+    def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Support and query images as they are looked at: `[tasks, ways, images of a class, height, width]` each."""
+        support, query = (part[:, :, 0].unflatten(1, (self.ways, -1)).numpy() for part in (self.support, self.query))
+        return support, query
+
     def to(self, device: str) -> "TaskBatch":
         """The same tasks on another device."""
         return TaskBatch(*(getattr(self, part.name).to(device) for part in fields(self)))

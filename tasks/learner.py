@@ -151,7 +151,7 @@ def answer_tasks(
             guesses.append(guess)
             confidences.append(logits.softmax(1).gather(1, guess[:, None])[:, 0])
             losses.append(cross_entropy(logits, tasks.query_labels))
-    shape = (len(tasks), int(tasks.query_labels[-1]) + 1, -1)
+    shape = (len(tasks), tasks.ways, -1)
     return Answers(
         torch.stack(guesses).reshape(shape).to("cpu", torch.int16).numpy(),
         torch.stack(confidences).reshape(shape).to("cpu", torch.float32).numpy(),

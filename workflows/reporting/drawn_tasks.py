@@ -65,8 +65,7 @@ def with_images(
         answers: The answers to it alone.
         names: The names of the store's classes.
     """
-    ways = answers.guesses.shape[1]
-    support, query = (part[0, :, 0].unflatten(0, (ways, -1)).numpy() for part in (tasks.support, tasks.query))
+    (support,), (query,) = tasks.by_class()
     return DrawnTask(number, [label(one, names) for one in characters(episodes)[0]], support, query, answers)
 
 

@@ -127,6 +127,5 @@ def _task(recipe: Recipe, number: int) -> tuple[Episodes, TaskBatch]:
 def _example(recipe: Recipe, mistake: Mistake) -> tuple[Image, Image]:
     """The query of a mistake, and the first support image of what it was taken for; `[height, width]` each."""
     _, tasks = _task(recipe, mistake.task)
-    query = tasks.query[0].unflatten(0, (recipe.task.ways, -1))[mistake.way, mistake.query, 0]
-    support = tasks.support[0].unflatten(0, (recipe.task.ways, -1))[mistake.guess, 0, 0]
-    return query.numpy(), support.numpy()
+    (support,), (query,) = tasks.by_class()
+    return query[mistake.way, mistake.query], support[mistake.guess, 0]
