@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import psutil
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def measure(
-    cluster: Cluster, recipe: Recipe, evaluation: EvaluationConfig, config: dict[str, str], way: Way
+    cluster: Cluster, recipe: Recipe, evaluation: EvaluationConfig, config: dict[str, Any], way: Way
 ) -> tuple[float, float, float]:
     """CPU seconds of this process and of the workers, and the clock's, that a training takes."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

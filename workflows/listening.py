@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import yaml
-
 from pipeline.cluster import Cluster
 from pipeline.dashboard.listener import RunTeller
 from pipeline.events import Listener, Noticed
@@ -14,7 +12,6 @@ from pipeline.progress import RunProgress, Terminal
 from pipeline.run_directory import RunDirectory
 from pipeline.sparing import sparing
 from pipeline.tensorboard import TensorBoard
-from workflows.configuration import flatten_keys
 from workflows.plan import PATHS, Plan
 
 
@@ -58,8 +55,8 @@ def listening(
         FanfoldError: MLflow can't be reached.
     """
     progress = RunProgress(terminal, name)
-    page = RunTeller(cluster.client, directory.path.name, plan.recipe, plan.flat)
-    settings = flatten_keys(yaml.safe_load(plan.yaml))
+    settings = plan.flat
+    page = RunTeller(cluster.client, directory.path.name, plan.recipe, settings)
 
     def notice(text: str) -> None:
         progress(Noticed(text))

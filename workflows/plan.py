@@ -54,9 +54,9 @@ class Plan:
         return to_yaml(dict(self.config))
 
     @property
-    def flat(self) -> dict[str, str]:
-        """The resolved configuration in words, on one level of dotted keys."""
-        return {key: str(value) for key, value in flatten_keys(yaml.safe_load(self.yaml)).items()}
+    def flat(self) -> dict[str, Any]:
+        """The resolved configuration as it is kept, on one level of dotted keys."""
+        return flatten_keys(yaml.safe_load(self.yaml))
 
 
 def make_plan(options: Namespace) -> Plan:
@@ -103,7 +103,7 @@ def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> 
         free: Keys that may differ; one that ends in a point stands for its section.
         what: What is refused, for the message.
     """
-    asked = flatten_keys(yaml.safe_load(plan.yaml))
+    asked = plan.flat
     before = flatten_keys(yaml.safe_load(saved.read_text()))
     different = [
         f"--{key} (was {before.get(key)}, now {asked.get(key)})"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from distributed import Client
 
@@ -35,9 +36,9 @@ class RunTeller:
         config: Its resolved configuration, keys with points.
     """
 
-    def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, str]) -> None:
+    def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
         self.wire = Wire(client)
-        self._client, self._name, self._recipe, self._config = client, name, recipe, dict(config)
+        self._client, self._name, self._recipe, self._config = client, name, recipe, config
         self._started = TrainingStarted("", 0, None, 0.0, None)
         self._windows: list[WindowEnded] = []
         self._sent = 0.0
@@ -83,7 +84,7 @@ class RunTeller:
                 "what": "training",
                 "name": self._name,
                 "client": self._client.id,
-                "config": self._config,
+                "config": {key: str(value) for key, value in self._config.items()},
                 "iteration": event.iteration,
                 "iterations": event.iterations,
                 "batch": meta.batch,
@@ -121,10 +122,7 @@ class RunTeller:
         if not self._drawn:  # the tasks of every validation are the same
             self._drawn = True
             _, batch = work.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
-            size = batch.support.shape[-2:]
-            support = batch.support.view(tasks, shape.ways, shape.shots, *size).numpy()
-            query = batch.query.view(tasks, shape.ways, shape.queries, *size).numpy()
-            drawn = draw(support, query)
+            drawn = draw(*batch.by_class())
             self.wire.send(
                 {"kind": "drawn", "run": self._started.run, "tasks": drawn, "shots": min(shape.shots, SHOTS)}
             )

@@ -1,6 +1,7 @@
 """The driver's side of the page for a search: its trials, told to the scheduler in small messages."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import uuid4
 
 from distributed import Client
@@ -22,7 +23,7 @@ class SearchTeller:
         trials: How many trials there are to be.
     """
 
-    def __init__(self, client: Client, name: str, config: Mapping[str, str], trials: int) -> None:
+    def __init__(self, client: Client, name: str, config: Mapping[str, Any], trials: int) -> None:
         self.wire = Wire(client)
         self._search = uuid4().hex[:8]
         self.wire.send(
@@ -32,7 +33,7 @@ class SearchTeller:
                 "what": "search",
                 "name": name,
                 "client": client.id,
-                "config": dict(config),
+                "config": {key: str(value) for key, value in config.items()},
                 "iteration": 0,
                 "iterations": trials,
                 "batch": 0,
