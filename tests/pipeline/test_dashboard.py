@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from pipeline.sparing import sparing
 from pipeline.training import train
 from tests.browser import browser as browser
 from tests.browser import needs_browser
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
@@ -158,16 +158,9 @@ def test_a_driver_that_goes_without_a_word_leaves_a_lost_run(pair):
     with Client(pair.client.scheduler.address) as other:
         SearchTeller(other, "left alone", {}, 8).wire.send({"kind": "said", "run": "", "text": ""})
         board = board_of(pair)
-        wait_until(lambda: any(run.started["name"] == "left alone" for run in board.runs.values()))
+        wait_for(lambda: any(run.started["name"] == "left alone" for run in board.runs.values()), 20)
     (run,) = (run for run in board.runs.values() if run.started["name"] == "left alone")
-    wait_until(lambda: run.state == "lost")
-
-
-def wait_until(happened, seconds=20):
-    began = time.monotonic()
-    while not happened():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.05)
+    wait_for(lambda: run.state == "lost", 20)
 
 
 @contextmanager
@@ -180,8 +173,8 @@ def scheduler(tmp_path, before, *arguments):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, *command, *arguments], stderr=log, env=environment)
     try:
-        wait_until(file.exists, 60)
-        wait_until(lambda: file.read_text().rstrip().endswith("}"))
+        wait_for(file.exists, 60)
+        wait_for(lambda: file.read_text().rstrip().endswith("}"), 20)
         identity = json.loads(file.read_text())
         yield identity["address"], f"http://127.0.0.1:{identity['services']['dashboard']}"
     finally:

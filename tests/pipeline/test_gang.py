@@ -25,6 +25,7 @@ from pipeline.graph import share
 from pipeline.recipe import Meta
 from pipeline.reduction import Auto, open_reduction, pick, run_window
 from tests.pipeline.reference import run_alone
+from tests.waiting import wait_for
 
 PATIENCE = 3.0
 
@@ -126,14 +127,6 @@ def training(cluster, recipe, tell, iterations=8):
     assert not thread.is_alive()
     assert_same(found["state"], run_alone(recipe, iterations))
     assert_same(found["more"], run_alone(recipe, 2, work.without_records(found["state"])))
-
-
-def wait_for(what, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def members(cluster, run, windows):

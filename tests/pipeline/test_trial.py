@@ -1,7 +1,6 @@
 """A trial is a training like any other, leg by leg."""
 
 import os
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +17,7 @@ from pipeline.training import train
 from pipeline.trial import compute, judge, run_leg
 from tasks.maml import Maml
 from tasks.protonet import ProtoNet
+from tests.waiting import wait_for
 
 EVALUATION = EvaluationConfig(
     every=8, validation_tasks=20, tasks=20
@@ -80,14 +80,7 @@ def test_a_worker_leaves_a_leg_that_nobody_waits_for_any_more(pair, recipe):
     def at_work():
         return pair.client.run(lambda dask_worker: len(dask_worker.state.executing), workers=[worker])[worker]
 
-    wait_until(lambda: at_work() == 1)
+    wait_for(lambda: at_work() == 1)
     future.cancel()
     # A job that goes on keeps its thread, of which a worker has one.
     assert pair.client.submit(os.getpid, workers=[worker], pure=False).result(30) > 0
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.run_directory import RunDirectory
+from tests.waiting import wait_for
 from tests.workflows.conftest import SMALL
 
 RESULT_KEYS = {
@@ -116,7 +116,7 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, wor
     # The same, but so long that there is time to kill it.
     process = start("--run", "killed", "--meta.iterations", "100000")
     directory = RunDirectory(tmp_path / "killed")
-    wait_until(lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6)
+    wait_for(lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6, 60, 0.005)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     reached = load_checkpoint(directory.last).state.iteration
@@ -135,20 +135,13 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, wor
 def test_ctrl_c_ends_a_run_quietly(start, tmp_path):
     process = start("--run", "run", "--meta.iterations", "100000")
     directory = RunDirectory(tmp_path / "run")
-    wait_until(lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0)
+    wait_for(lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0, 60, 0.005)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in said
     assert load_checkpoint(directory.last)
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
