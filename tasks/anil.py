@@ -67,14 +67,14 @@ class Anil:
             logits = linear(network.features(theta, query), *head.values())
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(network.shapes, parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, judge)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """See `Algorithm.classifier`."""
         theta = network.unflatten(parameters.detach())
-        head = {name: theta[name].requires_grad_() for name in network.head}
+        head = {name: theta[name] for name in network.head}
         steps = self.inner_steps if steps is None else steps
         adapted = self._adapt(head, network.features(theta, support).detach(), labels, steps, differentiable=False)
         return lambda query: linear(network.features(theta, query), *adapted.values())
@@ -84,8 +84,10 @@ class Anil:
     ) -> Parameters:
         """Weight `[ways, d]` and bias `[ways]`, where there is one, after the inner steps."""
         rates = dict.fromkeys(head, self.inner_lr)
+        gradient_at = torch.func.grad(lambda at: cross_entropy(linear(features, *at.values()), labels))
         for _ in range(steps):
-            loss = cross_entropy(linear(features, *head.values()), labels)
-            gradient = torch.autograd.grad(loss, list(head.values()), create_graph=differentiable)
-            head = descend(head, dict(zip(head, gradient, strict=True)), rates)
+            gradient = gradient_at(head)
+            if not differentiable:
+                gradient = {name: value.detach() for name, value in gradient.items()}
+            head = descend(head, gradient, rates)
         return head

@@ -1,6 +1,6 @@
 """Tasks with their images, as tensors."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,21 @@ class TaskBatch:
         support_labels: int64 `[ways · shots]`, 0 … ways - 1.
         query: Float `[tasks, ways · queries, 1, height, width]`.
         query_labels: int64 `[ways · queries]`.
+        ways: How many classes each task has; by default what the labels say, which a device is waited for to tell.
     """
 
     support: Tensor
     support_labels: Tensor
     query: Tensor
     query_labels: Tensor
+    ways: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.ways:
+            object.__setattr__(self, "ways", int(self.support_labels[-1]) + 1)
 
     def __len__(self) -> int:
         return len(self.support)
-
-    @property
-    def ways(self) -> int:
-        """How many classes each task has."""
-        return int(self.support_labels[-1]) + 1
 
     def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Support and query images as they are looked at: `[tasks, ways, images of a class, height, width]` each."""
@@ -43,7 +44,13 @@ class TaskBatch:
 
     def to(self, device: str) -> "TaskBatch":
         """The same tasks on another device."""
-        return TaskBatch(*(getattr(self, part.name).to(device) for part in fields(self)))
+        return TaskBatch(
+            self.support.to(device),
+            self.support_labels.to(device),
+            self.query.to(device),
+            self.query_labels.to(device),
+            self.ways,
+        )
 
 
 def gather_tasks(
@@ -84,6 +91,7 @@ def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
         support_labels=label.repeat_interleave(shape.shots),
         query=parts[:, :, shape.shots :].flatten(1, 2),
         query_labels=label.repeat_interleave(drawings - shape.shots),
+        ways=ways,
     )
 
 

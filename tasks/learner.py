@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from tasks.network import Network, Shapes, flatten, unflatten
 
 Parameters = dict[str, Tensor]
 Classify = Callable[[Tensor], Tensor]
+Judge = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 Normalization = Literal["batch", "single", "population"]
 """What batch norm takes a query's statistics from when a task is tested.
@@ -94,22 +95,24 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def sum_of_gradients(
-    shapes: Shapes,
-    parameters: Tensor,
-    tasks: TaskBatch,
-    judge: Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    network: Network, parameters: Tensor, tasks: TaskBatch, judge: Judge, shapes: Shapes | None = None
 ) -> MetaGradient:
     """The summed gradient of a loss of each task, for algorithms whose meta-gradient is one.
 
-    One task after another: on a CPU their activations then stay in cache.
-
     Args:
-        shapes: The meta-parameters' names and shapes.
+        network: The network, which says whether tasks are computed side by side or one after another.
         parameters: The meta-parameters `[P]`.
         tasks: The tasks.
-        judge: Meta-parameters by name, support and query images to the task's loss, and logits and labels of queries.
+        judge: Meta-parameters by name, support and query images of one task to its loss, and logits and labels of
+            queries. Side by side, it is called once for all tasks, by `torch.vmap`.
+        shapes: The meta-parameters' names and shapes, by default the network's.
     """
-    meta = {name: value.requires_grad_() for name, value in unflatten(shapes, parameters.detach()).items()}
+    named = unflatten(shapes or network.shapes, parameters.detach())
+    meta = {name: value.requires_grad_() for name, value in named.items()}
+    return (_side_by_side if network.together else _one_by_one)(parameters, meta, tasks, judge)
+
+
+def _one_by_one(parameters: Tensor, meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
     total = torch.zeros_like(parameters)
     losses, accuracies = [], []
     for support, query in zip(tasks.support, tasks.query, strict=True):
@@ -119,6 +122,37 @@ def sum_of_gradients(
         losses.append(loss.detach())
         accuracies.append(accuracy(logits.detach(), labels))
     return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
+
+
+def _side_by_side(parameters: Tensor, meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
+    def answered(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        loss, logits, labels = judge(meta, support, query)
+        return loss, accuracy(logits.detach(), labels)
+
+    losses, accuracies = torch.vmap(answered, randomness="different")(tasks.support, tasks.query)
+    gradients = torch.autograd.grad(losses.sum(), list(meta.values()), materialize_grads=True)
+    total = flatten(dict(zip(meta, gradients, strict=True)))
+    return MetaGradient(total, losses.detach(), accuracies)
+
+
+def together(algorithm: Algorithm, network: Network) -> bool:
+    """Whether an algorithm's tasks are computed side by side with a network: unless it says that it can't."""
+    return network.together and not getattr(algorithm, "one_by_one", False)
+
+
+@runtime_checkable
+class ClassifiesSideBySide(Protocol):
+    """An algorithm that classifies several tasks' queries side by side by code of its own."""
+
+    def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
+        """The queries' logits `[tasks, queries, ways]`, with the normalization `batch`; None where it can't.
+
+        Args:
+            network: The network.
+            parameters: The meta-parameters `[P]`.
+            tasks: The tasks.
+            steps: Inner steps; None for as many as in training.
+        """
 
 
 def answer_tasks(
@@ -139,21 +173,61 @@ def answer_tasks(
         steps: Inner steps; None for as many as in training.
         normalization: Which images a query is normalized with.
     """
-    guesses, confidences, losses = [], [], []
+    judge = _logits_side_by_side if together(algorithm, network) else _logits_one_by_one
+    logits = judge(algorithm, network, parameters, tasks, steps, normalization)
+    chances = logits.softmax(2)
+    guesses = logits.argmax(2)
+    confidences = chances.gather(2, guesses[..., None])[..., 0]
+    losses = cross_entropy(logits.transpose(1, 2), tasks.query_labels.expand(len(tasks), -1), reduction="none").mean(1)
+    shape = (len(tasks), tasks.ways, -1)
+    return Answers(
+        guesses.reshape(shape).to("cpu", torch.int16).numpy(),
+        confidences.reshape(shape).to("cpu", torch.float32).numpy(),
+        losses.to("cpu", torch.float32).numpy(),
+    )
+
+
+def _logits_one_by_one(
+    algorithm: Algorithm,
+    network: Network,
+    parameters: Tensor,
+    tasks: TaskBatch,
+    steps: int | None,
+    normalization: Normalization,
+) -> Tensor:
+    """Logits `[tasks, queries, ways]`."""
+    found = []
     for support, query in zip(tasks.support, tasks.query, strict=True):
         classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
         with torch.no_grad():
             if normalization == "single":
-                logits = torch.stack([classify(torch.cat([support, one[None]]))[-1] for one in query])
+                found.append(torch.stack([classify(torch.cat([support, one[None]]))[-1] for one in query]))
             else:
-                logits = classify(query)
-            guess = logits.argmax(1)
-            guesses.append(guess)
-            confidences.append(logits.softmax(1).gather(1, guess[:, None])[:, 0])
-            losses.append(cross_entropy(logits, tasks.query_labels))
-    shape = (len(tasks), tasks.ways, -1)
-    return Answers(
-        torch.stack(guesses).reshape(shape).to("cpu", torch.int16).numpy(),
-        torch.stack(confidences).reshape(shape).to("cpu", torch.float32).numpy(),
-        torch.stack(losses).to("cpu", torch.float32).numpy(),
-    )
+                found.append(classify(query))
+    return torch.stack(found)
+
+
+def _logits_side_by_side(
+    algorithm: Algorithm,
+    network: Network,
+    parameters: Tensor,
+    tasks: TaskBatch,
+    steps: int | None,
+    normalization: Normalization,
+) -> Tensor:
+    """As `_logits_one_by_one`."""
+
+    def of_task(support: Tensor, query: Tensor) -> Tensor:
+        classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
+        if normalization == "single":
+            alone = torch.vmap(lambda one: classify(torch.cat([support, one[None]]))[-1], randomness="different")
+            return alone(query)
+        return classify(query)
+
+    with torch.no_grad():
+        if isinstance(algorithm, ClassifiesSideBySide) and normalization == "batch":
+            logits = algorithm.logits(network, parameters, tasks, steps)
+            if logits is not None:
+                return logits
+        found: Tensor = torch.vmap(of_task, randomness="different")(tasks.support, tasks.query)
+    return found

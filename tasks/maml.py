@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from tasks.batch import TaskBatch
 from tasks.curvature import Differentiation, Order, SupportLoss, order_of
+from tasks.gpu import maml as side_by_side
 from tasks.inner_loop import check_inner_loop, descend
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, flatten
@@ -54,14 +55,17 @@ class Maml:
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
+        order: Order = "first" if self.first_order else exact
+        if network.wide is not None:
+            return side_by_side.meta_gradient(network.wide, parameters, tasks, self.inner_lr, self.inner_steps, order)
 
         def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             loss = SupportLoss(network, support, tasks.support_labels)
-            adapted = self._adapt(theta, loss, self.inner_steps, "first" if self.first_order else exact)
+            adapted = self._adapt(theta, loss, self.inner_steps, order)
             logits = network(adapted, query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(network.shapes, parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, judge)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
@@ -71,6 +75,13 @@ class Maml:
         theta = network.unflatten(parameters.detach())
         adapted = self._adapt(theta, SupportLoss(network, support, labels), steps, "first")
         return lambda query: network(adapted, query)
+
+    def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
+        """See `tasks.learner.ClassifiesSideBySide`."""
+        if network.wide is None:
+            return None
+        steps = self.inner_steps if steps is None else steps
+        return side_by_side.logits(network.wide, parameters, tasks, self.inner_lr, steps)
 
     def _adapt(self, theta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
         """θ after the inner steps."""

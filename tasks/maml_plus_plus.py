@@ -87,7 +87,7 @@ class MamlPlusPlus:
                     losses.append(weight * cross_entropy(logits, tasks.query_labels))
             return torch.stack(losses).sum(), logits, tasks.query_labels
 
-        return sum_of_gradients(self._shapes(network), parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, judge, self._shapes(network))
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

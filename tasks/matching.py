@@ -17,7 +17,7 @@ steps (the paper's sections 2.1.1 and 2.1.2, appendices A.1 and A.2):
 Both then depend on the order of the support set, which is class by class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf, log
 from typing import ClassVar, Literal
@@ -29,7 +29,7 @@ from torch.nn.functional import nll_loss, normalize
 
 from data.errors import FanfoldError
 from tasks.batch import TaskBatch
-from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
+from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients, together
 from tasks.network import Network, Shapes, flatten, unflatten
 from tasks.protonet import squared_distances
 from tasks.turns import by_class, turns
@@ -73,6 +73,11 @@ class Matching:
                 "Full context embeddings are those of one support set: give --algorithm.every_turn false."
             )
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether tasks can't be computed side by side: `torch.vmap` can't follow an LSTM."""
+        return self.full_context
+
     def initialize(self, network: Network) -> Tensor:
         """The embedding's own initialization, the cosine's scale, and the context's initialization."""
         tensors = network.initial()
@@ -104,7 +109,8 @@ class Matching:
             labels = torch.arange(ways, device=votes.device).repeat(len(votes) // ways)
             return nll_loss(votes, labels), votes, labels
 
-        return sum_of_gradients(self._shapes(network), parameters, tasks, judge)
+        network = replace(network, together=together(self, network))
+        return sum_of_gradients(network, parameters, tasks, judge, self._shapes(network))
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

@@ -58,7 +58,7 @@ class MetaSgd:
             logits = network(adapted, query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(_shapes(network), parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, judge, _shapes(network))
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

@@ -15,8 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.advice import one_line
 from data.errors import FanfoldError
+from tasks.anatomy import anatomy
 
 if TYPE_CHECKING:
+    from tasks.gpu.stack import Stack as WideStack
     from tasks.stack import Stack
 
 Shapes = Mapping[str, torch.Size]
@@ -35,6 +37,9 @@ class Network:
         outputs: Numbers that an image is mapped to: ways, or the embedding's length.
         ends_in_head: Whether the last linear layer's output is the module's.
         stack: The module with its derivatives written out, where there is such a form of it, which then computes.
+        together: Whether several tasks are computed side by side, as suits a GPU, by `torch.vmap`, or one after
+            another, as suits a CPU, whose cache holds one.
+        wide: The module with its derivatives written out for several tasks side by side, where there is such a form.
     """
 
     module: nn.Module
@@ -43,6 +48,8 @@ class Network:
     outputs: int
     ends_in_head: bool
     stack: "Stack | None" = None
+    together: bool = False
+    wide: "WideStack | None" = None
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
@@ -109,7 +116,9 @@ def unflatten(shapes: Shapes, vector: Tensor) -> dict[str, Tensor]:
     return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
-def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Network:
+def as_network(
+    module: nn.Module, size: tuple[int, int], ways: int | None, *, together: bool = False, precision: str = "float32"
+) -> Network:
     """Wrap a module, and check that it does what it must.
 
     Args:
@@ -117,10 +126,12 @@ def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Ne
         size: Height and width of the images.
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
             defined last: the network then gives embeddings, what went into that layer.
+        together: Whether several tasks are to be computed side by side.
+        precision: Of their products on a GPU, `float32` or `tf32`.
 
     Raises:
         FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
-            map an image to so many logits, by all its parameters.
+            map an image to so many logits, by all its parameters; or it can't be computed side by side.
     """
     for name, layer in module.named_modules():
         if getattr(layer, "running_mean", None) is not None:
@@ -131,7 +142,9 @@ def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Ne
     if ways is None:
         module = _without_last_linear(module)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    network = Network(module, shapes, channels_last=ways is None, outputs=0, ends_in_head=False)
+    network = Network(
+        module, shapes, channels_last=ways is None and not together, outputs=0, ends_in_head=False, together=together
+    )
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
         raise FanfoldError("The model has no parameters to learn.")
@@ -146,7 +159,11 @@ def as_network(module: nn.Module, size: tuple[int, int], ways: int | None) -> Ne
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
-    return replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, stack=_stack(module))
+    network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head)
+    if not together:
+        return replace(network, stack=_stack(module))
+    _check_together(network, parameters, images)
+    return replace(network, wide=_wide_stack(network, size, precision))
 
 
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
@@ -185,7 +202,7 @@ def with_statistics(network: Network, statistics: Mapping[str, Tensor]) -> Netwo
         layer.running_mean = statistics[f"{name}.running_mean"]
         layer.running_var = statistics[f"{name}.running_var"]
         layer.eval()
-    return replace(network, module=module, stack=None)
+    return replace(network, module=module, stack=None, wide=None)
 
 
 class Embedded(Network):
@@ -197,11 +214,39 @@ class Embedded(Network):
 
 
 def _stack(module: nn.Module) -> "Stack | None":
-    if find_spec("numba") is None:  # a GPU worker can do without it
+    made_of = anatomy(module)
+    if (
+        made_of is None
+        or find_spec("numba") is None
+        or any(value.device.type != "cpu" for value in module.parameters())
+    ):
         return None
     from tasks.stack import as_stack  # only here: Numba takes its time
 
-    return as_stack(module)
+    return as_stack(made_of)
+
+
+def _wide_stack(network: Network, size: tuple[int, int], precision: str) -> "WideStack | None":
+    made_of = anatomy(network.module)
+    if made_of is None:
+        return None
+    from tasks.gpu.kernels import kernels_for  # only here: Triton takes its time
+    from tasks.gpu.stack import as_stack
+
+    device = next(network.module.parameters()).device
+    return as_stack(made_of, network.shapes, size, kernels_for(device, precision), device)
+
+
+def _check_together(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> None:
+    """Raise FanfoldError where a network can't be computed for several tasks side by side."""
+    try:
+        with torch.random.fork_rng():
+            torch.vmap(lambda of_task: network(parameters, of_task), randomness="different")(images[None])
+    except Exception as error:  # whatever a user's own module may raise
+        raise FanfoldError(
+            f"The model can't be computed for several tasks side by side ({one_line(error)}): give --meta.together "
+            "false."
+        ) from error
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class ProtoNet:
             labels = torch.arange(ways, device=logits.device).repeat(len(logits) // ways)
             return cross_entropy(logits, labels), logits, labels
 
-        return sum_of_gradients(network.shapes, parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, judge)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

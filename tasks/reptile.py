@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from data.errors import FanfoldError
 from tasks.batch import TaskBatch
+from tasks.curvature import SupportLoss
 from tasks.inner_loop import check_inner_loop
 from tasks.learner import Classify, MetaGradient, Normalization, accuracy
 from tasks.network import Network, flatten
@@ -58,18 +59,26 @@ class Reptile:
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`. The gradient is that of no loss; losses are those after adaptation."""
-        total = torch.zeros_like(parameters)
-        losses, accuracies = [], []
-        for support, query in zip(tasks.support, tasks.query, strict=True):
+
+        def judge(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             adapted = self._train(
                 network, parameters, support, tasks.support_labels, self.inner_steps, self.inner_batch
             )
-            total += parameters - adapted
             with torch.no_grad():
                 logits = network(network.unflatten(adapted), query)
-                losses.append(cross_entropy(logits, tasks.query_labels))
-            accuracies.append(accuracy(logits, tasks.query_labels))
-        return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
+            return parameters - adapted, cross_entropy(logits, tasks.query_labels), accuracy(logits, tasks.query_labels)
+
+        if network.together:
+            moves, losses, accuracies = torch.vmap(judge, randomness="different")(tasks.support, tasks.query)
+            return MetaGradient(moves.sum(0), losses, accuracies)
+        total = torch.zeros_like(parameters)
+        found = []
+        for support, query in zip(tasks.support, tasks.query, strict=True):
+            move, *judged = judge(support, query)
+            total += move
+            found.append(judged)
+        losses, accuracies = (torch.stack(part) for part in zip(*found, strict=True))
+        return MetaGradient(total, losses, accuracies)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
@@ -83,17 +92,15 @@ class Reptile:
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int, batch: int
     ) -> Tensor:
         """φ `[P]`: the parameters after some steps on minibatches of the support set."""
-        phi = parameters.detach().clone().requires_grad_()
-        optimizer = (
-            torch.optim.Adam([phi], self.inner_lr, betas=(0.0, 0.999))
-            if self.inner_optimizer == "adam"
-            else torch.optim.SGD([phi], self.inner_lr)
-        )
-        for images in minibatches(labels, steps, batch):
-            loss = cross_entropy(network(network.unflatten(phi), support[images]), labels[images])
-            phi.grad = torch.autograd.grad(loss, phi)[0]
-            optimizer.step()
-        return phi.detach()
+        phi, square = parameters.detach(), torch.zeros_like(parameters)
+        for step, images in enumerate(minibatches(labels, steps, batch), start=1):
+            loss = SupportLoss(network, support[images], labels[images])
+            gradient = flatten(loss.gradient(network.unflatten(phi), "first"))
+            if self.inner_optimizer == "adam":
+                square = 0.999 * square + 0.001 * gradient * gradient
+                gradient = gradient / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            phi = phi - self.inner_lr * gradient
+        return phi
 
 
 def minibatches(labels: Tensor, steps: int, batch: int) -> list[Tensor]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tasks.anatomy import Anatomy
 from tasks.layers import Block, FirstBlock, Flatten, Kept, Layer, Linear, Mean, Patches
-from tasks.models import Classifier
 
 
 class Pass(NamedTuple):
@@ -140,100 +140,14 @@ def _named(stack: Stack, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     return dict(zip(stack.names, (tensor.detach() for tensor in tensors), strict=True))
 
 
-def as_stack(module: nn.Module) -> Stack | None:
-    """The module as a stack of layers, None where it is none or not on a CPU.
-
-    A stack is one block or more of convolution without bias, batch norm by the batch at hand, ReLU and, it may be,
-    max-pooling; the mean over each picture, it may be; then flattening and linear layers, with ReLU between.
-    """
-    leaves = _leaves(module)
-    if leaves is None or any(value.device.type != "cpu" for value in module.parameters()):
-        return None
-    blocks, leaves = _take_blocks(leaves)
-    if not blocks:
-        return None
-    if leaves and isinstance(leaves[0].module, nn.AdaptiveAvgPool2d) and leaves[0].module.output_size in (1, (1, 1)):
-        reduce: Layer = Mean()
-        leaves = leaves[1:]
-    else:
-        reduce = Flatten()
-    if not leaves or not _is(leaves[0].module, nn.Flatten, start_dim=1, end_dim=-1):
-        return None
-    linears, leaves = _take_linears(leaves[1:])
-    if leaves:
-        return None
-    first, *others = blocks
-    assert isinstance(first, FirstBlock)
-    return Stack(first, (*others, reduce, *linears))
-
-
-class _Leaf(NamedTuple):
-    name: str
-    module: Any
-
-    def parameter(self, of: str) -> str:
-        return f"{self.name}.{of}" if self.name else of
-
-
-def _leaves(module: nn.Module, name: str = "") -> list[_Leaf] | None:
-    """The layers that a module calls one after the other; None where that can't be known."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return None
-    if type(module) is nn.Identity:
-        return []
-    if type(module) is Classifier or type(module) is nn.Sequential:
-        parts = [_leaves(child, f"{name}.{own}" if name else own) for own, child in module.named_children()]
-        known = [part for part in parts if part is not None]
-        return [leaf for part in known for leaf in part] if len(known) == len(parts) else None
-    return None if list(module.children()) else [_Leaf(name, module)]
-
-
-def _take_blocks(leaves: list[_Leaf]) -> tuple[list[Layer], list[_Leaf]]:
-    blocks: list[Layer] = []
-    while len(leaves) >= 3:
-        (convolution, norm, relu), rest = leaves[:3], leaves[3:]
-        if not (_is_convolution(convolution.module) and _is_norm(norm.module) and _is(relu.module, nn.ReLU)):
-            break
-        pool = 1
-        if rest and _is_pooling(rest[0].module):
-            pool, rest = rest[0].module.kernel_size, rest[1:]
-        names = convolution.parameter("weight"), norm.parameter("weight"), norm.parameter("bias")
-        stride, padding = convolution.module.stride[0], convolution.module.padding[0]
-        eps = norm.module.eps
-        blocks.append(
-            Block(names, stride, padding, pool, eps)
-            if blocks
-            else FirstBlock(names, convolution.module.kernel_size[0], stride, padding, pool, eps)
-        )
-        leaves = rest
-    return blocks, leaves
-
-
-def _take_linears(leaves: list[_Leaf]) -> tuple[list[Layer], list[_Leaf]]:
-    linears: list[Layer] = []
-    while leaves and type(leaves[0].module) is nn.Linear and leaves[0].module.bias is not None:
-        relu = len(leaves) > 1 and _is(leaves[1].module, nn.ReLU)
-        linears.append(Linear((leaves[0].parameter("weight"), leaves[0].parameter("bias")), relu))
-        leaves = leaves[2 if relu else 1 :]
-    return linears, leaves
-
-
-def _is(module: Any, kind: type[nn.Module], **settings: Any) -> bool:
-    """Whether a module is of this very class, set so."""
-    return type(module) is kind and all(getattr(module, name) == value for name, value in settings.items())
-
-
-def _is_convolution(module: Any) -> bool:
-    plain = _is(module, nn.Conv2d, dilation=(1, 1), groups=1, bias=None, padding_mode="zeros")
-    return plain and all(
-        isinstance(pair, tuple) and pair[0] == pair[1] for pair in (module.kernel_size, module.stride, module.padding)
+def as_stack(made_of: Anatomy) -> Stack:
+    """The stack of a network that is made of known layers."""
+    (first, *others), mean, linears = made_of.blocks, made_of.mean, made_of.linears
+    return Stack(
+        FirstBlock(first.names, first.side, first.stride, first.padding, first.pool, first.eps),
+        (
+            *(Block(block.names, block.stride, block.padding, block.pool, block.eps) for block in others),
+            Mean() if mean else Flatten(),
+            *(Linear(linear.names, linear.relu) for linear in linears),
+        ),
     )
-
-
-def _is_norm(module: Any) -> bool:
-    return _is(module, nn.BatchNorm2d, affine=True, running_mean=None)
-
-
-def _is_pooling(module: Any) -> bool:
-    plain = _is(module, nn.MaxPool2d, padding=0, dilation=1, ceil_mode=False, return_indices=False)
-    return bool(plain and isinstance(module.kernel_size, int) and module.stride == module.kernel_size <= 15)

@@ -12,8 +12,7 @@ from tasks.batch import TaskBatch
 
 def by_class(tasks: TaskBatch, support: Tensor, query: Tensor) -> Tensor:
     """A task's images, class by class, support before queries: `[ways, shots + queries, 1, height, width]`."""
-    ways = int(tasks.support_labels[-1]) + 1
-    return torch.cat([part.unflatten(0, (ways, -1)) for part in (support, query)], 1)
+    return torch.cat([part.unflatten(0, (tasks.ways, -1)) for part in (support, query)], 1)
 
 
 def turns(shots: int, drawings: int, *, every: bool) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tasks import kernels
+from tasks.anatomy import anatomy
 from tasks.models import Article, Conv4, Conv4Stride
 from tasks.network import as_network
 from tasks.stack import as_stack
@@ -60,7 +61,7 @@ def test_first_filters_of_any_size(kernel, channels):
     torch.manual_seed(0)
     first = block(convolution=nn.Conv2d(channels, 4, kernel, padding=kernel // 2, bias=False))
     module = network_of(first, 4 * 49).double()
-    stack, parameters = as_stack(module), dict(module.named_parameters())
+    stack, parameters = as_stack(anatomy(module)), dict(module.named_parameters())
     images, labels = torch.rand(6, channels, 15, 14, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
     ours = derivatives(lambda theta: stack(theta, images), parameters, labels)
     theirs = derivatives(lambda theta: torch.func.functional_call(module, theta, images), parameters, labels)
@@ -130,12 +131,12 @@ def hooked():
     ids=lambda module: str(module)[:0],
 )
 def test_what_is_no_stack_is_left_to_pytorch(module):
-    assert as_stack(module) is None
+    assert anatomy(module) is None
 
 
 def test_a_plain_sequence_of_ones_own_is_a_stack():
     module = nn.Sequential(block(), nn.Identity(), nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3))
-    assert as_stack(module).names == (
+    assert as_stack(anatomy(module)).names == (
         "0.0.weight",
         "0.1.weight",
         "0.1.bias",

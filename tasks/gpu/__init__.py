@@ -1,0 +1,1 @@
+"""Tasks computed side by side, as a GPU wants them."""

@@ -1,0 +1,135 @@
+"""The first block's passes for several tasks at once: a convolution of the images, batch norm, ReLU and max-pooling.
+
+Its convolution has four times as many outputs as any other, of nine products each. They are computed on the way and
+nowhere kept; their means and variances follow from those of the patches that the filters see, see
+`tasks.layers.FirstBlock`. Names are those of `tasks.gpu.norms`; `tasks.gpu.fused_first` has the same functions as
+kernels for a GPU.
+
+Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the images, with one for `tasks` where all
+tasks share them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from tasks.gpu.norms import (
+    Backward,
+    Forward,
+    Tangent,
+    at_places,
+    gated,
+    gated_tangent,
+    largest,
+    normalized,
+    normalized_tangent,
+    to_places,
+    windows,
+)
+from tasks.gpu.unfolded import patches
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a block's filters and windows lie.
+
+    Args:
+        side: Side of a filter.
+        stride: The convolution's.
+        padding: The convolution's.
+        pool: Side of pooling's windows.
+    """
+
+    side: int
+    stride: int
+    padding: int
+    pool: int
+
+    def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what the convolution gives for pictures of some size."""
+        height, width = ((part + 2 * self.padding - self.side) // self.stride + 1 for part in size)
+        return height, width
+
+    def pooled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what the block gives for pictures of some size."""
+        height, width = (part // self.pool for part in self.outputs(size))
+        return height, width
+
+
+class Seen(NamedTuple):
+    """Images as the first block takes them.
+
+    Args:
+        images: `[tasks, images, height, width, channels]`.
+        mean: Of the patches at all places, `[tasks, K]`.
+        covariance: Of the patches at all places, `[tasks, K, K]`.
+    """
+
+    images: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+
+def look(images: Tensor, geometry: Geometry) -> Seen:
+    """Images `[tasks, images, height, width, channels]` as the first block takes them."""
+    every = patches(images, geometry.side, geometry.stride, geometry.padding).flatten(1, 3)
+    mean = every.mean(1)
+    centred = every - mean[:, None]
+    return Seen(images, mean, centred.mT @ centred / every.shape[1])
+
+
+def forward(
+    seen: Seen,
+    geometry: Geometry,
+    matrix: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> Forward:
+    """From x = patch · matrix, given its mean and variance `[tasks, channels]`, to z."""
+    x = windows(_convolved(seen, geometry, matrix), geometry.pool)
+    place = largest(x, scale)
+    return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
+
+
+def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+    """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
+    back = gated(norm, d_z)
+    return _by_matrix(seen, geometry, norm.place, back.d_q), back
+
+
+def tangent(
+    norm: Forward,
+    seen: Seen,
+    geometry: Geometry,
+    matrix_t: Tensor,
+    mean_t: Tensor,
+    shared: Tensor,
+    scale_t: Tensor,
+    shift_t: Tensor,
+) -> Tangent:
+    """From x_t = patch · matrix_t to z_t."""
+    x_t = windows(_convolved(seen, geometry, matrix_t), geometry.pool)
+    return normalized_tangent(norm, at_places(x_t, norm.place), mean_t, shared, scale_t, shift_t)
+
+
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
+    d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
+    return _by_matrix(seen, geometry, norm.place, d_q_t), d_scale_t, d_shift_t
+
+
+def _convolved(seen: Seen, geometry: Geometry, matrix: Tensor) -> Tensor:
+    return patches(seen.images, geometry.side, geometry.stride, geometry.padding) @ matrix[:, None, None]
+
+
+def _by_matrix(seen: Seen, geometry: Geometry, place: Tensor, values: Tensor) -> Tensor:
+    """Σ values · patch, each value's patch being that at its window's place."""
+    every = patches(seen.images, geometry.side, geometry.stride, geometry.padding)
+    spread = to_places(values, place, every.shape[2:4], geometry.pool)
+    return every.flatten(1, 3).mT @ spread.flatten(1, 3)

@@ -1,0 +1,340 @@
+"""Layers for several tasks at once, with their first and second derivatives written out.
+
+They are the layers of `tasks.layers`, with the same four functions, on pictures `[tasks, images, height, width,
+channels]` and vectors `[tasks, images, d]`. Parameters have tasks in front too, one where they share it.
+
+A layer says how it wants its parameters to lie (`Layer.laid_out`), so that nothing is turned round on the way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from tasks import anatomy
+from tasks.gpu.first import Geometry, Seen, look
+
+Kept = Any  # what a layer's own functions hand to each other
+
+
+class Kernels(NamedTuple):
+    """What the layers compute with.
+
+    Args:
+        products: A module, or the like, with the functions of `tasks.gpu.unfolded`.
+        norms: With those of `tasks.gpu.norms`.
+        first: With those of `tasks.gpu.first`.
+    """
+
+    products: Any
+    norms: Any
+    first: Any
+
+
+class Layer(Protocol):
+    """One layer; its functions are those of `tasks.layers.Layer`.
+
+    Attributes:
+        names: Its parameters' names, in the order in which they are passed.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Parameters as PyTorch's module has them, as this layer takes them, but for the tasks in front."""
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Any) -> tuple[Tensor, Kept]: ...
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor | None, Sequence[Tensor], Kept]: ...
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]: ...
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor | None, Sequence[Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Block:
+    """See `tasks.layers.Block`.
+
+    Args:
+        names: Of the convolution's weight, batch norm's scale and shift.
+        geometry: How its filters and windows lie.
+        eps: Batch norm's.
+        kernels: What it computes with.
+    """
+
+    names: tuple[str, ...]
+    geometry: Geometry
+    eps: float
+    kernels: Kernels
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Filters `[side, side, in, out]`, scale and shift `[out]`."""
+        weight, scale, shift = parameters
+        return weight.permute(2, 3, 1, 0), scale, shift
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        filters, scale, shift = parameters
+        x = self.kernels.products.convolve([(inputs, filters)], self.geometry.stride, self.geometry.padding)
+        norm = self.kernels.norms.forward(x, scale, shift, self.eps, self.geometry.pool)
+        return norm.z, (inputs, filters, x, norm)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        inputs, filters, x, norm = kept
+        d_x, back = self.kernels.norms.backward(norm, x, d_outputs, self.geometry.pool)
+        d_inputs, d_filters = self._back(inputs, [(d_x, filters)], [(inputs, d_x)])
+        return d_inputs, (d_filters, back.d_scale, back.d_shift), (d_x, back)
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        inputs, filters, x, norm = kept
+        filters_t, scale_t, shift_t = parameters_t
+        pairs = [(inputs, filters_t), (inputs_t, filters)]
+        x_t = self.kernels.products.convolve(pairs, self.geometry.stride, self.geometry.padding)
+        forth = self.kernels.norms.tangent(norm, x, x_t, scale_t, shift_t, self.geometry.pool)
+        return forth.z_t, (inputs_t, filters_t, x_t, forth)
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        (inputs, filters, x, norm), (d_x, passed_back), (inputs_t, filters_t, x_t, passed_forth) = kept, back, forth
+        d_x_t, d_scale_t, d_shift_t = self.kernels.norms.backward_tangent(
+            norm, passed_back, passed_forth, x, x_t, d_outputs_t, self.geometry.pool
+        )
+        d_inputs_t, d_filters_t = self._back(
+            inputs, [(d_x_t, filters), (d_x, filters_t)], [(inputs, d_x_t), (inputs_t, d_x)]
+        )
+        return d_inputs_t, (d_filters_t, d_scale_t, d_shift_t)
+
+    def _back(
+        self, inputs: Tensor, by_inputs: Sequence[tuple[Tensor, Tensor]], by_filters: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Derivatives by inputs and by filters."""
+        side, stride, padding = self.geometry.side, self.geometry.stride, self.geometry.padding
+        products = self.kernels.products
+        return (
+            products.by_inputs(by_inputs, (inputs.shape[2], inputs.shape[3]), stride, padding),
+            products.by_filters(by_filters, side, stride, padding),
+        )
+
+
+@dataclass(frozen=True)
+class FirstBlock:
+    """A block that sees the images, whose pixels nothing is differentiated by; see `tasks.layers.FirstBlock`.
+
+    Args:
+        names: Of the convolution's weight, batch norm's scale and shift.
+        geometry: How its filters and windows lie.
+        eps: Batch norm's.
+        kernels: What it computes with.
+    """
+
+    names: tuple[str, ...]
+    geometry: Geometry
+    eps: float
+    kernels: Kernels
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Filters as a matrix `[side · side · in, out]`, scale and shift `[out]`."""
+        weight, scale, shift = parameters
+        return weight.permute(2, 3, 1, 0).flatten(0, 2), scale, shift
+
+    def seen(self, images: Tensor) -> Seen:
+        """Images `[tasks, n, channels, height, width]` as this layer's inputs."""
+        return look(images.movedim(2, -1).contiguous(), self.geometry)
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Seen) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        matrix, scale, shift = parameters
+        by_covariance = inputs.covariance @ matrix
+        mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
+        norm = self.kernels.first.forward(inputs, self.geometry, matrix, mean, variance, scale, shift, self.eps)
+        return norm.z, (inputs, matrix, by_covariance, norm)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
+        """See `Layer`. Means of d_x · patch follow from those of patches and of their products."""
+        inputs, _, by_covariance, norm = kept
+        at_places, back = self.kernels.first.backward(norm, inputs, self.geometry, d_outputs)
+        d_matrix = at_places - inputs.mean[:, :, None] * back.d_shift[:, None]
+        d_matrix = d_matrix - by_covariance * (norm.inverse * back.d_scale)[:, None]
+        by_parameters = (norm.inverse * norm.scale)[:, None] * d_matrix, back.d_scale, back.d_shift
+        return None, by_parameters, (d_matrix, back)
+
+    def tangent(
+        self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
+    ) -> tuple[Tensor, Kept]:
+        """See `Layer`; the inputs have no tangent."""
+        inputs, matrix, _, norm = kept
+        matrix_t, scale_t, shift_t = parameters_t
+        by_covariance_t = inputs.covariance @ matrix_t
+        mean_t, shared = _times(inputs.mean, matrix_t), norm.inverse * (matrix * by_covariance_t).sum(1)
+        forth = self.kernels.first.tangent(norm, inputs, self.geometry, matrix_t, mean_t, shared, scale_t, shift_t)
+        return forth.z_t, (by_covariance_t, forth)
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[None, Sequence[Tensor]]:
+        """See `Layer`."""
+        inputs, _, by_covariance, norm = kept
+        (d_matrix, passed_back), (by_covariance_t, passed_forth) = back, forth
+        at_places_t, d_scale_t, d_shift_t = self.kernels.first.backward_tangent(
+            norm, passed_back, passed_forth, inputs, self.geometry, d_outputs_t
+        )
+        inverse_t = -norm.inverse * norm.inverse * passed_forth.shared
+        d_matrix_t = at_places_t - inputs.mean[:, :, None] * d_shift_t[:, None]
+        d_matrix_t = d_matrix_t - by_covariance * (inverse_t * passed_back.d_scale + norm.inverse * d_scale_t)[:, None]
+        d_matrix_t = d_matrix_t - by_covariance_t * (norm.inverse * passed_back.d_scale)[:, None]
+        gain_t = inverse_t * norm.scale + norm.inverse * passed_forth.scale_t
+        product = gain_t[:, None] * d_matrix + (norm.inverse * norm.scale)[:, None] * d_matrix_t
+        return None, (product, d_scale_t, d_shift_t)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of each channel's picture, `[tasks, images, channels]`."""
+
+    names: tuple[str, ...] = ()
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Nothing."""
+        return ()
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs.mean((2, 3)), inputs.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        _, _, height, width, _ = kept
+        return (d_outputs / (height * width))[:, :, None, None].expand(kept).contiguous(), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs_t.mean((2, 3)), None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        return self.backward(kept, d_outputs_t)[0], ()
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Pictures as vectors, place by place; the linear layer after it has its inputs lie so."""
+
+    names: tuple[str, ...] = ()
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Nothing."""
+        return ()
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs.flatten(2), inputs.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        return d_outputs.reshape(kept), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return inputs_t.flatten(2), None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        return d_outputs_t.reshape(kept), ()
+
+
+@dataclass(frozen=True)
+class Linear:
+    """inputs `[tasks, n, d]` · weight `[tasks, d, outputs]` + bias, with ReLU after it or without.
+
+    Args:
+        names: Of weight and bias.
+        relu: Whether ReLU follows.
+        picture: Channels, height and width of the pictures that its inputs were, which PyTorch has channel by channel;
+            None where they were none.
+    """
+
+    names: tuple[str, ...]
+    relu: bool
+    picture: tuple[int, int, int] | None = None
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Weight `[d, outputs]`, its inputs place by place, and bias `[outputs]`."""
+        weight, bias = parameters
+        if self.picture is not None:
+            weight = weight.unflatten(1, self.picture).movedim(1, -1).flatten(1)
+        return weight.T, bias
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        weight, bias = parameters
+        outputs = inputs @ weight + bias[:, None]
+        if self.relu:
+            outputs = outputs.relu()
+        return outputs, (inputs, weight, outputs > 0 if self.relu else None)
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        inputs, weight, _ = kept
+        d = self._gate(kept, d_outputs)
+        return d @ weight.mT, (inputs.mT @ d, d.sum(1)), d
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
+        outputs_t = inputs_t @ weight + inputs @ weight_t + bias_t[:, None]
+        return self._gate(kept, outputs_t), (inputs_t, weight_t)
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        (inputs, weight, _), (inputs_t, weight_t) = kept, forth
+        d_t = self._gate(kept, d_outputs_t)
+        d_weight_t = inputs.mT @ d_t + inputs_t.mT @ back
+        return d_t @ weight.mT + back @ weight_t.mT, (d_weight_t, d_t.sum(1))
+
+    def _gate(self, kept: Kept, values: Tensor) -> Tensor:
+        open_ = kept[2]
+        return values if open_ is None else values * open_
+
+
+def build(
+    made_of: anatomy.Anatomy, channels: Sequence[int], size: tuple[int, int], kernels: Kernels
+) -> tuple[FirstBlock, tuple[Layer, ...]]:
+    """The layers of a network that is made of known ones: the first, and the others.
+
+    Args:
+        made_of: What it is made of.
+        channels: Of what each block gives.
+        size: Height and width of the images.
+        kernels: What the blocks compute with.
+    """
+    blocks = []
+    for block in made_of.blocks:
+        geometry = Geometry(block.side, block.stride, block.padding, block.pool)
+        blocks.append((block.names, geometry, block.eps, kernels))
+        size = geometry.pooled(size)
+    picture = None if made_of.mean else (channels[-1], *size)
+    linears = [
+        Linear(linear.names, linear.relu, None if place else picture) for place, linear in enumerate(made_of.linears)
+    ]
+    first, *others = blocks
+    return FirstBlock(*first), (*(Block(*other) for other in others), Mean() if made_of.mean else Flatten(), *linears)
+
+
+def _times(rows: Tensor, matrices: Tensor) -> Tensor:
+    """`[tasks, k]` · `[tasks, k, n]`, `[tasks, n]`."""
+    return (rows[:, None] @ matrices)[:, 0]
