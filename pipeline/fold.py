@@ -6,10 +6,9 @@ so gives the same bits wherever the chunks were computed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-
-from pipeline.optimizer import Vector
 
 FAN_IN = 8  # parts that one fold adds up: wider folds mean fewer tasks, narrower ones more of them in parallel
 
@@ -19,16 +18,16 @@ class ChunkSum:
     """What some tasks add to a meta-batch: a chunk's, or several chunks' folded.
 
     Args:
-        gradient: Sum of the tasks' meta-gradients, float32 `[P]`.
-        loss: Sum of their query losses.
-        accuracy: Sum of their query accuracies.
+        gradient: Sum of the tasks' meta-gradients, float32 `[P]`: an array, or on a device a tensor.
+        loss: Sum of their query losses: a number, or on a device a tensor of one.
+        accuracy: Sum of their query accuracies, likewise.
         tasks: How many they are.
         broken: Numbers of the tasks whose loss or gradient is not finite.
     """
 
-    gradient: Vector
-    loss: float
-    accuracy: float
+    gradient: Any
+    loss: Any
+    accuracy: Any
     tasks: int
     broken: tuple[int, ...] = ()
 
@@ -36,11 +35,12 @@ class ChunkSum:
 def fold(parts: Sequence[ChunkSum]) -> ChunkSum:
     """Add up parts from the first to the last."""
     first, *others = parts
-    gradient, loss, accuracy = np.array(first.gradient), first.loss, first.accuracy
+    gradient = first.gradient.copy() if isinstance(first.gradient, np.ndarray) else first.gradient.clone()
+    loss, accuracy = first.loss, first.accuracy
     for part in others:  # no sum(): from Python 3.12 on it rounds otherwise
         gradient += part.gradient
-        loss += part.loss
-        accuracy += part.accuracy
+        loss = loss + part.loss
+        accuracy = accuracy + part.accuracy
     broken = tuple(task for part in parts for task in part.broken)
     return ChunkSum(gradient, loss, accuracy, sum(part.tasks for part in parts), broken)
 

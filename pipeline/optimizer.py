@@ -1,12 +1,18 @@
 """The meta-optimizer, and the state that it carries from one meta-iteration to the next."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+Optimizer = Literal["adam", "sgd"]
+
+# Adam's, as numbers of Python that are float32's: beside an array of float32, nothing rounds them any more.
+BETA1, REST1 = float(np.float32(0.9)), float(np.float32(1) - np.float32(0.9))
+BETA2, REST2 = float(np.float32(0.999)), float(np.float32(1) - np.float32(0.999))
+EPSILON = float(np.float32(1e-8))
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,30 @@ def initial_state(parameters: Vector) -> State:
     return State(0, parameters, np.zeros_like(parameters), np.zeros_like(parameters), parameters)
 
 
-def advance(
-    state: State, gradient: Vector, lr: float, optimizer: Literal["adam", "sgd"], average: float, record: Record
-) -> State:
+class Vectors(NamedTuple):
+    """The vectors of a state, or a segment of each: NumPy's arrays, or PyTorch's tensors on a device."""
+
+    parameters: Any
+    mean: Any
+    square: Any
+    average: Any
+
+
+class Rates(NamedTuple):
+    """What a step's arithmetic takes from the iteration's number; float32, or tensors of one number each.
+
+    Args:
+        step: Adam's step size over its first moment's correction; for a plain gradient step, the learning rate.
+        scale: One over the correction of Adam's second moment.
+        kept: How much of the running average is kept.
+    """
+
+    step: Any
+    scale: Any
+    kept: Any
+
+
+def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, average: float, record: Record) -> State:
     """The next state.
 
     Args:
@@ -55,38 +82,45 @@ def advance(
         gradient: The mean meta-gradient, float32 `[P]`.
         lr: The meta learning rate of this step.
         optimizer: `adam`, or `sgd`: a plain gradient step.
-        average: Decay of the running average of the parameters, see `running_average`; 0 for none.
+        average: Decay of the running average of the parameters, see `moved`; 0 for none.
         record: What the meta-iteration showed.
     """
+    now = Vectors(state.parameters, state.mean, state.square, state.average)
+    found = moved(now, gradient, rates_at(state.iteration, lr, optimizer, average), optimizer, average > 0)
+    return State(state.iteration + 1, *found, (*state.records, record))
+
+
+def rates_at(iteration: int, lr: float, optimizer: Optimizer, average: float) -> Rates:
+    """The rates of the step after some iterations, see `moved`."""
+    count = iteration + 1
+    step = lr / (1 - 0.9**count) if optimizer == "adam" else lr
+    kept = min(average, (1 + iteration) / (10 + iteration))
+    return Rates(np.float32(step), np.float32(1 / (1 - 0.999**count)), np.float32(kept))
+
+
+def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, average: bool) -> Vectors:
+    """A step of the meta-optimizer; what it is given is left as it is.
+
+    Plain float32 arithmetic, element by element: any part of the vectors may be stepped on its own, and a device's
+    tensors become, bit for bit, what NumPy's arrays do.
+
+    - `adam`: Kingma and Ba 2015, algorithm 1; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸.
+    - The average is the exponential running average of the parameters (Polyak and Juditsky 1992, with decay). The first
+      steps decay faster, (1 + t) / (10 + t), so that the initialization is soon forgotten. Where none is asked for, it
+      is the very parameters.
+    """
     if optimizer == "adam":
-        parameters, mean, square = adam(state, gradient, lr)
+        mean = BETA1 * now.mean + REST1 * gradient
+        square = BETA2 * now.square + REST2 * gradient * gradient
+        parameters = now.parameters - rates.step * mean / (_root(square * rates.scale) + EPSILON)
     else:
-        parameters, mean, square = state.parameters - np.float32(lr) * gradient, state.mean, state.square
-    averaged = running_average(state, parameters, average) if average else parameters
-    return State(state.iteration + 1, parameters, mean, square, averaged, (*state.records, record))
+        mean, square, parameters = now.mean, now.square, now.parameters - rates.step * gradient
+    averaged = rates.kept * now.average + (1 - rates.kept) * parameters if average else parameters
+    return Vectors(parameters, mean, square, averaged)
 
 
-def running_average(state: State, parameters: Vector, decay: float) -> Vector:
-    """The exponential running average after a step to some parameters (Polyak and Juditsky 1992, with decay).
-
-    The first steps decay faster, (1 + t) / (10 + t), so that the initialization is soon forgotten.
-    """
-    kept = np.float32(min(decay, (1 + state.iteration) / (10 + state.iteration)))
-    averaged: Vector = kept * state.average + (np.float32(1) - kept) * parameters
-    return averaged
-
-
-def adam(state: State, gradient: Vector, lr: float) -> tuple[Vector, Vector, Vector]:
-    """One step of Adam (Kingma and Ba 2015, algorithm 1; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸).
-
-    Plain float32 arithmetic, element by element, so that any part of the vectors may be stepped on its own.
-
-    Returns:
-        Parameters, first and second moment after the step; the state's own vectors are left as they are.
-    """
-    one, beta1, beta2, count = np.float32(1), np.float32(0.9), np.float32(0.999), state.iteration + 1
-    mean = beta1 * state.mean + (one - beta1) * gradient
-    square = beta2 * state.square + (one - beta2) * gradient * gradient
-    rate, scale = np.float32(lr / (1 - 0.9**count)), np.float32(1 / (1 - 0.999**count))
-    parameters = state.parameters - rate * mean / (np.sqrt(square * scale) + np.float32(1e-8))
-    return parameters.astype(np.float32, copy=False), mean, square
+def _root(array: Any) -> Any:
+    """Rounded correctly, as processors and GPUs have it; PyTorch's own on a CPU, by MKL, is off by a bit at times."""
+    if isinstance(array, np.ndarray):
+        return np.sqrt(array)
+    return array.sqrt() if array.is_cuda else array.new_tensor(np.sqrt(array.numpy()))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import FanfoldError
-from pipeline.optimizer import Record, adam, advance, initial_state, running_average
+from pipeline.optimizer import Rates, Record, Vectors, advance, initial_state, moved, rates_at
 from pipeline.recipe import Meta
 
 RECORD = Record(0, 1.0, 0.5)
@@ -23,8 +23,7 @@ def test_adam_is_that_of_pytorch():
         gradient = random.normal(size=40).astype(np.float32)
         theirs.grad = torch.tensor(gradient)
         optimizer.step()
-        parameters, mean, square = adam(ours, gradient, 3e-3)
-        ours = replace(ours, iteration=ours.iteration + 1, parameters=parameters, mean=mean, square=square)
+        ours = advance(ours, gradient, 3e-3, "adam", 0.0, RECORD)
     assert ours.parameters.dtype == ours.mean.dtype == ours.square.dtype == np.float32
     np.testing.assert_allclose(ours.parameters, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
     assert abs(ours.parameters - start).max() > 0.01
@@ -75,12 +74,17 @@ def test_a_plain_step_goes_against_the_gradient_and_leaves_the_moments():
     assert state.parameters.tobytes() == kept.tobytes()
 
 
-def test_adams_step_is_taken_as_it_is():
-    start, gradient = vectors(2)
-    state = initial_state(start)
-    after = advance(state, gradient, 0.25, "adam", 0.0, RECORD)
-    for found, expected in zip((after.parameters, after.mean, after.square), adam(state, gradient, 0.25), strict=True):
-        assert found.tobytes() == expected.tobytes()
+@given(st.sampled_from(["adam", "sgd"]), st.sampled_from([0.0, 0.9]), st.integers(0, 10**5), st.integers(0, 2**32 - 1))
+def test_a_devices_tensors_become_bit_for_bit_what_arrays_do(optimizer, average, iteration, seed):
+    random = np.random.default_rng(seed)
+    parameters, mean, averaged, gradient = (random.normal(size=37).astype(np.float32) for _ in range(4))
+    now, rates = Vectors(parameters, mean, mean * mean, averaged), rates_at(iteration, 0.01, optimizer, average)
+    expected = moved(now, gradient, rates, optimizer, average > 0)
+    on_device = Vectors(*map(torch.from_numpy, now))
+    found = moved(on_device, torch.from_numpy(gradient), Rates(*map(torch.tensor, rates)), optimizer, average > 0)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert one.numpy().tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -110,8 +114,8 @@ def test_the_average_is_the_one_worked_out_by_hand():
 def test_the_average_lies_between_what_it_was_and_the_parameters(decay, iteration, seed):
     random = np.random.default_rng(seed)
     before, parameters = (random.normal(size=4).astype(np.float32) for _ in range(2))
-    state = replace(initial_state(before), iteration=iteration)
-    found = running_average(state, parameters, decay)
+    at_rest = Vectors(parameters, before, before, before)
+    found = moved(at_rest, np.zeros(4, np.float32), rates_at(iteration, 0.1, "sgd", decay), "sgd", average=True).average
     low, high = np.minimum(before, parameters), np.maximum(before, parameters)
     assert (found >= low - 1e-5).all()
     assert (found <= high + 1e-5).all()

@@ -8,7 +8,7 @@ from torch import nn
 from data.errors import FanfoldError, RunError
 from pipeline import work
 from pipeline.fold import fold_all
-from pipeline.optimizer import adam
+from pipeline.optimizer import advance
 from tasks.anil import Anil
 from tasks.batch import gather_tasks
 from tasks.episodes import EpisodeShape, Stream, draw_episodes
@@ -80,10 +80,9 @@ def test_a_step_goes_by_the_mean_over_the_meta_batch(recipe):
     state = run_alone(recipe, 3)
     total = fold_all([work.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
     after = work.step(recipe, state, total)
-    parameters, mean, square = adam(state, total.gradient / np.float32(10), recipe.meta.lr)
-    assert after.parameters.tobytes() == parameters.tobytes()
-    assert after.mean.tobytes() == mean.tobytes()
-    assert after.square.tobytes() == square.tobytes()
+    expected = advance(state, total.gradient / np.float32(10), recipe.meta.lr, "adam", 0.0, after.records[-1])
+    for name in ("parameters", "mean", "square"):
+        assert getattr(after, name).tobytes() == getattr(expected, name).tobytes()
     assert after.iteration == 4
     assert after.records[-1].loss == pytest.approx(total.loss / 10)
 

@@ -64,7 +64,8 @@ def own_gradient(recipe: Recipe, tasks: int, dtype: torch.dtype) -> Gradient:
     In float32, which a run computes in, by what its workers call; in float64 by what that calls.
     """
     if dtype == torch.float32:
-        return work.adapt(recipe, work.initialize(recipe), 0, tasks).gradient.astype(np.float64)
+        gradient: Gradient = work.adapt(recipe, work.initialize(recipe), 0, tasks).gradient.astype(np.float64)
+        return gradient
     network = as_network(build_module(recipe, dtype), work.bench(recipe).images.size, recipe.train.ways)
     parameters = recipe.algorithm.initialize(network)
     result = recipe.algorithm.meta_gradient(network, parameters, 0, draw_tasks(recipe, tasks, dtype))
