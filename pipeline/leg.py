@@ -16,7 +16,7 @@ from tasks.answers import Answers
 WINDOW = 3.0  # seconds that a window is to take
 FIRST = 10  # iterations of the first window, before any pace is known
 
-Reduce = Callable[[State, int], State]  # a state and a number of meta-iterations to the state after them
+Reduce = Callable[[State, int], State]  # a state, and after so many meta-iterations, or fewer, the state then
 Judge = Callable[[Vector], Answers]  # parameters to the answers to validation tasks
 Keep = Callable[[Checkpoint], None]
 
@@ -67,12 +67,12 @@ def advance(
     goal = (now.state.iteration // every + 1) * every
     began = time.monotonic() - now.seconds
     while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
-        window_began = time.monotonic()
+        window_began, before = time.monotonic(), now.state.iteration
         state = reduce(now.state, iterations)
-        ended = time.monotonic()
+        ended, done = time.monotonic(), state.iteration - before
         now = replace(now, state=work.without_records(state), seconds=ended - began)
-        tell(WindowEnded(state.records, meta.batch * iterations / (ended - window_began), now.seconds))
-        if state.iteration % meta.checkpoint == 0 and state.iteration < goal:
+        tell(WindowEnded(state.records, meta.batch * done / (ended - window_began), now.seconds))
+        if before // meta.checkpoint < state.iteration // meta.checkpoint and state.iteration < goal:
             keep(now)
     now = _validate(now, judge(now.state.average), tell)
     now = replace(now, seconds=time.monotonic() - began)
@@ -104,13 +104,17 @@ def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
         Iterations; 0 when the run is over.
     """
     done = now.state.iteration
-    length = min(meta.window, every - done % every, meta.checkpoint - done % meta.checkpoint)
+    length = every - done % every
+    if meta.window is not None:
+        length = min(length, meta.window)
     if meta.iterations is not None:
         length = min(length, meta.iterations - done)
     left = math.inf if meta.minutes is None else 60 * meta.minutes - now.seconds
     if left <= 0:
         return 0
     pace = now.seconds / done if done else WINDOW / FIRST
+    if pace * meta.checkpoint > WINDOW:  # else some windows after one another would be short, for no one to gain
+        length = min(length, meta.checkpoint - done % meta.checkpoint)
     if pace > 0:
         length = min(length, math.ceil(min(WINDOW, left) / pace))
     return max(length, 0)

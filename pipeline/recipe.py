@@ -25,9 +25,13 @@ class Meta:
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
         schedule: How the meta learning rate goes on: `constant`, or down to nought at `iterations`: `cosine`, `linear`.
         average: Decay of a running average of the parameters, which is then what is validated and tested; 0 for none.
-        window: Meta-iterations handed to the scheduler at once, at most; fewer where they take more than seconds.
-        checkpoint: Iterations between checkpoints.
+        window: Meta-iterations handed to the scheduler at once, at most; by default as many as take some seconds, but
+            no more than 50 as a graph.
+        checkpoint: Iterations between checkpoints; more where they take less than seconds.
         threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
+        together: Whether a chunk's tasks are computed side by side, as suits a GPU, or one after another, as suits a
+            CPU, whose cache holds one; by default what suits the device.
+        precision: Of products on a GPU: `float32`, or `tf32`, which keeps 10 bits of each factor, and is faster.
     """
 
     batch: int = 32
@@ -38,13 +42,15 @@ class Meta:
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     average: float = 0.0
-    window: int = 50
+    window: int | None = None
     checkpoint: int = 100
     threads: int = 1
+    together: bool | None = None
+    precision: Literal["float32", "tf32"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("batch", "chunk", "window", "checkpoint", "threads"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise FanfoldError(f"--meta.{name} must be at least 1, not {getattr(self, name)}.")
         if self.iterations is None and self.minutes is None:
             raise FanfoldError("A run needs an end: give --meta.iterations or --meta.minutes.")
@@ -58,6 +64,11 @@ class Meta:
             raise FanfoldError(f"--meta.average must be from 0 to below 1, not {self.average}.")
         if self.schedule != "constant" and self.iterations is None:
             raise FanfoldError(f"A {self.schedule} schedule ends at --meta.iterations: give them.")
+
+    @property
+    def longest_graph(self) -> int:
+        """Meta-iterations that a graph has, at most."""
+        return self.window or 50
 
     def chunks(self, total: int | None = None, size: int | None = None) -> list[tuple[int, int]]:
         """First and last (exclusive) place of each chunk of a meta-batch, or of `total` tasks in chunks of `size`."""
@@ -104,3 +115,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+
+    @property
+    def together(self) -> bool:
+        """Whether a chunk's tasks are computed side by side."""
+        return self.device == "cuda" if self.meta.together is None else self.meta.together

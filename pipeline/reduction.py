@@ -62,8 +62,10 @@ def run_window(
     """Hand the scheduler a window's graph, and wait for the state at its end.
 
     Driver and scheduler say nothing to each other meanwhile, but for a look at the workers now and then in a long
-    window; with the result taken, all of the window is released.
+    window; with the result taken, all of the window is released. It ends earlier than asked where the graph would grow
+    too large.
     """
+    iterations = min(iterations, recipe.meta.longest_graph)
     graph = window_graph(run, recipe, state, iterations, cluster.addresses, adapt)
     result: State = results(cluster, [graph])[0]
     return result

@@ -33,6 +33,7 @@ class Anil:
     """
 
     head: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
 
     name: str = "anil"

@@ -1,6 +1,6 @@
 """What the pipeline asks of an algorithm, so that every one fans out and folds the same way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -133,6 +133,20 @@ def _side_by_side(parameters: Tensor, meta: Parameters, tasks: TaskBatch, judge:
     gradients = torch.autograd.grad(losses.sum(), list(meta.values()), materialize_grads=True)
     total = flatten(dict(zip(meta, gradients, strict=True)))
     return MetaGradient(total, losses.detach(), accuracies)
+
+
+def phase(algorithm: Algorithm, iteration: int) -> Hashable | None:
+    """What of an iteration's number an algorithm's computation depends on: in the same phase it is the same.
+
+    An algorithm says so by `steady`, true where every iteration is computed alike, or by a method `phase(iteration)`.
+
+    Returns:
+        None for one that says nothing, whose iterations are all taken to differ.
+    """
+    if getattr(algorithm, "steady", False):
+        return ()
+    of_iteration: Callable[[int], Hashable] | None = getattr(algorithm, "phase", None)
+    return None if of_iteration is None else of_iteration(iteration)
 
 
 def together(algorithm: Algorithm, network: Network) -> bool:

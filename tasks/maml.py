@@ -37,6 +37,7 @@ class Maml:
     """
 
     head: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
 
     name: str = "maml"

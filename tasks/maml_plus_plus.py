@@ -13,6 +13,7 @@ MAML (`tasks.maml`) with the paper's remedies, section 4:
 The paper's running batch-norm statistics per step aren't kept: its own code normalizes by the batch too.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -104,6 +105,10 @@ class MamlPlusPlus:
         done = min(iteration / self.multi_step, 1.0) if self.multi_step else 1.0
         early = (1 - done) / self.inner_steps
         return [early] * (self.inner_steps - 1) + [1 - early * (self.inner_steps - 1)]
+
+    def phase(self, iteration: int) -> Hashable:
+        """See `tasks.learner.phase`: the loss's weights move, and first order ends."""
+        return tuple(self.loss_weights(iteration)), iteration < self.first_order
 
     def _per_step(self, network: Network, name: str) -> bool:
         """Whether a parameter of the network is one of each step's own."""

@@ -32,7 +32,7 @@ from tasks.batch import TaskBatch
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients, together
 from tasks.network import Network, Shapes, flatten, unflatten
 from tasks.protonet import squared_distances
-from tasks.turns import by_class, turns
+from tasks.turns import by_class, turns_on
 
 SCALE = "log_scale"  # the logarithm of the cosine's scale, among the meta-parameters
 CONTEXT = "context."  # what names of the context's parameters begin with
@@ -54,6 +54,7 @@ class Matching:
     """
 
     head: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("population", "batch")
 
     name: str = "matching"
@@ -97,13 +98,13 @@ class Matching:
                 return nll_loss(votes, tasks.query_labels), votes, tasks.query_labels
             images = by_class(tasks, support, query)
             ways, drawings = images.shape[:2]
-            is_support = turns(len(support) // ways, drawings, every=self.every_turn).to(images.device)
+            turns = turns_on(images.device, len(support) // ways, drawings, every=self.every_turn)
             embedding = network({name: meta[name] for name in network.shapes}, images.flatten(0, 1))
             similarity = self._similarity(meta, embedding, embedding).view(ways, drawings, ways, drawings)
             votes = torch.cat(
                 [
-                    _votes_of_classes(similarity[:, ~chosen][..., chosen].transpose(0, 1).flatten(0, 1))
-                    for chosen in is_support
+                    _votes_of_classes(similarity[:, queries][..., chosen].transpose(0, 1).flatten(0, 1))
+                    for chosen, queries in zip(turns.support, turns.queries, strict=True)
                 ]
             )
             labels = torch.arange(ways, device=votes.device).repeat(len(votes) // ways)

@@ -34,6 +34,7 @@ class MetaSgd:
     """
 
     head: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
 
     name: str = "meta-sgd"

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from tasks.batch import TaskBatch
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, flatten
-from tasks.turns import by_class, turns
+from tasks.turns import by_class, turns_on
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ProtoNet:
     """
 
     head: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("population", "batch")
 
     name: str = "protonet"
@@ -48,12 +49,14 @@ class ProtoNet:
         def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             images = by_class(tasks, support, query)
             ways, drawings = images.shape[:2]
-            is_support = turns(len(support) // ways, drawings, every=self.every_turn).to(images.device)
+            turns = turns_on(images.device, len(support) // ways, drawings, every=self.every_turn)
             embedding = network(theta, images.flatten(0, 1))
-            weights = is_support.to(embedding) / (len(support) // ways)
+            weights = turns.is_support.to(embedding) / (len(support) // ways)
             prototypes = torch.einsum("td,wde->twe", weights, embedding.unflatten(0, (ways, drawings)))
             logits = -squared_distances(embedding, prototypes).unflatten(1, (ways, drawings))
-            logits = logits.transpose(1, 2)[~is_support].flatten(0, 1)  # drawing by drawing, each of every class
+            # Turn by turn, drawing by drawing, each of every class.
+            turn = torch.arange(len(turns.queries), device=logits.device)[:, None]
+            logits = logits.transpose(1, 2)[turn, turns.queries].flatten(0, 2)
             labels = torch.arange(ways, device=logits.device).repeat(len(logits) // ways)
             return cross_entropy(logits, labels), logits, labels
 

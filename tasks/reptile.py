@@ -9,6 +9,7 @@ drawn with the task, so nothing is drawn here. The paper shuffles classes too, a
 task to task, which tasks computed in parallel can't.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -38,6 +39,7 @@ class Reptile:
     """
 
     head: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
 
     name: str = "reptile"
@@ -61,9 +63,8 @@ class Reptile:
         """See `Algorithm.meta_gradient`. The gradient is that of no loss; losses are those after adaptation."""
 
         def judge(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            adapted = self._train(
-                network, parameters, support, tasks.support_labels, self.inner_steps, self.inner_batch
-            )
+            seen = minibatches(len(support), tasks.ways, self.inner_steps, self.inner_batch, support.device)
+            adapted = self._train(network, parameters, support, tasks.support_labels, seen)
             with torch.no_grad():
                 logits = network(network.unflatten(adapted), query)
             return parameters - adapted, cross_entropy(logits, tasks.query_labels), accuracy(logits, tasks.query_labels)
@@ -85,15 +86,16 @@ class Reptile:
     ) -> Classify:
         """See `Algorithm.classifier`."""
         steps = self.inner_steps if steps is None else steps
-        adapted = network.unflatten(self._train(network, parameters, support, labels, steps, self.test_batch))
+        seen = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
+        adapted = network.unflatten(self._train(network, parameters, support, labels, seen))
         return lambda query: network(adapted, query)
 
     def _train(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int, batch: int
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, minibatches: Sequence[Tensor]
     ) -> Tensor:
-        """φ `[P]`: the parameters after some steps on minibatches of the support set."""
+        """φ `[P]`: the parameters after a step on each of some minibatches of the support set."""
         phi, square = parameters.detach(), torch.zeros_like(parameters)
-        for step, images in enumerate(minibatches(labels, steps, batch), start=1):
+        for step, images in enumerate(minibatches, start=1):
             loss = SupportLoss(network, support[images], labels[images])
             gradient = flatten(loss.gradient(network.unflatten(phi), "first"))
             if self.inner_optimizer == "adam":
@@ -103,17 +105,21 @@ class Reptile:
         return phi
 
 
-def minibatches(labels: Tensor, steps: int, batch: int) -> list[Tensor]:
+def minibatches(images: int, ways: int, steps: int, batch: int, device: torch.device) -> list[Tensor]:
     """Which images of a support set each step sees: shot by shot, each class in turn, over and over.
 
     Args:
-        labels: int64 `[ways · shots]`, class by class.
+        images: How many the support set has, class by class.
+        ways: Of how many classes.
         steps: How many steps.
         batch: Images a step; the whole set where it has no more.
+        device: Where the images are.
 
     Returns:
         int64 `[batch]`, places in the support set, for each step.
     """
-    shot_by_shot = torch.arange(len(labels)).view(int(labels[-1]) + 1, -1).T.flatten()
-    batch = min(batch, len(labels))
-    return [shot_by_shot[torch.arange(step * batch, (step + 1) * batch) % len(labels)] for step in range(steps)]
+    shot_by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
+    batch = min(batch, images)
+    return [
+        shot_by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)
+    ]

@@ -288,12 +288,19 @@ def test_the_confidence_interval_covers_the_mean():
 def test_windows_end_where_something_is_due(recipe):
     meta = Meta(iterations=103, window=10, checkpoint=25)
     done, ends = 0, []
-    while length := window_length(standing(recipe, done), meta, 40):
+    while length := window_length(standing(recipe, done, done / 4), meta, 40):
         done += length
         ends.append(done)
     assert ends[-1] == 103
     assert {25, 40, 50, 75, 80, 100} <= set(ends)
     assert max(np.diff([0, *ends])) == 10
+
+
+def test_a_checkpoint_shortens_no_window_where_it_is_due_every_second(recipe):
+    meta = Meta(iterations=10_000, checkpoint=100)
+    assert window_length(standing(recipe, 1000, 1), meta, 5000) == 3000
+    assert window_length(standing(recipe, 1050, 105), meta, 5000) == 30
+    assert window_length(standing(recipe, 1090, 109), meta, 5000) == 10
 
 
 def test_a_run_bounded_by_time_ends_in_time(recipe):

@@ -14,18 +14,19 @@ def flat_gradient(network, vector, images, labels):
     return torch.cat([part.flatten() for part in gradient.values()])
 
 
+CPU = torch.device("cpu")
+
+
 def test_minibatches_go_shot_by_shot_each_class_in_turn_and_round_again():
     # Two classes of three shots lie 0 1 2 | 3 4 5, so shot by shot they are 0 3 1 4 2 5.
-    labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    found = [batch.tolist() for batch in minibatches(labels, 4, 4)]
+    found = [batch.tolist() for batch in minibatches(6, 2, 4, 4, CPU)]
     assert found == [[0, 3, 1, 4], [2, 5, 0, 3], [1, 4, 2, 5], [0, 3, 1, 4]]
 
 
 def test_a_minibatch_holds_no_image_twice_and_never_more_than_there_are():
-    labels = torch.arange(3).repeat_interleave(2)
-    assert [sorted(batch.tolist()) for batch in minibatches(labels, 2, 10)] == [[0, 1, 2, 3, 4, 5]] * 2
-    assert minibatches(labels, 0, 2) == []
-    for batch in minibatches(labels, 9, 4):
+    assert [sorted(batch.tolist()) for batch in minibatches(6, 3, 2, 10, CPU)] == [[0, 1, 2, 3, 4, 5]] * 2
+    assert minibatches(6, 3, 0, 2, CPU) == []
+    for batch in minibatches(6, 3, 9, 4, CPU):
         assert len(set(batch.tolist())) == 4
 
 

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.turns import by_class, turns
+from tasks.turns import by_class, turns, turns_on
 from tests.tasks.reference import make_tasks
 
 
@@ -22,6 +22,16 @@ def test_each_drawing_is_support_as_often_as_any_other(shots, queries):
     assert found.sum(1).eq(shots).all()
     assert found.sum(0).eq(shots).all()
     assert torch.equal(found[:1], turns(shots, shots + queries, every=False))
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_on_a_device_they_name_the_drawings(shots, queries, every):
+    found = turns_on(torch.device("cpu"), shots, shots + queries, every=every)
+    expected = turns(shots, shots + queries, every=every)
+    assert torch.equal(found.is_support, expected)
+    for row, support, asked in zip(expected, found.support, found.queries, strict=True):
+        assert support.tolist() == row.nonzero()[:, 0].tolist()
+        assert asked.tolist() == (~row).nonzero()[:, 0].tolist()
 
 
 def test_images_of_a_class_lie_together_support_first():

@@ -176,4 +176,4 @@ def paced(cluster: Cluster, recipe: Recipe, seconds: float) -> Recipe:
     by_one = replace(recipe, meta=replace(recipe.meta, window=1))
     measure_pipeline(cluster, by_one, seconds / 10)
     fitting = int(seconds * measure_pipeline(cluster, by_one, seconds / 2) / recipe.meta.batch)
-    return replace(recipe, meta=replace(recipe.meta, window=min(recipe.meta.window, max(1, fitting))))
+    return replace(recipe, meta=replace(recipe.meta, window=min(recipe.meta.longest_graph, max(1, fitting))))
