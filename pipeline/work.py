@@ -177,8 +177,10 @@ def without_records(state: State) -> State:
 @contextmanager
 def _at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
     """A worker's surroundings while it computes the tasks from number `first` on: always the same."""
+    # The generators of the device that is computed on, and no others: asked for its generator, a GPU gets a context.
+    devices = [torch.cuda.current_device()] if recipe.device == "cuda" else []
     # What is not finite is found at the end, and said there: NumPy need not warn of it as well.
-    with _ONE_AT_A_TIME, torch.random.fork_rng(), np.errstate(all="ignore"):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices), np.errstate(all="ignore"):
         # Set here, not where the worker starts: PyTorch keeps the number of threads for each thread that asks.
         torch.set_num_threads(recipe.meta.threads)
         # For networks that draw, as dropout does; from the chunk's numbers, as everything else.

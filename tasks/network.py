@@ -268,7 +268,8 @@ def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -
     layer = network.module.get_submodule(name or "")
     hook = layer.register_forward_pre_hook(lambda _, inputs: called.append(inputs[0]))
     try:
-        with torch.random.fork_rng():  # a network that draws must not move the worker's generator
+        # A network that draws must not move the worker's generator; that of a GPU is none of a CPU's business.
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
             output = network(parameters, images)
     finally:
         hook.remove()
