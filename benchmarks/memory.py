@@ -26,8 +26,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from data.errors import FanfoldError
-from pipeline.cluster import WORKER_ENVIRONMENT
 from pipeline.files import write_json
+from pipeline.local import WORKER_ENVIRONMENT
 from tasks.batch import TaskBatch
 from tasks.maml import Maml
 from tasks.models import MODELS, build_network

@@ -2,34 +2,25 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import signal
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import dask
-import torch
 from dask.base import annotate, get_annotations
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin, span
 from distributed.client import ClosedClientError
 from distributed.core import rpc
 
+from data.advice import one_line
 from data.errors import FanfoldError, RunError
 from pipeline.dashboard.plugin import offer
-
-# Chunks allocate and free the same tens of megabytes over and over. By default Dask makes the workers' allocator give
-# memory back at once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), and every page then faults again: less than half the speed.
-# Tasks run beside the main thread, where glibc would use an arena of their own, which ignores these settings for blocks
-# above 64 MiB: an episode of 360 images then takes nearly twice as long.
-WORKER_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
+from pipeline.gpus import Hardware, common, find_gpus, in_words, look
+from pipeline.local import cpu_workers, gpu_workers
 
 DASK_SETTINGS = {
     # A state of some megabytes stands in every window's graph on purpose.
@@ -50,9 +41,13 @@ class ClusterConfig:
 
     Args:
         kind: `cpu` for one process a core of this machine, `cuda` for one a GPU, `auto` for `cuda` where there is a
-            GPU and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
-        workers: How many on this machine; default every core, or every GPU. With a scheduler's address: how many to
-            wait for; default one.
+            GPU that PyTorch can use and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
+        workers: How many on this machine; default every core, or `per_gpu` for every GPU. With a scheduler's address:
+            how many to wait for; default one.
+        per_gpu: How many workers may share a GPU, its memory and its time: for searches whose trials don't fill one.
+        protocol: What workers that Fanfold starts talk over: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
+            distributed-ucxx. It hardly matters for speed: what travels through Dask is a float32 vector as long as the
+            parameters for each chunk or window; images stay where they are read.
         dashboard: Address of the dashboard, `host:port` or `:port`; port 0 for any free one.
         timeout: Seconds to wait for a scheduler and for workers.
         reduction: How chunks are brought together, which changes no number: `graph`, as tasks that any worker may
@@ -63,6 +58,8 @@ class ClusterConfig:
 
     kind: str = "auto"
     workers: int | None = None
+    per_gpu: int = 1
+    protocol: Literal["tcp", "ucx"] = "tcp"
     dashboard: str = ":8787"
     timeout: float = 60
     reduction: Literal["auto", "graph", "collective"] = "auto"
@@ -73,6 +70,16 @@ class ClusterConfig:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
         if self.workers is not None and self.workers < 1:
             raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
+        if self.per_gpu < 1:
+            raise FanfoldError(f"--cluster.per_gpu must be at least 1, not {self.per_gpu}.")
+        if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
+            raise FanfoldError(f"--cluster.per_gpu is for GPUs of this machine, not for --cluster.kind {self.kind}.")
+        if self.protocol not in ("tcp", "ucx"):
+            raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
+        if self.protocol != "tcp" and "://" in self.kind:
+            raise FanfoldError(
+                f"The address {self.kind} says what its workers talk over: leave --cluster.protocol out."
+            )
         if not self.timeout > 0:
             raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
         if self.reduction not in ("auto", "graph", "collective"):
@@ -98,6 +105,7 @@ class Cluster:
     Args:
         client: The driver's connection to the scheduler.
         device: Where its workers compute, `cpu` or `cuda`.
+        gpus: The models of the GPUs that they compute on, one for each.
         note: What is worth telling about it, a line each, if anything is.
         chosen: Which of its workers a run prefers; default all.
         reduction: How chunks are brought together, see `ClusterConfig`.
@@ -107,6 +115,7 @@ class Cluster:
 
     client: Client
     device: Literal["cpu", "cuda"]
+    gpus: tuple[str, ...] = ()
     note: str | None = None
     chosen: Callable[[list[str]], list[str]] = list
     reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
@@ -123,6 +132,11 @@ class Cluster:
     def workers(self) -> int:
         """How many workers there are now."""
         return len(self.addresses)
+
+    @property
+    def hardware(self) -> str:
+        """What its workers compute on, in words."""
+        return f"{self.device}: {in_words(self.gpus)}" if self.gpus else self.device
 
     @property
     def dashboard(self) -> str:
@@ -156,6 +170,10 @@ class QuietWorker(WorkerPlugin):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+class _NoGpuError(Exception):
+    """Nothing can be computed on this machine's GPUs; the message says why, in words."""
+
+
 @contextlib.contextmanager
 def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
     """Start or join a cluster; leave it, and stop what was started, at the end.
@@ -163,29 +181,33 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
     Raises:
         FanfoldError: No GPU where one was asked for, or no scheduler or too few workers answer within the bound.
     """
+    _check_protocol(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK_SETTINGS))
         if "://" in config.kind:
             yield _join(config, stack)
             return
-        gpus, note = gpu_count(), None
-        kind = config.kind
-        if kind == "auto":
-            kind = "cuda" if gpus else "cpu"
-            note = None if gpus else "no GPU found: computing on the CPU"
-        if kind == "cuda":
-            if not gpus:
-                raise FanfoldError("No GPU found (PyTorch sees none): use --cluster.kind cpu.")
-            if config.workers is not None and config.workers > gpus:
-                raise FanfoldError(f"--cluster.workers {config.workers}, but there are {gpus} GPUs: one worker a GPU.")
-            cluster = stack.enter_context(_unhurried(_cuda_cluster(config)))
-        else:
-            cluster = stack.enter_context(_unhurried(_cpu_cluster(config)))
-        client = stack.enter_context(_unhurried(Client(cluster, timeout=config.timeout)))
-        client.register_plugin(QuietWorker())
-        device: Literal["cpu", "cuda"] = "cuda" if kind == "cuda" else "cpu"
-        note = "\n".join(filter(None, (note, offer(client)))) or None
-        yield Cluster(client, device, note, reduction=config.reduction, patience=config.patience)
+        if config.kind == "cpu":
+            yield _on_cpus(config, stack)
+            return
+        try:
+            cluster = _on_gpus(config, stack)
+        except _NoGpuError as error:
+            why = str(error)
+            if config.kind == "cuda":
+                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use --cluster.kind cpu.") from error
+            cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
+        yield cluster
+
+
+def _check_protocol(config: ClusterConfig) -> None:
+    """Raise where UCX is to be spoken and nobody can: Dask itself raises a warning then, of five lines."""
+    asked = config.protocol == "ucx" or config.kind.startswith(("ucx://", "ucxx://"))
+    if asked and importlib.util.find_spec("distributed_ucxx") is None:
+        raise FanfoldError(
+            "UCX needs a package that is not installed, distributed-ucxx-cu12 or -cu13 after the driver's CUDA: "
+            "install it, or use tcp."
+        )
 
 
 Part = TypeVar("Part", Client, LocalCluster)
@@ -202,31 +224,60 @@ def _unhurried(part: Part) -> Iterator[Part]:
             part.__exit__(None, None, None)
 
 
-def gpu_count() -> int:
-    """How many GPUs PyTorch can use, 0 without a driver."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
+    """A worker a core of this machine."""
+    started = cpu_workers(config.workers, config.protocol, config.dashboard)
+    client = _connect(stack.enter_context(_unhurried(started)), config, stack)
+    return _cluster(config, client, Hardware(), *notes)
 
 
-def _cpu_cluster(config: ClusterConfig) -> LocalCluster:
-    # The environment must be there before the worker's process starts: the allocator reads it once.
-    environment = dask.config.get("distributed.nanny.pre-spawn-environ") | WORKER_ENVIRONMENT
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
-        cluster: LocalCluster = LocalCluster(
-            n_workers=config.workers or dask.system.CPU_COUNT,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=_free_dashboard(config.dashboard),
+def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
+    """Workers on the GPUs of this machine.
+
+    Raises:
+        _NoGpuError: There is none, or none that PyTorch can use.
+        FanfoldError: More workers were asked for than may be.
+    """
+    gpus = find_gpus()
+    if gpus.problem:
+        raise _NoGpuError(gpus.problem)
+    places = len(gpus.names) * config.per_gpu
+    if config.workers is not None and config.workers > places:
+        raise FanfoldError(
+            f"--cluster.workers {config.workers}, but GPUs are there for {places}: raise --cluster.per_gpu "
+            f"({config.per_gpu}) to let more share one, or use --cluster.kind cpu."
         )
-    return cluster
+    with contextlib.ExitStack() as own:
+        try:
+            started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard)
+        except FanfoldError:
+            raise
+        except Exception as error:  # whatever dask-cuda or the driver finds wrong
+            raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
+        client = _connect(own.enter_context(_unhurried(started)), config, own)
+        hardware = common(client.run(look))
+        if hardware.device == "cpu":
+            raise _NoGpuError(hardware.problem or "the driver tells of a GPU, but workers find none")
+        stack.push(own.pop_all())
+    return _cluster(config, client, hardware)
 
 
-def _cuda_cluster(config: ClusterConfig) -> LocalCluster:
-    from dask_cuda import LocalCUDACluster  # only here: a machine without a GPU may do without it
+def _connect(started: LocalCluster, config: ClusterConfig, stack: contextlib.ExitStack) -> Client:
+    client = stack.enter_context(_unhurried(Client(started, timeout=config.timeout)))
+    client.register_plugin(QuietWorker())
+    return client
 
-    cluster: LocalCluster = LocalCUDACluster(
-        n_workers=config.workers, threads_per_worker=1, dashboard_address=_free_dashboard(config.dashboard)
+
+def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: str) -> Cluster:
+    said = [*notes, *hardware.notes, offer(client)]
+    return Cluster(
+        client,
+        hardware.device,
+        hardware.gpus,
+        note="\n".join(filter(None, said)) or None,
+        reduction=config.reduction,
+        patience=config.patience,
     )
-    return cluster
 
 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
@@ -254,27 +305,13 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
             "`dask worker --nthreads 1 --nworkers N`."
         )
     try:
-        with_gpu = client.run(gpu_count)
+        hardware = common(client.run(look))
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
-    device: Literal["cpu", "cuda"] = "cuda" if all(with_gpu.values()) else "cpu"
-    return Cluster(client, device, offer(client), reduction=config.reduction, patience=config.patience)
+    notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
+    return _cluster(config, client, hardware, *notes)
 
 
 async def _ask(address: str) -> None:
     async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
         await scheduler.identity()
-
-
-def _free_dashboard(address: str) -> str:
-    """The address asked for, or any free port where it is taken: a second run then needs no flag."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return f"{host}:0"
-        except (ValueError, OverflowError) as error:
-            raise FanfoldError(f"--cluster.dashboard must be host:port or :port, not '{address}'.") from error
-    return address

@@ -1,15 +1,21 @@
+import os
+import re
 import socket
 import threading
 import time
 import urllib.request
+from contextlib import closing
+from importlib.util import find_spec
 
 import pytest
 from dask.utils import key_split
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from data.errors import FanfoldError
 from pipeline import work
-from pipeline.cluster import WORKER_ENVIRONMENT, ClusterConfig, gpu_count, open_cluster
+from pipeline.cluster import ClusterConfig, open_cluster
+from pipeline.gpus import Gpus
+from pipeline.local import WORKER_ENVIRONMENT, gpu_workers
 from pipeline.reduction import run_window
 
 
@@ -93,13 +99,93 @@ def test_a_cluster_that_is_slow_to_close_hides_nothing_of_what_was_done(monkeypa
         raise TimeoutError("of the work")
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "gpu"}, {"workers": 0}, {"timeout": 0}])
-def test_settings_without_sense_are_refused(wrong):
-    with pytest.raises(FanfoldError):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "gpu"}, "No cluster 'gpu'"),
+        ({"workers": 0}, "--cluster.workers must be at least 1"),
+        ({"timeout": 0}, "--cluster.timeout must be above 0"),
+        ({"per_gpu": 0}, "--cluster.per_gpu must be at least 1"),
+        ({"per_gpu": 2, "kind": "cpu"}, "--cluster.per_gpu is for GPUs of this machine"),
+        ({"per_gpu": 2, "kind": "tcp://there:1"}, "--cluster.per_gpu is for GPUs of this machine"),
+        ({"protocol": "infiniband"}, "No protocol 'infiniband'"),
+        ({"protocol": "ucx", "kind": "tcp://there:1"}, "leave --cluster.protocol out"),
+    ],
+)
+def test_settings_without_sense_are_refused(wrong, message):
+    with pytest.raises(FanfoldError, match=message):
         ClusterConfig(**wrong)
 
 
-@pytest.mark.skipif(gpu_count() > 0, reason="has a GPU")
-def test_cuda_without_a_gpu_is_said():
-    with pytest.raises(FanfoldError, match=r"No GPU found.*--cluster.kind cpu"), open_cluster(ClusterConfig("cuda")):
-        pass
+@pytest.mark.skipif(find_spec("distributed_ucxx") is not None, reason="UCX is there")
+@pytest.mark.parametrize("asked", [{"kind": "cpu", "protocol": "ucx"}, {"kind": "ucx://127.0.0.1:8786"}])
+def test_ucx_without_its_package_is_said_in_a_line(asked):
+    with pytest.raises(
+        FanfoldError, match=r"^UCX needs a package that is not installed, .*: install it, or use tcp\.$"
+    ):
+        opened(**asked)
+
+
+@pytest.fixture
+def without_gpus(monkeypatch):
+    """What a machine without a GPU is like, wherever this runs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def opened(**settings):
+    """What a cluster said when it was open, and where it computed."""
+    with open_cluster(ClusterConfig(**{"workers": 1, "dashboard": ":0"} | settings)) as cluster:
+        return cluster.note, cluster.device, cluster.hardware
+
+
+def test_auto_computes_on_the_cpu_where_there_is_no_gpu_and_says_so(without_gpus):
+    note, *where = opened(kind="auto")
+    assert re.fullmatch(r"no GPU found( \(CUDA_VISIBLE_DEVICES='' shows none of \d+\))?: computing on the CPU", note)
+    assert where == ["cpu", "cpu"]
+
+
+def test_cuda_without_a_gpu_is_an_error_in_a_line(without_gpus):
+    with pytest.raises(FanfoldError, match=r"^No GPU found.*: use --cluster.kind cpu\.$"):
+        opened(kind="cuda")
+
+
+@pytest.fixture
+def promised_gpus(monkeypatch):
+    """A machine whose driver tells of two GPUs that PyTorch then can't use; dask-cuda asks them nothing itself."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")
+    monkeypatch.setattr("pipeline.cluster.find_gpus", lambda: Gpus((0, 1)))
+
+
+def test_workers_take_the_gpus_in_turn(promised_gpus):
+    with closing(gpu_workers((0, 1), 3, "tcp", ":0")) as started, Client(started) as client:
+        names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MALLOC_ARENA_MAX"]
+        found = client.run(lambda: [os.environ[name] for name in names]).values()
+        assert sorted(found) == [[seen, "PCI_BUS_ID", "1"] for seen in ("0,1", "0,1", "1,0")]
+        assert set(client.nthreads().values()) == {1}
+        assert set(client.run(lambda dask_worker: type(dask_worker.data)).values()) == {dict}  # nothing is spilled
+
+
+def test_auto_turns_to_the_cpu_where_workers_can_not_use_the_gpu(promised_gpus):
+    note, device, _ = opened(kind="auto")
+    assert note == "the driver tells of a GPU, but workers find none: computing on the CPU"
+    assert device == "cpu"
+
+
+def test_auto_turns_to_the_cpu_where_dask_cuda_fails_and_cuda_is_an_error(monkeypatch, promised_gpus):
+    monkeypatch.delenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC")
+    monkeypatch.setattr("pipeline.cluster.find_gpus", lambda: Gpus((97,)))
+    note, device, _ = opened(kind="auto")
+    assert re.fullmatch(r"dask-cuda can't start workers on the GPU \(.+\): computing on the CPU", note)
+    assert device == "cpu"
+    with pytest.raises(
+        FanfoldError, match=r"^Dask-cuda can't start workers on the GPU \(.+\): use --cluster.kind cpu\.$"
+    ):
+        opened(kind="cuda")
+
+
+def test_more_workers_than_may_share_the_gpus_are_refused(promised_gpus):
+    with pytest.raises(
+        FanfoldError, match=r"--cluster.workers 5, but GPUs are there for 4: raise --cluster.per_gpu \(2\)"
+    ):
+        opened(kind="cuda", workers=5, per_gpu=2)

@@ -18,7 +18,8 @@ import psutil
 from distributed import Client
 
 from data.errors import RunError
-from pipeline.cluster import DASK_SETTINGS, WORKER_ENVIRONMENT, Cluster
+from pipeline.cluster import DASK_SETTINGS, Cluster
+from pipeline.local import WORKER_ENVIRONMENT
 
 Reduction = Literal["graph", "collective"]
 

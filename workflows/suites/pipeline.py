@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 from data.errors import FanfoldError
 from pipeline import work
-from pipeline.cluster import WORKER_ENVIRONMENT, Cluster, open_cluster
+from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import EvaluationConfig
 from pipeline.events import Event, WindowEnded
 from pipeline.files import write_json
+from pipeline.local import WORKER_ENVIRONMENT
 from pipeline.recipe import Recipe
 from pipeline.run_directory import RunDirectory
 from pipeline.training import train
