@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
         "workers": workers,
         "device": recipe.device,
         "note": found.note,
-        "environment": environment(),
+        "environment": environment(cluster.gpus),
     }
     write_json(directory.evaluation, keys | more)
     print(in_words(keys))

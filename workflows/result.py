@@ -58,18 +58,23 @@ def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, An
         "workers": cluster.workers,
         "device": cluster.device,
         "note": last.note,
-        "environment": environment(),
+        "environment": environment(cluster.gpus),
     }
 
 
-def environment() -> dict[str, Any]:
-    """What a result depends on besides the configuration: only closeness is promised across these."""
+def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
+    """What a result depends on besides the configuration: only closeness is promised across these.
+
+    Args:
+        gpus: The models of the GPUs that computed it.
+    """
     names = ("torch", "numpy", "dask", "zarr")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpus": list(gpus),
         "date": datetime.now().astimezone().date().isoformat(),
         **{name: version(name) for name in names},
     }

@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"dashboard: {cluster.dashboard}")
         with open_request(request) as study:
             config, meta = request.config, request.base.recipe.meta
-            print(f"search: {request.directory} ({cluster.workers} workers, {cluster.device})")
+            print(f"search: {request.directory} ({cluster.workers} workers, {cluster.hardware})")
             print(
                 f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}"
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.errors import FanfoldError
 from pipeline.files import write_bytes, write_json
+from pipeline.gpus import in_words
 from workflows.published import Published, published
 
 ORDER = ("dataset", "split", "algorithm", "model", "ways", "shots", "row")
@@ -105,4 +106,5 @@ def _kind(tested: Mapping[str, Any]) -> str:
 def _machine(result: Mapping[str, Any]) -> str:
     found = result["environment"]
     versions = f"Python {found['python']}, PyTorch {found['torch']}, Dask {found['dask']}"
-    return f"{result['workers']} workers ({result['device']}) of {found['cores']} × {found['processor']}, {versions}"
+    device = ": ".join(filter(None, [result["device"], in_words(found.get("gpus", []))]))
+    return f"{result['workers']} workers ({device}) of {found['cores']} × {found['processor']}, {versions}"

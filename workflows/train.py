@@ -70,7 +70,7 @@ def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory, recor
     if cluster.note:
         print(cluster.note)
     print(f"dashboard: {cluster.dashboard}")
-    print(f"run: {directory.path} ({cluster.workers} workers, {cluster.device})")
+    print(f"run: {directory.path} ({cluster.workers} workers, {cluster.hardware})")
     print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
     cluster = cluster.part(directory.path.name)
     recipe = replace(plan.recipe, device=cluster.device)

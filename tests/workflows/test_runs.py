@@ -72,6 +72,7 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert result["transductive"] is True
     assert result["note"] is None
     assert result["reduction"] == "collective"
+    assert (result["device"], result["environment"]["gpus"]) == ("cpu", [])
     last = load_checkpoint(directory.last)
     assert result["parameters_sha256"] == parameters_sha256(last.state.parameters)
     assert len(directory.metrics.read_text().splitlines()) == 10

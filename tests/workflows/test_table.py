@@ -191,6 +191,13 @@ def test_seeds_are_put_together_and_set_beside_the_paper():
     line = next(line for line in text.splitlines() if line.startswith("| `maml"))
     assert "98.50 ± 0.21, seeds ± 0.71 transductive | 98.7 | -0.20 | 90.00 ± 0.71 inductive" in line
     assert "Finn, Abbeel and Levine" in text
+    assert "2 workers (cpu) of 2 × Some" in text
+
+
+def test_a_table_names_the_gpus_that_its_rows_were_trained_on():
+    run = result(device="cuda")
+    run["environment"]["gpus"] = ["NVIDIA H200", "NVIDIA H200"]
+    assert "2 workers (cuda: 2 × NVIDIA H200) of 2 × Some" in markdown([run])
 
 
 def test_the_published_figures_are_those_of_the_papers():

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.gpus import in_words
 from workflows.published import published
 from workflows.reporting.adaptation import draw_adaptation
 from workflows.reporting.alphabets import draw_alphabets
@@ -116,6 +117,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     versions = [f"{name} {environment[key]}" for key, name in names.items() if key in environment]
     hardware = [str(environment.get("processor", environment.get("machine", "unknown")))]
     hardware += [f"{environment['cores']} cores"] if "cores" in environment else []
+    hardware += [in_words(environment["gpus"])] if environment.get("gpus") else []
     workers = [str(result["workers"]), result["device"], *([result["reduction"]] if "reduction" in result else [])]
     return [
         *facts,
