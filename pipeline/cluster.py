@@ -105,7 +105,7 @@ class Cluster:
     Args:
         client: The driver's connection to the scheduler.
         device: Where its workers compute, `cpu` or `cuda`.
-        gpus: The models of the GPUs that they compute on, one for each.
+        gpus: The models of the GPUs that they compute on, one for each GPU.
         note: What is worth telling about it, a line each, if anything is.
         chosen: Which of its workers a run prefers; default all.
         reduction: How chunks are brought together, see `ClusterConfig`.

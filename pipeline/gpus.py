@@ -101,7 +101,7 @@ def take_inventory() -> Inventory:
     pynvml.nvmlInit()
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        version = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 12080 for 12.8
+        version = pynvml.nvmlSystemGetCudaDriverVersion()  # 12080 for 12.8
         return Inventory(
             uuids=tuple(pynvml.nvmlDeviceGetUUID(handle) for handle in handles),
             instances=tuple(uuid for handle in handles for uuid in _instances(handle)),

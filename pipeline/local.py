@@ -90,7 +90,10 @@ def _spawning() -> contextlib.AbstractContextManager[None]:
 
 
 def _protocol(protocol: Protocol) -> str | None:
-    """What Dask is told: for TCP nothing, as it may have been configured to take TLS."""
+    """What Dask is told: nothing for TCP, as it may have been configured to take TLS.
+
+    For UCX, dask-cuda has every process make a CUDA context, the scheduler's too.
+    """
     return None if protocol == "tcp" else protocol
 
 

@@ -66,7 +66,7 @@ def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
     """What a result depends on besides the configuration: only closeness is promised across these.
 
     Args:
-        gpus: The models of the GPUs that computed it.
+        gpus: The models of the cluster's GPUs.
     """
     names = ("torch", "numpy", "dask", "zarr")
     return {

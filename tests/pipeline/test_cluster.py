@@ -7,7 +7,9 @@ import urllib.request
 from contextlib import closing
 from importlib.util import find_spec
 
+import dask
 import pytest
+import torch
 from dask.utils import key_split
 from distributed import Client, LocalCluster
 
@@ -44,6 +46,11 @@ def test_workers_keep_the_memory_they_freed(pair):
 
     for found in pair.client.run(environment, list(WORKER_ENVIRONMENT)).values():
         assert found == WORKER_ENVIRONMENT
+
+
+def test_workers_on_the_cpu_watch_no_gpu(pair):
+    """Dask would fail where CUDA_VISIBLE_DEVICES names none."""
+    assert set(pair.client.run(lambda: dask.config.get("distributed.diagnostics.nvml")).values()) == {False}
 
 
 def test_a_running_scheduler_is_joined_and_left_running():
@@ -152,6 +159,8 @@ def test_cuda_without_a_gpu_is_an_error_in_a_line(without_gpus):
 @pytest.fixture
 def promised_gpus(monkeypatch):
     """A machine whose driver tells of two GPUs that PyTorch then can't use; dask-cuda asks them nothing itself."""
+    if torch.cuda.is_available():
+        pytest.skip("has a GPU, that does what it promises")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")
     monkeypatch.setattr("pipeline.cluster.find_gpus", lambda: Gpus((0, 1)))
