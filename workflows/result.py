@@ -13,6 +13,7 @@ from pipeline.checkpoint import Checkpoint, parameters_sha256
 from pipeline.cluster import Cluster
 from pipeline.evaluation import Tested, normalizations
 from pipeline.recipe import Recipe
+from tasks.learner import Normalization
 from workflows.plan import Plan
 
 
@@ -91,12 +92,21 @@ def _processor() -> str:
 
 def kind_of_accuracy(recipe: Recipe) -> str:
     """How validation, and the test's first accuracy, judge a task's queries, in words."""
+    return judged(normalizations(recipe)[0])
+
+
+def judged(normalization: Normalization | None) -> str:
+    """How a task's queries are judged, in words.
+
+    Args:
+        normalization: Which images a query is normalized with; None for a network without batch norm.
+    """
     return {
         "batch": "transductive: the network normalizes a task's queries together",
         "single": "inductive: the network normalizes each query with the support set alone",
         "population": "inductive: the network normalizes by statistics of training images",
         None: "inductive: each query is judged by itself",
-    }[normalizations(recipe)[0]]
+    }[normalization]
 
 
 def in_words(keys: dict[str, Any]) -> str:

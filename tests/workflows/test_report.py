@@ -29,6 +29,7 @@ from workflows.reporting.gather import gather
 from workflows.reporting.page import render
 from workflows.reporting.run import read_run
 from workflows.reporting.single import single
+from workflows.result import judged
 
 TASKS = 40  # as many as SMALL tests on
 METRIC = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
@@ -130,6 +131,16 @@ def test_each_kind_of_learner_has_its_pictures_as_files_too(runs):
         for picture in found:
             with Image.open(runs / name / "pictures" / f"{picture}.png") as image:
                 assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_report_says_how_queries_were_judged_in_the_words_of_the_run(runs):
+    words = {
+        "maml": "transductive: the network normalizes a task's queries together",
+        "protonet": "inductive: the network normalizes by statistics of training images",
+    }
+    for name, how in words.items():
+        assert judged(result_of(runs / name)["normalization"]) == how
+        assert f"{how.capitalize()}." in words_of(runs / name / "report.html")
 
 
 @pytest.mark.parametrize("name", RUNS)

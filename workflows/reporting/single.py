@@ -17,6 +17,7 @@ from workflows.reporting.gather import Findings
 from workflows.reporting.page import Card, Page, Section
 from workflows.reporting.run import Run
 from workflows.reporting.style import listed, styled
+from workflows.result import judged
 
 
 @styled()
@@ -160,8 +161,8 @@ def _tasks(findings: Findings) -> list[Section]:
     if findings.embedding is not None:
         normalizes = findings.normalization is not None
         measured["embedding"] = draw_embedding(findings.embedding, findings.names, normalizes)
-    title = listed(list(measured)).capitalize()
-    return [Section("Test tasks", [words], drawn), Section(title, [_judged(findings)], list(measured.values()))]
+    title, how = listed(list(measured)).capitalize(), f"{judged(findings.normalization).capitalize()}."
+    return [Section("Test tasks", [words], drawn), Section(title, [how], list(measured.values()))]
 
 
 def _characters(findings: Findings) -> Section:
@@ -174,15 +175,6 @@ def _characters(findings: Findings) -> Section:
     mistakes = int((~findings.answers.right).sum())
     words = f"{mistakes:,} of {queries:,} queries were answered wrong, {percent(1 - mistakes / queries)} right."
     return Section("Alphabets and characters", [words], pictures)
-
-
-def _judged(findings: Findings) -> str:
-    return {
-        "batch": "Transductive: the network normalized a task's queries together.",
-        "single": "Inductive: the network normalized each query with the support set alone.",
-        "population": "Inductive: the network normalized by statistics of training images.",
-        None: "Inductive: each query was judged by itself.",
-    }[findings.normalization]
 
 
 def _reproduction(run: Run) -> list[str]:
