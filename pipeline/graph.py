@@ -101,7 +101,7 @@ def evaluation_graph(
     """
     name = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}[stream]
     test = partial(work.test, recipe, normalization)
-    chunks = recipe.meta.chunks(tasks, EMBEDDED if normalization == "population" else None)
+    chunks = evaluation_chunks(recipe, tasks, normalization)
     tested: Key = (f"parameters-{run}", 0)
     population: Key = (f"statistics-{run}", 0)
     before: dict[Key, Any] = {tested: parameters, population: None}
@@ -112,6 +112,11 @@ def evaluation_graph(
     }
     preferred = partial(_preferred, f"{name}-{run}", len(chunks), tuple(workers))
     return _collections({**before, **spread}, list(spread), preferred)
+
+
+def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:
+    """First and last (exclusive) number of each chunk of a validation's or a test's tasks, wherever it is computed."""
+    return recipe.meta.chunks(tasks, EMBEDDED if normalization == "population" else None)
 
 
 def _collections(

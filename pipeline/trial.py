@@ -15,7 +15,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.evaluation import normalizations
 from pipeline.events import Event
 from pipeline.fold import fold_all
-from pipeline.graph import EMBEDDED
+from pipeline.graph import evaluation_chunks
 from pipeline.leg import Job, Judge, Reduce, advance, start
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
@@ -83,5 +83,5 @@ def judge(job: Job, parameters: Vector) -> Answers:
     recipe = job.recipe
     how = normalizations(recipe)[0] or "batch"
     population = work.statistics(recipe, parameters) if how == "population" else None
-    chunks = recipe.meta.chunks(job.evaluation.validation_tasks, EMBEDDED if how == "population" else None)
+    chunks = evaluation_chunks(recipe, job.evaluation.validation_tasks, how)
     return join([work.test(recipe, how, parameters, population, Stream.VALIDATION, *chunk) for chunk in chunks])

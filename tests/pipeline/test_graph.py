@@ -6,7 +6,7 @@ from dask.utils import key_split
 
 from pipeline import work
 from pipeline.fold import FAN_IN
-from pipeline.graph import EMBEDDED, evaluation_graph, window_graph
+from pipeline.graph import EMBEDDED, evaluation_chunks, evaluation_graph, window_graph
 from tasks.answers import join
 from tasks.episodes import Stream
 from tasks.protonet import ProtoNet
@@ -58,6 +58,11 @@ def test_a_test_is_spread_over_chunks_in_order(recipe):
     np.testing.assert_array_equal(
         accuracies, work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 8).accuracies
     )
+
+
+def test_tasks_are_tested_in_larger_chunks_where_each_image_is_embedded_once(recipe):
+    assert evaluation_chunks(recipe, 8, "batch") == [(0, 3), (3, 6), (6, 8)]
+    assert evaluation_chunks(recipe, EMBEDDED + 3, "population") == [(0, EMBEDDED), (EMBEDDED, EMBEDDED + 3)]
 
 
 def test_a_test_by_the_populations_statistics_takes_them_once(recipe):
