@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from pipeline.ink import on_paper
 from tasks.answers import Answers
 from tasks.batch import TaskBatch
 
@@ -58,8 +59,7 @@ def draw_answers(tasks: TaskBatch, answers: Answers) -> NDArray[np.uint8]:
 
 
 def _scaled(ink: NDArray[np.float32]) -> Image.Image:
-    gray = ((1 - ink.clip(0, 1)) * 255).round().astype(np.uint8)
-    return Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return on_paper(ink).resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
 def _frame(pen: ImageDraw.ImageDraw, left: int, top: int, right: bool) -> None:

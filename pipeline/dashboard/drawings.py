@@ -5,7 +5,8 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from pipeline.ink import on_paper
 
 CELLS = 120  # images drawn, at most, but for a task of very many ways
 SIDE = 40  # pixels, at most
@@ -36,7 +37,7 @@ def draw(support: NDArray[np.float32], query: NDArray[np.float32]) -> list[list[
 
 
 def _uri(ink: NDArray[np.float32]) -> str:
-    image = Image.fromarray(((1 - ink.clip(0, 1)) * 255).round().astype(np.uint8))
+    image = on_paper(ink)
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "png")
