@@ -1,4 +1,4 @@
-"""Durations in words."""
+"""Durations as a clock shows them."""
 
 
 def clock(seconds: float) -> str:

@@ -19,7 +19,7 @@ from workflows.reporting.confusions import Mistake, confusions
 from workflows.reporting.drawn_tasks import best_and_worst
 from workflows.reporting.embedding import in_the_plane
 from workflows.reporting.history import read_history, smooth
-from workflows.reporting.single import clock
+from workflows.reporting.single import duration
 
 NAMES = [ClassName(f"Alphabet_{number // 4}", f"character{number % 4:02}") for number in range(12)]
 
@@ -151,7 +151,7 @@ def test_a_smoothed_curve_and_its_band_are_of_the_iterations_about_each_point():
     ("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (167.9, "2 min 48 s"), (3600, "1 h"), (7380, "2 h 3 min")]
 )
 def test_times_are_said_as_people_say_them(seconds, words):
-    assert clock(seconds).replace("\u00a0", " ") == words
+    assert duration(seconds).replace("\u00a0", " ") == words
 
 
 def test_a_history_is_read_past_a_line_that_a_crash_cut_short(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from workflows.reporting.curves import overlaid
 from workflows.reporting.page import Page, Section, Table
 from workflows.reporting.run import Run, told_apart
-from workflows.reporting.single import clock, kind, paper, percent
+from workflows.reporting.single import duration, kind, paper, percent
 from workflows.reporting.style import styled
 
 PLACES = ("dataset.store", "dataset.source")  # where files lie makes no difference
@@ -43,7 +43,7 @@ def _row(run: Run) -> list[str]:
     )
     return [
         *(run.name, run.title, published, "; ".join(others), paper(result) or ""),
-        *(percent(result["validation_accuracy"]), f"{result['iterations']:,}", clock(result["train_seconds"])),
+        *(percent(result["validation_accuracy"]), f"{result['iterations']:,}", duration(result["train_seconds"])),
         f"{result['workers']}, {result['device']}",
     ]
 

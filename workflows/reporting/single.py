@@ -60,8 +60,8 @@ def paper(result: Mapping[str, Any]) -> str | None:
     return None if found is None else f"{found.percent} %"
 
 
-def clock(seconds: float) -> str:
-    """A time in seconds, in minutes and seconds, or in hours and minutes; on one line."""
+def duration(seconds: float) -> str:
+    """A duration in words: seconds, minutes and seconds, or hours and minutes; on one line."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest, "s")]
@@ -93,7 +93,9 @@ def _cards(run: Run) -> list[Card]:
         cards.append(Card(f"{found.percent} %", "", f"published: {found.source}"))
     cards.append(
         Card(
-            clock(result["train_seconds"]), "", f"of training, {result['iterations']:,} iterations, validation included"
+            duration(result["train_seconds"]),
+            "",
+            f"of training, {result['iterations']:,} iterations, validation included",
         )
     )
     return cards
