@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 import numpy as np
@@ -80,10 +80,12 @@ class Tested:
     Args:
         normalization: Which images a query was normalized with; None for a network without batch norm.
         accuracy: The accuracy.
+        answers: What was answered to each task.
     """
 
     normalization: Normalization | None
     accuracy: Accuracy
+    answers: Answers = field(repr=False, compare=False)
 
     @property
     def transductive(self) -> bool:
@@ -108,12 +110,12 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     """
     published, *others = normalizations(recipe)
     counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
-    testing = cluster.part("test")
-    return [
-        Tested(normalization, evaluate(testing, recipe, parameters, Stream.TEST, tasks, normalization))
-        for normalization, tasks in counts.items()
-        if tasks
-    ]
+    testing, tests = cluster.part("test"), list[Tested]()
+    for normalization, tasks in counts.items():
+        if tasks:
+            answers = answer(testing, recipe, parameters, Stream.TEST, tasks, normalization)
+            tests.append(Tested(normalization, summarize(answers.accuracies), answers))
+    return tests
 
 
 def evaluate(

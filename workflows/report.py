@@ -11,6 +11,7 @@ from pathlib import Path
 from data.errors import FanfoldError
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
+from pipeline.evaluation import Tested
 from pipeline.recipe import Recipe
 from pipeline.training import check_parameters
 from workflows.configuration import build_parser, parse
@@ -53,8 +54,15 @@ def main(argv: Sequence[str]) -> None:
     print(f"report: {written}")
 
 
-def report(found: Run, cluster: Cluster, recipe: Recipe, tasks: int = TASKS, out: Path | None = None) -> Path:
-    """Report on a finished run, with test tasks answered anew by the parameters that it was tested with.
+def report(
+    found: Run,
+    cluster: Cluster,
+    recipe: Recipe,
+    tasks: int = TASKS,
+    out: Path | None = None,
+    tested: Tested | None = None,
+) -> Path:
+    """Report on a finished run, with test tasks answered by the parameters that it was tested with.
 
     Args:
         found: The run.
@@ -62,6 +70,7 @@ def report(found: Run, cluster: Cluster, recipe: Recipe, tasks: int = TASKS, out
         recipe: What the run's numbers depend on.
         tasks: How many test tasks.
         out: Where to; None for the run's own directory.
+        tested: What the run's test found, as published, where it was just made: see `gather`.
 
     Returns:
         The page's path.
@@ -78,7 +87,7 @@ def report(found: Run, cluster: Cluster, recipe: Recipe, tasks: int = TASKS, out
             f"{last.best_iteration:,} iterations, the accuracies above by those after "
             f"{found.result['tested_iteration']:,}."
         )
-    findings = gather(cluster, replace(recipe, device=cluster.device), last.best, tasks)
+    findings = gather(cluster, replace(recipe, device=cluster.device), last.best, tasks, tested)
     return write_page(single(found, findings, notes), out or found.directory.path)
 
 

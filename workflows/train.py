@@ -12,7 +12,7 @@ from data.advice import one_line
 from data.errors import FanfoldError
 from pipeline.checkpoint import parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import test
+from pipeline.evaluation import Tested, test
 from pipeline.events import Event, MetaTested, ReductionPicked
 from pipeline.files import write_bytes, write_json
 from pipeline.progress import Terminal
@@ -55,18 +55,20 @@ def main(argv: Sequence[str]) -> None:
             write_bytes(directory.config, plan.yaml.encode())
         else:
             directory.create(plan.yaml)
-        result = _train_and_test(plan, cluster, directory, options.record)
+        result, tested = _train_and_test(plan, cluster, directory, options.record)
         print(in_words(result), flush=True)
         if options.report:
-            print(_report(plan, cluster, directory))
+            print(_report(plan, cluster, directory, tested))
     print(f"run directory: {directory.path}")
     print(f"  test on more tasks:  python -m workflows.evaluate --run {directory.path} --evaluation.tasks 10000")
     if longer := _longer(plan, result):
         print(f"  train longer:        python -m workflows.train --resume --run {directory.path} {longer}")
 
 
-def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory, recording: Recording) -> dict[str, Any]:
-    """Train up to the end, test the best parameters, and write the result."""
+def _train_and_test(
+    plan: Plan, cluster: Cluster, directory: RunDirectory, recording: Recording
+) -> tuple[dict[str, Any], Tested]:
+    """Train up to the end, test the best parameters, and write the result; it, and the test as published."""
     if cluster.note:
         print(cluster.note)
     print(f"dashboard: {cluster.dashboard}")
@@ -91,16 +93,16 @@ def _train_and_test(plan: Plan, cluster: Cluster, directory: RunDirectory, recor
             "reduction": picked[-1],
         }
         write_json(directory.result, result)
-    return result
+    return result, tests[0]
 
 
-def _report(plan: Plan, cluster: Cluster, directory: RunDirectory) -> str:
+def _report(plan: Plan, cluster: Cluster, directory: RunDirectory, tested: Tested) -> str:
     """Report on a run that is done, and say where; a report that can't be made costs no more than a line."""
     from workflows.report import report  # only here: what draws takes its time to import
     from workflows.reporting.run import read_run
 
     try:
-        return f"report: {report(read_run(directory.path), cluster, plan.recipe)}"
+        return f"report: {report(read_run(directory.path), cluster, plan.recipe, tested=tested)}"
     except Exception as error:
         return f"no report: {one_line(error)}"
 

@@ -120,7 +120,7 @@ def test_a_report_says_what_was_trained_how_well_and_how_to_repeat_it(runs):
             assert str(result[fact]) in said
         assert f"PyTorch {result['environment']['torch']}" in said
         assert f"python -m workflows.train --config {name}/config.yaml --run {name}-again" in said
-        assert "of the first 1,000 test tasks" in said.lower()
+        assert f"of the first {TASKS} test tasks" in said.lower()
 
 
 def test_each_kind_of_learner_has_its_pictures_as_files_too(runs):
@@ -267,6 +267,30 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     train.main(["--resume", "--run", "maml", "--report", "false"])
     assert "report" not in capsys.readouterr().out
     assert result_of(own / "maml")["tested_sha256"] == before["tested_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("name", "chunks"),
+    [
+        ("maml", TASKS // 2 + 10 + 5 * TASKS // 2),  # the test's two ways, and five other numbers of inner steps
+        ("protonet", 1 + 10),  # the test's two ways; the first takes larger chunks
+    ],
+)
+def test_the_end_of_a_run_has_no_test_task_answered_twice(own, cluster, monkeypatch, name, chunks):
+    monkeypatch.setattr("workflows.train.open_cluster", lambda _: nullcontext(cluster))
+    before = computed(cluster)
+    train.main(["--resume", "--run", name])
+    assert computed(cluster) - before == chunks
+    assert f"of the first {TASKS} test tasks" in words_of(own / name / "report.html").lower()
+
+
+def computed(cluster):
+    """How many chunks of test tasks were computed on a cluster."""
+
+    def count(dask_scheduler):
+        return dask_scheduler.task_prefixes["meta-testing"].state_counts["memory"]
+
+    return cluster.client.run_on_scheduler(count)
 
 
 @pytest.mark.parametrize(

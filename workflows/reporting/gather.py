@@ -8,7 +8,7 @@ from data.source import ClassName
 from data.store import open_store
 from pipeline import work
 from pipeline.cluster import Cluster
-from pipeline.evaluation import Accuracy, answer, normalizations, summarize
+from pipeline.evaluation import Accuracy, Tested, answer, normalizations, summarize
 from pipeline.optimizer import Vector
 from pipeline.recipe import Recipe
 from tasks.answers import Answers
@@ -57,7 +57,7 @@ class Findings:
     embedding: Embedding | None
 
 
-def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int) -> Findings:
+def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tested: Tested | None = None) -> Findings:
     """Have test tasks answered, as published first, and look at the answers.
 
     Args:
@@ -65,13 +65,18 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int) -> 
         recipe: The run's.
         parameters: The parameters to look at.
         tasks: How many test tasks.
+        tested: What a test of these very parameters found, as published, where one was just made: its answers are
+            looked at, to as many tasks at most, and those tasks aren't answered again.
 
     Raises:
         RunError: The cluster lost all its workers.
     """
     names, how = open_store(Path(recipe.store)).names, normalizations(recipe)[0]
-    answers = answer(cluster, recipe, parameters, Stream.TEST, tasks, how)
-    episodes = _episodes(recipe, tasks)
+    if tested is None:
+        answers = answer(cluster, recipe, parameters, Stream.TEST, tasks, how)
+    else:
+        answers = tested.answers.part(0, tasks)
+    episodes = _episodes(recipe, len(answers))
     found = confusions(episodes, answers, PAIRS)
     best, worst = (
         [with_images(number, *_task(recipe, number), answers.part(number, number + 1), names) for number in numbers]
