@@ -100,9 +100,12 @@ class MetaTested:
 
     Args:
         tests: What was found: as published first, then in the other ways.
+        name: What the test is called, where a run's parameters are tested on several kinds of tasks; None for the
+            run's own.
     """
 
     tests: "tuple[Tested, ...]"
+    name: str | None = None
 
 
 Event = TrainingStarted | WindowEnded | Validated | Noticed | ReductionPicked | TrainingEnded | MetaTested

@@ -4,6 +4,7 @@ MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]
 of its own, so that a slow server keeps no run waiting.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,10 +78,7 @@ class MLflow:
                 self._keep("validation/accuracy", event.accuracy, event.iteration)
                 self._keep("validation/ci95", event.ci95, event.iteration)
             case MetaTested():
-                for place, test in enumerate(event.tests):
-                    kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
-                    self._keep(f"test/accuracy{kind}", test.accuracy.mean, self._iteration)
-                    self._keep(f"test/ci95{kind}", test.accuracy.ci95, self._iteration)
+                self._test(event)
         if time.monotonic() - self._sent_at >= EVERY:
             self._send()
 
@@ -121,6 +119,14 @@ class MLflow:
             self._keep("train/accuracy", record.accuracy, self._iteration)
             self._keep("train/meta_learning_rate", self._recipe.meta.lr_at(record.iteration), self._iteration)
         self._keep("train/tasks_per_second", event.tasks_per_second, self._iteration)
+
+    def _test(self, event: MetaTested) -> None:
+        # A name may have what MLflow does not take, as the plus signs of MAML++.
+        group = "test" if event.name is None else f"test/{re.sub(r'[^a-zA-Z0-9_.-]', '_', event.name)}"
+        for place, test in enumerate(event.tests):
+            kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
+            self._keep(f"{group}/accuracy{kind}", test.accuracy.mean, self._iteration)
+            self._keep(f"{group}/ci95{kind}", test.accuracy.ci95, self._iteration)
 
     def _keep(self, name: str, value: float, step: int) -> None:
         if step > self._known.get(name, -1):

@@ -103,9 +103,10 @@ class TensorBoard:
         self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
 
     def _test(self, event: MetaTested) -> None:
+        tag = TEST if event.name is None else f"test/{event.name}/accuracy"
         for place, test in enumerate(event.tests):
             kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
-            self._writer.add_scalar(TEST + kind, test.accuracy.mean, self._iteration)
+            self._writer.add_scalar(tag + kind, test.accuracy.mean, self._iteration)
 
     def _drawn(self, answers: Answers) -> TaskBatch:
         """The tasks to draw: those of every validation are the same."""

@@ -28,6 +28,11 @@ class Row:
     seed: int
     plan: Plan
 
+    @property
+    def run(self) -> str:
+        """What a run is called that is trained for this row first."""
+        return f"{self.name}-seed{self.seed}"
+
 
 @dataclass(frozen=True)
 class Training:
@@ -84,7 +89,7 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
     return [
         Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
         if learned in begun
-        else Training(RunDirectory(runs / f"{group[0].name}-seed{group[0].seed}"), group[0].plan, tuple(group))
+        else Training(RunDirectory(runs / group[0].run), group[0].plan, tuple(group))
         for learned, group in groups.items()
     ]
 

@@ -16,7 +16,7 @@ from data.errors import FanfoldError, RunError
 from pipeline.checkpoint import Checkpoint, parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import test
-from pipeline.events import Event
+from pipeline.events import Event, Listener, MetaTested
 from pipeline.files import write_json
 from pipeline.progress import Terminal
 from pipeline.shares import Shares
@@ -111,10 +111,12 @@ def _complete(
     recipe = replace(plan.recipe, device=cluster.device)
     with listening(plan, cluster, directory, terminal, training.name, recording) as listeners:
         last = train(cluster, recipe, plan.evaluation, directory, [*listeners, stop], plan.note)
-    return [_test(row, training, last, cluster) for row in training.rows]
+        return [_test(row, training, last, cluster, listeners) for row in training.rows]
 
 
-def _test(row: Row, training: Training, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
+def _test(
+    row: Row, training: Training, last: Checkpoint, cluster: Cluster, listeners: Sequence[Listener]
+) -> dict[str, Any]:
     """A row's result: from its file, where the same parameters were tested in the same way before."""
     path, sha256 = training.directory.path / f"row-{row.name}.json", parameters_sha256(last.best)
     judged = {"task": asdict(row.plan.recipe.task), "evaluation": asdict(row.plan.evaluation)}
@@ -123,9 +125,12 @@ def _test(row: Row, training: Training, last: Checkpoint, cluster: Cluster) -> d
         if (before["tested_sha256"], before.get("judged")) == (sha256, judged):
             return before
     recipe = replace(row.plan.recipe, device=cluster.device)
+    tests = test(cluster, recipe, last.best, row.plan.evaluation)
+    for listener in listeners:
+        listener(MetaTested(tuple(tests), None if training.name == row.run else row.name))
     found = {
         "row": row.name,
-        **test_keys(row.plan, test(cluster, recipe, last.best, row.plan.evaluation), last.best_iteration, sha256),
+        **test_keys(row.plan, tests, last.best_iteration, sha256),
         **run_keys(last, recipe, cluster),
         "judged": judged,
     }

@@ -63,8 +63,9 @@ class RunTeller:
             case TrainingEnded():
                 self._tell_windows()
             case MetaTested():
+                of = "" if event.name is None else f"{event.name}: "
                 for test in event.tests:
-                    self._say(f"test accuracy {test}")
+                    self._say(f"{of}test accuracy {test}")
 
     def close(self, error: BaseException | None) -> None:
         """Tell that the run is over, if it began at all."""

@@ -48,6 +48,7 @@ def record(pair, recipe, tmp_path, uri):
             last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
             tests = test(pair, job, last.best, EVALUATION)
             listen(MetaTested(tuple(tests)))
+            listen(MetaTested(tuple(tests), "fast-maml++-20way"))
             directory.result.write_text("{}")
         return directory, tests
 
@@ -73,7 +74,8 @@ def test_parameters_metrics_and_files_are_there(record, uri):
     for name in ("loss", "accuracy"):
         assert points(client, run, f"train/{name}") == [(line["iteration"], line[name]) for line in metrics]
     assert [step for step, _ in points(client, run, "validation/accuracy")] == [5, 10]
-    assert points(client, run, "test/accuracy") == [(10, tested.accuracy.mean)]
+    for group in ("test", "test/fast-maml__-20way"):
+        assert points(client, run, f"{group}/accuracy") == [(10, tested.accuracy.mean)]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"config.yaml", "metrics.jsonl", "validations.jsonl", "result.json"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.errors import FanfoldError
 from tests.workflows.conftest import SMALL
@@ -52,6 +53,16 @@ def table_of(tmp_path):
     }
 
 
+def tests_of(tmp_path, run):
+    """What TensorBoard shows of a run's tests: the points of each tag."""
+    found = EventAccumulator(str(tmp_path / "runs" / "table" / run / "tensorboard"), {"scalars": 0}).Reload()
+    return {
+        tag: [(point.step, point.value) for point in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+        if tag.startswith("test/")
+    }
+
+
 def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_again(workflow, row, tmp_path):
     protonet = {"algorithm": {"name": "protonet"}, "train": {"ways": 4, "queries": 2}}
     rows = [row("maml-3way"), row("proto-3way", **protonet), row("proto-2way", **protonet, task={"ways": 2})]
@@ -68,6 +79,23 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert all(keys["test_episodes"] == 30 and keys["iterations"] == 6 for keys in found.values())
     assert [keys["other_tests"][0]["transductive"] for keys in found.values()] == [False, True, True]
 
+    def point(name, test=0):
+        accuracy = [found[name, 0], *found[name, 0]["other_tests"]][test]["test_accuracy"]
+        return [(6, pytest.approx(accuracy))]
+
+    # A run is recorded with its rows' tests: the one that it is called after, and the others by their names.
+    shared = {
+        "test/accuracy": point("proto-3way"),
+        "test/accuracy_transductive": point("proto-3way", 1),
+        "test/proto-2way/accuracy": point("proto-2way"),
+        "test/proto-2way/accuracy_transductive": point("proto-2way", 1),
+    }
+    assert tests_of(tmp_path, "maml-3way-seed0") == {
+        "test/accuracy": point("maml-3way"),
+        "test/accuracy_inductive": point("maml-3way", 1),
+    }
+    assert tests_of(tmp_path, "proto-3way-seed0") == shared
+
     # Alone, a row has the same parameters as beside others.
     alone = workflow("train", "--config", rows[0], "--run", "alone", "--report", "false", *CLUSTER)
     assert alone.returncode == 0, alone.stderr
@@ -81,6 +109,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert ran.returncode == 0, ran.stderr
     assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert tests_of(tmp_path, "proto-3way-seed0") == shared
 
     # Asked for other tests, it is tested anew, and not trained.
     row("proto-2way", **protonet, task={"ways": 2, "queries": 3})
