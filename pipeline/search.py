@@ -237,6 +237,7 @@ class Search:
             if not self._judge(run, run.now):
                 return None
         else:
+            directory.forget_after(0, 0)  # a driver may have been killed before it kept the first checkpoint
             self._reached(run)
         return run
 

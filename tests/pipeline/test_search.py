@@ -114,6 +114,20 @@ def test_a_study_stopped_and_started_again_equals_one_that_was_not(
     assert iterations_of(tmp_path / "stopped") == iterations_of(tmp_path / "straight")
 
 
+def test_a_driver_killed_before_a_trials_first_checkpoint_leaves_no_line_twice(
+    tmp_path, single, candidate, monkeypatch
+):
+    def kill(*_):
+        raise KilledError
+
+    monkeypatch.setattr("pipeline.search.save_checkpoint", kill)
+    with pytest.raises(KilledError):
+        search(tmp_path, single, candidate, SearchConfig(trials=1))
+    monkeypatch.undo()
+    search(tmp_path, single, candidate, SearchConfig(trials=1))
+    assert iterations_of(tmp_path) == {"0000": list(range(1, 9))}
+
+
 def iterations_of(folder):
     """The iterations that each trial's metrics tell of."""
     return {
