@@ -27,7 +27,7 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.cluster import open_cluster
 from pipeline.evaluation import evaluate, normalizations
 from pipeline.files import write_json
-from pipeline.search import SearchEvent, TrialEnded
+from pipeline.search_events import SearchEvent, TrialEnded
 from pipeline.study import best_trial, count
 from tasks.episodes import Stream
 from workflows.entry import run

@@ -26,11 +26,12 @@ from pipeline import waiting
 from pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from pipeline.cluster import Cluster, talking_to_the_scheduler
 from pipeline.evaluation import answer, normalizations
-from pipeline.events import Noticed
+from pipeline.events import Noticed, TrainingStarted
 from pipeline.leg import Job
 from pipeline.optimizer import State
 from pipeline.reduction import open_reduction
 from pipeline.run_directory import RunDirectory
+from pipeline.search_events import LegEnded, SearchListener, TrialBegan, TrialEnded, TrialReached
 from pipeline.space import Space, Value
 from pipeline.study import Params, SearchConfig, count, draw, left_running
 from pipeline.training import resume
@@ -57,50 +58,6 @@ class Candidate:
 
 
 Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError: the trial has failed then
-
-
-@dataclass(frozen=True)
-class TrialReached:
-    """A trial began, or goes on, or is at a rung.
-
-    Args:
-        number: Its number.
-        params: Its parameters.
-        iteration: Iterations done.
-        iterations: Iterations of the whole trial.
-        accuracy: Its best validation accuracy; None before the first.
-    """
-
-    number: int
-    params: Params
-    iteration: int
-    iterations: int | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial is over.
-
-    Args:
-        number: Its number.
-        params: Its parameters.
-        state: `finished`, `pruned` or `failed`.
-        iteration: Iterations done.
-        accuracy: Its best validation accuracy, where it has one.
-        reason: Why it failed.
-    """
-
-    number: int
-    params: Params
-    state: str
-    iteration: int
-    accuracy: float | None = None
-    reason: str | None = None
-
-
-SearchEvent = TrialReached | TrialEnded | Noticed
-SearchListener = Callable[[SearchEvent], None]
 
 
 class TrialError(Exception):
@@ -233,11 +190,13 @@ class Search:
             directory.create(candidate.config)
         if directory.last.exists():
             run.now = resume(candidate.job.recipe, directory)
-            # The driver before may have been killed before it could tell the study of this rung.
-            if not self._judge(run, run.now):
-                return None
         else:
             directory.forget_after(0, 0)  # a driver may have been killed before it kept the first checkpoint
+        self._tell(TrialBegan(trial.number, directory, candidate.job, candidate.config, _started(run)))
+        # The driver before may have been killed before it could tell the study of this rung.
+        if run.now is not None and not self._judge(run, run.now):
+            return None
+        if run.now is None:
             self._reached(run)
         return run
 
@@ -317,6 +276,7 @@ class Search:
             return False
         for event in leg.events:
             run.directory.log(event)
+        self._tell(LegEnded(run.trial.number, leg.events))
         save_checkpoint(run.directory.last, leg.checkpoint)
         run.now = leg.checkpoint
         return self._judge(run, run.now)
@@ -341,8 +301,9 @@ class Search:
             self._study.tell(trial, now.best_accuracy)
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
-        state = "finished" if ended else "pruned"
-        self._tell(TrialEnded(trial.number, run.params, state, iteration, now.best_accuracy))
+        self._tell(
+            TrialEnded(trial.number, run.params, "finished" if ended else "pruned", iteration, now.best_accuracy)
+        )
         return False
 
     def _reported(self, trial: Trial) -> Mapping[int, float]:
@@ -360,6 +321,14 @@ class Search:
         iteration = now.state.iteration if now else 0
         accuracy = now.best_accuracy if now and now.best_iteration is not None else None
         self._tell(TrialReached(run.trial.number, run.params, iteration, meta.iterations, accuracy))
+
+
+def _started(run: _Run) -> TrainingStarted:
+    """From where a trial goes on."""
+    now, meta = run.now, run.candidate.job.recipe.meta
+    iteration, seconds = (now.state.iteration, now.seconds) if now else (0, 0.0)
+    limit = None if meta.minutes is None else 60 * meta.minutes
+    return TrainingStarted(f"trial-{run.trial.number}", iteration, meta.iterations, seconds, limit)
 
 
 def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wanted: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rich.progress import TaskID
 
 from pipeline.events import Noticed
 from pipeline.progress import QUIET, Terminal
-from pipeline.search import SearchEvent, TrialEnded, TrialReached
+from pipeline.search_events import SearchEvent, TrialEnded, TrialReached
 from pipeline.space import Value
 from pipeline.study import Counts
 

@@ -101,6 +101,8 @@ class TensorBoard:
             self._writer.add_scalar(tag, value, event.iteration)
         picture = draw_answers(self._drawn(event.answers), event.answers)
         self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
+        # The checkpoint that follows is gone on from: what stands here before it, is not told again.
+        self._writer.flush()
 
     def _test(self, event: MetaTested) -> None:
         tag = TEST if event.name is None else f"test/{event.name}/accuracy"

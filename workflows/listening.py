@@ -1,17 +1,24 @@
 """Who listens to a run, in one place: each is a small file of its own, and the pipeline knows none of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from pipeline.cluster import Cluster
 from pipeline.dashboard.listener import RunTeller
 from pipeline.events import Listener, Noticed
 from pipeline.mlflow import MLflow, check_installed
 from pipeline.progress import RunProgress, Terminal
+from pipeline.recipe import Recipe
 from pipeline.run_directory import RunDirectory
+from pipeline.search_events import SearchListener, TrialBegan
 from pipeline.sparing import sparing
 from pipeline.tensorboard import TensorBoard
+from pipeline.trial_records import TrialRecords
+from workflows.configuration import flatten_keys
 from workflows.plan import PATHS, Plan
 
 
@@ -20,7 +27,8 @@ class Recording:
     """Where a run is recorded besides its metrics' file.
 
     Args:
-        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory.
+        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory, or in that of
+            each trial.
         mlflow: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
     """
 
@@ -65,11 +73,35 @@ def listening(
         told = stack.enter_context(sparing(page, "the dashboard's page", notice))
         listeners: list[Listener] = [directory.log, progress, told]
         if recording.tensorboard:
-            # Where a run computes, and where its files lie, nobody compares runs by.
-            compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
-            board = TensorBoard(directory.path / "tensorboard", plan.recipe, compared, directory.result.exists())
+            board = _tensorboard(directory, plan.recipe, settings)
             listeners.append(stack.enter_context(sparing(board, "TensorBoard", notice)))
         if recording.mlflow is not None:
             mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
             listeners.append(stack.enter_context(sparing(mlflow, "MLflow", notice)))
         yield listeners
+
+
+@contextmanager
+def recording_trials(recording: Recording, notice: Callable[[str], None]) -> Iterator[list[SearchListener]]:
+    """Those who record a search's trials, each as a run of its own, for as long as the search goes on.
+
+    Args:
+        recording: Where they are recorded.
+        notice: Says a line.
+    """
+
+    def open_board(trial: TrialBegan) -> TensorBoard:
+        return _tensorboard(trial.directory, trial.job.recipe, flatten_keys(yaml.safe_load(trial.config)))
+
+    with ExitStack() as stack:
+        listeners: list[SearchListener] = []
+        if recording.tensorboard:
+            listeners.append(stack.enter_context(sparing(TrialRecords(open_board), "TensorBoard", notice)))
+        yield listeners
+
+
+def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> TensorBoard:
+    """What writes a run's event files, below its run directory."""
+    # Where a run computes, and where its files lie, nobody compares runs by.
+    compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
+    return TensorBoard(directory.path / "tensorboard", recipe, compared, directory.result.exists())

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from pipeline.leg import Job
 from pipeline.progress import Terminal
 from pipeline.recipe import Recipe
 from pipeline.run_directory import RunDirectory
-from pipeline.search import Candidate, Search, SearchEvent, SearchListener
+from pipeline.search import Candidate, Search
+from pipeline.search_events import SearchEvent, SearchListener
 from pipeline.search_progress import SearchProgress
 from pipeline.space import Space, Value
 from pipeline.sparing import sparing
@@ -37,7 +38,7 @@ from pipeline.study import SearchConfig, best_trial, count, make_pruner, open_st
 from pipeline.training import train
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
-from workflows.listening import listening
+from workflows.listening import Recording, listening, recording_trials
 from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.plan import PATHS, SECTIONS, Plan, check_agreement, make_plan
 from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
@@ -61,6 +62,7 @@ class Request:
         config: How to search.
         space: What is searched.
         directory: Where the search is kept.
+        recording: Where its trials are recorded besides.
         performance_report: The file for Dask's own report; None for none.
     """
 
@@ -69,6 +71,7 @@ class Request:
     config: SearchConfig
     space: Space
     directory: Path
+    recording: Recording = field(default_factory=Recording)
     performance_report: Path | None = None
 
     @property
@@ -169,7 +172,7 @@ def request_of(argv: Sequence[str]) -> Request:
     if meta.iterations is None:
         raise FanfoldError("A search needs trials of one length: give --meta.iterations.")
     directory = Path(options.run or f"runs/search-{_name(options)}")
-    request = Request(tuple(argv), base, config, Space(()), directory, options.performance_report)
+    request = Request(tuple(argv), base, config, Space(()), directory, options.record, options.performance_report)
     if request.rung % every:
         raise FanfoldError(
             f"--search.rung must be a multiple of --evaluation.every ({every}), as trials are judged then, not "
@@ -241,6 +244,7 @@ def _read(argv: Sequence[str]) -> Namespace:
     parser.add_class_arguments(SearchConfig, "search")
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on, the trials' too")
     parser.add_argument("--run", type=str | None, default=None, help="where it is kept; default runs/search-WHAT")
+    parser.add_class_arguments(Recording, "record", skip={"mlflow"})
     add_performance_flag(parser)
     return parse(parser, argv)
 
@@ -262,11 +266,19 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     with Terminal() as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
         page = SearchTeller(cluster.client, request.directory.name, request.as_plan.flat, request.config.trials)
-        with sparing(page, "the dashboard's page", lambda text: progress(Noticed(text))) as told:
+
+        def notice(text: str) -> None:
+            progress(Noticed(text))
+
+        with (
+            sparing(page, "the dashboard's page", notice) as told,
+            recording_trials(request.recording, notice) as recorders,
+        ):
+            listeners: list[SearchListener] = [progress, told, *recorders]
 
             def tell(event: SearchEvent) -> None:
-                progress(event)
-                told(event)
+                for listener in listeners:
+                    listener(event)
 
             seconds = search(request, study, cluster, tell)
         terminal.console.print(progress.summary, soft_wrap=True)
@@ -334,12 +346,13 @@ def _take(request: Request, plan: Plan, best: FrozenTrial, cluster: Cluster) -> 
         if not directory.config.exists():
             partial = directory.path.with_name("best.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(request.trial(best.number).path, partial)
+            # What TensorBoard shows of it stands there under the trial.
+            shutil.copytree(request.trial(best.number).path, partial, ignore=shutil.ignore_patterns("tensorboard"))
             partial.rename(directory.path)
         return load_checkpoint(directory.last)
     if not directory.config.exists():
         directory.create(plan.yaml)
-    with Terminal() as terminal, listening(plan, cluster, directory, terminal, "best") as listeners:
+    with Terminal() as terminal, listening(plan, cluster, directory, terminal, "best", request.recording) as listeners:
         recipe = replace(plan.recipe, device=cluster.device)
         return train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
 

@@ -9,7 +9,7 @@ from distributed import Client
 from pipeline.dashboard.messages import TrialTold
 from pipeline.dashboard.wire import Wire
 from pipeline.events import Noticed
-from pipeline.search import SearchEvent, TrialEnded, TrialReached
+from pipeline.search_events import SearchEvent, TrialEnded, TrialReached
 from pipeline.search_progress import short_names, shown
 
 
@@ -47,8 +47,7 @@ class SearchTeller:
             case TrialReached():
                 self.wire.send({**self._trial(event), "state": "running", "iterations": event.iterations})
             case TrialEnded():
-                state = event.state
-                self.wire.send({**self._trial(event), "state": state, "reason": event.reason})  # type: ignore[typeddict-item]
+                self.wire.send({**self._trial(event), "state": event.state, "reason": event.reason})
             case Noticed():
                 self.wire.send({"kind": "said", "run": self._search, "text": event.text})
 

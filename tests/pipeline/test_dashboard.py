@@ -24,7 +24,7 @@ from pipeline.dashboard.search_listener import SearchTeller
 from pipeline.evaluation import EvaluationConfig
 from pipeline.events import Noticed
 from pipeline.run_directory import RunDirectory
-from pipeline.search import TrialEnded, TrialReached
+from pipeline.search_events import TrialEnded, TrialReached
 from pipeline.sparing import sparing
 from pipeline.training import train
 from tests.browser import browser as browser

@@ -11,14 +11,20 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from data.errors import FanfoldError
 from pipeline.checkpoint import parameters_sha256, save_checkpoint
 from pipeline.evaluation import EvaluationConfig
 from pipeline.leg import Job
-from pipeline.search import Candidate, Search, TrialEnded, TrialReached, choose
+from pipeline.search import Candidate, Search, choose
+from pipeline.search_events import TrialEnded, TrialReached
 from pipeline.space import Dimension, Space
+from pipeline.sparing import sparing
 from pipeline.study import SearchConfig, draw, left_running, make_pruner, open_study
+from pipeline.tensorboard import TensorBoard
+from pipeline.trial_records import TrialRecords
 from tasks.maml import Maml
 from tests.pipeline.reference import run_alone
 
@@ -139,7 +145,7 @@ def iterations_of(folder):
 def test_a_trial_has_the_same_parameters_wherever_it_runs(tmp_path, pair, candidate):
     events = []
     found = search(tmp_path, pair, candidate, SearchConfig(trials=3, pruner="none", sampler="random"), events.append)
-    assert {event.number for event in events[:2]} == {0, 1}  # two at once
+    assert {event.number for event in events[:4]} == {0, 1}  # two at once: each began, and is at its start
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, value, reported, sha256 in found:
         recipe = candidate(params).job.recipe
@@ -151,6 +157,33 @@ def test_a_trial_has_the_same_parameters_wherever_it_runs(tmp_path, pair, candid
     together.mkdir()
     config = SearchConfig(trials=2, pruner="none", sampler="random", workers_per_trial=2)
     assert search(together, pair, candidate, config) == found[:2]
+
+
+def test_each_trial_is_a_run_of_its_own_in_tensorboard(tmp_path, single, candidate):
+    """Whole and without a point twice, wherever the driver dies."""
+
+    def board(trial):
+        return TensorBoard(trial.directory.path / "tensorboard", trial.job.recipe, {"lr": trial.job.recipe.meta.lr})
+
+    def killed_at(calls):
+        with sparing(TrialRecords(board), "TensorBoard", pytest.fail) as record:
+            return search(tmp_path, single, candidate, SearchConfig(trials=4), dying(record, *calls))
+
+    for call in (3, 8):  # when a leg has ended that no checkpoint is of yet, and later
+        with pytest.raises(KilledError):
+            killed_at([call])
+    found = killed_at([])
+    assert {state for state, *_ in found} == {TrialState.COMPLETE, TrialState.PRUNED}
+    iterations = iterations_of(tmp_path)
+    for number, (_, params, _, reported, _) in enumerate(found):
+        shown = EventAccumulator(str(tmp_path / "trials" / f"{number:04}" / "tensorboard"), {"scalars": 0}).Reload()
+        assert [point.step for point in shown.Scalars("train/loss")] == iterations[f"{number:04}"]
+        assert [point.step for point in shown.Scalars("validation/accuracy")] == list(reported)
+        started = HParamsPluginData.FromString(
+            shown.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        )
+        assert started.session_start_info.hparams["lr"].number_value == params["lr"]
+        assert "_hparams_/session_end_info" in shown.summary_metadata
 
 
 def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(tmp_path, pair, candidate):

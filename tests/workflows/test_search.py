@@ -13,6 +13,8 @@ import pytest
 import yaml
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.pruners import NopPruner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from data.errors import FanfoldError
 from pipeline.cluster import ClusterConfig, open_cluster
@@ -84,6 +86,17 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
     assert (result["trials"], result["finished"], result["pruned"]) == (6, after.finished, after.pruned)
     assert (result["transductive"], result["tests"], result["chosen_by"]) == (True, 1, "validation accuracy")
     assert f"trial {result['trial']} did best of 6 on validation classes" in said
+
+    for trial in (found / "trials").iterdir():
+        shown = EventAccumulator(str(trial / "tensorboard"), {"scalars": 0}).Reload()
+        metrics = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+        assert [point.step for point in shown.Scalars("train/loss")] == [line["iteration"] for line in metrics]
+        settings = HParamsPluginData.FromString(
+            shown.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        ).session_start_info.hparams
+        config = yaml.safe_load((trial / "config.yaml").read_text())
+        assert settings["algorithm.inner_lr"].number_value == config["algorithm"]["inner_lr"]
+    assert not (found / "best" / "tensorboard").exists()  # the viewer would show the best trial twice
 
     page = (found / "report.html").read_text()
     assert page.count("<h2>") == 6
