@@ -21,6 +21,7 @@ AT_ONCE = 1000  # metrics that MLflow takes in a batch
 PARAMS_AT_ONCE = 100
 EXPERIMENT = "fanfold"
 FOLDER_TAG = "fanfold.run_directory"
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show a run below that one
 LOSS = "train/loss"
 
 
@@ -43,12 +44,15 @@ class MLflow:
         folder: The run directory.
         recipe: What is trained.
         settings: The resolved configuration, keys with points.
+        parent: The MLflow run that it is shown below, as a trial below its search; None for none.
 
     Raises:
         FanfoldError: It can't be reached.
     """
 
-    def __init__(self, uri: str, folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, uri: str, folder: Path, recipe: Recipe, settings: Mapping[str, Any], parent: str | None = None
+    ) -> None:
         from mlflow import MlflowClient  # only here: it is an extra
 
         self._folder, self._recipe = folder, recipe
@@ -59,12 +63,17 @@ class MLflow:
         self._thread = ThreadPoolExecutor(1, "mlflow")
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            self._run, self._known = self._open(settings)
+            self._run, self._known = self._open(settings, parent)
         except Exception as error:
             raise FanfoldError(
                 f"MLflow at {uri} can't be written ({one_line(error)}): give --record.mlflow another address, or leave "
                 "it out."
             ) from error
+
+    @property
+    def run(self) -> str:
+        """The run's identifier there."""
+        return self._run
 
     def __call__(self, event: Event) -> None:
         """Keep an event, and send what is kept now and then."""
@@ -90,7 +99,7 @@ class MLflow:
         self._thread.shutdown()
         self._raise_trouble()
 
-    def _open(self, settings: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
+    def _open(self, settings: Mapping[str, Any], parent: str | None) -> tuple[str, dict[str, int]]:
         """The run's identifier there, and the last step of each metric that it has; a new run where there is none."""
         from mlflow.entities import Param
 
@@ -106,7 +115,8 @@ class MLflow:
                 for name in runs[0].data.metrics
             }
             return run, known
-        run = client.create_run(experiment, run_name=self._folder.name, tags={FOLDER_TAG: folder}).info.run_id
+        tags = {FOLDER_TAG: folder} if parent is None else {FOLDER_TAG: folder, PARENT_TAG: parent}
+        run = client.create_run(experiment, run_name=self._folder.name, tags=tags).info.run_id
         params = [Param(key, str(value)) for key, value in settings.items() if value is not None]
         for first in range(0, len(params), PARAMS_AT_ONCE):
             client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE])

@@ -37,4 +37,4 @@ class TrialRecords:
     def close(self, error: BaseException | None) -> None:
         """Leave the records of the trials that are under way, for the search to go on with."""
         for record in self._records.values():
-            record.close(error or RunError("The search ended before this trial."))
+            record.close(error or KeyboardInterrupt())  # they were stopped: they have neither ended nor failed

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.aside import Aside
 from pipeline.cluster import Cluster
 from pipeline.dashboard.listener import RunTeller
 from pipeline.events import Listener, Noticed
@@ -82,22 +84,39 @@ def listening(
 
 
 @contextmanager
-def recording_trials(recording: Recording, notice: Callable[[str], None]) -> Iterator[list[SearchListener]]:
+def recording_trials(
+    plan: Plan, directory: Path, recording: Recording, notice: Callable[[str], None]
+) -> Iterator[list[SearchListener]]:
     """Those who record a search's trials, each as a run of its own, for as long as the search goes on.
 
     Args:
-        recording: Where they are recorded.
+        plan: What the search is, in its configuration.
+        directory: Where it is kept.
+        recording: Where its trials are recorded.
         notice: Says a line.
+
+    Raises:
+        FanfoldError: MLflow can't be reached.
     """
-
-    def open_board(trial: TrialBegan) -> TensorBoard:
-        return _tensorboard(trial.directory, trial.job.recipe, flatten_keys(yaml.safe_load(trial.config)))
-
     with ExitStack() as stack:
         listeners: list[SearchListener] = []
         if recording.tensorboard:
-            listeners.append(stack.enter_context(sparing(TrialRecords(open_board), "TensorBoard", notice)))
+            boards = TrialRecords(lambda trial: _tensorboard(trial.directory, trial.job.recipe, _settings(trial)))
+            listeners.append(stack.enter_context(sparing(boards, "TensorBoard", notice)))
+        if (uri := recording.mlflow) is not None:
+            search = MLflow(uri, directory, plan.recipe, plan.flat)
+            stack.enter_context(sparing(search, "MLflow", notice))  # a run that its trials' runs stand below
+            runs = TrialRecords(
+                lambda trial: MLflow(uri, trial.directory.path, trial.job.recipe, _settings(trial), search.run)
+            )
+            # To open a run and to end it takes answers of the server, which no trial waits for.
+            listeners.append(stack.enter_context(sparing(Aside(runs, "mlflow-trials"), "MLflow", notice)))
         yield listeners
+
+
+def _settings(trial: TrialBegan) -> dict[str, Any]:
+    """A trial's resolved configuration, keys with points."""
+    return flatten_keys(yaml.safe_load(trial.config))
 
 
 def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> TensorBoard:

@@ -244,7 +244,7 @@ def _read(argv: Sequence[str]) -> Namespace:
     parser.add_class_arguments(SearchConfig, "search")
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on, the trials' too")
     parser.add_argument("--run", type=str | None, default=None, help="where it is kept; default runs/search-WHAT")
-    parser.add_class_arguments(Recording, "record", skip={"mlflow"})
+    parser.add_class_arguments(Recording, "record")
     add_performance_flag(parser)
     return parse(parser, argv)
 
@@ -265,14 +265,15 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     known = None if best is None else (best.value or 0.0, best.number)
     with Terminal() as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
-        page = SearchTeller(cluster.client, request.directory.name, request.as_plan.flat, request.config.trials)
+        plan = request.as_plan
+        page = SearchTeller(cluster.client, request.directory.name, plan.flat, request.config.trials)
 
         def notice(text: str) -> None:
             progress(Noticed(text))
 
         with (
             sparing(page, "the dashboard's page", notice) as told,
-            recording_trials(request.recording, notice) as recorders,
+            recording_trials(plan, request.directory, request.recording, notice) as recorders,
         ):
             listeners: list[SearchListener] = [progress, told, *recorders]
 

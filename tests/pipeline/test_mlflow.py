@@ -2,15 +2,20 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from data.errors import FanfoldError
 from pipeline.evaluation import EvaluationConfig, test
-from pipeline.events import MetaTested, Validated
+from pipeline.events import MetaTested, TrainingStarted, Validated
+from pipeline.leg import Job
 from pipeline.run_directory import RunDirectory
+from pipeline.search_events import LegEnded, TrialBegan, TrialEnded
 from pipeline.sparing import sparing
 from pipeline.training import train
+from pipeline.trial import compute, judge, leg
+from pipeline.trial_records import TrialRecords
 
 test.__test__ = False
 
@@ -109,3 +114,31 @@ def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_pat
     assert last.state.iteration == 5
     assert len(said) == 1
     assert said[0].startswith("MLflow records no more of this (")
+
+
+def test_the_trials_of_a_search_are_runs_below_its_own(recipe, tmp_path, uri):
+    job = Job(replace(recipe, meta=replace(recipe.meta, iterations=10)), EVALUATION)
+    directory, now = RunDirectory(tmp_path / "search" / "trials" / "0000"), None
+    directory.create("seed: 3\n")
+    for states in ((), ("pruned",)):  # the search is stopped, and started again
+        search = MLflow(uri, tmp_path / "search", recipe, {"seed": 3})
+        records = TrialRecords(lambda trial, run=search.run: MLflow(uri, trial.directory.path, recipe, {}, run))
+        with sparing(search, "MLflow", pytest.fail), sparing(records, "MLflow", pytest.fail) as listen:
+            started = TrainingStarted("trial-0", now.state.iteration if now else 0, 10, 0.0, None)
+            listen(TrialBegan(0, directory, job, "seed: 3\n", started))
+            done = leg(job, now, partial(compute, job.recipe), partial(judge, job))
+            now = done.checkpoint
+            listen(LegEnded(0, done.events))
+            for state in states:
+                listen(TrialEnded(0, {}, state, 10, 0.5))
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        found = client.search_runs([client.get_experiment_by_name("fanfold").experiment_id])
+        runs = {run.info.run_name: run for run in found}
+        assert len(found) == len(runs) == 2
+        assert runs["0000"].data.tags["mlflow.parentRunId"] == runs["search"].info.run_id
+        assert "mlflow.parentRunId" not in runs["search"].data.tags
+        assert runs["search"].info.status == "FINISHED"
+        assert runs["0000"].info.status == ("FINISHED" if states else "KILLED")
+        expected = list(range(1, now.state.iteration + 1))
+        assert [step for step, _ in points(client, runs["0000"], "train/loss")] == expected
+    assert now.state.iteration == 10

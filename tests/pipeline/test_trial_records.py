@@ -73,7 +73,7 @@ def test_a_trial_that_waits_for_the_search_to_go_on_has_not_ended_well(records, 
     records(began(0))
     records.close(None)
     (error,) = kept[0].ended
-    assert isinstance(error, RunError)
+    assert isinstance(error, KeyboardInterrupt)
 
     stop = KeyboardInterrupt()
     again = TrialRecords(lambda trial: kept.setdefault(1, Kept()))
