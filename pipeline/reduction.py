@@ -6,7 +6,6 @@ The numbers never depend on it: both fold the same sums in the same order, and t
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import Literal
 
 from pipeline import work
@@ -39,7 +38,10 @@ def open_reduction(cluster: Cluster, run: str, recipe: Recipe, tell: Listener) -
         recipe: What the run's numbers depend on.
         tell: Whom to tell what was chosen, and which workers were lost.
     """
-    graph = partial(run_window, cluster, run, recipe)
+
+    def graph(state: State, iterations: int) -> State:
+        return run_window(cluster, run, recipe, state, min(iterations, recipe.meta.longest_graph))
+
     # What `auto` picks, it picks by windows that gangs compute.
     tell(ReductionPicked("graph" if cluster.reduction == "graph" else "collective", None))
     if cluster.reduction == "graph":
@@ -62,10 +64,8 @@ def run_window(
     """Hand the scheduler a window's graph, and wait for the state at its end.
 
     Driver and scheduler say nothing to each other meanwhile, but for a look at the workers now and then in a long
-    window; with the result taken, all of the window is released. It ends earlier than asked where the graph would grow
-    too large.
+    window; with the result taken, all of the window is released.
     """
-    iterations = min(iterations, recipe.meta.longest_graph)
     graph = window_graph(run, recipe, state, iterations, cluster.addresses, adapt)
     result: State = results(cluster, [graph])[0]
     return result
