@@ -6,6 +6,7 @@ counter-based generator (Philox, Salmon et al. 2011) keyed by seed and stream, s
 at once, and the same one.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from data.errors import FanfoldError
 
 WORDS_A_BLOCK = 4  # Philox4x64 makes four words for every step of its counter
+WORDS_A_SLAB = 2**17  # drawn from at a time: what is made of them on the way stays in a core's cache
 
 
 class Stream(IntEnum):
@@ -120,44 +122,95 @@ def draw_episodes(
     Returns:
         The tasks; task n is the same whatever range it is drawn in.
     """
-    tasks, ways, images = last - first, shape.ways, shape.shots + shape.queries
-    needed = ways * (2 + images)
-    blocks = -(-needed // WORDS_A_BLOCK)
-    generator = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
-    generator.advance(first * blocks)
-    words = generator.random_raw(tasks * blocks * WORDS_A_BLOCK).reshape(tasks, blocks * WORDS_A_BLOCK)
-    uniform: NDArray[np.float64] = (words >> np.uint64(11)) * np.float64(2.0**-53)
-
-    of_class = classes[_without_replacement(uniform[:, :ways], np.int64(len(classes)))]
-    # A fraction of a turn in steps of a quarter; what it lies beyond the step by is as random, and mirrors.
-    turn = uniform[:, ways : 2 * ways] * 4
-    quarter_turns = np.floor(turn).astype(np.int64)
-    mirrored = turn - quarter_turns < 0.5
-    of_drawing = _without_replacement(
-        uniform[:, 2 * ways : needed].reshape(tasks * ways, images), drawings[of_class].reshape(tasks * ways)
-    )
-    return Episodes(
-        classes=of_class,
-        rotations=quarter_turns if shape.rotations else np.zeros_like(quarter_turns),
-        reflections=mirrored if shape.reflections else np.zeros_like(mirrored),
-        drawings=of_drawing.reshape(tasks, ways, images),
-    )
+    return draw_ranges(seed, stream, [(first, last)], shape, classes, drawings)
 
 
-def _without_replacement(uniform: NDArray[np.float64], size: NDArray[np.int64] | np.int64) -> NDArray[np.int64]:
-    """The first k places of a Fisher-Yates shuffle of 0 … size - 1, one shuffle a row.
+def draw_ranges(
+    seed: int,
+    stream: Stream,
+    ranges: Sequence[tuple[int, int]],
+    shape: EpisodeShape,
+    classes: NDArray[np.int64],
+    drawings: NDArray[np.int64],
+) -> Episodes:
+    """Draw the tasks of some ranges of numbers, one range after the other; many ranges take little longer than one.
 
     Args:
-        uniform: `[rows, k]`, in [0, 1).
-        size: How many there are to choose from, at least k: for all rows, or of each, `[rows]`.
+        seed: The run's seed, 0 to 2⁶⁴ - 1.
+        stream: The sequence that the tasks belong to.
+        ranges: Number of the first task and number after the last task of each.
+        shape: What a task is made of.
+        classes: The classes to draw from, indices into the store.
+        drawings: How many drawings each class of the store has.
 
     Returns:
-        int64 `[rows, k]`, distinct in each row.
+        The tasks; task n is the same whatever ranges it is drawn in.
     """
-    rows, chosen = uniform.shape
-    row = np.arange(rows)
-    deck = np.tile(np.arange(np.max(size)), (rows, 1))
-    for place in range(chosen):
-        other = place + np.floor(uniform[:, place] * (size - place)).astype(np.int64)
-        deck[row, place], deck[row, other] = deck[row, other], deck[row, place].copy()
-    return deck[:, :chosen].copy()
+    tasks, ways, images = sum(last - first for first, last in ranges), shape.ways, shape.shots + shape.queries
+    episodes = Episodes(
+        classes=np.empty((tasks, ways), np.int64),
+        rotations=np.zeros((tasks, ways), np.int64),
+        reflections=np.zeros((tasks, ways), np.bool_),
+        drawings=np.empty((tasks, ways, images), np.int64),
+    )
+    needed = ways * (2 + images)
+    blocks = -(-needed // WORDS_A_BLOCK)
+    begin = 0
+    for words in _words(seed, stream, ranges, blocks):
+        end = begin + len(words)
+        # Word by word, those of all tasks side by side: every operation goes along the tasks.
+        of_classes, of_turns, of_drawings = np.split(words.T[:needed], [ways, 2 * ways])
+        chosen = classes[_without_replacement(of_classes, np.int64(len(classes)))]
+        episodes.classes[begin:end] = chosen.T
+        # The upper two bits of a word are the quarter turns; the next is as random, and mirrors where it is 0.
+        if shape.rotations:
+            episodes.rotations[begin:end] = (of_turns >> np.uint64(62)).T
+        if shape.reflections:
+            episodes.reflections[begin:end] = (of_turns >> np.uint64(61) & np.uint64(1) == 0).T
+        by_image = of_drawings.reshape(ways, images, -1).swapaxes(0, 1)
+        episodes.drawings[begin:end] = _without_replacement(by_image, drawings[chosen]).T
+        begin = end
+    return episodes
+
+
+def _words(seed: int, stream: Stream, ranges: Sequence[tuple[int, int]], blocks: int) -> Iterator[NDArray[np.uint64]]:
+    """The random words of some ranges of tasks, some slabs `[tasks, words of a task]` one after the other."""
+    generator = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
+    words = blocks * WORDS_A_BLOCK
+    slab = -(-WORDS_A_SLAB // words)
+    here, parts, held = 0, [], 0
+    for first, last in ranges:
+        generator.advance((first - here) * blocks)
+        for begin in range(first, last, slab):
+            end = min(begin + slab, last)
+            parts.append(generator.random_raw((end - begin) * words))
+            held += end - begin
+            if held >= slab:
+                yield np.concatenate(parts).reshape(held, words)
+                parts, held = [], 0
+        here = last
+    if parts:
+        yield np.concatenate(parts).reshape(held, words)
+
+
+def _without_replacement(words: NDArray[np.uint64], size: NDArray[np.int64] | np.int64) -> NDArray[np.int32]:
+    """The first k places of a Fisher-Yates shuffle of 0 … size - 1, many shuffles side by side.
+
+    Args:
+        words: `[k, …]`; the 53 upper bits of each are a fraction.
+        size: How many there are to choose from, at least k: for all shuffles, or of each, `[…]`.
+
+    Returns:
+        int32 `[k, …]`, distinct along the first axis.
+    """
+    chosen = np.empty(words.shape, np.int32)
+    for place, word in enumerate(words):
+        chosen[place] = (word >> np.uint64(11)) * ((size - place) * 2.0**-53)
+        chosen[place] += place
+    # A place is swapped with the chosen one, never an earlier one. So what comes to lie at a place is found without a
+    # deck laid out: it is what lay at the chosen place, and, back through the swaps before, wherever one of them had
+    # put that there from. By arithmetic, as a mask takes the longer the more it lets pass.
+    for place in range(len(words) - 2, -1, -1):
+        later = chosen[place + 1 :]
+        later -= (later == chosen[place]) * (chosen[place] - np.int32(place))
+    return chosen

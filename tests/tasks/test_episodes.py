@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import FanfoldError
-from tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes
+from tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes, draw_ranges
 
 CLASSES = np.array([3, 5, 8, 13, 21, 34, 55, 60])
 DRAWINGS = np.full(61, 6)
@@ -105,9 +105,8 @@ def test_the_numbers_of_old_runs_tasks_stay(seed, stream, first, classes, turns,
     assert episodes.drawings[0].tolist() == drawings
 
 
-@given(shapes, st.integers(0, 2**64 - 1), st.sampled_from(Stream), st.integers(0, 10**12))
-def test_a_task_is_read_off_the_generators_words(shape, seed, stream, number):
-    """The same with plain numbers: of each task's words first the classes, then the turns, then the drawings."""
+def read_off(seed, stream, number, shape, classes, drawings):
+    """A task with plain numbers and decks: of its words first the classes, then the turns, then the drawings."""
     images = shape.shots + shape.queries
     blocks = (shape.ways * (2 + images) + 3) // 4
     generator = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
@@ -121,13 +120,64 @@ def test_a_task_is_read_off_the_generators_words(shape, seed, stream, number):
             deck[place], deck[other] = deck[other], deck[place]
         return deck[:count]
 
-    classes = take(CLASSES.tolist(), shape.ways)
+    of_task = take(classes, shape.ways)
     turns = [words.pop(0) * 4 for _ in range(shape.ways)]
-    found = draw(shape, number, number + 1, seed, stream)
-    assert found.classes[0].tolist() == classes
-    assert found.rotations[0].tolist() == [int(turn) * shape.rotations for turn in turns]
-    assert found.reflections[0].tolist() == [shape.reflections and turn % 1 < 0.5 for turn in turns]
-    assert found.drawings[0].tolist() == [take(range(DRAWINGS[of]), images) for of in classes]
+    return (
+        of_task,
+        [int(turn) * shape.rotations for turn in turns],
+        [shape.reflections and turn % 1 < 0.5 for turn in turns],
+        [take(range(drawings[of]), images) for of in of_task],
+    )
+
+
+@settings(deadline=None)
+@given(
+    shape=st.builds(
+        EpisodeShape,
+        ways=st.integers(2, 60),
+        shots=st.integers(1, 5),
+        queries=st.integers(1, 15),
+        rotations=st.booleans(),
+        reflections=st.booleans(),
+    ),
+    seed=st.integers(0, 2**64 - 1),
+    stream=st.sampled_from(Stream),
+    number=st.integers(0, 10**12),
+    more_classes=st.integers(0, 1100),
+    more_drawings=st.lists(st.integers(0, 30), min_size=3, max_size=3),
+)
+def test_a_task_is_read_off_the_generators_words(shape, seed, stream, number, more_classes, more_drawings):
+    """The same as by shuffling whole decks, down to decks of which every card is dealt."""
+    classes = np.arange(shape.ways + more_classes) + 7
+    drawings = np.resize(np.array(more_drawings) + shape.shots + shape.queries, classes[-1] + 1)
+    found = draw_episodes(seed, stream, number, number + 1, shape, classes, drawings)
+    expected = read_off(seed, stream, number, shape, classes.tolist(), drawings.tolist())
+    parts = (found.classes, found.rotations, found.reflections, found.drawings)
+    assert tuple(part[0].tolist() for part in parts) == expected
+
+
+LARGE = EpisodeShape(60, 1, 5, True, True)  # of whose words not many tasks' are drawn from at a time
+
+
+def draw_large(ranges):
+    return vars(draw_ranges(1, Stream.TRAIN, ranges, LARGE, np.arange(80), np.full(80, 6)))
+
+
+@pytest.fixture(scope="module")
+def one_by_one():
+    """The first thousand large tasks, each drawn alone."""
+    alone = [draw_large([(number, number + 1)]) for number in range(1000)]
+    return {part: np.concatenate([task[part] for task in alone]) for part in alone[0]}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), max_size=6))
+def test_ranges_are_drawn_one_after_the_other(one_by_one, lengths):
+    """With gaps and overlaps, back and forth, empty ones, and long ones that are drawn in several turns."""
+    ranges = [(first, first + length) for first, length in lengths]
+    numbers = [number for range_ in ranges for number in range(*range_)]
+    for part, found in draw_large(ranges).items():
+        np.testing.assert_array_equal(found, one_by_one[part][numbers])
 
 
 @pytest.mark.parametrize("rotations", [False, True])
