@@ -26,7 +26,7 @@ from pipeline.recipe import Recipe
 from pipeline.step import step as step
 from tasks.answers import Answers
 from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
-from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, draw_episodes
+from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
 from tasks.learner import Normalization, answer_tasks
 from tasks.models import Model, build_network
 from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
@@ -89,6 +89,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     opened = bench(recipe)
     for stream in Stream:
         check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
+        check_turns(_shape(recipe, stream), opened.images.size)
     return replace(recipe, fingerprint=opened.fingerprint)
 
 

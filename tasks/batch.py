@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.images import Images
-from tasks.episodes import Episodes, EpisodeShape
+from tasks.episodes import Episodes, EpisodeShape, check_turns
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def gather_tasks(
     """Fetch the drawings of the episodes, mirrored and turned as they say.
 
     Raises:
-        FanfoldError: A chunk of the store is damaged.
+        FanfoldError: A chunk of the store is damaged, or its images can't be turned.
     """
+    check_turns(shape, images.size)
     classes, drawings, turns, mirrored = _places(episodes)
     return as_tasks(_ink(classes, drawings, turns, mirrored, images, dtype), shape)
 

@@ -99,6 +99,16 @@ def check_episode_shape(
         )
 
 
+def check_turns(shape: EpisodeShape, size: tuple[int, int]) -> None:
+    """Raise FanfoldError unless images of this height and width can be turned as the tasks ask for."""
+    height, width = size
+    if shape.rotations and height != width:
+        raise FanfoldError(
+            f"Images of {height} × {width} pixels, not square, can't be turned by a quarter: set --train.rotations and "
+            "--task.rotations to false, or prepare square ones."
+        )
+
+
 def draw_episodes(
     seed: int,
     stream: Stream,

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from data.errors import FanfoldError, RunError
+from data.store import write_store
 from pipeline import work
 from pipeline.fold import fold_all
 from pipeline.optimizer import advance
@@ -18,6 +19,7 @@ from tasks.matching import Matching
 from tasks.models import OwnModel
 from tasks.network import with_statistics
 from tasks.protonet import ProtoNet
+from tests.pipeline.conftest import PatternSource
 from tests.pipeline.reference import run_alone
 
 
@@ -130,6 +132,21 @@ def test_what_is_not_finite_names_its_tasks(recipe):
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
     with pytest.raises(FanfoldError, match=message):
         work.check_recipe(replace(recipe, task=task))
+
+
+class Narrow(PatternSource):
+    """Images higher than wide."""
+
+    def read(self, index):
+        return super().read(index)[..., :12]
+
+
+def test_quarter_turns_of_images_that_are_not_square_are_refused_at_once(recipe, tmp_path):
+    write_store(tmp_path / "narrow.zarr", Narrow(), progress=False)
+    narrow = replace(recipe, store=str(tmp_path / "narrow.zarr"))
+    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*--train.rotations"):
+        work.check_recipe(narrow)
+    work.check_recipe(replace(narrow, train=EpisodeShape(3, 1, 2)))
 
 
 def test_a_step_follows_the_recipe(recipe):
