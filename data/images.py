@@ -15,6 +15,8 @@ from data.store import Store
 class Images(Protocol):
     """What a worker draws the images of its tasks from."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def drawings(self) -> NDArray[np.int64]:
         """How many drawings each class has, ``[classes]``."""

@@ -26,14 +26,17 @@ from distributed import Worker, get_worker
 from distributed.comm.addressing import get_address_host
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 
+from pipeline import work
 from pipeline.dashboard.messages import TOPIC, Ranked
+from pipeline.device_loop import DeviceLoop, Share, suits
 from pipeline.exchange import DisbandedError, Others, from_rows, segment_size, to_rows
-from pipeline.fold import ChunkSum, fold, fold_all, levels
+from pipeline.fold import ChunkSum, fold_ahead, fold_all
 from pipeline.graph import Adapt, share
 from pipeline.laps import Laps
 from pipeline.optimizer import State, Vector
 from pipeline.recipe import Recipe
 from pipeline.step import step
+from tasks.episodes import Stream
 
 # How long gloo waits for the others. The driver's watch ends a wait long before; this bounds what a worker that hangs
 # for good leaves behind in the others.
@@ -85,6 +88,7 @@ class _Seat:
     store: TCPStore | None = None
     group: ProcessGroupGloo | None = None
     standing: _Standing | None = None
+    loop: DeviceLoop | None = None
 
 
 _seats: dict[tuple[str, str], _Seat] = {}  # by run and worker's address
@@ -195,7 +199,11 @@ def window(
             laps.end("exchange")
         if seat.standing is None or seat.standing.own.iteration != iteration:
             raise DisbandedError("a worker stands elsewhere")
-        found, seat.standing = _compute(others, recipe, adapt, seat.standing, size, iterations, laps)
+        loop = _loop(seat, recipe, adapt, others, size)
+        if loop is None:
+            found, seat.standing = _compute(others, recipe, adapt, seat.standing, size, iterations, laps)
+        else:
+            found, seat.standing = _on_device(loop, others, recipe, seat.standing, goes_on, iterations, laps)
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
             del _seats[place]
@@ -261,11 +269,45 @@ def _compute(
         parameters = others.all_gather(now.parameters).ravel()
         laps.end("exchange")
 
-    pace = np.array([statistics.median(laps.each("adapt") or [0.0])], np.float32)
-    found = others.all_gather(np.concatenate([now.mean, now.square, now.average, pace]))
+    pace = statistics.median(laps.each("adapt") or [0.0])
+    return _bring_together(others, _Standing(parameters, now), size, pace, laps)
+
+
+def _loop(seat: _Seat, recipe: Recipe, adapt: Adapt, others: Others, size: int) -> DeviceLoop | None:
+    """What computes a rank's windows on its device, where that can be."""
+    if adapt is not work.adapt or not recipe.together or not suits(recipe, opened := work.bench(recipe)):
+        return None
+    if seat.loop is None:
+        chunks, (_, owners) = recipe.meta.chunks(), _own_chunks(recipe, others.rank, others.ranks)
+        seat.loop = DeviceLoop(recipe, opened, Share(others.rank, others.ranks, tuple(chunks), tuple(owners)), size)
+    return seat.loop
+
+
+def _on_device(
+    loop: DeviceLoop, others: Others, recipe: Recipe, standing: _Standing, goes_on: bool, iterations: int, laps: Laps
+) -> tuple[Window | None, _Standing]:
+    own, size = standing.own, loop.size
+    with work.at_the_bench(recipe, Stream.TRAIN, own.iteration * recipe.meta.batch):
+        if not goes_on:
+            loop.stand(standing.parameters, own)
+        records = loop.window(others, own.iteration, iterations)
+        parameters, vectors = loop.standing()
+    laps.end("adapt")
+    chunks = len(_own_chunks(recipe, others.rank, others.ranks)[0])
+    pace = laps.total("adapt") / (iterations * chunks) if chunks else 0.0
+    now = _Standing(parameters, State(own.iteration + iterations, *vectors, records))
+    return _bring_together(others, now, size, pace, laps)
+
+
+def _bring_together(
+    others: Others, standing: _Standing, size: int, pace: float, laps: Laps
+) -> tuple[Window | None, _Standing]:
+    """What came of a window, for rank 0, and where a rank stands after it; a chunk took it `pace` seconds."""
+    now, parameters, length = standing.own, standing.parameters, segment_size(size, others.ranks)
+    found = others.all_gather(np.concatenate([now.mean, now.square, now.average, np.array([pace], np.float32)]))
     laps.end("exchange")
     standing = _Standing(parameters, replace(now, records=()))
-    if rank > 0:
+    if others.rank > 0:
         return None, standing
     mean, square, average = (found[:, place * length : (place + 1) * length].ravel()[:size] for place in range(3))
     state = State(now.iteration, parameters[:size], mean, square, average, now.records)
@@ -286,25 +328,3 @@ def _all_broken(others: Others, parts: Sequence[ChunkSum], count: int) -> tuple[
     numbers[: len(own)] = own
     found = others.all_gather(numbers)
     return tuple(found[found >= 0].tolist())
-
-
-def fold_ahead(parts: Sequence[ChunkSum], owners: Sequence[int], rank: int) -> tuple[Sequence[ChunkSum], Sequence[int]]:
-    """Fold what needs no other rank's chunks, so that it need not travel: level by level, up to one that does.
-
-    Args:
-        parts: The rank's own sums.
-        owners: The rank of each of all sums, in ascending order.
-        rank: The rank.
-
-    Returns:
-        The rank's own sums after that, and the ranks of all.
-    """
-    while len(owners) > 1:
-        level = levels(len(owners))[0]
-        if any(owners[places[0]] != owners[places[-1]] for places in level):
-            break
-        first = owners.index(rank) if rank in owners else 0
-        own = [places for places in level if owners[places[0]] == rank]
-        parts = [fold([parts[place - first] for place in places]) for places in own]
-        owners = [owners[places[0]] for places in level]
-    return parts, owners

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.distributed import Work
 
 from pipeline.fold import ChunkSum
@@ -70,6 +71,14 @@ class Others:
         flat, sent = torch.from_numpy(found).view(-1), torch.from_numpy(rows).view(-1)
         self._finish(self._group.alltoall_base(flat, sent, into, out))
         return found
+
+    def swap(self, rows: Tensor, found: Tensor, counts: Sequence[int]) -> None:
+        """As `all_to_all`, of tensors on a device: overwrite `found`."""
+        found.copy_(torch.from_numpy(self.all_to_all(rows.cpu().numpy(), counts)))
+
+    def gather_into(self, found: Tensor, own: Tensor) -> None:
+        """As `all_gather`, of tensors on a device: overwrite `found`, `[ranks · n]`, with all ranks' `[n]`."""
+        found.copy_(torch.from_numpy(self.all_gather(own.cpu().numpy())).view(-1))
 
     def _finish(self, work: Work) -> None:
         # Time and again for a little while: an operation can't be called off, but waiting for it can.

@@ -63,3 +63,25 @@ def fold_all(parts: Sequence[ChunkSum]) -> ChunkSum:
     for level in levels(len(parts)):
         parts = [fold([parts[place] for place in places]) for places in level]
     return parts[0]
+
+
+def fold_ahead(parts: Sequence[ChunkSum], owners: Sequence[int], rank: int) -> tuple[Sequence[ChunkSum], Sequence[int]]:
+    """Fold what needs no other rank's chunks, so that it need not travel: level by level, up to one that does.
+
+    Args:
+        parts: The rank's own sums.
+        owners: The rank of each of all sums, in ascending order.
+        rank: The rank.
+
+    Returns:
+        The rank's own sums after that, and the ranks of all.
+    """
+    while len(owners) > 1:
+        level = levels(len(owners))[0]
+        if any(owners[places[0]] != owners[places[-1]] for places in level):
+            break
+        first = owners.index(rank) if rank in owners else 0
+        own = [places for places in level if owners[places[0]] == rank]
+        parts = [fold([parts[place - first] for place in places]) for places in own]
+        owners = [owners[places[0]] for places in level]
+    return parts, owners

@@ -4,9 +4,9 @@ Their results depend on their arguments alone, never on the worker or on what it
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -27,7 +27,9 @@ from pipeline.step import step as step
 from tasks.answers import Answers
 from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
-from tasks.learner import Normalization, answer_tasks
+from tasks.gpu.captured import Captured
+from tasks.gpu.resident import Resident, codes, reside
+from tasks.learner import MetaGradient, Normalization, answer_tasks, phase
 from tasks.models import Model, build_network
 from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 
@@ -40,12 +42,21 @@ _ONE_AT_A_TIME = RLock()
 
 @dataclass(frozen=True)
 class Bench:
-    """What a worker keeps open for a recipe."""
+    """What a worker keeps open for a recipe.
+
+    Args:
+        images: The store's images.
+        split: Which of its classes train, validate, test.
+        fingerprint: What identifies its content.
+        network: The network, on the device.
+        resident: The images on the device, where tasks are computed side by side and they fit there.
+    """
 
     images: Images
     split: Split
     fingerprint: str
     network: Network
+    resident: Resident | None
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
         """The classes that a stream's tasks are made of."""
@@ -76,8 +87,9 @@ def _bench(recipe: Recipe) -> Bench:
             "set again, or start a new run."
         )
     ways = recipe.train.ways if recipe.algorithm.head else None
-    network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device)
-    return Bench(images, split, fingerprint, network)
+    how = recipe.together, recipe.meta.precision
+    network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
+    return Bench(images, split, fingerprint, network, _resident(images, recipe.device) if recipe.together else None)
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -104,10 +116,15 @@ def initialize(recipe: Recipe) -> State:
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     """Draw the tasks in places `first` to `last` of the state's meta-batch, and sum their meta-gradients."""
     offset = state.iteration * recipe.meta.batch
-    with _at_the_bench(recipe, Stream.TRAIN, offset + first) as opened:
-        tasks = _tasks(recipe, opened, Stream.TRAIN, offset + first, offset + last)
-        parameters = _to_tensor(state.parameters, recipe)
-        result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
+    with at_the_bench(recipe, Stream.TRAIN, offset + first) as opened:
+        parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
+        of_iteration = phase(recipe.algorithm, state.iteration)
+        if opened.resident is None or of_iteration is None:
+            tasks = _tasks(recipe, opened, Stream.TRAIN, *numbers)
+            result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
+        else:
+            compute = _captured_gradient(recipe, _Phase(of_iteration, state.iteration))
+            result = MetaGradient(*compute(parameters, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
     if not torch.isfinite(result.gradient).all() and finite.all():
         finite = torch.zeros_like(finite)  # whose gradient overflowed can't be told from the sum
@@ -115,14 +132,14 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
         gradient=_to_vector(result.gradient),
         loss=float(result.losses.double().sum()),
         accuracy=float(result.accuracies.double().sum()),
-        tasks=len(tasks),
+        tasks=last - first,
         broken=tuple(offset + first + int(place) for place in (~finite).nonzero()),
     )
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
     """What batch norm sees of some thousand training images, for `test` with the `population` normalization."""
-    with _at_the_bench(recipe, Stream.POPULATION, 0) as opened:
+    with at_the_bench(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
         tasks = _tasks(recipe, opened, Stream.POPULATION, 0, count)
@@ -152,7 +169,7 @@ def test(
         first: Number of the first task.
         last: Number after the last task.
     """
-    with _at_the_bench(recipe, stream, first) as opened:
+    with at_the_bench(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
         if population is None:
             tasks = _tasks(recipe, opened, stream, first, last)
@@ -176,7 +193,7 @@ def without_records(state: State) -> State:
 
 
 @contextmanager
-def _at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
+def at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
     """A worker's surroundings while it computes the tasks from number `first` on: always the same."""
     # The generators of the device that is computed on, and no others: asked for its generator, a GPU gets a context.
     devices = [torch.cuda.current_device()] if recipe.device == "cuda" else []
@@ -186,6 +203,9 @@ def _at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]
         torch.set_num_threads(recipe.meta.threads)
         # For networks that draw, as dropout does; from the chunk's numbers, as everything else.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
+        # The same kernels every time, and products as precise as asked for.
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.meta.precision == "tf32"
         opened = bench(recipe)
         opened.network.module.train(stream is Stream.TRAIN)
         yield opened
@@ -202,13 +222,39 @@ def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, 
 
 
 @lru_cache(maxsize=4)
-def _network(model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str) -> Network:
-    if device == "cuda":  # the same kernels every time, in full float32
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False
+def _network(
+    model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str, together: bool, precision: str
+) -> Network:
     # A network that loses its head is built with two ways: how many, its embedding doesn't know.
-    return as_network(build_network(model, ways or 2, size, seed).to(device), size, ways)
+    module = build_network(model, ways or 2, size, seed).to(device)
+    return as_network(module, size, ways, together=together, precision=precision)
+
+
+@lru_cache(maxsize=4)
+def _resident(images: Images, device: str) -> Resident | None:
+    return reside(images, device)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A phase of an algorithm, see `tasks.learner.phase`, and an iteration in it."""
+
+    phase: Hashable
+    iteration: int = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _captured_gradient(recipe: Recipe, of: _Phase) -> Captured:
+    """From parameters `[P]` and tasks' codes to their gradient, losses and accuracies, see `MetaGradient`."""
+    opened = _bench(recipe)
+    resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
+    assert resident is not None
+
+    def gradient(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = algorithm.meta_gradient(network, parameters, of.iteration, resident.tasks(codes, recipe.train))
+        return found.gradient, found.losses, found.accuracies
+
+    return Captured(gradient, resident.pixels.device)
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
@@ -216,8 +262,17 @@ def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
 
 
 def _tasks(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> TaskBatch:
+    if opened.resident is not None:
+        return opened.resident.tasks(_codes(recipe, opened, stream, first, last), _shape(recipe, stream))
     episodes = _episodes(recipe, opened, stream, first, last)
     return gather_tasks(episodes, _shape(recipe, stream), opened.images).to(recipe.device)
+
+
+def _codes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Tensor:
+    """Tasks as they are sent to the device that the images lie on."""
+    assert opened.resident is not None
+    drawn = codes(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
+    return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 
 def _episodes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Episodes:

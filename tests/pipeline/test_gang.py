@@ -16,10 +16,10 @@ from distributed import Client
 from data.errors import FanfoldError, RunError
 from pipeline import collective, gang, work
 from pipeline.cluster import ClusterConfig
-from pipeline.collective import Window, fold_ahead
+from pipeline.collective import Window
 from pipeline.events import Noticed, ReductionPicked
 from pipeline.exchange import DisbandedError, from_rows, segment_size, to_rows
-from pipeline.fold import FAN_IN, ChunkSum, fold_all
+from pipeline.fold import FAN_IN, ChunkSum, fold_ahead, fold_all
 from pipeline.gang import Gangs
 from pipeline.graph import share
 from pipeline.recipe import Meta

@@ -65,7 +65,7 @@ def test_a_chunk_on_the_device_is_that_of_the_cpu_in_float64(recipe, model):
     here, there = replace(recipe, model=model), replace(recipe, model=model, device="cuda")
     state = work.initialize(here)
     on_device = work.adapt(there, state, 0, 6)
-    with work._at_the_bench(here, 0, 0) as opened:
+    with work.at_the_bench(here, 0, 0) as opened:
         tasks = work._tasks(here, opened, work.Stream.TRAIN, 0, 6)
         exact = replace(tasks, support=tasks.support.double(), query=tasks.query.double())
         expected = here.algorithm.meta_gradient(opened.network, torch.tensor(state.parameters).double(), 0, exact)

@@ -70,7 +70,7 @@ def test_dropout_is_off_in_tests(recipe):
     work.adapt(own, state, 0, 3)  # leaves the network in training mode
     tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40).accuracies
     network = work.bench(own).network
-    with work._at_the_bench(own, Stream.TRAIN, 0) as opened:
+    with work.at_the_bench(own, Stream.TRAIN, 0) as opened:
         tasks = work._tasks(own, opened, Stream.TEST, 0, 40)
         opened.network.module.eval()
         parameters = network.unflatten(torch.tensor(state.parameters))
@@ -219,7 +219,7 @@ def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
     state = run_alone(recipe, 2)
     population = work.statistics(recipe, state.parameters)
     whole = work.test(recipe, "population", state.parameters, population, Stream.TEST, 0, 12).accuracies
-    with work._at_the_bench(recipe, Stream.TEST, 0) as opened:
+    with work.at_the_bench(recipe, Stream.TEST, 0) as opened:
         tasks = work._tasks(recipe, opened, Stream.TEST, 0, 12)
         vector, statistics = torch.tensor(state.parameters), {name: torch.tensor(v) for name, v in population.items()}
         still = with_statistics(opened.network, statistics)

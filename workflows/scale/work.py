@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
-from pipeline.collective import fold_ahead
 from pipeline.exchange import segment_size, to_rows
-from pipeline.fold import levels
+from pipeline.fold import fold_ahead, levels
 from pipeline.graph import share
 from workflows.scale.simulation import Reduction
 
