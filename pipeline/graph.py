@@ -24,6 +24,7 @@ from tasks.episodes import Stream
 from tasks.learner import Normalization
 
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
+SIDE_BY_SIDE = 10_000  # images a chunk of a test whose tasks are computed side by side: some gigabytes on a GPU
 
 Key = tuple[str | int, ...]
 Adapt = Callable[[Recipe, State, int, int], ChunkSum]
@@ -116,7 +117,16 @@ def evaluation_graph(
 
 def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:
     """First and last (exclusive) number of each chunk of a validation's or a test's tasks, wherever it is computed."""
-    return recipe.meta.chunks(tasks, EMBEDDED if normalization == "population" else None)
+    if normalization == "population":
+        size = EMBEDDED
+    elif recipe.together:
+        shape = recipe.task
+        support, queries = shape.ways * shape.shots, shape.ways * shape.queries
+        images = support + queries * (support + 1 if normalization == "single" else 1)
+        size = max(recipe.meta.chunk, SIDE_BY_SIDE // images)
+    else:
+        size = recipe.meta.chunk
+    return recipe.meta.chunks(tasks, size)
 
 
 def _collections(

@@ -29,7 +29,7 @@ from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
 from tasks.gpu.captured import Captured
 from tasks.gpu.resident import Resident, codes, reside
-from tasks.learner import MetaGradient, Normalization, answer_tasks, phase
+from tasks.learner import ClassifiesSideBySide, MetaGradient, Normalization, answer_tasks, answered, as_answers, phase
 from tasks.models import Model, build_network
 from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 
@@ -171,6 +171,14 @@ def test(
     """
     with at_the_bench(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
+        if (
+            opened.resident is not None
+            and isinstance(recipe.algorithm, ClassifiesSideBySide)
+            and normalization == "batch"
+        ):
+            compute = _captured_answers(recipe)
+            guesses, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
+            return as_answers(guesses, confidences, losses, recipe.task.ways)
         if population is None:
             tasks = _tasks(recipe, opened, stream, first, last)
         else:
@@ -255,6 +263,20 @@ def _captured_gradient(recipe: Recipe, of: _Phase) -> Captured:
         return found.gradient, found.losses, found.accuracies
 
     return Captured(gradient, resident.pixels.device)
+
+
+@lru_cache(maxsize=16)
+def _captured_answers(recipe: Recipe) -> Captured:
+    """From parameters `[P]` and tasks' codes to what is answered, see `tasks.learner.answered`."""
+    opened = _bench(recipe)
+    resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
+    assert resident is not None
+
+    def answers(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tasks = resident.tasks(codes, recipe.task)
+        return answered(algorithm, network, parameters, tasks, recipe.steps, "batch")
+
+    return Captured(answers, resident.pixels.device)
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:

@@ -187,13 +187,29 @@ def answer_tasks(
         steps: Inner steps; None for as many as in training.
         normalization: Which images a query is normalized with.
     """
+    return as_answers(*answered(algorithm, network, parameters, tasks, steps, normalization), tasks.ways)
+
+
+def answered(
+    algorithm: Algorithm,
+    network: Network,
+    parameters: Tensor,
+    tasks: TaskBatch,
+    steps: int | None,
+    normalization: Normalization,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `answer_tasks`, on the device: guesses and confidences, `[tasks, queries]`, and the tasks' losses."""
     judge = _logits_side_by_side if together(algorithm, network) else _logits_one_by_one
     logits = judge(algorithm, network, parameters, tasks, steps, normalization)
-    chances = logits.softmax(2)
     guesses = logits.argmax(2)
-    confidences = chances.gather(2, guesses[..., None])[..., 0]
-    losses = cross_entropy(logits.transpose(1, 2), tasks.query_labels.expand(len(tasks), -1), reduction="none").mean(1)
-    shape = (len(tasks), tasks.ways, -1)
+    confidences = logits.softmax(2).gather(2, guesses[..., None])[..., 0]
+    each = cross_entropy(logits.transpose(1, 2), tasks.query_labels.expand(len(tasks), -1), reduction="none")
+    return guesses, confidences, each.mean(1)
+
+
+def as_answers(guesses: Tensor, confidences: Tensor, losses: Tensor, ways: int) -> Answers:
+    """What `answered` gives, class by class, on the host."""
+    shape = (len(guesses), ways, -1)
     return Answers(
         guesses.reshape(shape).to("cpu", torch.int16).numpy(),
         confidences.reshape(shape).to("cpu", torch.float32).numpy(),

@@ -150,3 +150,16 @@ def test_what_is_left_to_fold_is_known_beforehand():
     owners = tuple(share(place, len(chunks), 2) for place in range(len(chunks)))
     assert Share(0, 2, chunks, owners).left() == [(0, FAN_IN), (1, FAN_IN)]
     assert Share(0, 2, ((0, 3), (3, 5)), (0, 1)).left() == [(0, 3), (1, 2)]
+
+
+@pytest.mark.parametrize("algorithm", [Maml(inner_lr=0.1), ProtoNet()], ids=lambda algorithm: algorithm.name)
+def test_test_tasks_are_answered_side_by_side_as_one_by_one(recipe, algorithm):
+    recipe = replace(recipe, algorithm=algorithm)
+    parameters = work.initialize(recipe).parameters
+    population = work.statistics(recipe, parameters)
+    for normalization in algorithm.normalizations:
+        how = (normalization, parameters, population if normalization == "population" else None, Stream.TEST, 5, 25)
+        expected, found = work.test(recipe, *how), work.test(side_by_side(recipe), *how)
+        assert (found.guesses == expected.guesses).all()
+        np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.confidences, expected.confidences, rtol=1e-4, atol=1e-5)

@@ -6,7 +6,7 @@ from dask.utils import key_split
 
 from pipeline import work
 from pipeline.fold import FAN_IN
-from pipeline.graph import EMBEDDED, evaluation_chunks, evaluation_graph, window_graph
+from pipeline.graph import EMBEDDED, SIDE_BY_SIDE, evaluation_chunks, evaluation_graph, window_graph
 from tasks.answers import join
 from tasks.episodes import Stream
 from tasks.protonet import ProtoNet
@@ -76,3 +76,11 @@ def test_a_test_by_the_populations_statistics_takes_them_once(recipe):
     alone = work.test(inductive, "population", parameters, population, Stream.VALIDATION, 0, tasks).accuracies
     assert accuracies.shape == (tasks,)
     np.testing.assert_allclose(accuracies, alone)
+
+
+def test_a_test_side_by_side_has_chunks_of_so_many_images(recipe):
+    together = replace(recipe, meta=replace(recipe.meta, together=True))  # 3 support images and 6 queries a task
+    assert evaluation_chunks(together, SIDE_BY_SIDE, "batch")[0] == (0, SIDE_BY_SIDE // 9)
+    assert evaluation_chunks(together, SIDE_BY_SIDE, "single")[0] == (0, SIDE_BY_SIDE // (3 + 6 * 4))
+    large = replace(together, task=replace(together.task, queries=SIDE_BY_SIDE))
+    assert evaluation_chunks(large, 8, "batch") == [(0, 3), (3, 6), (6, 8)]
