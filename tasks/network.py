@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -237,10 +238,18 @@ def _wide_stack(network: Network, size: tuple[int, int], precision: str) -> "Wid
     return as_stack(made_of, network.shapes, size, kernels_for(device, precision), device)
 
 
+def _generators_kept(images: Tensor) -> AbstractContextManager[None]:
+    """What a network draws meanwhile for some images moves no generator of the worker's.
+
+    No GPU's but the one that the images are on: asked for its generator, a GPU gets a context.
+    """
+    return torch.random.fork_rng([images.device] if images.is_cuda else [])
+
+
 def _check_together(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> None:
     """Raise FanfoldError where a network can't be computed for several tasks side by side."""
     try:
-        with torch.random.fork_rng():
+        with _generators_kept(images):
             torch.vmap(lambda of_task: network(parameters, of_task), randomness="different")(images[None])
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(
@@ -268,8 +277,7 @@ def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -
     layer = network.module.get_submodule(name or "")
     hook = layer.register_forward_pre_hook(lambda _, inputs: called.append(inputs[0]))
     try:
-        # A network that draws must not move the worker's generator; that of a GPU is none of a CPU's business.
-        with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        with _generators_kept(images):
             output = network(parameters, images)
     finally:
         hook.remove()
