@@ -7,9 +7,9 @@ order, so that the parameters are bit for bit those of a graph of Dask's tasks.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -241,3 +241,31 @@ class DeviceLoop:
             batch = others.all_gather(batch).max(0)
         offset = (first + place) * len(batch)
         raise not_finite(first + place, (offset + batch.nonzero()[0]).tolist())
+
+
+def compute_alone(recipe: Recipe, state: State, iterations: int, check: Callable[[], None]) -> State:
+    """Some more meta-iterations, all on this process's device.
+
+    Args:
+        recipe: What the run's numbers depend on, see `suits`.
+        state: The state to start from.
+        iterations: How many.
+        check: Raises where nobody waits for them any more.
+    """
+
+    def wanted() -> bool:
+        check()
+        return True
+
+    loop = _loop_alone(recipe, len(state.parameters))
+    with work.at_the_bench(recipe, Stream.TRAIN, state.iteration * recipe.meta.batch):
+        loop.stand(state.parameters, state)
+        records = loop.window(Others(None, 0, 1, wanted), state.iteration, iterations)
+        _, own = loop.standing()
+    return State(state.iteration + iterations, *own, records=(*state.records, *records))
+
+
+@lru_cache(maxsize=2)
+def _loop_alone(recipe: Recipe, size: int) -> DeviceLoop:
+    chunks = tuple(recipe.meta.chunks())
+    return DeviceLoop(recipe, work.bench(recipe), Share(0, 1, chunks, (0,) * len(chunks)), size)

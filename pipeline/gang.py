@@ -8,6 +8,7 @@ place of their own in Dask's order of precedence, so that all workers take up th
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,14 @@ class Pulse:
         return address in self._heard
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """A window that a gang computes before it is asked for."""
+
+    iterations: int
+    futures: "list[Future[Any]]"
+
+
 class Gangs:
     """Has gangs compute a run's windows: one gang as long as it is whole, then the next.
 
@@ -89,11 +98,17 @@ class Gangs:
         self._cluster, self._run, self._recipe, self._tell, self._adapt = cluster, run, recipe, tell, adapt
         self._pulse = Pulse(cluster)
         self._gang: Gang | None = None
-        self._last: Vector | None = None  # the parameters where the gang stands
+        self._last: Vector | None = None  # the parameters where the gang stands, or stood before it went on
+        self._ahead: _Ahead | None = None
         self._formed = self._handed = 0
 
-    def window(self, state: State, iterations: int) -> Window:
+    def window(self, state: State, iterations: int, ahead: int = 0) -> Window:
         """Some more meta-iterations; from their start again with another gang, when one breaks.
+
+        Args:
+            state: The state.
+            iterations: How many.
+            ahead: How many are asked for next, 0 if that is not known: the gang goes on with them at once.
 
         Raises:
             NoGangError: Gangs break again and again.
@@ -105,8 +120,9 @@ class Gangs:
             members = self._members()
             try:
                 if self._gang is None or self._gang.workers != members:
+                    self._call_off()
                     self._gang = self._form(members)
-                return self._compute(self._gang, state, iterations)
+                return self._compute(self._gang, state, iterations, ahead)
             except DisbandedError as error:
                 self._gang, why = None, self._losses(members) or str(error)
                 self._tell(Noticed(f"{why}: {these} are computed again"))
@@ -114,6 +130,8 @@ class Gangs:
 
     def close(self) -> None:
         """Have the workers close what they keep of the run's gang."""
+        with suppress(Exception):
+            self._call_off()
         with suppress(Exception):  # whoever can't be reached has nothing to close, or closes it with itself
             bound = self._cluster.patience
             self._cluster.client.run(
@@ -159,36 +177,63 @@ class Gangs:
                 raise DisbandedError(f"a worker didn't answer ({type(answer).__name__})") from answer
         return [answers[member] for member in members]
 
-    def _compute(self, gang: Gang, state: State, iterations: int) -> Window:
-        """Have a gang compute a window.
+    def _compute(self, gang: Gang, state: State, iterations: int, ahead: int) -> Window:
+        """Have a gang compute a window, if it is not at it already, and go on with the next.
 
         Raises:
             DisbandedError: The gang broke.
             Exception: What a chunk raised.
         """
+        end, size = state.iteration + iterations, len(state.parameters)
+        at_it, stands_there = self._ahead, state.parameters is self._last
+        self._ahead, self._last = None, None
+        if at_it is not None and stands_there and at_it.iterations == iterations:
+            futures = at_it.futures
+        else:
+            if at_it is not None:  # it goes on from where it stands, to where nobody wants it
+                self._cancel(at_it.futures)
+                stands_there = False
+            futures = self._hand(gang, state.iteration if stands_there else state, size, iterations)
+        try:
+            if ahead:
+                self._ahead = _Ahead(ahead, self._hand(gang, end, size, ahead))
+            self._watch(gang, futures)
+            window = self._fetch(gang, futures[0])
+        except BaseException:
+            # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
+            self._cancel(futures)
+            self._call_off()
+            raise
+        self._last = window.state.parameters
+        return window
+
+    def _hand(self, gang: Gang, start: State | int, size: int, iterations: int) -> "list[Future[Any]]":
+        """Hand a gang a window; from the iterations done, if it stands there, or will."""
         self._handed += 1
-        size, goes_on = len(state.parameters), state.parameters is self._last
-        first: State | int = state.iteration if goes_on else state
+        goes_on = isinstance(start, int)
+        done = start if isinstance(start, int) else start.iteration
         tasks = [
-            partial(collective.window, gang, rank, self._recipe, self._adapt, start, size, iterations, goes_on)
-            for rank, start in enumerate([first, *[state.iteration] * (len(gang.workers) - 1)])
+            partial(collective.window, gang, rank, self._recipe, self._adapt, first, size, iterations, goes_on)
+            for rank, first in enumerate([start, *[done] * (len(gang.workers) - 1)])
         ]
-        self._last = None
         graph = gang_graph(self._run, self._handed, dict(zip(gang.workers, tasks, strict=True)))
         with talking_to_the_scheduler(), self._cluster.labelled():
             # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
             # gives what is handed over one precedence.
-            futures = self._cluster.client.compute(graph, optimize_graph=False, priority=1, fifo_timeout=0)
-        try:
-            self._watch(gang, futures)
-            window = self._fetch(gang, futures[0])
-        except BaseException:
-            with talking_to_the_scheduler():
-                # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
-                self._cluster.client.cancel(futures)
-            raise
-        self._last = window.state.parameters
-        return window
+            futures: list[Future[Any]] = self._cluster.client.compute(
+                graph, optimize_graph=False, priority=1, fifo_timeout=0
+            )
+        return futures
+
+    def _call_off(self) -> None:
+        """Call off what the gang is at that nobody waits for yet."""
+        at_it, self._ahead, self._last = self._ahead, None, None
+        if at_it is not None:
+            self._cancel(at_it.futures)
+
+    def _cancel(self, futures: "list[Future[Any]]") -> None:
+        with talking_to_the_scheduler():
+            self._cluster.client.cancel(futures)
 
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
         """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""

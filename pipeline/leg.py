@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pipeline import work
 from pipeline.checkpoint import Checkpoint
@@ -16,9 +17,22 @@ from tasks.answers import Answers
 WINDOW = 3.0  # seconds that a window is to take
 FIRST = 10  # iterations of the first window, before any pace is known
 
-Reduce = Callable[[State, int], State]  # a state, and after so many meta-iterations, or fewer, the state then
 Judge = Callable[[Vector], Answers]  # parameters to the answers to validation tasks
 Keep = Callable[[Checkpoint], None]
+
+
+class Reduce(Protocol):
+    """What computes windows."""
+
+    def __call__(self, state: State, iterations: int, ahead: int = 0) -> State:
+        """The state after some more meta-iterations, with their records.
+
+        Args:
+            state: The state.
+            iterations: How many; those that are done may be fewer.
+            ahead: How many are asked for next, if none are done fewer than asked now; 0 if that is not known. They may
+                be begun, so that nobody who computes waits while the driver tells what happened.
+        """
 
 
 @dataclass(frozen=True)
@@ -66,14 +80,17 @@ def advance(
     meta, every = job.recipe.meta, job.evaluation.every
     goal = (now.state.iteration // every + 1) * every
     began = time.monotonic() - now.seconds
-    while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
+    iterations = 0
+    while now.state.iteration < goal and (iterations := iterations or window_length(now, meta, every)):
         window_began, before = time.monotonic(), now.state.iteration
-        state = reduce(now.state, iterations)
+        ahead = _next_length(now, iterations, meta, every, goal)
+        state = reduce(now.state, iterations, ahead)
         ended, done = time.monotonic(), state.iteration - before
         now = replace(now, state=work.without_records(state), seconds=ended - began)
         tell(WindowEnded(state.records, meta.batch * done / (ended - window_began), now.seconds))
         if before // meta.checkpoint < state.iteration // meta.checkpoint and state.iteration < goal:
             keep(now)
+        iterations = ahead if done == iterations else 0
     now = _validate(now, judge(now.state.average), tell)
     now = replace(now, seconds=time.monotonic() - began)
     keep(now)
@@ -87,6 +104,15 @@ def _validate(now: Checkpoint, answers: Answers, tell: Listener) -> Checkpoint:
     tell(Validated(iteration, float(answers.losses.mean()), found.mean, found.ci95, best, answers))
     now = replace(now, validated=iteration)
     return replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean) if best else now
+
+
+def _next_length(now: Checkpoint, iterations: int, meta: Meta, every: int, goal: int) -> int:
+    """How many iterations to hand out after some more; 0 where none are, before a validation, or none can be told."""
+    done = now.state.iteration
+    if done + iterations >= goal or not done:
+        return 0
+    then = replace(now.state, iteration=done + iterations)
+    return window_length(replace(now, state=then, seconds=now.seconds * then.iteration / done), meta, every)
 
 
 def window_length(now: Checkpoint, meta: Meta, every: int) -> int:

@@ -39,7 +39,7 @@ def open_reduction(cluster: Cluster, run: str, recipe: Recipe, tell: Listener) -
         tell: Whom to tell what was chosen, and which workers were lost.
     """
 
-    def graph(state: State, iterations: int) -> State:
+    def graph(state: State, iterations: int, ahead: int = 0) -> State:
         return run_window(cluster, run, recipe, state, min(iterations, recipe.meta.longest_graph))
 
     # What `auto` picks, it picks by windows that gangs compute.
@@ -53,7 +53,7 @@ def open_reduction(cluster: Cluster, run: str, recipe: Recipe, tell: Listener) -
         return
     with closing(Gangs(cluster, run, recipe, tell)) as gangs:
         if cluster.reduction == "collective":
-            yield lambda state, iterations: gangs.window(state, iterations).state
+            yield lambda state, iterations, ahead=0: gangs.window(state, iterations, ahead).state
         else:
             yield Auto(gangs, graph, len(recipe.meta.chunks()), tell)
 
@@ -79,12 +79,13 @@ class Auto:
         self._picked: Picked | None = None
         self._measured: list[Window] = []
 
-    def __call__(self, state: State, iterations: int) -> State:
-        """Compute a window."""
+    def __call__(self, state: State, iterations: int, ahead: int = 0) -> State:
+        """See `Reduce`."""
         if self._picked == "graph":
             return self._graph(state, iterations)
         try:
-            window = self._gangs.window(state, iterations)
+            # Nothing is begun ahead that a graph may have to compute.
+            window = self._gangs.window(state, iterations, ahead if self._picked else 0)
         except NoGangError as error:
             self._pick("graph", error.why)
             return self._graph(state, iterations)

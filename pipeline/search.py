@@ -253,10 +253,10 @@ class Search:
         try:
             with open_reduction(share.part("meta-training"), uuid4().hex[:8], recipe, tell) as reduce:
 
-                def unless_stopped(state: State, iterations: int) -> State:
+                def unless_stopped(state: State, iterations: int, ahead: int = 0) -> State:
                     if self._stopped.is_set():
                         raise RunError(STOPPED)
-                    return reduce(state, iterations)
+                    return reduce(state, iterations, ahead)
 
                 validating = share.part("validation")
                 judge = partial(answer, validating, recipe, stream=Stream.VALIDATION, tasks=tasks, normalization=how)

@@ -5,6 +5,7 @@ a worker that is lost costs the leg that it was at, and the next leg may be anyo
 of `pipeline.training`: the same chunks, folded along the same tree, by the same step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ from distributed import get_worker
 
 from pipeline import work
 from pipeline.checkpoint import Checkpoint
+from pipeline.device_loop import compute_alone, suits
 from pipeline.evaluation import normalizations
 from pipeline.events import Event
 from pipeline.fold import fold_all
@@ -53,12 +55,15 @@ def run_leg(job: Job, now: Checkpoint | None) -> Leg:
     worker = get_worker()
     key = worker.get_current_task()
 
-    def reduce(state: State, iterations: int) -> State:
+    def check() -> None:
         # A search that was killed does not leave its workers at work on what nobody wants.
         known = worker.state.tasks.get(key)
         if known is None or known.state != "executing":
             raise UnwantedError
-        return compute(job.recipe, state, iterations)
+
+    def reduce(state: State, iterations: int, ahead: int = 0) -> State:
+        check()
+        return compute(job.recipe, state, iterations, check)
 
     return leg(job, now, reduce, partial(judge, job))
 
@@ -70,8 +75,17 @@ def leg(job: Job, now: Checkpoint | None, reduce: Reduce, judge: Judge) -> Leg:
     return Leg(checkpoint, tuple(events))
 
 
-def compute(recipe: Recipe, state: State, iterations: int) -> State:
-    """Some more meta-iterations, all in this process."""
+def compute(recipe: Recipe, state: State, iterations: int, check: Callable[[], None] = lambda: None) -> State:
+    """Some more meta-iterations, all in this process.
+
+    Args:
+        recipe: What the run's numbers depend on.
+        state: The state.
+        iterations: How many.
+        check: Raises where nobody waits for them any more.
+    """
+    if suits(recipe, work.bench(recipe)):
+        return compute_alone(recipe, state, iterations, check)
     chunks = recipe.meta.chunks()
     for _ in range(iterations):
         state = work.step(recipe, state, fold_all([work.adapt(recipe, state, *chunk) for chunk in chunks]))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from data.errors import RunError
-from pipeline import work
+from pipeline import trial, work
 from pipeline.device_loop import BLOCK, DeviceLoop, Share, suits
+from pipeline.exchange import DisbandedError, Others
 from pipeline.fold import FAN_IN
 from pipeline.graph import share
 from pipeline.optimizer import State
@@ -23,11 +24,9 @@ from tests.pipeline.reference import run_alone
 from tests.pipeline.test_gang import assert_same, in_gangs, nothing_to_tell, of_share
 
 
-class Nobody:
+def nobody():
     """The others of a rank that is alone."""
-
-    def check(self):
-        pass
+    return Others(None, 0, 1, lambda: True)
 
 
 METAS = {
@@ -65,7 +64,7 @@ def test_a_loop_gives_the_bits_and_records_of_chunks_folded_and_stepped_on_the_h
     expected = run_alone(recipe, 6)
     loop = alone(recipe)
     with work.at_the_bench(recipe, Stream.TRAIN, 0):
-        records = loop.window(Nobody(), 0, 2) + loop.window(Nobody(), 2, 4)
+        records = loop.window(nobody(), 0, 2) + loop.window(nobody(), 2, 4)
     parameters, own = loop.standing()
     assert parameters.tobytes() == expected.parameters.tobytes()
     assert_same(State(6, *own, records), expected)
@@ -75,8 +74,8 @@ def test_windows_longer_than_a_block_are_one_as_well(recipe):
     recipe = side_by_side(recipe, batch=2, chunk=2)
     loop, other = alone(recipe), alone(recipe)
     with work.at_the_bench(recipe, Stream.TRAIN, 0):
-        whole = loop.window(Nobody(), 0, BLOCK + 3)
-        parts = other.window(Nobody(), 0, BLOCK - 1) + other.window(Nobody(), BLOCK - 1, 4)
+        whole = loop.window(nobody(), 0, BLOCK + 3)
+        parts = other.window(nobody(), 0, BLOCK - 1) + other.window(nobody(), BLOCK - 1, 4)
     assert whole == parts
     assert [record.iteration for record in whole] == list(range(BLOCK + 3))
     assert loop.standing()[0].tobytes() == other.standing()[0].tobytes()
@@ -163,3 +162,17 @@ def test_test_tasks_are_answered_side_by_side_as_one_by_one(recipe, algorithm):
         assert (found.guesses == expected.guesses).all()
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.confidences, expected.confidences, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trial_computes_by_a_loop_too_until_nobody_wants_it(recipe):
+    recipe = side_by_side(recipe)
+    state = trial.compute(recipe, trial.compute(recipe, work.initialize(recipe), 2), 3)
+    assert_same(state, run_alone(recipe, 5))
+
+    def unwanted():
+        raise trial.UnwantedError
+
+    with pytest.raises(trial.UnwantedError):
+        trial.compute(recipe, state, 2, unwanted)
+    with pytest.raises(DisbandedError):
+        alone(recipe).window(Others(None, 0, 1, lambda: False), 0, 2)

@@ -105,6 +105,43 @@ def test_a_window_starts_from_the_state_it_is_given_wherever_the_gang_stands(tri
         assert gangs._formed == 1
 
 
+def test_a_gang_goes_on_with_the_next_window_before_it_is_asked_for_it(trio, recipe):
+    expected = [run_alone(recipe, iterations) for iterations in (2, 5, 6)]
+    with closing(Gangs(in_gangs(trio), uuid4().hex[:8], recipe, nothing_to_tell)) as gangs:
+        state, records, handed = work.initialize(recipe), (), []
+        for iterations, ahead, alone in zip((2, 3, 1), (3, 1, 0), expected, strict=True):
+            state = gangs.window(state, iterations, ahead).state
+            records, state = records + state.records, work.without_records(state)
+            handed.append(gangs._handed)
+            assert_same(replace(state, records=records), alone)
+        assert handed == [2, 3, 3]
+        assert gangs._formed == 1
+
+
+def test_what_was_begun_ahead_and_is_not_asked_for_changes_nothing(trio, recipe):
+    events = []
+    with closing(Gangs(in_gangs(trio), uuid4().hex[:8], recipe, events.append)) as gangs:
+        first = work.without_records(gangs.window(work.initialize(recipe), 2, 3).state)
+        other = work.without_records(gangs.window(first, 2, 2).state)  # fewer than was said
+        assert_same(replace(other, records=()), replace(run_alone(recipe, 4), records=()))
+        again = gangs.window(first, 3).state  # from elsewhere than it went on from
+        assert_same(replace(again, records=()), replace(run_alone(recipe, 5), records=()))
+
+
+def test_a_worker_lost_while_the_gang_is_ahead_costs_nothing_but_time(small_cluster, recipe):
+    events = []
+    with (
+        small_cluster(2) as cluster,
+        closing(Gangs(in_gangs(cluster), uuid4().hex[:8], recipe, events.append)) as gangs,
+    ):
+        state = work.without_records(gangs.window(work.initialize(recipe), 2, 200).state)
+        pids = list(cluster.client.run(os.getpid).values())
+        os.kill(pids[0], signal.SIGKILL)
+        state = work.without_records(gangs.window(state, 200).state)
+    assert state.parameters.tobytes() == run_alone(recipe, 202).parameters.tobytes()
+    assert any("computed again" in text for text in notices(events))
+
+
 @contextmanager
 def training(cluster, recipe, tell, iterations=8):
     """A run by gangs on another thread: one window, and two iterations more when it may go on. What it finds.
@@ -277,7 +314,7 @@ def test_the_choice_is_made_once_and_told(recipe):
     class Fake:
         windows, closed = 0, 0
 
-        def window(self, state, iterations):
+        def window(self, state, iterations, ahead=0):
             self.windows += 1
             return Window(state, (4.0, 5.0 + self.windows))
 
