@@ -16,7 +16,7 @@ from tasks.gpu.moments import combined
 def block_of(
     places: tl.tensor, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """This block's task, its number within the task, its places, and its channels."""
+    """A block's task, its number within the task, its places, and its channels."""
     columns: tl.constexpr = CHANNELS // COLUMNS
     block, column = tl.program_id(0) // columns, tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
     blocks = tl.cdiv(places, ROWS)

@@ -1,0 +1,53 @@
+"""Where kernels run in tests, and tensors for them."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@pytest.fixture
+def device() -> str:
+    """A CUDA device, or the CPU in Triton's interpreter, in which `test_interpreted` runs these tests."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return "cpu"
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
+    return "cuda"
+
+
+@pytest.fixture
+def random(device: str) -> Callable[..., Tensor]:
+    """Makes tensors of normal numbers, the same in every run."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape: torch.randn(*shape, generator=generator).to(device)
+
+
+@pytest.fixture
+def parameters(random: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Makes tensors that are a part of every task's vector, as parameters are."""
+
+    def make(tasks: int, *shape: int) -> Tensor:
+        size = torch.Size(shape).numel()
+        return random(tasks, 32 + (size + 15) // 16 * 16)[:, 16 : 16 + size].unflatten(1, shape)
+
+    return make
+
+
+@pytest.fixture
+def poisoned() -> Callable[[], AbstractContextManager[None]]:
+    """While it is open, new memory holds what is not a number, so that what isn't written shows."""
+
+    @contextmanager
+    def opened() -> Iterator[None]:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            assert torch.empty(1).isnan()
+            yield
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    return opened
