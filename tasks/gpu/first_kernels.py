@@ -8,13 +8,13 @@ Patches and matrices come as tuples of their numbers and rows, which Triton keep
 
 import triton.language as tl
 
-from tasks.gpu.launches import compiled
+from tasks.gpu.launches import compiled, pictures
 from tasks.gpu.norm_kernels import block_of
 
 
 @compiled
 def _pixels(
-    pictures: tl.tensor,
+    images_of: tl.tensor,
     task: tl.tensor,
     window: tl.tensor,
     images: tl.tensor,
@@ -27,13 +27,13 @@ def _pixels(
     STRIDE: tl.constexpr,
     PADDING: tl.constexpr,
     POOL: tl.constexpr,
-) -> tuple[tl.tensor, ...]:
+) -> tl.tuple:
     """All that windows see: `[windows]` for each place about them and each channel of the images."""
     span: tl.constexpr = (POOL - 1) * STRIDE + SIDE
     image = window // (DOWN * ACROSS)
     top, left = window // ACROSS % DOWN * (POOL * STRIDE) - PADDING, window % ACROSS * (POOL * STRIDE) - PADDING
-    picture = pictures + task * images * (HEIGHT * WIDTH * INSIDE)
-    pixels = ()
+    picture = images_of + task * images * (HEIGHT * WIDTH * INSIDE)
+    pixels: tl.tuple = ()
     for number in tl.static_range(span * span * INSIDE):
         y, x = top + number // INSIDE // span, left + number // INSIDE % span
         valid = (image < images) & (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)
@@ -44,7 +44,7 @@ def _pixels(
 
 @compiled
 def _pixel(
-    pixels: tl.tensor,
+    pixels: tl.tuple,
     number: tl.constexpr,
     other: tl.constexpr,
     INSIDE: tl.constexpr,
@@ -60,9 +60,9 @@ def _pixel(
 
 
 @compiled
-def _rows(matrix: tl.tensor, CHANNELS: tl.constexpr, K: tl.constexpr) -> tuple[tl.tensor, ...]:
+def _rows(matrix: tl.tensor, CHANNELS: tl.constexpr, K: tl.constexpr) -> tl.tuple:
     """The rows of a matrix."""
-    rows = ()
+    rows: tl.tuple = ()
     for number in tl.static_range(K):
         rows = rows + (tl.load(matrix + number * CHANNELS)[None, :],)  # noqa: RUF005
     return rows
@@ -70,8 +70,8 @@ def _rows(matrix: tl.tensor, CHANNELS: tl.constexpr, K: tl.constexpr) -> tuple[t
 
 @compiled
 def _product(
-    pixels: tl.tensor,
-    rows: tl.tensor,
+    pixels: tl.tuple,
+    rows: tl.tuple,
     other: tl.constexpr,
     INSIDE: tl.constexpr,
     SIDE: tl.constexpr,
@@ -92,7 +92,7 @@ def _store_sums(
     number: tl.tensor,
     blocks: tl.tensor,
     column: tl.tensor,
-    pixels: tl.tensor,
+    pixels: tl.tuple,
     found: tl.tensor,
     value: tl.tensor,
     by_scale: tl.tensor,
@@ -105,7 +105,9 @@ def _store_sums(
     """Write this block's parts of Σ value · patch at the places found, Σ by_scale and Σ value."""
     size: tl.constexpr = SIDE * SIDE * INSIDE
     part = parts + (task * blocks + number) * ((size + 2) * CHANNELS) + column
-    at_places = ()
+    tl.store(part + size * CHANNELS, tl.sum(by_scale, 0))
+    tl.store(part + (size + 1) * CHANNELS, tl.sum(value, 0))
+    at_places: tl.tuple = ()
     for other in tl.static_range(POOL * POOL):
         at_places = at_places + (tl.where(found == other, value, 0.0),)  # noqa: RUF005
     for k in tl.static_range(size):
@@ -113,8 +115,6 @@ def _store_sums(
         for other in tl.static_range(1, POOL * POOL):
             total += _pixel(pixels, k, other, INSIDE, SIDE, STRIDE, POOL) * at_places[other]
         tl.store(part + k * CHANNELS, tl.sum(total, 0))
-    tl.store(part + size * CHANNELS, tl.sum(by_scale, 0))
-    tl.store(part + (size + 1) * CHANNELS, tl.sum(value, 0))
 
 
 @compiled
@@ -132,7 +132,7 @@ def normalize(
     shifts: tl.tensor,
     shift_stride: tl.tensor,
     eps: tl.tensor,
-    pictures: tl.tensor,
+    images_of: tl.tensor,
     images: tl.tensor,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -153,11 +153,13 @@ def normalize(
     inverse = tl.rsqrt(tl.load(variances + task * CHANNELS + column) + eps)
     if number == 0:
         tl.store(inverses + task * CHANNELS + column, inverse)
-    scale = tl.load(scales + task * scale_stride + column)
+    # The scale is read for every window, though it is the same for all: how threads share such a reading is how they
+    # share what is computed with it. Nothing else here is read so.
+    scale = tl.load(scales + task * scale_stride + pictures(window * 0, column, CHANNELS))
     shift = tl.load(shifts + task * shift_stride + column)
-    sign = tl.where(scale < 0, -1.0, 1.0)[None, :]
+    sign = tl.where(scale < 0, -1.0, 1.0)
 
-    pixels = _pixels(pictures, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
+    pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     rows = _rows(matrices + task * matrix_stride + column, CHANNELS, SIDE * SIDE * INSIDE)
     chosen = _product(pixels, rows, 0, INSIDE, SIDE, STRIDE, POOL)
     found = tl.zeros((ROWS, COLUMNS), tl.uint8)
@@ -167,8 +169,8 @@ def normalize(
         chosen = tl.where(larger, x, chosen)
         found = tl.where(larger, other, found).to(tl.uint8)
     normalized = (chosen - mean[None, :]) * inverse[None, :]
-    q = scale[None, :] * normalized + shift[None, :]
-    at = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    q = scale * normalized + shift[None, :]
+    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     valid = (window < windows)[:, None]
     tl.store(u + at, normalized, valid)
     tl.store(z + at, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
@@ -183,7 +185,7 @@ def gate(
     z: tl.tensor,
     u: tl.tensor,
     place: tl.tensor,
-    pictures: tl.tensor,
+    images_of: tl.tensor,
     images: tl.tensor,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -201,12 +203,12 @@ def gate(
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     value = tl.load(d_z + at, valid, 0.0) * (tl.load(z + at, valid, 0.0) > 0).to(tl.float32)
     tl.store(d_q + at, value, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
     found = tl.load(place + at, valid, 0)
-    pixels = _pixels(pictures, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
+    pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     blocks = tl.cdiv(windows, ROWS)
     _store_sums(
         parts, task, number, blocks, column, pixels, found, value, by_scale, INSIDE, CHANNELS, SIDE, STRIDE, POOL
@@ -231,7 +233,7 @@ def normalize_tangent(
     scale_t_stride: tl.tensor,
     shifts_t: tl.tensor,
     shift_t_stride: tl.tensor,
-    pictures: tl.tensor,
+    images_of: tl.tensor,
     images: tl.tensor,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -256,9 +258,9 @@ def normalize_tangent(
     shift_t = tl.load(shifts_t + task * shift_t_stride + column)[None, :]
 
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     found = tl.load(place + at, valid, 0)
-    pixels = _pixels(pictures, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
+    pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     rows = _rows(matrices_t + task * matrix_t_stride + column, CHANNELS, SIDE * SIDE * INSIDE)
     chosen_t = _product(pixels, rows, 0, INSIDE, SIDE, STRIDE, POOL)
     for other in tl.static_range(1, POOL * POOL):
@@ -279,7 +281,7 @@ def gate_tangent(
     place: tl.tensor,
     d_q: tl.tensor,
     u_t: tl.tensor,
-    pictures: tl.tensor,
+    images_of: tl.tensor,
     images: tl.tensor,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -297,12 +299,12 @@ def gate_tangent(
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     value = tl.load(d_z_t + at, valid, 0.0) * (tl.load(z + at, valid, 0.0) > 0).to(tl.float32)
     by_scale = value * tl.load(u + at, valid, 0.0)
     by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
     found = tl.load(place + at, valid, 0)
-    pixels = _pixels(pictures, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
+    pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     blocks = tl.cdiv(windows, ROWS)
     _store_sums(
         parts, task, number, blocks, column, pixels, found, value, by_scale, INSIDE, CHANNELS, SIDE, STRIDE, POOL

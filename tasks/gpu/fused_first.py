@@ -16,7 +16,7 @@ from tasks.gpu.launches import divisor, folded, launch, task_stride
 from tasks.gpu.norms import Backward, Forward, Tangent
 
 ROWS = 32  # windows that a block goes over
-ROWS_OF_SUMS = 64  # and where it takes sums
+WARPS = 8  # that share them: with fewer, a thread would need too many registers
 
 
 def forward(
@@ -31,11 +31,11 @@ def forward(
 ) -> Forward:
     """See `tasks.gpu.first.forward`."""
     images = seen.images
-    u = images.new_empty(*images.shape[:2], *geometry.pooled(images.shape[2:4]), matrix.shape[2])
+    u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
     inverse = images.new_empty(len(u), u.shape[4])
     arguments = matrix, task_stride(matrix), mean, variance, scale, task_stride(scale), shift, task_stride(shift), eps
-    _launch(kernels.normalize, seen, geometry, ROWS, u, z, place, inverse, *arguments)
+    _launch(kernels.normalize, seen, geometry, u, z, place, inverse, *arguments)
     return Forward(mean, inverse, scale, place, u, z)
 
 
@@ -43,7 +43,7 @@ def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tupl
     """See `tasks.gpu.first.backward`."""
     d_q = torch.empty_like(norm.u)
     parts = _parts(seen, norm)
-    _launch(kernels.gate, seen, geometry, ROWS_OF_SUMS, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
+    _launch(kernels.gate, seen, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
     by_matrix, d_scale, d_shift = _split(folded(parts))
     return by_matrix, Backward(d_q, d_scale, d_shift)
 
@@ -63,7 +63,7 @@ def tangent(
     arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
     more = scale_t, task_stride(scale_t), shift_t, task_stride(shift_t)
-    _launch(kernels.normalize_tangent, seen, geometry, ROWS, u_t, z_t, *arguments, *directions, *more)
+    _launch(kernels.normalize_tangent, seen, geometry, u_t, z_t, *arguments, *directions, *more)
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
@@ -73,14 +73,14 @@ def backward_tangent(
     """See `tasks.gpu.first.backward_tangent`."""
     parts = _parts(seen, norm)
     arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
-    _launch(kernels.gate_tangent, seen, geometry, ROWS_OF_SUMS, parts, *arguments)
+    _launch(kernels.gate_tangent, seen, geometry, parts, *arguments)
     return _split(folded(parts))
 
 
 def _parts(seen: Seen, norm: Forward) -> Tensor:
     """Room for the parts of sums: a row for each number of a patch, one for the scale and one for the shift."""
     tasks, channels = len(norm.u), norm.u.shape[4]
-    blocks = triton.cdiv(norm.u[0].numel() // channels, ROWS_OF_SUMS)
+    blocks = triton.cdiv(norm.u[0].numel() // channels, ROWS)
     return norm.u.new_empty(tasks, blocks, seen.mean.shape[1] + 2, channels)
 
 
@@ -88,7 +88,7 @@ def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
-def _launch(kernel: Any, seen: Seen, geometry: Geometry, rows: int, first: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Any, seen: Seen, geometry: Geometry, first: Tensor, *arguments: Any) -> None:
     """Launch a kernel that goes over all windows; the first argument has the channels."""
     tasks, images, height, width, inside = seen.images.shape
     down, across = geometry.pooled((height, width))
@@ -96,7 +96,7 @@ def _launch(kernel: Any, seen: Seen, geometry: Geometry, rows: int, first: Tenso
     columns = divisor(channels, 64)
     launch(
         kernel,
-        tasks * triton.cdiv(images * down * across, rows) * (channels // columns),
+        tasks * triton.cdiv(images * down * across, ROWS) * (channels // columns),
         first,
         *arguments,
         seen.images.contiguous(),
@@ -111,7 +111,7 @@ def _launch(kernel: Any, seen: Seen, geometry: Geometry, rows: int, first: Tenso
         STRIDE=geometry.stride,
         PADDING=geometry.padding,
         POOL=geometry.pool,
-        ROWS=rows,
+        ROWS=ROWS,
         COLUMNS=columns,
-        warps=rows // 8,
+        warps=WARPS,
     )

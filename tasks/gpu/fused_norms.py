@@ -112,7 +112,7 @@ def _by_windows(kernel: Any, x: Tensor, pool: int, windows: int, parts: Tensor, 
 
 def _all_windows(x: Tensor, pool: int) -> int:
     """A task's windows, with those that a picture's edge cuts off."""
-    return x.shape[1] * triton.cdiv(x.shape[2], pool) * triton.cdiv(x.shape[3], pool)
+    return x.shape[1] * -(-x.shape[2] // pool) * -(-x.shape[3] // pool)
 
 
 def _each(of_channels: Tensor) -> tuple[Tensor, int]:

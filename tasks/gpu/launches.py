@@ -69,6 +69,16 @@ def folded(parts: Tensor) -> Tensor:
 
 
 @compiled
+def pictures(row: tl.tensor, column: tl.tensor, CHANNELS: tl.constexpr) -> tl.tensor:
+    """For kernels: where places of channels are in pictures, `[rows, columns]`.
+
+    A thread takes four channels: 16 bytes of numbers, as much as it reads at a time. Of the places of maxima, which are
+    bytes, it would take 16, and then of the numbers as well, far from its neighbours' and too many for its registers.
+    """
+    return tl.max_contiguous(row[:, None] * CHANNELS + column[None, :], (1, 4))
+
+
+@compiled
 def _fold(
     sums: tl.tensor, parts: tl.tensor, count: tl.tensor, numbers: tl.tensor, PARTS: tl.constexpr, BLOCK: tl.constexpr
 ) -> None:

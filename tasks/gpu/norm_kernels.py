@@ -8,7 +8,7 @@ of `tasks.gpu.norms`; `…_stride` is from one task's numbers to the next one's,
 
 import triton.language as tl
 
-from tasks.gpu.launches import compiled, summed
+from tasks.gpu.launches import compiled, pictures, summed
 from tasks.gpu.moments import combined
 
 
@@ -48,7 +48,7 @@ def _place(
 ) -> tuple[tl.tensor, tl.tensor]:
     """Where in a task's pictures one of the windows' places is, and whether there is one."""
     y, x = row + other // POOL, left + other % POOL
-    at = ((image * HEIGHT + y) * WIDTH + x)[:, None] * CHANNELS + column[None, :]
+    at = pictures((image * HEIGHT + y) * WIDTH + x, column, CHANNELS)
     return task * images * (HEIGHT * WIDTH * CHANNELS) + at, ((image < images) & (y < HEIGHT) & (x < WIDTH))[:, None]
 
 
@@ -69,7 +69,7 @@ def _pooled(
     down: tl.constexpr = HEIGHT // POOL
     across: tl.constexpr = WIDTH // POOL
     y, x = row // POOL, left // POOL
-    at = ((image * down + y) * across + x)[:, None] * CHANNELS + column[None, :]
+    at = pictures((image * down + y) * across + x, column, CHANNELS)
     return task * images * (down * across * CHANNELS) + at, ((image < images) & (y < down) & (x < across))[:, None]
 
 
@@ -137,7 +137,7 @@ def normalize(
         found = tl.where(larger, other, found).to(tl.uint8)
     normalized = (chosen - mean[None, :]) * inverse[None, :]
     q = scale[None, :] * normalized + shift[None, :]
-    result = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    result = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     tl.store(u + result, normalized, valid)
     tl.store(z + result, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
     tl.store(place + result, found, valid)
@@ -157,7 +157,7 @@ def gate(
 ) -> None:
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     value = tl.load(d_z + place, valid, 0.0) * (tl.load(z + place, valid, 0.0) > 0).to(tl.float32)
     tl.store(d_q + place, value, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
@@ -179,7 +179,7 @@ def gate_tangent(
 ) -> None:
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     value = tl.load(d_z_t + place, valid, 0.0) * (tl.load(z + place, valid, 0.0) > 0).to(tl.float32)
     by_scale = value * tl.load(u + place, valid, 0.0)
     by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
@@ -199,7 +199,7 @@ def sum_tangent(
 ) -> None:
     task, number, row, column = block_of(places, CHANNELS, ROWS, COLUMNS)
     valid = (row < places)[:, None]
-    place = task * places * CHANNELS + row[:, None] * CHANNELS + column[None, :]
+    place = task * places * CHANNELS + pictures(row, column, CHANNELS)
     value_t = tl.load(x_t + place, valid, 0.0)
     off = tl.load(x + place, valid, 0.0) - tl.load(means + task * CHANNELS + column)[None, :]
     _store_parts(parts, task, number, tl.cdiv(places, ROWS), column, value_t, off * value_t, CHANNELS)
@@ -247,7 +247,7 @@ def normalize_tangent(
     shift_t = tl.load(shifts_t + task * shift_t_stride + column)[None, :]
 
     valid = (window < windows)[:, None]
-    result = task * windows * CHANNELS + window[:, None] * CHANNELS + column[None, :]
+    result = task * windows * CHANNELS + pictures(window, column, CHANNELS)
     found = tl.load(place + result, valid, 0)
     image, row, left = _window(window, HEIGHT // POOL, WIDTH // POOL, POOL)
     chosen_t = tl.zeros((ROWS, COLUMNS), tl.float32)

@@ -72,7 +72,7 @@ def test_many_parts_are_folded_before(random, parameters, monkeypatch, case):
     "case", [(2, 3, 7, 7, 16, 2), pytest.param(LARGE[0], marks=GPU), pytest.param(LARGE[3], marks=GPU)]
 )
 def test_moments_of_the_convolution_serve_as_those_of_its_outputs(random, parameters, poisoned, case):
-    tasks, images, height, width, channels, pool = case
+    tasks, *_, channels, pool = case
     filters, scale = parameters(tasks, 3, 3, channels, channels), parameters(tasks, channels)
     with poisoned():
         x, moments = Products().convolve_with_moments([(random(*case[:5]) + 1, filters)], 1, 1)
