@@ -24,6 +24,7 @@ from tasks.gpu.moments import Moments
 from tasks.gpu.unfolded import Pair
 
 CHANNELS = 16  # channels come in multiples of it
+MULTIPROCESSORS = 132  # of the GPU that tiles are chosen for, an H100 or H200
 
 
 class Tile(NamedTuple):
@@ -54,18 +55,29 @@ def tile_of_places(precision: str, tasks: int, places: int, summed: int, channel
         summed: Channels that are summed over.
         channels: Of the result.
     """
-    rows = 128 if places > 64 and tasks * places >= 128 * 132 else 64
-    # Sums in tensor cores leave room for twice as many numbers in a thread's registers.
+    rows = 128 if places > 64 and tasks * places >= 128 * MULTIPROCESSORS else 64
+    # A tensor core's sums leave room for twice as many in a thread's registers.
     warps = 8 if rows == 128 and precision != "tf32" else 4
-    return Tile(rows, divisor(channels, 64), divisor(summed, 32), warps, 3)
+    columns = _columns(channels, tasks * -(-places // rows), MULTIPROCESSORS)
+    return Tile(rows, columns, divisor(summed, 32), warps, 3)
 
 
-def tile_of_filters(precision: str, inside: int, outside: int) -> Tile:
+def tile_of_filters(precision: str, tasks: int, side: int, inside: int, outside: int) -> Tile:
     """The tile of `by_filters`: channels in, channels out, and places in a turn."""
-    # Four warps have a tensor core's product that takes both sides by places, which lie by channels: it must turn them
-    # round, four bytes at a time. That of two warps takes them as they lie.
+    rows = divisor(inside, 64)
+    # Four warps have an instruction that wants both sides by places. They lie by channels, so that it would be fed four
+    # bytes at a time. That of two warps takes them as they lie.
     warps = 2 if precision == "tf32" else 4
-    return Tile(divisor(inside, 64), divisor(outside, 64), 32, warps, 3)
+    columns = _columns(outside, tasks * side * side * (inside // rows), 4 * MULTIPROCESSORS)
+    return Tile(rows, columns, 32, warps, 3)
+
+
+def _columns(channels: int, blocks: int, wanted: int) -> int:
+    """A tile's columns: fewer where there would be fewer blocks than are wanted."""
+    columns = divisor(channels, 64)
+    while columns > CHANNELS and blocks * (channels // columns) < wanted:
+        columns //= 2
+    return columns
 
 
 def supports(inside: int, outside: int) -> bool:
@@ -78,8 +90,9 @@ class Products:
     """Convolution's three products.
 
     Args:
-        precision: How numbers are multiplied; sums are float32 always. `ieee` as float32 are; `tf32` by tensor cores,
-            rounded to 11 bits before; `tf32x3` by tensor cores, as three products of such parts, nearly float32.
+        precision: How numbers are multiplied; sums are float32 always. `ieee`: as float32 are. `tf32`: by tensor cores,
+            which take 11 bits of them. `tf32x3`: by tensor cores as well, in three products of such parts, nearly as
+            float32 are.
     """
 
     precision: str = "ieee"
@@ -172,7 +185,7 @@ class Products:
         down, across, outside = d_outputs.shape[2:]
         _check(inside, outside)
         d_filters = inputs.new_empty(tasks, side, side, inside, outside)
-        tile = tile_of_filters(self.precision, inside, outside)
+        tile = tile_of_filters(self.precision, tasks, side, inside, outside)
         launch(
             _by_filters,
             tasks * side * side * (inside // tile.rows) * (outside // tile.columns),

@@ -22,8 +22,8 @@ def device() -> str:
 @pytest.fixture
 def random(device: str) -> Callable[..., Tensor]:
     """Makes tensors of normal numbers, the same in every run."""
-    generator = torch.Generator().manual_seed(0)
-    return lambda *shape: torch.randn(*shape, generator=generator).to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    return lambda *shape: torch.randn(*shape, generator=generator, device=device)
 
 
 @pytest.fixture
