@@ -31,7 +31,8 @@ class Meta:
         threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
         together: Whether a chunk's tasks are computed side by side, as suits a GPU, or one after another, as suits a
             CPU, whose cache holds one; by default what suits the device.
-        precision: Of products on a GPU: `float32`, or `tf32`, which keeps 10 bits of each factor, and is faster.
+        precision: How products are taken on a GPU: as `float32`; by tensor cores, as three products of parts, which is
+            nearly that, `tf32x3`; or by tensor cores with factors rounded to 11 bits, `tf32`. Sums are float32 always.
     """
 
     batch: int = 32
@@ -46,7 +47,7 @@ class Meta:
     checkpoint: int = 100
     threads: int = 1
     together: bool | None = None
-    precision: Literal["float32", "tf32"] = "float32"
+    precision: Literal["float32", "tf32x3", "tf32"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("batch", "chunk", "window", "checkpoint", "threads"):

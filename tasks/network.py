@@ -128,7 +128,7 @@ def as_network(
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
             defined last: the network then gives embeddings, what went into that layer.
         together: Whether several tasks are to be computed side by side.
-        precision: Of their products on a GPU, `float32` or `tf32`.
+        precision: Of their products on a GPU, see `tasks.gpu.kernels`.
 
     Raises:
         FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
@@ -231,11 +231,9 @@ def _wide_stack(network: Network, size: tuple[int, int], precision: str) -> "Wid
     made_of = anatomy(network.module)
     if made_of is None:
         return None
-    from tasks.gpu.kernels import kernels_for  # only here: Triton takes its time
-    from tasks.gpu.stack import as_stack
+    from tasks.gpu.kernels import stack_for  # only here: it imports this module
 
-    device = next(network.module.parameters()).device
-    return as_stack(made_of, network.shapes, size, kernels_for(device, precision), device)
+    return stack_for(made_of, network.shapes, size, next(network.module.parameters()).device, precision)
 
 
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:

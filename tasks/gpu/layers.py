@@ -80,8 +80,9 @@ class Block:
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         filters, scale, shift = parameters
-        x = self.kernels.products.convolve([(inputs, filters)], self.geometry.stride, self.geometry.padding)
-        norm = self.kernels.norms.forward(x, scale, shift, self.eps, self.geometry.pool)
+        stride, padding = self.geometry.stride, self.geometry.padding
+        x, of_x = self.kernels.products.convolve_with_moments([(inputs, filters)], stride, padding)
+        norm = self.kernels.norms.forward(x, scale, shift, self.eps, self.geometry.pool, of_x)
         return norm.z, (inputs, filters, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:

@@ -1,0 +1,48 @@
+"""MAML's meta-gradient by the kernels, in all its parts, against float64 by PyTorch's operations."""
+
+import pytest
+import torch
+
+from tasks.anatomy import anatomy
+from tasks.batch import TaskBatch
+from tasks.gpu import fused_first, fused_norms, maml
+from tasks.gpu.fused_products import Products
+from tasks.gpu.kernels import PLAIN
+from tasks.gpu.layers import Kernels
+from tasks.gpu.stack import as_stack
+from tasks.models import Article, Conv4, Conv4Stride
+from tasks.network import as_network, flatten
+
+TOLERANCE = {"ieee": 1e-4, "tf32x3": 1e-3, "tf32": 0.1}
+
+
+def relative_error(model, size, precision, device, steps, order):
+    """Of the meta-gradient of some tasks."""
+    torch.manual_seed(0)
+    module = model.build(3, (size, size))
+    network = as_network(module, (size, size), 3)
+    parameters, label = flatten(network.initial()), torch.arange(3)
+    parameters += 0.03 * torch.randn(parameters.shape)
+    images = (torch.rand(2, 2, 3, 1, size, size) > 0.7).float()
+    tasks = TaskBatch(images[0], label, images[1], label)
+    exact = TaskBatch(images[0].double(), label, images[1].double(), label)
+    made_of = anatomy(module)
+    plain = as_stack(made_of, network.shapes, (size, size), PLAIN, torch.device("cpu"))
+    expected = maml.meta_gradient(plain, parameters.double(), exact, 0.1, steps, order)
+    kernels = Kernels(Products(precision), fused_norms, fused_first)
+    fused = as_stack(made_of, network.shapes, (size, size), kernels, torch.device(device))
+    found = maml.meta_gradient(fused, parameters.to(device), tasks.to(device), 0.1, steps, order)
+    return float((found.gradient.cpu().double() - expected.gradient).norm() / expected.gradient.norm())
+
+
+def test_the_meta_gradient_is_that_of_float64(device):
+    assert relative_error(Conv4(width=16), 16, "ieee", device, 1, "reverse") < TOLERANCE["ieee"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("order", ["first", "reverse", "mixed"])
+@pytest.mark.parametrize("model", [Conv4(), Conv4Stride(), Article()], ids=lambda model: model.name)
+def test_on_a_gpu_it_is_near_in_every_precision_for_every_network(model, order, precision):
+    assert relative_error(model, 28, precision, "cuda", 2, order) < TOLERANCE[precision]
