@@ -9,8 +9,8 @@ graph, and steps its own segment of the state; then all gather the parameters. F
 element, so the parameters are bit for bit the graph's. Beside an all-gather of whole gradients that every rank folds,
 this took 0.5 of the time with 2 workers and 8 chunks, 0.4 with 4 workers and 32, and as long with 2 chunks.
 
-The group is gloo's, with GPUs too: chunks' gradients come off the device as they do for the graph, and are folded by
-the same code. A lost peer is then an exception, where NCCL would end the process.
+The group is gloo's. Workers with a GPU each have one of NCCL's besides, see `pipeline.device_group`; what a worker does
+on its GPU in a window, see `pipeline.device_loop`.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import numpy as np
 from distributed import Worker, get_worker
@@ -28,6 +29,7 @@ from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: i
 
 from pipeline import work
 from pipeline.dashboard.messages import TOPIC, Ranked
+from pipeline.device_group import OthersByDevice, connect_devices
 from pipeline.device_loop import DeviceLoop, Share, suits
 from pipeline.exchange import DisbandedError, Others, from_rows, segment_size, to_rows
 from pipeline.fold import ChunkSum, fold_ahead, fold_all
@@ -89,6 +91,7 @@ class _Seat:
     group: ProcessGroupGloo | None = None
     standing: _Standing | None = None
     loop: DeviceLoop | None = None
+    devices: Any = None  # a `ProcessGroupNCCL`
 
 
 _seats: dict[tuple[str, str], _Seat] = {}  # by run and worker's address
@@ -111,13 +114,14 @@ def take_seat(gang: Gang, dask_worker: Worker) -> int | None:
     return int(seat.store.port)
 
 
-async def connect(gang: Gang, port: int, bound: float, dask_worker: Worker) -> str | None:
+async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker: Worker) -> str | None:
     """Connect a worker that has its seat with the gang's others, beside whatever task it is at.
 
     Args:
         gang: The gang.
         port: Where rank 0 has its store.
         bound: Seconds to wait for the others.
+        device: Where they compute, `cpu` or `cuda`.
         dask_worker: The worker, which Dask fills in.
 
     Returns:
@@ -129,22 +133,25 @@ async def connect(gang: Gang, port: int, bound: float, dask_worker: Worker) -> s
         return "its seat is taken"
     try:
         # A thread of its own: should it hang, Dask must not lack one of those that it shares.
-        connecting = partial(_connect, seat, gang, address, port, timedelta(seconds=bound))
-        seat.group = await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), connecting)
+        connecting = partial(_connect, seat, gang, address, port, timedelta(seconds=bound), device)
+        await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), connecting)
     except RuntimeError as error:  # all of PyTorch's own are
         return str(error).partition("\n")[0]
     return None
 
 
-def _connect(seat: _Seat, gang: Gang, address: str, port: int, bound: timedelta) -> ProcessGroupGloo:
+def _connect(seat: _Seat, gang: Gang, address: str, port: int, bound: timedelta, device: str) -> None:
     store = seat.store or TCPStore(get_address_host(gang.workers[0]), port, is_master=False, timeout=bound)
     options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     # Where Dask reaches a worker, others do: the name of its machine may stand for another interface.
     options._devices = [ProcessGroupGloo.create_device(hostname=get_address_host(address))]
     options._timeout, options._threads = bound, 1
     group = ProcessGroupGloo(PrefixStore(gang.name, store), gang.workers.index(address), len(gang.workers), options)
+    if device == "cuda":
+        others = Others(group, gang.workers.index(address), len(gang.workers), lambda: True)
+        seat.devices = connect_devices(others, store, gang.name, bound)
     group._set_default_timeout(PENDING)
-    return group
+    seat.group = group
 
 
 def leave(run: str, dask_worker: Worker) -> None:
@@ -193,6 +200,8 @@ def window(
         return task is not None and task.state == "executing"
 
     others, laps = Others(seat.group, rank, len(gang.workers), wanted), Laps()
+    if seat.devices is not None:
+        others = OthersByDevice(seat.group, seat.devices, rank, len(gang.workers), wanted)
     try:
         if not goes_on:
             seat.standing = _hand_out(others, start, size)
@@ -207,6 +216,8 @@ def window(
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
             del _seats[place]
+        if seat.devices is not None:
+            seat.devices.abort()  # else the device would wait for the lost one, for ever
         raise
     worker.log_event(TOPIC, _told(gang, rank, recipe, iteration, iterations, laps))
     return found

@@ -127,18 +127,13 @@ class DeviceLoop:
             RunError: A loss or gradient is not finite.
             DisbandedError: The gang broke, or the window is no longer wanted.
         """
-        meta = self._recipe.meta
-        rates = [
-            rates_at(iteration, meta.lr_at(iteration), meta.optimizer, meta.average)
-            for iteration in range(first, first + iterations)
-        ]
-        codes, table = torch.from_numpy(self._prefetch.take(self._numbers(first, iterations))), torch.tensor(rates)
+        codes = torch.from_numpy(self._prefetch.take(self._numbers(first, iterations)))
         self._prefetch.ahead(self._numbers(first + iterations, iterations))
         sums, broken = [], []
         for start in range(0, iterations, BLOCK):
             count = min(BLOCK, iterations - start)
             self._codes[:count].copy_(codes[start : start + count])
-            self._rates[:count].copy_(table[start : start + count])
+            self._rates[:count].copy_(self._rates_from(first + start, count))
             self._at.zero_()
             for _ in range(count):
                 self._once(others)
@@ -147,12 +142,21 @@ class DeviceLoop:
             broken.append(self._broken[:count].clone())
         self._wait(others)
         self._check(others, first, torch.cat(broken).cpu().numpy())
-        means = torch.cat(sums).cpu().numpy() / meta.batch
+        means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
     def _numbers(self, first: int, iterations: int) -> Numbers:
         batch = self._recipe.meta.batch
         return Numbers(first * batch, iterations, batch, self._chunks)
+
+    def _rates_from(self, first: int, count: int) -> Tensor:
+        """The rates of some iterations, `[count, 3]`."""
+        meta = self._recipe.meta
+        rates = [
+            rates_at(iteration, meta.lr_at(iteration), meta.optimizer, meta.average)
+            for iteration in range(first, first + count)
+        ]
+        return torch.from_numpy(np.array(rates, np.float32))
 
     def _once(self, others: Others) -> None:
         if self._share.ranks == 1:

@@ -157,7 +157,7 @@ class Gangs:
         self._last = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
         port, *_ = self._ask(members, collective.take_seat, gang)  # a new worker imports PyTorch now, and not after
-        answers = self._ask(members, collective.connect, gang, port, CONNECT)
+        answers = self._ask(members, collective.connect, gang, port, CONNECT, self._recipe.device)
         if failures := [str(answer) for answer in answers if answer is not None]:
             raise DisbandedError(f"workers can't reach each other ({failures[0]})")
         return gang

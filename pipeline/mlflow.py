@@ -123,7 +123,7 @@ class MLflow:
         return run, {}
 
     def _window(self, event: WindowEnded) -> None:
-        for record in event.records:
+        for record in event.some():
             self._iteration = record.iteration + 1
             self._keep(LOSS, record.loss, self._iteration)
             self._keep("train/accuracy", record.accuracy, self._iteration)

@@ -86,7 +86,7 @@ class TensorBoard:
         self._opened.add_custom_scalars_marginchart(list(INTERVAL), "validation", "accuracy and its 95 % interval")
 
     def _window(self, event: WindowEnded) -> None:
-        for record in event.records:
+        for record in event.some():
             step = record.iteration + 1
             self._writer.add_scalar("train/loss", record.loss, step)
             self._writer.add_scalar("train/accuracy", record.accuracy, step)
