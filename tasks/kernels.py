@@ -152,9 +152,12 @@ def first_forward(
 ) -> Forward:
     """From x = patch · weight, computed on the way and nowhere kept, to z.
 
+    Several tasks' images can be passed through at once, each by a weight of its own: their channels then stand side by
+    side, as those of one picture.
+
     Args:
-        windows: Patches `[windows, pool · pool, K]`; K is a multiple of `NINE`.
-        weight: `[K, channels]`.
+        windows: Patches `[tasks, images, down, across, pool · pool, K]`; K is a multiple of `NINE`.
+        weight: `[tasks, K, channels]`.
         mean: Of x.
         variance: Of x.
         scale: Batch norm's.
@@ -167,7 +170,7 @@ def first_forward(
 
 @_compiled
 def first_backward(norm: Forward, windows: Array, d_z: Array) -> tuple[Array, Backward]:
-    """From d_z to Σ d_q · patch `[K, channels]`, with the patches at the places that were chosen."""
+    """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
     back = _gated(norm, d_z)
     return _product_by_weight(windows, norm.place, back.d_q), back
 
@@ -185,7 +188,7 @@ def first_tangent(
 def first_backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, windows: Array, d_z_t: Array
 ) -> tuple[Array, Array, Array]:
-    """From d_z_t to Σ d_q_t · patch `[K, channels]`, d_scale_t and d_shift_t."""
+    """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
     d_q_t, d_scale_t, d_shift_t = _gated_tangent(norm, back, forth, d_z_t)
     return _product_by_weight(windows, norm.place, d_q_t), d_scale_t, d_shift_t
 
@@ -264,20 +267,24 @@ def _largest(x: Array, scale: Array, pool: int) -> tuple[Array, Array]:
 
 @_compiled
 def _largest_product(windows: Array, weight: Array, scale: Array) -> tuple[Array, Array]:
-    """As `_largest`, of x = patch · weight; `[windows, channels]` each."""
-    count, places, _ = windows.shape
-    channels = weight.shape[1]
-    chosen, place = np.empty((count, channels), weight.dtype), np.zeros((count, channels), np.uint8)
-    x, sign = np.empty(channels, weight.dtype), _sign(scale)
-    for window in range(count):
-        best, found = chosen[window], place[window]
-        for number in range(places):
-            _product(windows[window, number], weight, x)
-            for c in range(channels):
-                larger = number == 0 or x[c] * sign[c] > best[c] * sign[c]
-                found[c] = np.uint8(number) if larger else found[c]
-                best[c] = x[c] if larger else best[c]
-    return chosen, place
+    """As `_largest`, of x = patch · weight."""
+    tasks, images, down, across, places, size = windows.shape
+    channels, count = weight.shape[2], images * down * across
+    patches, signs = windows.reshape(tasks, count, places, size), _sign(scale).reshape(tasks, channels)
+    chosen, place = np.empty((count, tasks, channels), weight.dtype), np.zeros((count, tasks, channels), np.uint8)
+    x = np.empty(channels, weight.dtype)
+    for task in range(tasks):
+        sign = signs[task]
+        for window in range(count):
+            best, found = chosen[window, task], place[window, task]
+            for number in range(places):
+                _product(patches[task, window, number], weight[task], x)
+                for c in range(channels):
+                    larger = number == 0 or x[c] * sign[c] > best[c] * sign[c]
+                    found[c] = np.uint8(number) if larger else found[c]
+                    best[c] = x[c] if larger else best[c]
+    shape = (images, down, across, tasks * channels)
+    return chosen.reshape(shape), place.reshape(shape)
 
 
 @_compiled
@@ -412,32 +419,41 @@ def _at_places(x: Array, place: Array, pool: int) -> Array:
 
 @_compiled
 def _product_at_places(windows: Array, weight: Array, place: Array) -> Array:
-    """The products of patch and weight at the places that `_largest_product` found, `[windows, channels]`."""
-    count, places, _ = windows.shape
-    channels = weight.shape[1]
-    chosen, x = np.zeros((count, channels), weight.dtype), np.empty(channels, weight.dtype)
-    for window in range(count):
-        for number in range(places):
-            _product(windows[window, number], weight, x)
-            for c in range(channels):
-                chosen[window, c] += x[c] if place[window, c] == np.uint8(number) else x[c] * 0
-    return chosen
+    """The products of patch and weight at the places that `_largest_product` found, as place."""
+    tasks, images, down, across, places, size = windows.shape
+    channels, count = weight.shape[2], images * down * across
+    patches, chosen_places = windows.reshape(tasks, count, places, size), place.reshape(count, tasks, channels)
+    chosen, x = np.zeros((count, tasks, channels), weight.dtype), np.empty(channels, weight.dtype)
+    for task in range(tasks):
+        for window in range(count):
+            found, chosen_place = chosen[window, task], chosen_places[window, task]
+            for number in range(places):
+                _product(patches[task, window, number], weight[task], x)
+                for c in range(channels):
+                    found[c] += x[c] if chosen_place[c] == np.uint8(number) else x[c] * 0
+    return chosen.reshape(place.shape)
 
 
 @_compiled
 def _product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
-    """The derivative by the weight `[K, channels]` of Σ parts · (patch · weight at the places)."""
-    count, places, size = windows.shape
-    channels = parts.shape[1]
-    out, part = np.zeros((size, channels), parts.dtype), np.empty(channels, parts.dtype)
-    for window in range(count):
-        for number in range(places):
-            for c in range(channels):
-                part[c] = parts[window, c] if place[window, c] == np.uint8(number) else parts[window, c] * 0
-            for k in range(size):
-                value = windows[window, number, k]
+    """The derivative by the weight `[tasks, K, channels]` of Σ parts · (patch · weight at the places)."""
+    tasks, images, down, across, places, size = windows.shape
+    channels, count = parts.shape[3] // tasks, images * down * across
+    patches, chosen_places = windows.reshape(tasks, count, places, size), place.reshape(count, tasks, channels)
+    values = parts.reshape(count, tasks, channels)
+    out, part = np.zeros((tasks, size, channels), parts.dtype), np.empty(channels, parts.dtype)
+    for task in range(tasks):
+        total = out[task]
+        for window in range(count):
+            of_window, chosen_place = values[window, task], chosen_places[window, task]
+            for number in range(places):
+                patch = patches[task, window, number]
                 for c in range(channels):
-                    out[k, c] += value * part[c]
+                    part[c] = of_window[c] if chosen_place[c] == np.uint8(number) else of_window[c] * 0
+                for k in range(size):
+                    value = patch[k]
+                    for c in range(channels):
+                        total[k, c] += value * part[c]
     return out
 
 
@@ -452,3 +468,9 @@ def _product(patch: Array, weight: Array, x: Array) -> None:
             value += d * weight[k + 3, j] + e * weight[k + 4, j] + f * weight[k + 5, j]
             value += g * weight[k + 6, j] + h * weight[k + 7, j] + i * weight[k + 8, j]
             x[j] = value if k == 0 else x[j] + value
+
+
+def nines(array: Array, axis: int) -> Array:
+    """With noughts at an axis's end, up to a multiple of `NINE`."""
+    missing = -array.shape[axis] % NINE
+    return np.pad(array, [(0, missing if place == axis else 0) for place in range(array.ndim)]) if missing else array

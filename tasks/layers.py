@@ -132,15 +132,13 @@ class Patches(NamedTuple):
     """Images as the first block takes them.
 
     Args:
-        windows: `[windows, pool · pool, K]`: what its filters see, window by window, K numbers a place, and noughts up
-            to a multiple of `kernels.NINE`.
-        shape: Images, and windows down and across.
+        windows: `[1, images, down, across, pool · pool, K]`: what its filters see, window by window, K numbers a place,
+            and noughts up to a multiple of `kernels.NINE`.
         mean: Of all places, `[K]`.
         covariance: Of all places, `[K, K]`.
     """
 
     windows: Array
-    shape: tuple[int, int, int]
     mean: Array
     covariance: Array
 
@@ -178,14 +176,14 @@ class FirstBlock:
         count, down, across = len(seen), seen.shape[1] // pool, seen.shape[2] // pool
         parts = seen[:, : down * pool, : across * pool].reshape(count, down, pool, across, pool, *seen.shape[3:])
         size = parts[0, 0, 0, 0, 0].size
-        windows = parts.swapaxes(2, 3).reshape(count * down * across, pool * pool, size)
+        windows = parts.swapaxes(2, 3).reshape(1, count, down, across, pool * pool, size)
         whole = down * pool == seen.shape[1] and across * pool == seen.shape[2]
         every = (windows if whole else seen).reshape(count, -1, size)
         # Image by image in the images' own precision, which is enough for so few, and fast.
         mean = (np.ones(every.shape[1], every.dtype) @ every).mean(0, dtype=np.float64) / every.shape[1]
         centred = every.reshape(-1, size) - mean.astype(every.dtype)
         covariance = centred.T @ centred / every.dtype.type(len(centred))
-        return Patches(_nines(windows, 2), (count, down, across), mean.astype(every.dtype), covariance)
+        return Patches(kernels.nines(windows, 5), mean.astype(every.dtype), covariance)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
         """See `Layer`; outputs are pictures."""
@@ -194,15 +192,15 @@ class FirstBlock:
         by_covariance = inputs.covariance @ matrix
         mean, variance = inputs.mean @ matrix, (matrix * by_covariance).sum(0)
         norm = kernels.first_forward(
-            inputs.windows, _nines(matrix, 0), mean, variance, scale.numpy(), shift.numpy(), self.eps
+            inputs.windows, kernels.nines(matrix[None], 1), mean, variance, scale.numpy(), shift.numpy(), self.eps
         )
-        return _picture(norm.z, inputs), (inputs, weight.shape, matrix, by_covariance, norm)
+        return torch.from_numpy(norm.z), (inputs, weight.shape, matrix, by_covariance, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
         """See `Layer`. Means of d_x · patch follow from those of patches and of their products."""
         inputs, shape, _, by_covariance, norm = kept
-        at_places, back = kernels.first_backward(norm, inputs.windows, _rows(d_outputs))
-        d_weight = at_places[: len(by_covariance)] - inputs.mean[:, None] * back.d_shift
+        at_places, back = kernels.first_backward(norm, inputs.windows, d_outputs.numpy())
+        d_weight = at_places[0, : len(by_covariance)] - inputs.mean[:, None] * back.d_shift
         d_weight -= by_covariance * (norm.inverse * back.d_scale)
         by_parameters = _filters(norm.inverse * norm.scale * d_weight, shape), back.d_scale, back.d_shift
         return None, [by_parameters[0], *map(torch.from_numpy, by_parameters[1:])], (d_weight, back)
@@ -217,9 +215,9 @@ class FirstBlock:
         by_covariance_t = inputs.covariance @ matrix_t
         mean_t, shared = inputs.mean @ matrix_t, norm.inverse * (matrix * by_covariance_t).sum(0)
         forth = kernels.first_tangent(
-            norm, inputs.windows, _nines(matrix_t, 0), mean_t, shared, scale_t.numpy(), shift_t.numpy()
+            norm, inputs.windows, kernels.nines(matrix_t[None], 1), mean_t, shared, scale_t.numpy(), shift_t.numpy()
         )
-        return _picture(forth.z_t, inputs), (by_covariance_t, forth)
+        return torch.from_numpy(forth.z_t), (by_covariance_t, forth)
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
@@ -228,10 +226,10 @@ class FirstBlock:
         inputs, shape, _, by_covariance, norm = kept
         (d_weight, passed_back), (by_covariance_t, passed_forth) = back, forth
         at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
-            norm, passed_back, passed_forth, inputs.windows, _rows(d_outputs_t)
+            norm, passed_back, passed_forth, inputs.windows, d_outputs_t.numpy()
         )
         inverse_t = -norm.inverse * norm.inverse * passed_forth.shared
-        d_weight_t = at_places_t[: len(by_covariance)] - inputs.mean[:, None] * d_shift_t
+        d_weight_t = at_places_t[0, : len(by_covariance)] - inputs.mean[:, None] * d_shift_t
         d_weight_t -= by_covariance * (inverse_t * passed_back.d_scale + norm.inverse * d_scale_t)
         d_weight_t -= by_covariance_t * (norm.inverse * passed_back.d_scale)
         gain_t = inverse_t * norm.scale + norm.inverse * passed_forth.scale_t
@@ -331,15 +329,6 @@ class Linear:
         return values * kept[2] if self.relu else values
 
 
-def _rows(pictures: Tensor) -> Array:
-    rows: Array = pictures.numpy().reshape(-1, pictures.shape[-1])
-    return rows
-
-
-def _picture(rows: Array, inputs: Patches) -> Tensor:
-    return torch.from_numpy(rows.reshape(*inputs.shape, -1))
-
-
 def _channels_second(pictures: Tensor) -> Tensor:
     """The same numbers where they lie, as PyTorch names them: `[images, channels, height, width]`."""
     return pictures.permute(0, 3, 1, 2)
@@ -348,12 +337,6 @@ def _channels_second(pictures: Tensor) -> Tensor:
 def _matrix(weight: Tensor) -> Array:
     """A convolution's weight as `[K, filters]`."""
     return np.ascontiguousarray(weight.flatten(1).numpy().T)
-
-
-def _nines(array: Array, axis: int) -> Array:
-    """With noughts at an axis's end, up to a multiple of nine."""
-    missing = -array.shape[axis] % kernels.NINE
-    return np.pad(array, [(0, missing if place == axis else 0) for place in range(array.ndim)]) if missing else array
 
 
 def _filters(matrix: Array, shape: torch.Size) -> Tensor:
