@@ -6,14 +6,16 @@ channels]` and vectors `[tasks, images, d]`. Parameters have tasks in front too,
 A layer says how it wants its parameters to lie (`Layer.laid_out`), so that nothing is turned round on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from tasks import anatomy
 from tasks.gpu.first import Geometry, Seen, look
+from tasks.gpu.unfolded import lay_out, times
 
 Kept = Any  # what a layer's own functions hand to each other
 
@@ -24,16 +26,22 @@ class Kernels(NamedTuple):
     Args:
         products: A module, or the like, with the functions of `tasks.gpu.unfolded`.
         norms: With those of `tasks.gpu.norms`.
-        first: With those of `tasks.gpu.first`.
+        first: With those of `tasks.gpu.first`, but for `look`.
+        look: As `tasks.gpu.first.look`: images as `first` takes them.
+        lay_out: A convolution's weight as `products` takes it, but for the tasks in front.
     """
 
     products: Any
     norms: Any
     first: Any
+    look: Callable[[Tensor, Geometry], Any] = look
+    lay_out: Callable[[Tensor], Tensor] = lay_out
 
 
 class Layer(Protocol):
     """One layer; its functions are those of `tasks.layers.Layer`.
+
+    `backward_tangent` sums what belongs to the parameters over the tasks where that is asked for, to `[1, …]`.
 
     Attributes:
         names: Its parameters' names, in the order in which they are passed.
@@ -52,7 +60,7 @@ class Layer(Protocol):
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]: ...
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor | None, Sequence[Tensor]]: ...
 
 
@@ -73,9 +81,9 @@ class Block:
     kernels: Kernels
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Filters `[side, side, in, out]`, scale and shift `[out]`."""
+        """Filters as the kernels have them, scale and shift `[out]`."""
         weight, scale, shift = parameters
-        return weight.permute(2, 3, 1, 0), scale, shift
+        return self.kernels.lay_out(weight), scale, shift
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
@@ -102,7 +110,7 @@ class Block:
         return forth.z_t, (inputs_t, filters_t, x_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
         (inputs, filters, x, norm), (d_x, passed_back), (inputs_t, filters_t, x_t, passed_forth) = kept, back, forth
@@ -112,7 +120,7 @@ class Block:
         d_inputs_t, d_filters_t = self._back(
             inputs, [(d_x_t, filters), (d_x, filters_t)], [(inputs, d_x_t), (inputs_t, d_x)]
         )
-        return d_inputs_t, (d_filters_t, d_scale_t, d_shift_t)
+        return d_inputs_t, _summed((d_filters_t, d_scale_t, d_shift_t), summed)
 
     def _back(
         self, inputs: Tensor, by_inputs: Sequence[tuple[Tensor, Tensor]], by_filters: Sequence[tuple[Tensor, Tensor]]
@@ -149,7 +157,8 @@ class FirstBlock:
 
     def seen(self, images: Tensor) -> Seen:
         """Images `[tasks, n, channels, height, width]` as this layer's inputs."""
-        return look(images.movedim(2, -1).contiguous(), self.geometry)
+        seen: Seen = self.kernels.look(images.movedim(2, -1).contiguous(), self.geometry)
+        return seen
 
     def forward(self, parameters: Sequence[Tensor], inputs: Seen) -> tuple[Tensor, Kept]:
         """See `Layer`."""
@@ -180,7 +189,7 @@ class FirstBlock:
         return forth.z_t, (by_covariance_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[None, Sequence[Tensor]]:
         """See `Layer`."""
         inputs, _, by_covariance, norm = kept
@@ -194,7 +203,7 @@ class FirstBlock:
         d_matrix_t = d_matrix_t - by_covariance_t * (norm.inverse * passed_back.d_scale)[:, None]
         gain_t = inverse_t * norm.scale + norm.inverse * passed_forth.scale_t
         product = gain_t[:, None] * d_matrix + (norm.inverse * norm.scale)[:, None] * d_matrix_t
-        return None, (product, d_scale_t, d_shift_t)
+        return None, _summed((product, d_scale_t, d_shift_t), summed)
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,7 @@ class Mean:
         return inputs_t.mean((2, 3)), None
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
         return self.backward(kept, d_outputs_t)[0], ()
@@ -250,7 +259,7 @@ class Flatten:
         return inputs_t.flatten(2), None
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
         return d_outputs_t.reshape(kept), ()
@@ -281,7 +290,7 @@ class Linear:
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         weight, bias = parameters
-        outputs = inputs @ weight + bias[:, None]
+        outputs = times(inputs, weight) + bias[:, None]
         if self.relu:
             outputs = outputs.relu()
         return outputs, (inputs, weight, outputs > 0 if self.relu else None)
@@ -290,22 +299,26 @@ class Linear:
         """See `Layer`."""
         inputs, weight, _ = kept
         d = self._gate(kept, d_outputs)
-        return d @ weight.mT, (inputs.mT @ d, d.sum(1)), d
+        return times(d, weight.mT), (inputs.mT @ d, d.sum(1)), d
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
-        outputs_t = inputs_t @ weight + inputs @ weight_t + bias_t[:, None]
+        outputs_t = times(inputs_t, weight) + inputs @ weight_t + bias_t[:, None]
         return self._gate(kept, outputs_t), (inputs_t, weight_t)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
         (inputs, weight, _), (inputs_t, weight_t) = kept, forth
         d_t = self._gate(kept, d_outputs_t)
-        d_weight_t = inputs.mT @ d_t + inputs_t.mT @ back
-        return d_t @ weight.mT + back @ weight_t.mT, (d_weight_t, d_t.sum(1))
+        d_inputs_t = times(d_t, weight.mT) + back @ weight_t.mT
+        if summed:
+            inputs, d, inputs_t, back = (part.flatten(0, 1)[None] for part in (inputs, d_t, inputs_t, back))
+        else:
+            d = d_t
+        return d_inputs_t, (torch.baddbmm(inputs.mT @ d, inputs_t.mT, back), d.sum(1))
 
     def _gate(self, kept: Kept, values: Tensor) -> Tensor:
         open_ = kept[2]
@@ -334,6 +347,10 @@ def build(
     ]
     first, *others = blocks
     return FirstBlock(*first), (*(Block(*other) for other in others), Mean() if made_of.mean else Flatten(), *linears)
+
+
+def _summed(parts: Sequence[Tensor], summed: bool) -> Sequence[Tensor]:
+    return [part.sum(0, keepdim=True) for part in parts] if summed else parts
 
 
 def _times(rows: Tensor, matrices: Tensor) -> Tensor:

@@ -39,12 +39,12 @@ class Judged(NamedTuple):
         """The mean cross-entropy's, `[tasks, W]`, and the stack's pass."""
         return stack.backward(self.kept, (self.probabilities - self.wanted) / len(self.wanted))
 
-    def hessian_times(self, stack: Stack, both: Pass, direction: Tensor) -> Tensor:
-        """H · v, `[tasks, W]`, for directions `[tasks, W]`."""
+    def hessian_times(self, stack: Stack, both: Pass, direction: Tensor, summed: bool) -> Tensor:
+        """H · v, `[tasks, W]`, for directions `[tasks, W]`; summed over the tasks, `[1, W]`."""
         logits_t, forth = stack.tangent(both, direction)
         p = self.probabilities
         d_logits_t = p * (logits_t - (p * logits_t).sum(2, keepdim=True)) / len(self.wanted)
-        return stack.backward_tangent(both, forth, d_logits_t)
+        return stack.backward_tangent(both, forth, d_logits_t, summed)
 
 
 def meta_gradient(
@@ -71,12 +71,14 @@ def meta_gradient(
 
     asked = _judge(stack, theta, stack.first.seen(tasks.query), tasks.query_labels, tasks.ways)
     direction, _ = asked.gradient(stack)
-    for theta, kept in reversed(passed):
+    for step, (theta, kept) in reversed(list(enumerate(passed))):
         if kept is None:
             judged = _judge(stack, theta, support, tasks.support_labels, tasks.ways)
             kept = judged, judged.gradient(stack)[1]
         judged, both = kept
-        direction = torch.sub(direction, judged.hessian_times(stack, both, direction), alpha=rate)
+        last = step == 0  # on the way back, so that only the sum over the tasks is still wanted
+        products = judged.hessian_times(stack, both, direction, summed=last)
+        direction = torch.sub(direction.sum(0, keepdim=True) if last else direction, products, alpha=rate)
     return MetaGradient(
         stack.layout.restore(direction.sum(0)), *_losses_and_accuracies(asked.logits, tasks.query_labels)
     )

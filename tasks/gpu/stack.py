@@ -43,11 +43,11 @@ class Layout:
 
     def lay_out(self, vector: Tensor) -> Tensor:
         """The network's parameters `[P]` as the stack takes them, `[1, W]`."""
-        return torch.cat([vector, vector.new_zeros(1)])[self.there][None]
+        return torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]
 
     def restore(self, vector: Tensor) -> Tensor:
         """What `lay_out` was given, `[P]`, from `[W]`."""
-        return vector[self.back]
+        return vector.index_select(0, self.back)
 
     def split(self, vectors: Tensor) -> list[Tensor]:
         """The parameters `[tasks, …]` of vectors `[tasks, W]`, views of them."""
@@ -119,13 +119,20 @@ class Stack:
         assert outputs_t is not None
         return outputs_t, forth
 
-    def backward_tangent(self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor) -> Tensor:
-        """How the derivatives by the parameters move, `[tasks, W]`, given how those by the outputs do."""
+    def backward_tangent(self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False) -> Tensor:
+        """How the derivatives by the parameters move, `[tasks, W]`, given how those by the outputs do.
+
+        Args:
+            both: What the layers kept of both ways.
+            forth: What they kept of `tangent`.
+            d_outputs_t: `[tasks, n, d]`.
+            summed: Whether to sum over the tasks, to `[1, W]`.
+        """
         found: list[Tensor] = []
         d_t: Tensor | None = d_outputs_t
         for layer, *passed in reversed(list(zip(self.layers, *both, forth, strict=True))):
             assert d_t is not None
-            d_t, products = layer.backward_tangent(*passed, d_t)
+            d_t, products = layer.backward_tangent(*passed, d_t, summed)
             found[:0] = products
         return self.layout.join(found)
 

@@ -19,11 +19,16 @@ from torch.nn.functional import pad
 Pair = tuple[Tensor, Tensor]
 
 
+def lay_out(weight: Tensor) -> Tensor:
+    """A convolution's weight `[out, in, side, side]` as these functions take it, but for the tasks in front."""
+    return weight.permute(2, 3, 1, 0)
+
+
 def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
     """Inputs `[tasks, images, height, width, in]` and filters to outputs `[tasks, images, down, across, out]`."""
     (inputs, filters), *others = pairs
     seen = patches(inputs, filters.shape[1], stride, padding)
-    outputs: Tensor = _product(seen.flatten(1, 3), filters.flatten(1, 3)).unflatten(1, seen.shape[1:4])
+    outputs: Tensor = times(seen.flatten(1, 3), filters.flatten(1, 3)).unflatten(1, seen.shape[1:4])
     return outputs + convolve(others, stride, padding) if others else outputs
 
 
@@ -37,7 +42,7 @@ def by_inputs(pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding
     (d_outputs, filters), *others = pairs
     images, down, across, _ = d_outputs.shape[1:]
     side, channels = filters.shape[1], filters.shape[3]
-    flat = _product(d_outputs.flatten(1, 3), filters.flatten(1, 3).mT)
+    flat = times(d_outputs.flatten(1, 3), filters.flatten(1, 3).mT)
     parts: Tensor = flat.unflatten(1, (images, down, across)).unflatten(-1, (side, side, channels))
     height, width = size
     d_inputs = parts.new_zeros(len(parts), images, height + 2 * padding, width + 2 * padding, channels)
@@ -65,8 +70,8 @@ def patches(inputs: Tensor, side: int, stride: int, padding: int) -> Tensor:
     return found
 
 
-def _product(rows: Tensor, matrices: Tensor) -> Tensor:
-    """`[tasks, rows, k]` · `[tasks, k, n]`; one product where all tasks share a matrix."""
+def times(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Rows `[tasks, rows, k]` · matrices `[tasks, k, n]`; one product where all tasks share a matrix."""
     if len(matrices) == 1:
         shared: Tensor = (rows.flatten(0, 1) @ matrices[0]).unflatten(0, rows.shape[:2])
         return shared
