@@ -37,6 +37,14 @@ class TaskBatch:
     def __len__(self) -> int:
         return len(self.support)
 
+    def parts(self, most: int) -> list["TaskBatch"]:
+        """The same tasks in as few parts as have no more than so many each, as even as can be."""
+        count = -(-len(self) // most)
+        pairs = zip(self.support.tensor_split(count), self.query.tensor_split(count), strict=True)
+        return [
+            TaskBatch(support, self.support_labels, query, self.query_labels, self.ways) for support, query in pairs
+        ]
+
     def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Support and query images as they are looked at: `[tasks, ways, images of a class, height, width]` each."""
         support, query = (part[:, :, 0].unflatten(1, (self.ways, -1)).numpy() for part in (self.support, self.query))

@@ -1,7 +1,8 @@
 """What the pipeline asks of an algorithm, so that every one fans out and folds the same way."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -38,6 +39,12 @@ class MetaGradient:
     gradient: Tensor
     losses: Tensor
     accuracies: Tensor
+
+
+def total(parts: Iterable[MetaGradient]) -> MetaGradient:
+    """Of all tasks that some parts are of, in their order."""
+    gradients, losses, accuracies = zip(*((part.gradient, part.losses, part.accuracies) for part in parts), strict=True)
+    return MetaGradient(reduce(torch.add, gradients), torch.cat(losses), torch.cat(accuracies))
 
 
 class Algorithm(Protocol):

@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tasks.batch import TaskBatch
-from tasks.curvature import Differentiation, Order, SupportLoss, order_of
+from tasks.curvature import KEPT, Differentiation, Order, SupportLoss, order_of
 from tasks.gpu import maml as side_by_side
 from tasks.inner_loop import check_inner_loop, descend
-from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
+from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients, total
 from tasks.network import Network, flatten
+
+AT_ONCE = 8  # tasks that a CPU computes side by side where they are small
+IMAGES = 25  # of a support set: with more, a task by itself fills the processor's vectors as well
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,12 @@ class Maml:
         """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if self.first_order else exact
-        if network.wide is not None:
-            return side_by_side.meta_gradient(network.wide, parameters, tasks, self.inner_lr, self.inner_steps, order)
+        stack, most = network.wide, _at_once(network, tasks, self.inner_steps)
+        if stack is not None and most:
+            return total(
+                side_by_side.meta_gradient(stack, parameters, part, self.inner_lr, self.inner_steps, order)
+                for part in tasks.parts(most)
+            )
 
         def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             loss = SupportLoss(network, support, tasks.support_labels)
@@ -90,3 +97,16 @@ class Maml:
         for _ in range(steps):
             theta = descend(theta, loss.gradient(theta, order), rates)
         return theta
+
+
+def _at_once(network: Network, tasks: TaskBatch, steps: int) -> int:
+    """How many of some tasks are computed side by side; 0 for one after another by automatic differentiation.
+
+    On a CPU some where they are small, and where no more images are kept for all of them than may be for one. By the
+    configuration alone, so that a run's numbers depend on nothing else.
+    """
+    if network.together:
+        return len(tasks)
+    support, query = len(tasks.support_labels), len(tasks.query_labels)
+    small = support <= IMAGES and AT_ONCE * (support * steps + query) <= KEPT
+    return AT_ONCE if small and len(tasks) > 1 else 0

@@ -39,8 +39,9 @@ class Network:
         ends_in_head: Whether the last linear layer's output is the module's.
         stack: The module with its derivatives written out, where there is such a form of it, which then computes.
         together: Whether several tasks are computed side by side, as suits a GPU, by `torch.vmap`, or one after
-            another, as suits a CPU, whose cache holds one.
-        wide: The module with its derivatives written out for several tasks side by side, where there is such a form.
+            another, as suits a CPU.
+        wide: The module with its derivatives written out for several tasks side by side, where there is such a form;
+            on a CPU for a few of them.
     """
 
     module: nn.Module
@@ -161,10 +162,11 @@ def as_network(
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
     network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head)
-    if not together:
-        return replace(network, stack=_stack(module))
-    _check_together(network, parameters, images)
-    return replace(network, wide=_wide_stack(network, size, precision))
+    if together:
+        _check_together(network, parameters, images)
+        return replace(network, wide=_wide_stack(network, size, precision))
+    stack = _stack(module)
+    return replace(network, stack=stack, wide=None if stack is None else _wide_stack(network, size))
 
 
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
@@ -227,13 +229,20 @@ def _stack(module: nn.Module) -> "Stack | None":
     return as_stack(made_of)
 
 
-def _wide_stack(network: Network, size: tuple[int, int], precision: str) -> "WideStack | None":
+def _wide_stack(network: Network, size: tuple[int, int], precision: str | None = None) -> "WideStack | None":
+    """For many tasks where a precision is given, and else for a few on a CPU."""
     made_of = anatomy(network.module)
     if made_of is None:
         return None
+    device = next(network.module.parameters()).device
+    if precision is None:
+        from tasks.cpu.kernels import COMPILED  # only here: Numba takes its time
+        from tasks.gpu.stack import as_stack
+
+        return as_stack(made_of, network.shapes, size, COMPILED, device)
     from tasks.gpu.kernels import stack_for  # only here: it imports this module
 
-    return stack_for(made_of, network.shapes, size, next(network.module.parameters()).device, precision)
+    return stack_for(made_of, network.shapes, size, device, precision)
 
 
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:

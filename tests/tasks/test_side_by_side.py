@@ -1,5 +1,7 @@
 """Tasks computed side by side, as a GPU has them, are those computed one after another; here in float64 on a CPU."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -21,7 +23,7 @@ def both_ways(algorithm, model):
     module, ways = make_module(model), WAYS if algorithm.head else None
     one_by_one, together = (as_network(module, SIZE, ways, together=together) for together in (False, True))
     torch.manual_seed(1)
-    return one_by_one, together, nudged(algorithm.initialize(one_by_one))
+    return replace(one_by_one, wide=None), together, nudged(algorithm.initialize(one_by_one))
 
 
 # Before batch norm, a convolution's bias has a gradient of nothing but rounding, which Adam scales up: without it.

@@ -1,0 +1,108 @@
+"""The first block's passes for several tasks at once, by the compiled functions of `tasks.kernels`.
+
+The functions are those of `tasks.gpu.first`, and pictures lie as `tasks.cpu.grouped` has them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks import kernels
+from tasks.cpu.norms import Backward, Forward, Tangent, array, as_backward, as_forward, as_tangent, of_channels, row
+from tasks.gpu.first import Geometry
+from tasks.kernels import Array
+
+
+class Windows(NamedTuple):
+    """Images as the first block takes them.
+
+    Args:
+        windows: `[tasks, images, down, across, pool · pool, K]`: what the filters see, window by window, K numbers a
+            place, and noughts up to a multiple of `kernels.NINE`.
+        mean: Of the patches at all places, `[tasks, K]`.
+        covariance: Of the patches at all places, `[tasks, K, K]`.
+    """
+
+    windows: Array
+    mean: Tensor
+    covariance: Tensor
+
+
+def look(images: Tensor, geometry: Geometry) -> Windows:
+    """Images `[tasks, images, height, width, channels]` as the first block takes them."""
+    side, stride, pad, pool = geometry.side, geometry.stride, geometry.padding, geometry.pool
+    padded = np.pad(images.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad), (0, 0)])
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))[:, :, ::stride, ::stride]
+    seen = seen.transpose(0, 1, 2, 3, 5, 6, 4)  # [tasks, images, down, across, side, side, channels]
+    tasks, count, height, width = seen.shape[:4]
+    down, across = height // pool, width // pool
+    parts = seen[:, :, : down * pool, : across * pool].reshape(tasks, count, down, pool, across, pool, *seen.shape[4:])
+    windows = parts.swapaxes(3, 4).reshape(tasks, count, down, across, pool * pool, -1)
+    whole = (down * pool, across * pool) == (height, width)
+    every = torch.from_numpy((windows if whole else seen).reshape(tasks, count, height * width, -1))
+    # Image by image in the images' own precision, which is enough for so few, and fast.
+    mean = every.mean(2).mean(1, dtype=torch.float64).to(every.dtype)
+    centred = (every - mean[:, None, None]).flatten(1, 2)
+    return Windows(kernels.nines(windows, 5), mean, centred.mT @ centred / centred.shape[1])
+
+
+def forward(
+    seen: Windows,
+    geometry: Geometry,
+    matrix: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> Forward:
+    """From x = patch · matrix, given its mean and variance `[tasks, channels]`, to z."""
+    tasks = len(seen.windows)
+    of_x, of_norm = (row(mean, tasks), row(variance, tasks)), (row(scale, tasks), row(shift, tasks))
+    norm = kernels.first_forward(seen.windows, _matrices(matrix, tasks), *of_x, *of_norm, eps)
+    return as_forward(norm, tasks)
+
+
+def backward(norm: Forward, seen: Windows, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+    """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
+    at_places, back = kernels.first_backward(norm.arrays, seen.windows, array(d_z))
+    return _by_matrix(at_places, seen), as_backward(back, len(seen.windows))
+
+
+def tangent(
+    norm: Forward,
+    seen: Windows,
+    geometry: Geometry,
+    matrix_t: Tensor,
+    mean_t: Tensor,
+    shared: Tensor,
+    scale_t: Tensor,
+    shift_t: Tensor,
+) -> Tangent:
+    """From x_t = patch · matrix_t to z_t."""
+    tasks = len(seen.windows)
+    numbers = [row(part, tasks) for part in (mean_t, shared, scale_t, shift_t)]
+    return as_tangent(kernels.first_tangent(norm.arrays, seen.windows, _matrices(matrix_t, tasks), *numbers), tasks)
+
+
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, seen: Windows, geometry: Geometry, d_z_t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
+    at_places_t, *by_channels = kernels.first_backward_tangent(
+        norm.arrays, back.arrays, forth.arrays, seen.windows, array(d_z_t)
+    )
+    d_scale_t, d_shift_t = (of_channels(numbers, len(seen.windows)) for numbers in by_channels)
+    return _by_matrix(at_places_t, seen), d_scale_t, d_shift_t
+
+
+def _matrices(matrix: Tensor, tasks: int) -> Array:
+    """Each task's filters, with noughts where patches have them."""
+    return kernels.nines(matrix.expand(tasks, -1, -1).contiguous().numpy(), 1)
+
+
+def _by_matrix(at_places: Array, seen: Windows) -> Tensor:
+    found: Tensor = torch.from_numpy(at_places)[:, : seen.mean.shape[1]]
+    return found
