@@ -33,7 +33,8 @@ def kernels_for(device: torch.device, precision: str, channels: Sequence[int]) -
 
     if not all(supports(count, count) for count in channels):
         return PLAIN
-    return Kernels(Products("ieee" if precision == "float32" else precision), fused_norms, fused_first)
+    products = Products("ieee" if precision == "float32" else precision)
+    return Kernels(products, fused_norms, fused_first, moments=True)
 
 
 def stack_for(made_of: Anatomy, shapes: Shapes, size: tuple[int, int], device: torch.device, precision: str) -> Stack:

@@ -29,6 +29,7 @@ class Kernels(NamedTuple):
         first: With those of `tasks.gpu.first`, but for `look`.
         look: As `tasks.gpu.first.look`: images as `first` takes them.
         lay_out: A convolution's weight as `products` takes it, but for the tasks in front.
+        moments: Whether a convolution gives its outputs' moments on the way, which `norms` then need not take.
     """
 
     products: Any
@@ -36,6 +37,7 @@ class Kernels(NamedTuple):
     first: Any
     look: Callable[[Tensor, Geometry], Any] = look
     lay_out: Callable[[Tensor], Tensor] = lay_out
+    moments: bool = False
 
 
 class Layer(Protocol):
@@ -89,8 +91,13 @@ class Block:
         """See `Layer`."""
         filters, scale, shift = parameters
         stride, padding = self.geometry.stride, self.geometry.padding
-        x, of_x = self.kernels.products.convolve_with_moments([(inputs, filters)], stride, padding)
-        norm = self.kernels.norms.forward(x, scale, shift, self.eps, self.geometry.pool, of_x)
+        products, norms, pairs = self.kernels.products, self.kernels.norms, [(inputs, filters)]
+        if self.kernels.moments:
+            x, of_x = products.convolve_with_moments(pairs, stride, padding)
+            norm = norms.forward(x, scale, shift, self.eps, self.geometry.pool, of_x)
+        else:
+            x = products.convolve(pairs, stride, padding)
+            norm = norms.forward(x, scale, shift, self.eps, self.geometry.pool)
         return norm.z, (inputs, filters, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:

@@ -70,8 +70,8 @@ class Tangent(NamedTuple):
     z_t: Tensor
 
 
-def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, of_x: None = None) -> Forward:
-    """From x, what the convolution gave, to z; see `tasks.kernels.forward`. Kernels may be given x's moments."""
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int) -> Forward:
+    """From x, what the convolution gave, to z; see `tasks.kernels.forward`."""
     variance, mean = torch.var_mean(x, PLACES, correction=0)
     seen = windows(x, pool)
     place = largest(seen, scale)

@@ -32,11 +32,6 @@ def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
     return outputs + convolve(others, stride, padding) if others else outputs
 
 
-def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
-    """The same; where a kernel takes the outputs' moments on the way, it gives them too, for `norms.forward`."""
-    return convolve(pairs, stride, padding), None
-
-
 def by_inputs(pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
     """Derivatives by outputs `[tasks, images, down, across, out]`, and filters, to those by inputs of some size."""
     (d_outputs, filters), *others = pairs

@@ -29,7 +29,7 @@ def relative_error(model, size, precision, device, steps, order):
     made_of = anatomy(module)
     plain = as_stack(made_of, network.shapes, (size, size), PLAIN, torch.device("cpu"))
     expected = maml.meta_gradient(plain, parameters.double(), exact, 0.1, steps, order)
-    kernels = Kernels(Products(precision), fused_norms, fused_first)
+    kernels = Kernels(Products(precision), fused_norms, fused_first, moments=True)
     fused = as_stack(made_of, network.shapes, (size, size), kernels, torch.device(device))
     found = maml.meta_gradient(fused, parameters.to(device), tasks.to(device), 0.1, steps, order)
     return float((found.gradient.cpu().double() - expected.gradient).norm() / expected.gradient.norm())
