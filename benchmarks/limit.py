@@ -2,11 +2,14 @@
 
 Counts the operations of convolutions and matrix products in a task's exact MAML meta-gradient, measures the rate of a
 large convolution and of a large matrix product, each with one thread, and sets the measured time of a task beside the
-time that its operations would take at the better of the two rates. Also measured: the same by PyTorch's automatic
-differentiation, on the same network, in the same run.
+time that its operations would take at the better of the two rates. Tasks are computed one by one, and a few at once.
+Also measured: the same by PyTorch's automatic differentiation, on the same network, in the same run. All with memory
+allocated as on a worker that Fanfold starts.
 """
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +19,11 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.cluster import WORKER_ENVIRONMENT
 from pipeline.files import write_json
 from tasks.batch import TaskBatch
-from tasks.maml import Maml
+from tasks.gpu import maml as side_by_side
+from tasks.maml import AT_ONCE, Maml
 from tasks.models import Article, Conv4, Conv4Stride, Model, build_network
 from tasks.network import as_network
 from workflows.configuration import build_parser, parse
@@ -55,17 +60,21 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="each is measured so often")
     parser.add_argument("--out", type=Path | None, default=None, help="where to write the result as JSON")
     options = parse(parser, argv)
+    if WORKER_ENVIRONMENT.items() - os.environ.items():  # which the allocator reads where a process begins
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.limit", *argv], os.environ | WORKER_ENVIRONMENT)
     torch.set_num_threads(1)
     rates = {"convolution": convolution_rate(options.rounds), "matrix product": product_rate(options.rounds)}
     print("rates: " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
-    print(f"{'':40} GFLOP  limit   task  of limit  autograd  ratio   (ms)")
+    print(f"{'':40} GFLOP  limit  one by one  {AT_ONCE} at once  gain  of limit  autograd  ratio   (ms a task)")
     rows = []
     for setting in SETTINGS:
         row = measure(setting, max(rates.values()), options.rounds)
         rows.append({"setting": setting.name, **row})
         print(
-            f"{setting.name:40} {row['flop'] / 1e9:5.2f} {1000 * row['limit']:6.1f} {1000 * row['seconds']:6.1f} "
-            f"{row['limit'] / row['seconds']:9.0%} {1000 * row['autograd_seconds']:9.1f} {row['ratio']:6.2f}",
+            f"{setting.name:40} {row['flop'] / 1e9:5.2f} {1000 * row['limit']:6.1f} {1000 * row['seconds']:11.1f} "
+            f"{1000 * row['at_once_seconds']:10.1f} {row['gain']:5.2f} "
+            f"{row['limit'] / min(row['seconds'], row['at_once_seconds']):9.0%} "
+            f"{1000 * row['autograd_seconds']:9.1f} {row['ratio']:6.2f}",
             flush=True,
         )
     if options.out:
@@ -73,35 +82,53 @@ def main(argv: Sequence[str]) -> None:
 
 
 def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
-    """Operations of a task, the seconds they would take at a rate, and those that they do take, written out and not."""
+    """Operations of a task, and the seconds they would take at a rate, and those that they do take, in three ways.
+
+    `ratio` is automatic differentiation's seconds to those of a task by itself, `gain` the latter's to those of a task
+    of `AT_ONCE`.
+    """
     module = build_network(setting.model, setting.ways, SIZE, 0)
     network = as_network(module, SIZE, setting.ways)
+    stack = network.wide
+    assert stack is not None
+    one_by_one = replace(network, wide=None)
+    plain = replace(network, stack=None, wide=None)
     algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation="reverse")
-    parameters, task = algorithm.initialize(network), one_task(setting)
-    plain = replace(network, stack=None)
+    parameters, few, one = algorithm.initialize(network), some_tasks(setting, AT_ONCE), some_tasks(setting, 1)
     with FlopCounterMode(display=False) as counter:
-        algorithm.meta_gradient(network, parameters, 0, task)
+        algorithm.meta_gradient(one_by_one, parameters, 0, one)
     flop = float(counter.get_total_flops())
-    pairs = [
-        tuple(_seconds(lambda of=of: algorithm.meta_gradient(of, parameters, 0, task)) for of in (network, plain))  # type: ignore[misc]
+    found = [
+        (
+            _seconds(lambda: algorithm.meta_gradient(one_by_one, parameters, 0, few), times=2) / AT_ONCE,
+            _seconds(
+                lambda: side_by_side.meta_gradient(
+                    stack, parameters, few, algorithm.inner_lr, setting.steps, order="reverse"
+                ),
+                times=2,
+            )
+            / AT_ONCE,
+            _seconds(lambda: algorithm.meta_gradient(plain, parameters, 0, one)),
+        )
         for _ in range(rounds)
     ]
-    seconds, autograd_seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    seconds, at_once_seconds, autograd_seconds = (statistics.median(way) for way in zip(*found, strict=True))
     return {
         "flop": flop,
         "limit": flop / rate,
         "seconds": seconds,
+        "at_once_seconds": at_once_seconds,
+        "gain": statistics.median(alone / at_once for alone, at_once, _ in found),
         "autograd_seconds": autograd_seconds,
-        "ratio": ratio,
+        "ratio": statistics.median(autograd / alone for alone, _, autograd in found),
     }
 
 
-def one_task(setting: Setting) -> TaskBatch:
-    """A task of random strokes."""
+def some_tasks(setting: Setting, count: int) -> TaskBatch:
+    """Tasks of random strokes."""
     generator, label = torch.Generator().manual_seed(0), torch.arange(setting.ways)
     support, query = (
-        (torch.rand(1, setting.ways * each, 1, *SIZE, generator=generator) > 0.8).float()
+        (torch.rand(count, setting.ways * each, 1, *SIZE, generator=generator) > 0.8).float()
         for each in (setting.shots, setting.queries)
     )
     return TaskBatch(support, label.repeat_interleave(setting.shots), query, label.repeat_interleave(setting.queries))
