@@ -1,69 +1,156 @@
 """Check Fanfold on a CUDA device, in one command and without a network: `python -m benchmarks.gpu_check`.
 
-Runs the tests marked `gpu`, then measures tasks a second of a chunk on the device and on one CPU thread, on noise of
-Omniglot's shape, for the networks of the README. Writes what it found to `--out`.
+Parts run one after the other, each in a process of its own with a bound on its time; one that fails is said to have
+failed, and the others go on. OUT.md and OUT.json are written anew with everything that is found, so that a check that
+is cut off leaves what it had. The exit status is 0 if all that checks whether numbers are right has held, 1 if not, and
+2 for a request that can't be met.
+
+`--quick --device cpu` rehearses it without a GPU, on tiny sizes.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
+import os
+import shlex
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from tasks.batch import TaskBatch
-from tasks.maml import Maml
-from tasks.models import Conv4, Conv4Stride, Model
-from tasks.network import as_network
+from benchmarks.gpu import roofline
+from benchmarks.gpu.options import Options
+from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.report import markdown
+from benchmarks.gpu.runner import Outcome, run_part
+from data.errors import FanfoldError
+from pipeline.files import write_bytes, write_json
 
-TASKS = 32
-
-
-def rate(model: Model, device: str) -> float:
-    """Tasks a second of MAML's exact meta-gradient, 5-way 1-shot, one query a class, one inner step; median of ten."""
-    torch.manual_seed(0)
-    network = as_network(model.build(5, (28, 28)).to(device))
-    label = torch.arange(5)
-    tasks = TaskBatch(torch.rand(TASKS, 5, 1, 28, 28), label, torch.rand(TASKS, 5, 1, 28, 28), label).to(device)
-    algorithm = Maml()
-    parameters = algorithm.initialize(network)
-    seconds = []
-    for _ in range(12):
-        began = time.perf_counter()
-        algorithm.meta_gradient(network, parameters, 0, tasks).gradient.cpu()
-        seconds.append(time.perf_counter() - began)
-    return TASKS / statistics.median(seconds[2:])
+MEASURED = ("fanfold", "autograd", "vmap", "jax")  # parts whose meta-gradients stand below the roofline
+RESERVE = 5.0  # seconds of the whole check that no part gets: for the report
+LEAST = 5.0  # seconds with which a part is still begun
+VERSIONS = ("torch", "triton", "numpy", "jax", "higher", "dask", "dask-cuda", "zarr")
 
 
-def main() -> int:
-    """Run the check; the exit status is that of the tests, or 2 without a device."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    out = parser.parse_args().out
-    if not torch.cuda.is_available():
-        print("error: no CUDA device found (PyTorch sees none).", file=sys.stderr)
-        return 2
-    tests = subprocess.run([sys.executable, "-m", "pytest", "-m", "gpu", "-q"], check=False)
-    torch.set_num_threads(1)
-    rates = {
-        model.name: {device: round(rate(model, device), 1) for device in ("cpu", "cuda")}
-        for model in (Conv4(), Conv4Stride())
+class Check:
+    """A check as far as it has come.
+
+    Args:
+        options: What every part is told.
+        result: What stands in the report besides the parts.
+    """
+
+    def __init__(self, options: Options, result: dict[str, Any]) -> None:
+        self._options = options
+        self.result = {**result, "parts": {}}
+
+    def note(self, name: str, outcome: Outcome) -> None:
+        """Take in what a part has found, and write the report."""
+        self.result["parts"][name] = {"title": PARTS[name].title, **asdict(outcome), "rows": list(outcome.rows)}
+        self.write()
+
+    def write(self) -> None:
+        """Write OUT.json and OUT.md."""
+        write_json(self._options.out.with_suffix(".json"), self.result)
+        write_bytes(self._options.out.with_suffix(".md"), markdown(self.result).encode())
+
+    def add_roofline(self) -> None:
+        """How near the meta-gradients come to their floors, in a table and a picture."""
+        parts = self.result["parts"]
+        ceilings = parts.get("ceilings", {}).get("rows", [])
+        measured = [row for name in MEASURED for row in parts.get(name, {}).get("rows", [])]
+        began, works = time.monotonic(), roofline.works(self._options)
+        rows = roofline.shares(works, ceilings, measured)
+        if rows:
+            roofline.draw(works, ceilings, measured).savefig(self._options.beside("roofline.png"), dpi=150)
+            taken = {"state": "done", "seconds": time.monotonic() - began, "reason": ""}
+            parts["roofline"] = {"title": "How near the floor", **taken, "rows": rows}
+            self.write()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the check; the exit status."""
+    asked = _parse(argv)
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise FanfoldError("No CUDA device found (PyTorch sees none): rehearse with --quick --device cpu.")
+    if asked.device == "cpu" and not asked.quick:
+        raise FanfoldError("On a CPU the check is a rehearsal: add --quick.")
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * asked.minutes - RESERVE
+    with tempfile.TemporaryDirectory(prefix="fanfold-check-") as scratch:
+        options = Options(asked.device, asked.quick, asked.out.absolute(), Path(scratch))
+        check = Check(options, _surroundings(asked, argv))
+        passed = True
+        for name in asked.parts:
+            part, left = PARTS[name], ends - time.monotonic()
+            if left < LEAST:
+                outcome = Outcome("out of time", 0.0, (), "no time was left to begin it")
+            else:
+                outcome = run_part(name, options, min(part.seconds, left), lambda now, name=name: check.note(name, now))
+            check.note(name, outcome)
+            rehearsed = outcome.state == "absent" and not options.on_cuda
+            passed &= outcome.passed or rehearsed or not part.decides
+            print(_in_a_line(name, outcome), flush=True)
+        check.add_roofline()
+    print(f"written to {asked.out.with_suffix('.md')} and {asked.out.with_suffix('.json')}")
+    return 0 if passed else 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("results/h200"), help="the report, without its ending")
+    parser.add_argument("--parts", type=_parts, default=list(PARTS), help=f"which of {','.join(PARTS)}")
+    parser.add_argument("--minutes", type=float, default=8, help="how long it may take in all")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
+    return parser.parse_args(argv)
+
+
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    return names
+
+
+def _surroundings(asked: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """What a result depends on: the hardware, versions, command, date."""
+    device: dict[str, Any] = {"device": "a CPU"}
+    if asked.device == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        device = {"device": card.name, "memory": f"{card.total_memory / 2**30:.0f} GiB", "cuda": torch.version.cuda}
+    return {
+        "hardware": {**device, "cores": f"{os.cpu_count()} CPU cores"},
+        "versions": {"Python": sys.version.split()[0], **{name: _version(name) for name in VERSIONS}},
+        "command": shlex.join(["python", "-m", "benchmarks.gpu_check", *argv]),
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "quick": asked.quick,
     }
-    found = {
-        "device": torch.cuda.get_device_name(),
-        "tests": tests.returncode,
-        "tasks_per_second": rates,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    out.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
-    return tests.returncode
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _in_a_line(name: str, outcome: Outcome) -> str:
+    wrong = sum(not row.get("passed", True) or "failed" in row for row in outcome.rows)
+    words = [f"{name:12} {outcome.state} in {outcome.seconds:.1f} s, {len(outcome.rows)} rows"]
+    return ", ".join(
+        words + ([f"{wrong} of them wrong or failed"] if wrong else []) + ([outcome.reason] * bool(outcome.reason))
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except FanfoldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)

@@ -1,0 +1,125 @@
+"""Whether the device computes what it should: meta-gradients beside float64 on the CPU, task after task.
+
+MAML's is compared with a plain loop over PyTorch's own autograd, and on each set of kernels: once in float64, where
+only rounding may differ, and once in the set's own precision, where a number near a tie may fall on the other side of
+ReLU or pooling, and inner steps carry that on. So what is allowed grows with the steps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.options import Options, Row, attempt
+from benchmarks.gpu.settings import SIZE, difference, exact_gradient, tasks_of
+from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
+from benchmarks.gpu.timing import captured
+from tasks.anil import Anil
+from tasks.episodes import EpisodeShape
+from tasks.gpu.layers import Kernels
+from tasks.learner import Algorithm
+from tasks.maml import Maml
+from tasks.maml_plus_plus import MamlPlusPlus
+from tasks.matching import Matching
+from tasks.meta_sgd import MetaSgd
+from tasks.models import Article, Conv4, Conv4Stride, build_network
+from tasks.network import as_network
+from tasks.protonet import ProtoNet
+from tasks.reptile import Reptile
+from workflows.peers.settings import Setting
+
+INNER = {"inner_lr": 0.1, "inner_steps": 2}
+OTHERS: dict[str, Algorithm] = {
+    "maml, first order": Maml(**INNER, first_order=True),
+    "anil": Anil(**INNER),
+    "maml++": MamlPlusPlus(**INNER, multi_step=10),
+    "meta-sgd": MetaSgd(**INNER),
+    "reptile, sgd": Reptile(**INNER, inner_batch=5, test_batch=5, inner_optimizer="sgd"),
+    "reptile": Reptile(inner_steps=3, inner_lr=0.001, inner_batch=5, test_batch=5),
+    "protonet": ProtoNet(),
+    "matching": Matching(),
+    "matching, full context": Matching(full_context=True),
+}
+SHAPE = EpisodeShape(5, 1, 2)
+EXACT = 1e-9  # relative, in float64
+ALLOWED = {"float32": (1e-3, 5e-2), "tf32": (5e-2, 0.3)}  # relative, after one inner step, and after several
+ITERATION = 3  # whose derivatives are of second order in MAML++, too
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """A row for each network, inner loop and set of kernels; then one for each other algorithm."""
+    cudnn = torch.backends.cudnn
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False  # as a worker has it
+    width = {"width": 16} if options.quick else {}
+    sets = kernel_sets(options.place)
+    for model, steps in product(
+        (Conv4(**width), Conv4Stride(**width), Article(**width)), (1, 2) if options.quick else (1, 5)
+    ):
+        setting = Setting(SHAPE, Maml(inner_lr=0.1, inner_steps=steps), model)
+        expected = exact_gradient(setting, _count(options), torch.device("cpu"))
+        for way in ("reverse", "mixed"):
+            algorithm = replace(setting.algorithm, differentiation=way)
+            own = replace(setting, algorithm=algorithm)
+            for name, dtype in (*((name, torch.float32) for name in sets), ("plain", torch.float64)):
+                kind = "float64" if dtype == torch.float64 else "tf32" if "tf32" in name else "float32"
+                allowed = EXACT if kind == "float64" else ALLOWED[kind][steps > 1]
+                what = {"algorithm": f"maml {way}", "network": model.name, "steps": steps, "kernels": name}
+                what |= {"precision": kind, "allowed": allowed}
+                yield attempt(what, _checked, own, sets[name], dtype, expected, allowed, options)
+    for name, algorithm in OTHERS.items():
+        allowed = ALLOWED["float32"][1]
+        setting = Setting(SHAPE, algorithm, Conv4(**width))  # type: ignore[arg-type]
+        what = {"algorithm": name, "network": "conv4", "steps": getattr(algorithm, "inner_steps", None)}
+        what |= {"kernels": "plain", "precision": "float32", "allowed": allowed}
+        yield attempt(what, _checked_beside_one_by_one, setting, sets["plain"], allowed, options)
+
+
+def _count(options: Options) -> int:
+    return 2 if options.quick else 16
+
+
+def _checked(
+    setting: Setting, kernels: Kernels, dtype: torch.dtype, expected: Tensor, allowed: float, options: Options
+) -> Row:
+    """The difference from what is expected; whether it is the same bits twice; and what a captured graph gives."""
+    algorithm, place = setting.algorithm, options.place
+    ways = setting.shape.ways if algorithm.head else None
+    network = network_of(setting.model, ways, place, kernels, dtype)
+    tasks = tasks_of(setting, _count(options), place)
+    compute = meta_gradient_of(algorithm, network, tasks, ITERATION)
+    arguments = [part.to(dtype) for part in (_start(setting).to(place), tasks.support, tasks.query)]
+    first, again = (compute(*arguments)[0].clone() for _ in range(2))
+    error, same = difference(first, expected), torch.equal(first, again)
+    row = {"difference": error, "same bits twice": same, "passed": error <= allowed and same}
+    if not isinstance(algorithm, Maml):  # only what is written out waits for nothing on the host
+        return row
+    replayed = captured(compute)
+    graphs = [replayed(*arguments)[0].clone() for _ in range(2)][-1]
+    apart = difference(graphs, first)
+    return row | {"captured apart by": apart, "passed": row["passed"] and apart <= allowed}
+
+
+def _checked_beside_one_by_one(setting: Setting, kernels: Kernels, allowed: float, options: Options) -> Row:
+    return _checked(setting, kernels, torch.float32, _one_by_one(setting, options), allowed, options)
+
+
+def _start(setting: Setting) -> Tensor:
+    """An algorithm's meta-parameters before the first iteration, in float64."""
+    torch.manual_seed(1)
+    algorithm = setting.algorithm
+    module = build_network(setting.model, setting.shape.ways, SIZE, 0)
+    network = as_network(module, SIZE, setting.shape.ways if algorithm.head else None)
+    return algorithm.initialize(network).double()
+
+
+def _one_by_one(setting: Setting, options: Options) -> Tensor:
+    """An algorithm's gradient in float64 on the CPU, task after task."""
+    algorithm, cpu = setting.algorithm, torch.device("cpu")
+    ways = setting.shape.ways if algorithm.head else None
+    module = build_network(setting.model, setting.shape.ways, SIZE, 0).double()
+    tasks = tasks_of(setting, _count(options), cpu)
+    exact = replace(tasks, support=tasks.support.double(), query=tasks.query.double())
+    network = as_network(module, SIZE, ways)
+    return algorithm.meta_gradient(network, _start(setting), ITERATION, exact).gradient

@@ -1,0 +1,66 @@
+"""Fanfold's own meta-gradient with each set of kernels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from benchmarks.gpu.settings import SIZE
+from tasks.anatomy import anatomy
+from tasks.batch import TaskBatch
+from tasks.gpu import kernels
+from tasks.gpu.layers import Kernels
+from tasks.gpu.stack import as_stack
+from tasks.learner import Algorithm
+from tasks.models import Model, build_network
+from tasks.network import Network, as_network
+
+PRECISIONS = ("float32", "tf32")
+
+
+def kernel_sets(device: torch.device) -> dict[str, Kernels]:
+    """The sets of kernels there are for a device, the fastest last; `plain` are PyTorch's own operations."""
+    found = {"plain": kernels.PLAIN}
+    for name in PRECISIONS:
+        fused = kernels.kernels_for(device, name)
+        if fused != kernels.PLAIN:
+            found[f"fused {name}"] = fused
+    return found
+
+
+def network_of(model: Model, ways: int | None, device: torch.device, own: Kernels, dtype: torch.dtype) -> Network:
+    """A network for tasks side by side on a set of kernels, initialized as a run with seed 0 has it.
+
+    Args:
+        model: The network.
+        ways: Classes; None for embeddings.
+        device: Where.
+        own: What a network of known layers computes with.
+        dtype: What its parameters are.
+    """
+    module = build_network(model, ways or 2, SIZE, 0).to(device, dtype)
+    network = as_network(module, SIZE, ways, together=True)
+    made_of = anatomy(network.module)
+    return network if made_of is None else replace(network, wide=as_stack(made_of, network.shapes, SIZE, own, device))
+
+
+def meta_gradient_of(
+    algorithm: Algorithm, network: Network, like: TaskBatch, iteration: int = 0
+) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """An algorithm's meta-gradient as a function of tensors: parameters, support and query images of tasks.
+
+    Args:
+        algorithm: The algorithm.
+        network: The network.
+        like: Tasks whose labels all have.
+        iteration: The meta-iteration.
+    """
+
+    def compute(
+        parameters: torch.Tensor, support: torch.Tensor, query: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        tasks = TaskBatch(support, like.support_labels, query, like.query_labels, like.ways)
+        found = algorithm.meta_gradient(network, parameters, iteration, tasks)
+        return found.gradient, found.losses, found.accuracies
+
+    return compute

@@ -1,0 +1,98 @@
+"""Seconds that something takes on a device, and functions replayed there as CUDA graphs."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.options import Options
+
+try:
+    from tasks.gpu.captured import Captured
+except ImportError:
+    Captured = None
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+BUDGET, QUICK = 0.4, 0.01  # seconds to spend on a measurement, about
+GROUP = 0.01  # seconds that calls are timed together for, at least: an event costs microseconds itself
+GROUPS = 15  # whose median is taken
+
+
+class Replayed:
+    """A function of tensors, recorded as a CUDA graph when it is first called; on a CPU, the function itself.
+
+    Args:
+        function: Waits for nothing on the host, and gives tensors. They are overwritten by the next call.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._outputs: tuple[Tensor, ...] = ()
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What the function gives for tensors of the shapes that it was first called with."""
+        if not tensors[0].is_cuda:
+            return self._function(*tensors)
+        if self._graph is None:
+            self._record(tensors)
+        for own, given in zip(self._inputs, tensors, strict=True):
+            own.copy_(given)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._outputs
+
+    def _record(self, tensors: tuple[Tensor, ...]) -> None:
+        self._inputs = [tensor.clone() for tensor in tensors]
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):  # libraries set themselves up in the first calls, which no graph may hold
+            for _ in range(3):
+                self._function(*self._inputs)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._outputs = self._function(*self._inputs)
+        self._graph = graph
+
+
+def captured(function: Function) -> Function:
+    """A function as Fanfold captures it; until it does, as this benchmark does."""
+    return Replayed(function) if Captured is None else Captured(function)
+
+
+def seconds_of(compute: Callable[[], object], options: Options, share: float = 1) -> float:
+    """Seconds of one call: the median of groups of calls one after the other, after two that aren't timed.
+
+    Args:
+        compute: What to call.
+        options: Where it computes.
+        share: Of the usual time to spend; one call is timed at least.
+    """
+    compute()
+    device, budget = options.place, share * (QUICK if options.quick else BUDGET)
+    once = _seconds(compute, 1, device)
+    calls = max(1, math.ceil(min(GROUP, budget) / max(once, 1e-7)))
+    groups = max(1, min(GROUPS, int(budget / (calls * max(once, 1e-7)))))
+    return statistics.median(_seconds(compute, calls, device) / calls for _ in range(groups))
+
+
+def _seconds(compute: Callable[[], object], calls: int, device: torch.device) -> float:
+    if device.type != "cuda":
+        began = time.perf_counter()
+        for _ in range(calls):
+            compute()
+        return time.perf_counter() - began
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    for _ in range(calls):
+        compute()
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last) / 1000
