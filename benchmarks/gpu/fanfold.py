@@ -8,7 +8,7 @@ import torch
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import checked, counts, difference, module_of, reference, settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
-from benchmarks.gpu.timing import captured, seconds_of
+from benchmarks.gpu.timing import Replayed, seconds_of
 from tasks.gpu.layers import Kernels
 
 
@@ -33,7 +33,7 @@ def _measured(name: str, tasks: int, way: str, kernels: Kernels, options: Option
     parameters = torch.nn.utils.parameters_to_vector(module_of(setting).parameters()).detach().to(place)
     batch = tasks_of(setting, tasks, place)
     compute = meta_gradient_of(setting.algorithm, network, batch)
-    call = captured(compute) if way == "captured" else compute
+    call = Replayed(compute) if way == "captured" else compute
     seconds = seconds_of(lambda: call(parameters, batch.support, batch.query), options)
     few = checked(options)
     if tasks == few:

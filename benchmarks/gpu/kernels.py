@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
-from benchmarks.gpu.timing import captured
+from benchmarks.gpu.timing import Replayed
 from tasks.gpu.layers import Kernels
 
 REPLAYS, TOP, WORDS = 10, 25, 100
@@ -34,7 +34,7 @@ def _profiled(name: str, tasks: int, kernels: Kernels, options: Options) -> Row:
     setting = settings(options)[name]
     network = network_of(setting.model, setting.shape.ways, options.place, kernels, torch.float32)
     parameters, batch = setting.algorithm.initialize(network), tasks_of(setting, tasks, options.place)
-    replayed = captured(meta_gradient_of(setting.algorithm, network, batch))
+    replayed = Replayed(meta_gradient_of(setting.algorithm, network, batch))
     for _ in range(3):
         replayed(parameters, batch.support, batch.query)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.on_cuda else [])]

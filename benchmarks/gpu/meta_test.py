@@ -8,7 +8,7 @@ import torch
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, network_of
-from benchmarks.gpu.timing import captured, seconds_of
+from benchmarks.gpu.timing import Replayed, seconds_of
 from tasks.batch import TaskBatch
 from tasks.gpu.layers import Kernels
 from tasks.learner import answer_tasks
@@ -38,7 +38,7 @@ def _measured(count: int, kernels: Kernels, way: str, options: Options) -> Row:
         assert found is not None
         return (found,)
 
-    replayed = captured(logits)
+    replayed = Replayed(logits)
 
     def compute() -> object:
         if way == "captured":

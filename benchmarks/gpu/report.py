@@ -6,10 +6,10 @@ from typing import Any
 from benchmarks.gpu.goals import GOALS
 from benchmarks.gpu.options import Row
 
-SETTINGS_IN_WORDS = """Settings: (a) 5-way 1-shot, 1 query a class, 1 inner step; (b) 5-way 1-shot, 15 queries, 5 \
-steps; (c) 20-way 1-shot, 1 query, 5 steps; all with Conv-4 of 64 filters; (d) as (a), with the article's network. Of \
-(*) *difference* is the distance from the gradient of 32 tasks in float64, as a share of its length; times are medians \
-of a meta-gradient of all tasks, measured by the device's own events."""
+KEY = """Settings: (a) 5-way 1-shot, 1 query a class, 1 inner step; (b) 5-way 1-shot, 15 queries, 5 steps; (c) 20-way
+1-shot, 1 query, 5 steps, these with Conv-4 of 64 filters; (d) as (a), with the article's network. A *difference* is the
+distance from the gradient of the first 32 tasks in float64, as a share of its length. Times are medians of an exact
+meta-gradient of all tasks, by the device's own events."""
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -19,7 +19,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     found = {name: part["rows"] for name, part in parts.items()}
     if any(goal.value(found) is not None for goal in GOALS):
         lines += ["## Aims", "", *_table([_row(goal, found) for goal in GOALS]), ""]
-    lines += [SETTINGS_IN_WORDS.replace("(*) ", ""), ""]
+    lines += [KEY, ""]
     for part in parts.values():
         lines += [f"## {part['title']}", "", _state(part), ""]
         if part["rows"]:

@@ -10,11 +10,6 @@ from torch import Tensor
 
 from benchmarks.gpu.options import Options
 
-try:
-    from tasks.gpu.captured import Captured
-except ImportError:
-    Captured = None
-
 Function = Callable[..., tuple[Tensor, ...]]
 
 BUDGET, QUICK = 0.4, 0.01  # seconds to spend on a measurement, about
@@ -24,6 +19,8 @@ GROUPS = 15  # whose median is taken
 
 class Replayed:
     """A function of tensors, recorded as a CUDA graph when it is first called; on a CPU, the function itself.
+
+    Like `tasks.gpu.captured.Captured`, but that what can't be recorded is an error: no plain call is timed for a graph.
 
     Args:
         function: Waits for nothing on the host, and gives tensors. They are overwritten by the next call.
@@ -59,11 +56,6 @@ class Replayed:
         with torch.cuda.graph(graph):
             self._outputs = self._function(*self._inputs)
         self._graph = graph
-
-
-def captured(function: Function) -> Function:
-    """A function as Fanfold captures it; until it does, as this benchmark does."""
-    return Replayed(function) if Captured is None else Captured(function)
 
 
 def seconds_of(compute: Callable[[], object], options: Options, share: float = 1) -> float:

