@@ -1,4 +1,4 @@
-"""Meta-iterations a second of a rank's own loop on its device, without Dask: what a run on a cluster is held against."""
+"""Meta-iterations a second of a rank's own loop on its device, without Dask: what a run by Dask is held against."""
 
 import statistics
 import time
