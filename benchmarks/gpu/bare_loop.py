@@ -11,7 +11,7 @@ from benchmarks.gpu.options import AbsentError, Options, Row
 from benchmarks.gpu.window import training_flags
 from pipeline import work
 from pipeline.device_loop import DeviceLoop, Share, suits
-from pipeline.exchange import segment_size
+from pipeline.exchange import Others, segment_size
 from pipeline.optimizer import State
 from pipeline.recipe import Recipe
 from tasks.episodes import Stream
@@ -19,13 +19,6 @@ from workflows.configuration import build_parser, parse
 from workflows.plan import SECTIONS, make_plan
 
 WINDOWS = 6  # the first of which makes kernels and graphs ready
-
-
-class Alone:
-    """Stands for the others of a rank that has none."""
-
-    def check(self) -> None:
-        """Nobody calls a window off."""
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -39,12 +32,12 @@ def measure(options: Options) -> Iterator[Row]:
     loop = DeviceLoop(recipe, opened, Share(0, 1, chunks, (0,) * len(chunks)), size)
     vectors = np.zeros((4, segment_size(size, 1)), np.float32)
     vectors[:, :size] = start.parameters, start.mean, start.square, start.average
-    seconds = []
+    seconds, alone = [], Others(None, 0, 1, lambda: True)
     with work.at_the_bench(recipe, Stream.TRAIN, 0):
         loop.stand(vectors[0], State(0, *vectors))
         for window in range(WINDOWS):
             began = time.perf_counter()
-            loop.window(Alone(), window * iterations, iterations)  # type: ignore[arg-type]
+            loop.window(alone, window * iterations, iterations)
             loop.standing()
             seconds.append(time.perf_counter() - began)
     each = statistics.median(seconds[1:]) / iterations
