@@ -13,7 +13,6 @@ from torch.func import grad, vmap
 from benchmarks.gpu import functional
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import (
-    SIZE,
     checked,
     counts,
     difference,
@@ -34,7 +33,6 @@ CONVOLUTIONS: tuple[functional.Convolution, ...] = ("conv2d", "patches")
 
 def measure(options: Options) -> Iterator[Row]:
     """A row for each setting, number of tasks, way of convolving and precision."""
-    assert SIZE == (28, 28)
     ways: dict[str, tuple[functional.Convolution, ...]] = dict.fromkeys(PRECISIONS, CONVOLUTIONS)
     for name in settings(options):
         for tasks in counts(name, options):
