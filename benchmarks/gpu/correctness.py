@@ -65,7 +65,7 @@ def measure(options: Options) -> Iterator[Row]:
             algorithm = replace(setting.algorithm, differentiation=way)
             own = replace(setting, algorithm=algorithm)
             for name, dtype in (*((name, torch.float32) for name in sets), ("plain", torch.float64)):
-                kind = "float64" if dtype == torch.float64 else "tf32" if "tf32" in name else "float32"
+                kind = "float64" if dtype == torch.float64 else "tf32" if name.endswith("tf32") else "float32"
                 allowed = EXACT if kind == "float64" else ALLOWED[kind][steps > 1]
                 what = {"algorithm": f"maml {way}", "network": model.name, "steps": steps, "kernels": name}
                 what |= {"precision": kind, "allowed": allowed}

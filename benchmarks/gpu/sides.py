@@ -15,14 +15,16 @@ from tasks.learner import Algorithm
 from tasks.models import Model, build_network
 from tasks.network import Network, as_network
 
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32")  # that peers have, too
+OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.gpu.kernels.kernels_for`
+CHANNELS = (64,)  # of every block of the settings' networks
 
 
 def kernel_sets(device: torch.device) -> dict[str, Kernels]:
     """The sets of kernels there are for a device, the fastest last; `plain` are PyTorch's own operations."""
     found = {"plain": kernels.PLAIN}
-    for name in PRECISIONS:
-        fused = kernels.kernels_for(device, name)
+    for name in OWN_PRECISIONS:
+        fused = kernels.kernels_for(device, name, CHANNELS)
         if fused != kernels.PLAIN:
             found[f"fused {name}"] = fused
     return found
