@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed import PrefixStore, Store, is_nccl_available
+from torch.distributed import PrefixStore, Store, is_nccl_available  # type: ignore[attr-defined]
 
 from data.advice import one_line
 from pipeline.exchange import Others
@@ -52,12 +52,13 @@ def connect_devices(others: Others, store: Store, name: str, bound: timedelta) -
     able = np.array([is_nccl_available() and len(names) == others.ranks > 1], np.uint8)
     if not others.all_gather(able).all():
         return None
-    from torch.distributed import ProcessGroupNCCL  # type: ignore[attr-defined]
+    from torch.distributed import ProcessGroupNCCL
 
     os.environ |= UNWATCHED
-    group = None
+    group: Any = None
     try:
-        group = ProcessGroupNCCL(PrefixStore(f"{name}-devices", store), others.rank, others.ranks, bound)
+        make: Any = ProcessGroupNCCL  # PyTorch declares neither its methods nor all it can be made of
+        group = make(PrefixStore(f"{name}-devices", store), others.rank, others.ranks, bound)
         tried = torch.zeros(others.ranks, device="cuda")
         group._allgather_base(tried, torch.ones(1, device="cuda")).wait()
         ready = bool((tried == 1).all())

@@ -202,7 +202,7 @@ def test_a_measurement_that_fails_says_why_in_its_row(options):
 
 
 def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(options):
-    outcome = run_part("window", options, 5, ignore)
+    outcome = run_part("window", options, 3, ignore)
     assert (outcome.state, outcome.passed) == ("out of time", False)
     assert outcome.seconds < 15
     deadline = time.monotonic() + 10
