@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
-from tasks.gpu import first, fused_first, fused_norms, fused_products
+from tasks.gpu import fused_first, fused_norms, fused_products
 from tasks.gpu.fused_products import Products, Tile
+from tasks.wide import first
 
 CHANNELS = 64
 TILES = {

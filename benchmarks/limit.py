@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.cluster import WORKER_ENVIRONMENT
 from pipeline.files import write_json
 from tasks.batch import TaskBatch
-from tasks.gpu import maml as side_by_side
 from tasks.maml import AT_ONCE, Maml
 from tasks.models import Article, Conv4, Conv4Stride, Model, build_network
 from tasks.network import as_network
+from tasks.wide import maml as side_by_side
 from workflows.configuration import build_parser, parse
 from workflows.entry import run
 from workflows.result import environment

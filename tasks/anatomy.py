@@ -1,7 +1,7 @@
 """What a network is made of, where it is a stack of layers that are known.
 
 Such a network's derivatives are written out: for a task at a time, as suits a CPU, in `tasks.stack`; for several tasks
-side by side, as suits a GPU, and a CPU where they are small, in `tasks.gpu.stack`.
+side by side, as suits a GPU, and a CPU where they are small, in `tasks.wide.stack`.
 """
 
 from collections.abc import Sequence

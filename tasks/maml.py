@@ -16,10 +16,10 @@ from torch.nn.functional import cross_entropy
 
 from tasks.batch import TaskBatch
 from tasks.curvature import KEPT, Differentiation, Order, SupportLoss, order_of
-from tasks.gpu import maml as side_by_side
 from tasks.inner_loop import check_inner_loop, descend
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients, total
 from tasks.network import Network, flatten
+from tasks.wide import maml as side_by_side
 
 AT_ONCE = 8  # tasks that a CPU computes side by side where they are small
 IMAGES = 25  # of a support set: with more, a task by itself fills the processor's vectors as well

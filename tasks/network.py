@@ -19,8 +19,8 @@ from data.errors import FanfoldError
 from tasks.anatomy import anatomy
 
 if TYPE_CHECKING:
-    from tasks.gpu.stack import Stack as WideStack
     from tasks.stack import Stack
+    from tasks.wide.stack import Stack as WideStack
 
 Shapes = Mapping[str, torch.Size]
 
@@ -237,7 +237,7 @@ def _wide_stack(network: Network, size: tuple[int, int], precision: str | None =
     device = next(network.module.parameters()).device
     if precision is None:
         from tasks.cpu.kernels import COMPILED  # only here: Numba takes its time
-        from tasks.gpu.stack import as_stack
+        from tasks.wide.stack import as_stack
 
         return as_stack(made_of, network.shapes, size, COMPILED, device)
     from tasks.gpu.kernels import stack_for  # only here: it imports this module

@@ -20,7 +20,6 @@ from data.errors import RunError
 from tasks.anil import Anil
 from tasks.episodes import EpisodeShape
 from tasks.gpu import captured
-from tasks.gpu.layers import Kernels
 from tasks.learner import Algorithm
 from tasks.maml import Maml
 from tasks.maml_plus_plus import MamlPlusPlus
@@ -30,6 +29,7 @@ from tasks.models import Article, Conv4, Conv4Stride, build_network
 from tasks.network import as_network
 from tasks.protonet import ProtoNet
 from tasks.reptile import Reptile
+from tasks.wide.layers import Kernels
 from workflows.peers.settings import Setting
 
 INNER = {"inner_lr": 0.1, "inner_steps": 2}

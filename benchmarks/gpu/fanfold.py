@@ -9,7 +9,7 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import checked, counts, difference, module_of, reference, settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
 from benchmarks.gpu.timing import Replayed, seconds_of
-from tasks.gpu.layers import Kernels
+from tasks.wide.layers import Kernels
 
 
 def measure(options: Options) -> Iterator[Row]:

@@ -10,8 +10,8 @@ from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, network_of
 from benchmarks.gpu.timing import Replayed, seconds_of
 from tasks.batch import TaskBatch
-from tasks.gpu.layers import Kernels
 from tasks.learner import answer_tasks
+from tasks.wide.layers import Kernels
 
 STEPS = 3
 

@@ -9,11 +9,11 @@ from benchmarks.gpu.settings import SIZE
 from tasks.anatomy import anatomy
 from tasks.batch import TaskBatch
 from tasks.gpu import kernels
-from tasks.gpu.layers import Kernels
-from tasks.gpu.stack import as_stack
 from tasks.learner import Algorithm
 from tasks.models import Model, build_network
 from tasks.network import Network, as_network
+from tasks.wide.layers import Kernels
+from tasks.wide.stack import as_stack
 
 PRECISIONS = ("float32", "tf32")  # that peers have, too
 OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.gpu.kernels.kernels_for`

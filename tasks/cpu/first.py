@@ -1,6 +1,6 @@
 """The first block's passes for several tasks at once, by the compiled functions of `tasks.kernels`.
 
-The functions are those of `tasks.gpu.first`, and pictures lie as `tasks.cpu.grouped` has them.
+The functions are those of `tasks.wide.first`, and pictures lie as `tasks.cpu.grouped` has them.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tasks import kernels
 from tasks.cpu.norms import Backward, Forward, Tangent, array, as_backward, as_forward, as_tangent, of_channels, row
-from tasks.gpu.first import Geometry
 from tasks.kernels import Array
+from tasks.wide.first import Geometry
 
 
 class Windows(NamedTuple):

@@ -1,6 +1,6 @@
 """Convolution's three products for several tasks at once, as convolutions in groups, a task each.
 
-The functions are those of `tasks.gpu.unfolded`. Pictures `[tasks, images, height, width, channels]` lie in memory as
+The functions are those of `tasks.wide.unfolded`. Pictures `[tasks, images, height, width, channels]` lie in memory as
 `[images, height, width, tasks, channels]`: a picture of tasks · channels channels, the channels last, whose groups are
 the tasks. Filters are `[tasks, channels out, side, side, channels in]`, one for `tasks` where all tasks share them.
 

@@ -1,1 +1,1 @@
-"""Tasks computed side by side, as a GPU wants them."""
+"""What a GPU computes tasks with: kernels, images on the device, captured graphs."""

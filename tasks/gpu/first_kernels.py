@@ -1,6 +1,6 @@
 """The kernels of `tasks.gpu.fused_first`, one for each of its functions.
 
-Names are those of `tasks.gpu.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
+Names are those of `tasks.wide.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
 Patches and matrices come as tuples of their numbers and rows, which Triton keeps in registers.
 """
 

@@ -1,6 +1,6 @@
 """The first block's passes as kernels for a GPU: a convolution of the images, batch norm, ReLU and max-pooling.
 
-The functions of `tasks.gpu.first`, in float32. A block of a kernel reads the pixels that some windows see, and the
+The functions of `tasks.wide.first`, in float32. A block of a kernel reads the pixels that some windows see, and the
 filters, into registers, and has the convolution's outputs from them whenever it needs them. None is ever in memory.
 """
 
@@ -11,9 +11,9 @@ import triton
 from torch import Tensor
 
 from tasks.gpu import first_kernels as kernels
-from tasks.gpu.first import Geometry, Seen
 from tasks.gpu.launches import divisor, folded, launch, task_stride
-from tasks.gpu.norms import Backward, Forward, Tangent
+from tasks.wide.first import Geometry, Seen
+from tasks.wide.norms import Backward, Forward, Tangent
 
 ROWS = 32  # windows that a block goes over
 WARPS = 8  # that share them: with fewer, a thread would need too many registers
@@ -29,7 +29,7 @@ def forward(
     shift: Tensor,
     eps: float,
 ) -> Forward:
-    """See `tasks.gpu.first.forward`."""
+    """See `tasks.wide.first.forward`."""
     images = seen.images
     u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
@@ -40,7 +40,7 @@ def forward(
 
 
 def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """See `tasks.gpu.first.backward`."""
+    """See `tasks.wide.first.backward`."""
     d_q = torch.empty_like(norm.u)
     parts = _parts(seen, norm)
     _launch(kernels.gate, seen, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
@@ -58,7 +58,7 @@ def tangent(
     scale_t: Tensor,
     shift_t: Tensor,
 ) -> Tangent:
-    """See `tasks.gpu.first.tangent`."""
+    """See `tasks.wide.first.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
@@ -70,7 +70,7 @@ def tangent(
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.gpu.first.backward_tangent`."""
+    """See `tasks.wide.first.backward_tangent`."""
     parts = _parts(seen, norm)
     arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
     _launch(kernels.gate_tangent, seen, geometry, parts, *arguments)

@@ -1,6 +1,6 @@
 """What lies between two convolutions as kernels for a GPU: batch norm, ReLU and max-pooling, and derivatives.
 
-The functions of `tasks.gpu.norms`, in float32. All of them wait for memory. Each is two kernels: one takes sums over
+The functions of `tasks.wide.norms`, in float32. All of them wait for memory. Each is two kernels: one takes sums over
 all places, in parts; one adds the parts up, every block for itself, and goes over the pictures once, by windows.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from tasks.gpu import norm_kernels as kernels
 from tasks.gpu.launches import divisor, few, launch, task_stride
 from tasks.gpu.moments import Moments, few_moments, moments
-from tasks.gpu.norms import Backward, Forward, Tangent
+from tasks.wide.norms import Backward, Forward, Tangent
 
 ROWS_OF_SUMS = 64  # places that a block adds up
 
@@ -24,7 +24,7 @@ def rows_of_windows(tasks: int, windows: int) -> int:
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, of_x: Moments | None = None) -> Forward:
-    """See `tasks.gpu.norms.forward`.
+    """See `tasks.wide.norms.forward`.
 
     Args:
         x: What the convolution gave.
@@ -46,7 +46,7 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, of_x
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """See `tasks.gpu.norms.backward`."""
+    """See `tasks.wide.norms.backward`."""
     d_q, d_x = torch.empty_like(norm.u), torch.empty_like(x)
     d_scale, d_shift = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u)
@@ -56,7 +56,7 @@ def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, 
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """See `tasks.gpu.norms.tangent`."""
+    """See `tasks.wide.norms.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     mean_t, shared = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.sum_tangent, x, x, x_t, norm.mean)
@@ -70,7 +70,7 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.gpu.norms.backward_tangent`."""
+    """See `tasks.wide.norms.backward_tangent`."""
     d_x_t, d_z_t = torch.empty_like(x), d_z_t.contiguous()
     d_scale_t, d_shift_t = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate_tangent, norm.u, d_z_t, norm.z, norm.u, back.d_q, forth.u_t)

@@ -1,4 +1,4 @@
-"""The products of `tasks.gpu.unfolded` as kernels for a GPU, which unfold nothing.
+"""The products of `tasks.wide.unfolded` as kernels for a GPU, which unfold nothing.
 
 Each is a product of matrices. One side's rows are places, whose numbers are read where they lie in a picture, once for
 every place of the filter, a **tap**, and mostly from the cache. The products of a second pair are added to the same
@@ -21,7 +21,7 @@ from torch import Tensor
 from data.errors import FanfoldError
 from tasks.gpu.launches import compiled, divisor, launch, task_stride
 from tasks.gpu.moments import Moments
-from tasks.gpu.unfolded import Pair
+from tasks.wide.unfolded import Pair
 
 CHANNELS = 16  # channels come in multiples of it
 MULTIPROCESSORS = 132  # of the GPU that tiles are chosen for, an H100 or H200
@@ -98,7 +98,7 @@ class Products:
     precision: str = "ieee"
 
     def convolve(self, pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
-        """See `tasks.gpu.unfolded.convolve`."""
+        """See `tasks.wide.unfolded.convolve`."""
         return self._convolved(pairs, stride, padding, with_moments=False)[0]
 
     def convolve_with_moments(self, pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, Moments]:
@@ -119,7 +119,7 @@ class Products:
         return outputs, Moments(parts, tile.rows, places)
 
     def by_inputs(self, pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
-        """See `tasks.gpu.unfolded.by_inputs`."""
+        """See `tasks.wide.unfolded.by_inputs`."""
         tasks, images, _, _, outside = pairs[0][0].shape
         inside = pairs[0][1].shape[3]
         d_inputs = pairs[0][0].new_empty(tasks, images, *size, inside)
@@ -179,7 +179,7 @@ class Products:
         )
 
     def by_filters(self, pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
-        """See `tasks.gpu.unfolded.by_filters`."""
+        """See `tasks.wide.unfolded.by_filters`."""
         (inputs, d_outputs), (other_inputs, other_d_outputs) = pairs[0], pairs[-1]
         tasks, images, height, width, inside = inputs.shape
         down, across, outside = d_outputs.shape[2:]
@@ -218,7 +218,7 @@ class Products:
 def _check(inside: int, outside: int) -> None:
     if not supports(inside, outside):
         raise FanfoldError(
-            f"Kernels for {inside} channels to {outside}: both must be multiples of {CHANNELS}; use tasks.gpu.unfolded."
+            f"No kernels for {inside} channels to {outside}, not multiples of {CHANNELS}: use tasks.wide.unfolded."
         )
 
 

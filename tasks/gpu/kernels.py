@@ -8,10 +8,10 @@ import torch
 
 from data.advice import one_line
 from tasks.anatomy import Anatomy
-from tasks.gpu import first, norms, unfolded
-from tasks.gpu.layers import Kernels
-from tasks.gpu.stack import Stack, as_stack
 from tasks.network import Shapes
+from tasks.wide import first, norms, unfolded
+from tasks.wide.layers import Kernels
+from tasks.wide.stack import Stack, as_stack
 
 PLAIN = Kernels(unfolded, norms, first)
 

@@ -1,7 +1,7 @@
 """The kernels of `tasks.gpu.fused_norms`, one or two for each of its functions.
 
 A block has one task, some places or windows, and up to 64 channels, which lie side by side in memory. Names are those
-of `tasks.gpu.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
+of `tasks.wide.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)

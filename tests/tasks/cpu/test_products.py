@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tasks.cpu import grouped
-from tasks.gpu import unfolded
+from tasks.wide import unfolded
 
 TASKS, IMAGES, INSIDE, OUTSIDE = 3, 2, 4, 5
 SIZE = (7, 6)

@@ -14,8 +14,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tasks.gpu import first, fused_first, fused_norms
+from tasks.gpu import fused_first, fused_norms
 from tasks.gpu.fused_products import Products
+from tasks.wide import first
 
 HOPPER = GPUTarget("cuda", 90, 32)
 POINTERS = {torch.float32: "*fp32", torch.uint8: "*u8"}

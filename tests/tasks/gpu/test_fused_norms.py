@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.gpu import norms
+from tasks.wide import norms
 from tests.tasks.gpu.agreement import GPU, assert_near, exact
 
 pytest.importorskip("triton")

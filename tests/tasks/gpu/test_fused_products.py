@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from data.errors import FanfoldError
-from tasks.gpu import unfolded
+from tasks.wide import unfolded
 from tests.tasks.gpu.agreement import GPU, assert_near, exact
 
 pytest.importorskip("triton")

@@ -5,13 +5,14 @@ import torch
 
 from tasks.anatomy import anatomy
 from tasks.batch import TaskBatch
-from tasks.gpu import fused_first, fused_norms, maml
+from tasks.gpu import fused_first, fused_norms
 from tasks.gpu.fused_products import Products
 from tasks.gpu.kernels import PLAIN
-from tasks.gpu.layers import Kernels
-from tasks.gpu.stack import as_stack
 from tasks.models import Article, Conv4, Conv4Stride
 from tasks.network import as_network, flatten
+from tasks.wide import maml
+from tasks.wide.layers import Kernels
+from tasks.wide.stack import as_stack
 
 TOLERANCE = {"ieee": 1e-4, "tf32x3": 1e-3, "tf32": 0.1}
 

@@ -2,7 +2,7 @@
 
 Its convolution has four times as many outputs as any other, of nine products each. They are computed on the way and
 nowhere kept; their means and variances follow from those of the patches that the filters see, see
-`tasks.layers.FirstBlock`. Names are those of `tasks.gpu.norms`; `tasks.gpu.fused_first` has the same functions as
+`tasks.layers.FirstBlock`. Names are those of `tasks.wide.norms`; `tasks.gpu.fused_first` has the same functions as
 kernels for a GPU.
 
 Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the images, with one for `tasks` where all
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.gpu.norms import (
+from tasks.wide.norms import (
     Backward,
     Forward,
     Tangent,
@@ -27,7 +27,7 @@ from tasks.gpu.norms import (
     to_places,
     windows,
 )
-from tasks.gpu.unfolded import patches
+from tasks.wide.unfolded import patches
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Seen(NamedTuple):
 
 def look(images: Tensor, geometry: Geometry) -> Seen:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
-    # In float64: in float32, the variances that follow are off by 1e-5, and after some inner steps an activation next to
-    # nought falls on the other side now and then, which moves a gradient by percents.
+    # In float64: by float32, the variances that follow are off by 1e-5, and after some inner steps an activation next
+    # to nought falls on the other side now and then, which moves a gradient by percents.
     every = patches(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
     mean = every.mean((1, 2))
     centred = every - mean[:, None, None]

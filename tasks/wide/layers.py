@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tasks import anatomy
-from tasks.gpu.first import Geometry, Seen, look
-from tasks.gpu.unfolded import lay_out, times
+from tasks.wide.first import Geometry, Seen, look
+from tasks.wide.unfolded import lay_out, times
 
 Kept = Any  # what a layer's own functions hand to each other
 
@@ -24,10 +24,10 @@ class Kernels(NamedTuple):
     """What the layers compute with.
 
     Args:
-        products: A module, or the like, with the functions of `tasks.gpu.unfolded`.
-        norms: With those of `tasks.gpu.norms`.
-        first: With those of `tasks.gpu.first`, but for `look`.
-        look: As `tasks.gpu.first.look`: images as `first` takes them.
+        products: A module, or the like, with the functions of `tasks.wide.unfolded`.
+        norms: With those of `tasks.wide.norms`.
+        first: With those of `tasks.wide.first`, but for `look`.
+        look: As `tasks.wide.first.look`: images as `first` takes them.
         lay_out: A convolution's weight as `products` takes it, but for the tasks in front.
         moments: Whether a convolution gives its outputs' moments on the way, which `norms` then need not take.
     """

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tasks.anatomy import Anatomy
-from tasks.gpu.first import Seen
-from tasks.gpu.layers import FirstBlock, Kept, Kernels, Layer, build
 from tasks.network import Shapes
+from tasks.wide.first import Seen
+from tasks.wide.layers import FirstBlock, Kept, Kernels, Layer, build
 
 ALIGNED = 16  # numbers
 

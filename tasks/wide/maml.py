@@ -14,10 +14,10 @@ from torch.nn.functional import nll_loss, one_hot
 
 from tasks.batch import TaskBatch
 from tasks.curvature import Order
-from tasks.gpu.first import Seen
-from tasks.gpu.layers import Kept
-from tasks.gpu.stack import Pass, Stack
 from tasks.learner import MetaGradient
+from tasks.wide.first import Seen
+from tasks.wide.layers import Kept
+from tasks.wide.stack import Pass, Stack
 
 
 class Judged(NamedTuple):

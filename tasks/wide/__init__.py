@@ -1,0 +1,1 @@
+"""Several tasks computed side by side, with derivatives written out: what a GPU and a CPU share of that."""
