@@ -139,8 +139,11 @@ def test_what_changes_from_iteration_to_iteration_or_draws_is_left_to_chunks(rec
 
 
 def test_side_by_side_and_one_by_one_agree_closely(recipe):
-    one, other = run_alone(recipe, 3), run_alone(side_by_side(recipe), 3)
-    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-3, atol=1e-4)
+    """By plain steps: Adam's go by a gradient's sign, also where it is nothing but rounding."""
+    plain = replace(recipe, meta=replace(recipe.meta, optimizer="sgd", lr=0.1))
+    start, (one, other) = work.initialize(plain), (run_alone(of, 3) for of in (plain, side_by_side(plain)))
+    moved = np.linalg.norm(one.parameters - start.parameters)
+    assert np.linalg.norm(one.parameters - other.parameters) < 0.02 * moved
     assert [record.accuracy for record in one.records] == [record.accuracy for record in other.records]
 
 

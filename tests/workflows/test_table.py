@@ -53,7 +53,7 @@ def table_of(tmp_path):
     }
 
 
-def tests_of(tmp_path, run):
+def _tests_of(tmp_path, run):
     """What TensorBoard shows of a run's tests: the points of each tag."""
     found = EventAccumulator(str(tmp_path / "runs" / "table" / run / "tensorboard"), {"scalars": 0}).Reload()
     return {
@@ -90,11 +90,11 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
         "test/proto-2way/accuracy": point("proto-2way"),
         "test/proto-2way/accuracy_transductive": point("proto-2way", 1),
     }
-    assert tests_of(tmp_path, "maml-3way-seed0") == {
+    assert _tests_of(tmp_path, "maml-3way-seed0") == {
         "test/accuracy": point("maml-3way"),
         "test/accuracy_inductive": point("maml-3way", 1),
     }
-    assert tests_of(tmp_path, "proto-3way-seed0") == shared
+    assert _tests_of(tmp_path, "proto-3way-seed0") == shared
 
     # Alone, a row has the same parameters as beside others.
     alone = workflow("train", "--config", rows[0], "--run", "alone", "--report", "false", *CLUSTER)
@@ -109,7 +109,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert ran.returncode == 0, ran.stderr
     assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert tests_of(tmp_path, "proto-3way-seed0") == shared
+    assert _tests_of(tmp_path, "proto-3way-seed0") == shared
 
     # Asked for other tests, it is tested anew, and not trained.
     row("proto-2way", **protonet, task={"ways": 2, "queries": 3})
