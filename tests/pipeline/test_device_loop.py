@@ -139,12 +139,13 @@ def test_what_changes_from_iteration_to_iteration_or_draws_is_left_to_chunks(rec
 
 
 def test_side_by_side_and_one_by_one_agree_closely(recipe):
-    """By plain steps: Adam's go by a gradient's sign, also where it is nothing but rounding."""
-    plain = replace(recipe, meta=replace(recipe.meta, optimizer="sgd", lr=0.1))
-    start, (one, other) = work.initialize(plain), (run_alone(of, 3) for of in (plain, side_by_side(plain)))
-    moved = np.linalg.norm(one.parameters - start.parameters)
-    assert np.linalg.norm(one.parameters - other.parameters) < 0.02 * moved
-    assert [record.accuracy for record in one.records] == [record.accuracy for record in other.records]
+    """A chunk, as an activation next to nought may fall on either side in float32, and training goes elsewhere then."""
+    state = work.initialize(recipe)
+    for chunk in recipe.meta.chunks():
+        one, other = (work.adapt(of, state, *chunk) for of in (recipe, side_by_side(recipe)))
+        assert np.linalg.norm(one.gradient - other.gradient) < 0.02 * np.linalg.norm(one.gradient)
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
+        assert one.accuracy == other.accuracy
 
 
 def test_what_is_left_to_fold_is_known_beforehand():
