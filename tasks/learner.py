@@ -57,6 +57,9 @@ class Algorithm(Protocol):
         head: Whether it classifies by the network's own linear head, and so has as many ways as it was trained with.
             For one that does not, the network is without its last linear layer and gives embeddings `[n, d]`.
         normalizations: How its tasks may be tested with a network that has batch norm, as published first.
+
+    On a GPU its tasks are computed side by side by `torch.vmap`, unless it has an attribute `one_by_one` that is true;
+    and once and for all, as a CUDA graph, where it says in what iterations differ, see `phase`.
     """
 
     head: ClassVar[bool]
