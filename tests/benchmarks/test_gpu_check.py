@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -145,7 +146,8 @@ def test_a_rehearsal_comes_to_a_report(tmp_path):
 def test_every_side_gives_the_same_meta_gradient(part, options):
     rows = list(import_module(f"benchmarks.gpu.{PARTS[part].module}").measure(options))
     assert {row["setting"] for row in rows} == {"a", "d"}
-    assert [row for row in rows if not row.get("difference", 1) < 1e-4] == []
+    there = [row for row in rows if row["side"] != "higher" or find_spec("higher")]  # it comes with an extra
+    assert [row for row in there if not row.get("difference", 1) < 1e-4] == []
 
 
 def test_jax_gives_the_same_meta_gradient(options):
