@@ -79,10 +79,10 @@ def advance(
     """
     meta, every = job.recipe.meta, job.evaluation.every
     goal = (now.state.iteration // every + 1) * every
-    began = time.monotonic() - now.seconds
-    iterations = 0
+    ended = time.monotonic()
+    began, iterations = ended - now.seconds, 0
     while now.state.iteration < goal and (iterations := iterations or window_length(now, meta, every)):
-        window_began, before = time.monotonic(), now.state.iteration
+        window_began, before = ended, now.state.iteration  # a gang may be at it since the one before ended
         ahead = _next_length(now, iterations, meta, every, goal)
         state = reduce(now.state, iterations, ahead)
         ended, done = time.monotonic(), state.iteration - before
