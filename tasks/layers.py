@@ -21,6 +21,7 @@ from torch.nn.functional import conv2d
 
 from tasks import kernels
 from tasks.kernels import Array
+from tasks.patches import look
 
 Kept = Any  # what a layer's own functions hand to each other
 
@@ -129,13 +130,12 @@ class Block:
 
 
 class Patches(NamedTuple):
-    """Images as the first block takes them.
+    """Images as the first block takes them, see `tasks.patches`.
 
     Args:
-        windows: `[1, images, down, across, pool · pool, K]`: what its filters see, window by window, K numbers a place,
-            and noughts up to a multiple of `kernels.NINE`.
-        mean: Of all places, `[K]`.
-        covariance: Of all places, `[K, K]`.
+        windows: `[1, images, down, across, pool · pool, K]`.
+        mean: `[K]`.
+        covariance: `[K, K]`.
     """
 
     windows: Array
@@ -169,21 +169,9 @@ class FirstBlock:
 
     def patches(self, images: Tensor) -> Patches:
         """Images `[n, channels, height, width]` as this layer's inputs."""
-        pad, pool = self.padding, self.pool
-        padded = np.pad(images.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
-        seen = np.lib.stride_tricks.sliding_window_view(padded, (self.kernel, self.kernel), (2, 3))
-        seen = seen[:, :, :: self.stride, :: self.stride].transpose(0, 2, 3, 1, 4, 5)  # [n, down, across, …]
-        count, down, across = len(seen), seen.shape[1] // pool, seen.shape[2] // pool
-        parts = seen[:, : down * pool, : across * pool].reshape(count, down, pool, across, pool, *seen.shape[3:])
-        size = parts[0, 0, 0, 0, 0].size
-        windows = parts.swapaxes(2, 3).reshape(1, count, down, across, pool * pool, size)
-        whole = down * pool == seen.shape[1] and across * pool == seen.shape[2]
-        every = (windows if whole else seen).reshape(count, -1, size)
-        # Image by image in the images' own precision, which is enough for so few, and fast.
-        mean = (np.ones(every.shape[1], every.dtype) @ every).mean(0, dtype=np.float64) / every.shape[1]
-        centred = every.reshape(-1, size) - mean.astype(every.dtype)
-        covariance = centred.T @ centred / every.dtype.type(len(centred))
-        return Patches(kernels.nines(windows, 5), mean.astype(every.dtype), covariance)
+        pictures = images.permute(0, 2, 3, 1).numpy()
+        windows, mean, covariance = look(pictures[None], self.kernel, self.stride, self.padding, self.pool)
+        return Patches(windows, mean[0], covariance[0])
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
         """See `Layer`; outputs are pictures."""
@@ -336,9 +324,11 @@ def _channels_second(pictures: Tensor) -> Tensor:
 
 def _matrix(weight: Tensor) -> Array:
     """A convolution's weight as `[K, filters]`."""
-    return np.ascontiguousarray(weight.flatten(1).numpy().T)
+    return np.ascontiguousarray(weight.permute(2, 3, 1, 0).flatten(0, 2).numpy())
 
 
 def _filters(matrix: Array, shape: torch.Size) -> Tensor:
     """Such a matrix as a convolution's weight."""
-    return torch.from_numpy(matrix.T).reshape(shape)
+    outside, inside, height, width = shape
+    weight: Tensor = torch.from_numpy(matrix).view(height, width, inside, outside).permute(3, 2, 0, 1)
+    return weight

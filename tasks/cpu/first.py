@@ -5,24 +5,22 @@ The functions are those of `tasks.wide.first`, and pictures lie as `tasks.cpu.gr
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tasks import kernels
+from tasks import kernels, patches
 from tasks.cpu.norms import Backward, Forward, Tangent, array, as_backward, as_forward, as_tangent, of_channels, row
 from tasks.kernels import Array
 from tasks.wide.first import Geometry
 
 
 class Windows(NamedTuple):
-    """Images as the first block takes them.
+    """Images as the first block takes them, see `tasks.patches`.
 
     Args:
-        windows: `[tasks, images, down, across, pool · pool, K]`: what the filters see, window by window, K numbers a
-            place, and noughts up to a multiple of `kernels.NINE`.
-        mean: Of the patches at all places, `[tasks, K]`.
-        covariance: Of the patches at all places, `[tasks, K, K]`.
+        windows: `[tasks, images, down, across, pool · pool, K]`.
+        mean: `[tasks, K]`.
+        covariance: `[tasks, K, K]`.
     """
 
     windows: Array
@@ -32,20 +30,9 @@ class Windows(NamedTuple):
 
 def look(images: Tensor, geometry: Geometry) -> Windows:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
-    side, stride, pad, pool = geometry.side, geometry.stride, geometry.padding, geometry.pool
-    padded = np.pad(images.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad), (0, 0)])
-    seen = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))[:, :, ::stride, ::stride]
-    seen = seen.transpose(0, 1, 2, 3, 5, 6, 4)  # [tasks, images, down, across, side, side, channels]
-    tasks, count, height, width = seen.shape[:4]
-    down, across = height // pool, width // pool
-    parts = seen[:, :, : down * pool, : across * pool].reshape(tasks, count, down, pool, across, pool, *seen.shape[4:])
-    windows = parts.swapaxes(3, 4).reshape(tasks, count, down, across, pool * pool, -1)
-    whole = (down * pool, across * pool) == (height, width)
-    every = torch.from_numpy((windows if whole else seen).reshape(tasks, count, height * width, -1))
-    # Image by image in the images' own precision, which is enough for so few, and fast.
-    mean = every.mean(2).mean(1, dtype=torch.float64).to(every.dtype)
-    centred = (every - mean[:, None, None]).flatten(1, 2)
-    return Windows(kernels.nines(windows, 5), mean, centred.mT @ centred / centred.shape[1])
+    lies = geometry.side, geometry.stride, geometry.padding, geometry.pool
+    windows, mean, covariance = patches.look(images.numpy(), *lies)
+    return Windows(windows, torch.from_numpy(mean), torch.from_numpy(covariance))
 
 
 def forward(
