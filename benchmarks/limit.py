@@ -19,8 +19,8 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.cluster import WORKER_ENVIRONMENT
 from pipeline.files import write_json
+from pipeline.local import WORKER_ENVIRONMENT
 from tasks.batch import TaskBatch
 from tasks.maml import AT_ONCE, Maml
 from tasks.models import Article, Conv4, Conv4Stride, Model, build_network
