@@ -208,9 +208,8 @@ def moments(x: Array) -> tuple[Array, Array]:
                 off = x[row, c] - near[c]
                 part[c] += off
                 part_square[c] += off * off
-        for c in range(channels):
-            total[c] += part[c]
-            square[c] += part_square[c]
+        _add(total, part)
+        _add(square, part_square)
     mean, variance = np.empty_like(near), np.empty_like(near)
     for c in range(channels):
         mean[c] = near[c] + total[c] / rows
@@ -233,9 +232,8 @@ def _moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
             for c in range(channels):
                 part[c] += x_t[row, c]
                 part_product[c] += (x[row, c] - mean[c]) * x_t[row, c]
-        for c in range(channels):
-            total[c] += part[c]
-            total_product[c] += part_product[c]
+        _add(total, part)
+        _add(total_product, part_product)
     mean_t, product = np.empty_like(mean), np.empty_like(mean)
     for c in range(channels):
         mean_t[c] = total[c] / rows
@@ -336,32 +334,51 @@ def _normalized_tangent(
 def _gated(norm: Forward, d_z: Array) -> Backward:
     """Back through ReLU, and to scale and shift."""
     channels = len(norm.scale)
-    d_q, d_scale, d_shift = np.empty_like(d_z), np.zeros_like(norm.scale), np.zeros_like(norm.scale)
+    d_q, d_scale, d_shift = np.empty_like(d_z), np.zeros(channels), np.zeros(channels)
+    part_scale, part_shift = np.empty_like(norm.scale), np.empty_like(norm.scale)
     rows, of_q = d_z.reshape(-1, channels), d_q.reshape(-1, channels)
     u, z = norm.u.reshape(-1, channels), norm.z.reshape(-1, channels)
-    for row in range(len(rows)):
-        for c in range(channels):
-            value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
-            of_q[row, c] = value
-            d_scale[c] += value * u[row, c]
-            d_shift[c] += value
-    return Backward(d_q, d_scale, d_shift)
+    for first in range(0, len(rows), _ROWS):
+        part_scale[:] = 0
+        part_shift[:] = 0
+        for row in range(first, min(first + _ROWS, len(rows))):
+            for c in range(channels):
+                value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
+                of_q[row, c] = value
+                part_scale[c] += value * u[row, c]
+                part_shift[c] += value
+        _add(d_scale, part_scale)
+        _add(d_shift, part_shift)
+    return Backward(d_q, d_scale.astype(d_z.dtype), d_shift.astype(d_z.dtype))
 
 
 @_compiled
 def _gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Array) -> tuple[Array, Array, Array]:
     """The tangents of what `_gated` gives."""
     channels = len(norm.scale)
-    d_q_t, d_scale_t, d_shift_t = np.empty_like(d_z_t), np.zeros_like(norm.scale), np.zeros_like(norm.scale)
+    d_q_t, d_scale_t, d_shift_t = np.empty_like(d_z_t), np.zeros(channels), np.zeros(channels)
+    part_scale, part_shift = np.empty_like(norm.scale), np.empty_like(norm.scale)
     rows, of_q_t, d_q = d_z_t.reshape(-1, channels), d_q_t.reshape(-1, channels), back.d_q.reshape(-1, channels)
     u, z, u_t = norm.u.reshape(-1, channels), norm.z.reshape(-1, channels), forth.u_t.reshape(-1, channels)
-    for row in range(len(rows)):
-        for c in range(channels):
-            value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
-            of_q_t[row, c] = value
-            d_scale_t[c] += value * u[row, c] + d_q[row, c] * u_t[row, c]
-            d_shift_t[c] += value
-    return d_q_t, d_scale_t, d_shift_t
+    for first in range(0, len(rows), _ROWS):
+        part_scale[:] = 0
+        part_shift[:] = 0
+        for row in range(first, min(first + _ROWS, len(rows))):
+            for c in range(channels):
+                value = rows[row, c] if z[row, c] > 0 else rows[row, c] * 0
+                of_q_t[row, c] = value
+                part_scale[c] += value * u[row, c] + d_q[row, c] * u_t[row, c]
+                part_shift[c] += value
+        _add(d_scale_t, part_scale)
+        _add(d_shift_t, part_shift)
+    return d_q_t, d_scale_t.astype(d_z_t.dtype), d_shift_t.astype(d_z_t.dtype)
+
+
+@_compiled
+def _add(total: Array, part: Array) -> None:
+    """Add a part in the arrays' own precision to a total in float64."""
+    for c in range(len(total)):
+        total[c] += part[c]
 
 
 @_compiled
@@ -441,20 +458,24 @@ def _product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
     channels, count = parts.shape[3] // tasks, images * down * across
     patches, chosen_places = windows.reshape(tasks, count, places, size), place.reshape(count, tasks, channels)
     values = parts.reshape(count, tasks, channels)
-    out, part = np.zeros((tasks, size, channels), parts.dtype), np.empty(channels, parts.dtype)
+    out, part = np.zeros((tasks, size, channels)), np.empty(channels, parts.dtype)
+    total = np.empty((size, channels), parts.dtype)
     for task in range(tasks):
-        total = out[task]
-        for window in range(count):
-            of_window, chosen_place = values[window, task], chosen_places[window, task]
-            for number in range(places):
-                patch = patches[task, window, number]
-                for c in range(channels):
-                    part[c] = of_window[c] if chosen_place[c] == np.uint8(number) else of_window[c] * 0
-                for k in range(size):
-                    value = patch[k]
+        for first in range(0, count, _ROWS):
+            total[:] = 0
+            for window in range(first, min(first + _ROWS, count)):
+                of_window, chosen_place = values[window, task], chosen_places[window, task]
+                for number in range(places):
+                    patch = patches[task, window, number]
                     for c in range(channels):
-                        total[k, c] += value * part[c]
-    return out
+                        part[c] = of_window[c] if chosen_place[c] == np.uint8(number) else of_window[c] * 0
+                    for k in range(size):
+                        value = patch[k]
+                        for c in range(channels):
+                            total[k, c] += value * part[c]
+            for k in range(size):
+                _add(out[task, k], total[k])
+    return out.astype(parts.dtype)
 
 
 @_compiled

@@ -9,7 +9,9 @@ from tasks.kernels import NINE
 from tasks.patches import look
 
 
-@pytest.mark.parametrize(("side", "stride", "padding", "pool"), [(3, 1, 1, 2), (3, 2, 1, 1), (3, 1, 0, 3), (5, 2, 2, 2)])
+@pytest.mark.parametrize(
+    ("side", "stride", "padding", "pool"), [(3, 1, 1, 2), (3, 2, 1, 1), (3, 1, 0, 3), (5, 2, 2, 2)]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_patches_stand_window_by_window(side: int, stride: int, padding: int, pool: int, channels: int) -> None:
     images = torch.rand(2, 3, channels, 13, 14)
