@@ -1,0 +1,15 @@
+"""Every benchmark begins: few are run by tests, and no type checker reads them."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_finds_all_that_it_imports(name):
+    if name == "gpu_kernels":
+        pytest.importorskip("triton")
+    assert callable(import_module(f"benchmarks.{name}").main)
