@@ -61,12 +61,19 @@ class Anatomy:
     mean: bool
     linears: tuple[Linear, ...]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the parameters, layer by layer."""
+        layers: tuple[Block | Linear, ...] = (*self.blocks, *self.linears)
+        return [name for layer in layers for name in layer.names]
+
 
 def anatomy(module: nn.Module) -> Anatomy | None:
     """What a module is made of, None where it is none of that.
 
     It must be one block or more of convolution without bias, batch norm by the batch at hand, ReLU and, it may be,
-    max-pooling; the mean over each picture, it may be; then flattening and linear layers, with ReLU between.
+    max-pooling; the mean over each picture, it may be; then flattening and linear layers, with ReLU between. Each has
+    parameters of its own.
     """
     known = _leaves(module)
     if known is None:
@@ -80,7 +87,9 @@ def anatomy(module: nn.Module) -> Anatomy | None:
     if not leaves or not _is(leaves[0].module, nn.Flatten, start_dim=1, end_dim=-1):
         return None
     linears, leaves = _take_linears(leaves[1:])
-    return None if leaves else Anatomy(tuple(blocks), mean, tuple(linears))
+    made_of = Anatomy(tuple(blocks), mean, tuple(linears))
+    # Parameters that several layers share have one name, that of the first.
+    return None if leaves or made_of.names != [name for name, _ in module.named_parameters()] else made_of
 
 
 class _Leaf(NamedTuple):
@@ -98,7 +107,9 @@ def _leaves(module: nn.Module, name: str = "") -> list[_Leaf] | None:
     if type(module) is nn.Identity:
         return []
     if type(module) is Classifier or type(module) is nn.Sequential:
-        parts = [_leaves(child, f"{name}.{own}" if name else own) for own, child in module.named_children()]
+        # Not `named_children`, which names a layer once that is called in several places, as one ReLU may be.
+        children = [(own, child) for own, child in module._modules.items() if child is not None]
+        parts = [_leaves(child, f"{name}.{own}" if name else own) for own, child in children]
         known = [part for part in parts if part is not None]
         return [leaf for part in known for leaf in part] if len(known) == len(parts) else None
     return None if list(module.children()) else [_Leaf(name, module)]

@@ -97,6 +97,13 @@ class Doubled(nn.Sequential):
         return 2 * super().forward(images)
 
 
+def tied(*, layer):
+    """Two linear layers that are one and the same, or that share their weight."""
+    one, other = nn.Linear(256, 256), nn.Linear(256, 256)
+    other.weight = one.weight
+    return nn.Sequential(block(), nn.Flatten(), one, nn.ReLU(), one if layer else other, nn.ReLU(), nn.Linear(256, 3))
+
+
 def hooked():
     module = network_of(block(), 4 * 64)
     module[0][2].register_forward_hook(lambda *_: None)
@@ -126,6 +133,8 @@ def hooked():
         Doubled(block(), nn.Flatten(), nn.Linear(256, 3)),
         nn.utils.parametrizations.weight_norm(nn.Linear(256, 3)),
         hooked(),
+        tied(layer=True),
+        tied(layer=False),
         Small().build(3, (16, 16)),
     ],
     ids=lambda module: str(module)[:0],
@@ -142,6 +151,16 @@ def test_a_plain_sequence_of_ones_own_is_a_stack():
         "0.1.bias",
         *(f"{n}.{w}" for n in (3, 5) for w in ("weight", "bias")),
     )
+
+
+def test_a_layer_without_parameters_may_stand_in_several_places():
+    torch.manual_seed(0)
+    relu = nn.ReLU()
+    head = nn.Linear(256, 8), relu, nn.Linear(8, 8), relu, nn.Linear(8, 3)
+    module = nn.Sequential(block(), nn.Flatten(), *head).double()
+    images = torch.rand(6, 1, 16, 16, dtype=torch.float64)
+    found = as_stack(anatomy(module))(dict(module.named_parameters()), images)
+    torch.testing.assert_close(found, module(images))
 
 
 @settings(max_examples=25, deadline=None)
