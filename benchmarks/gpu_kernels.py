@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
+from tasks.geometry import Geometry
 from tasks.gpu import fused_first, fused_norms, fused_products
 from tasks.gpu.fused_products import Products, Tile
 from tasks.wide import first
@@ -113,7 +114,7 @@ def between(tasks: int, images: int, side: int) -> Iterator[tuple[str, Callable[
 
 def of_first(tasks: int, images: int) -> Iterator[tuple[str, Callable[[], Any], float]]:
     """The first block, of images of 28 × 28."""
-    geometry = first.Geometry(3, 1, 1, 2)
+    geometry = Geometry(3, 1, 1, 2)
     seen = first.look(torch.randn(tasks, images, 28, 28, 1, device="cuda"), geometry)
     matrix: Tensor = torch.randn(tasks, 9, CHANNELS, device="cuda")
     ones = torch.ones(tasks, CHANNELS, device="cuda")

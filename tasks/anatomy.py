@@ -10,27 +10,22 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from tasks.geometry import Geometry
 from tasks.models import Classifier
 
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution, batch norm by the batch at hand, ReLU and, where `pool` is above 1, max-pooling.
+    """A convolution, batch norm by the batch at hand, ReLU and, it may be, max-pooling.
 
     Args:
         names: Of the convolution's weight, batch norm's scale and shift.
-        side: Of a filter.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows.
+        geometry: How its filters and windows lie.
         eps: Batch norm's.
     """
 
     names: tuple[str, str, str]
-    side: int
-    stride: int
-    padding: int
-    pool: int
+    geometry: Geometry
     eps: float
 
 
@@ -126,7 +121,7 @@ def _take_blocks(leaves: Sequence[_Leaf]) -> tuple[list[Block], Sequence[_Leaf]]
             pool, rest = rest[0].module.kernel_size, rest[1:]
         names = convolution.parameter("weight"), norm.parameter("weight"), norm.parameter("bias")
         side, stride, padding = (part[0] for part in _sizes(convolution.module))
-        blocks.append(Block(names, side, stride, padding, pool, norm.module.eps))
+        blocks.append(Block(names, Geometry(side, stride, padding, pool), norm.module.eps))
         leaves = rest
     return blocks, leaves
 

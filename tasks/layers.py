@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from tasks import kernels
+from tasks import anatomy, kernels
 from tasks.kernels import Array
 from tasks.patches import look
 
@@ -52,35 +52,21 @@ class Layer(Protocol):
 
 
 @dataclass(frozen=True)
-class Block:
-    """A convolution, batch norm by the batch at hand, ReLU and, where `pool` is above 1, max-pooling.
-
-    Args:
-        names: Of the convolution's weight, batch norm's scale and shift.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows.
-        eps: Batch norm's.
-    """
-
-    names: tuple[str, ...]
-    stride: int
-    padding: int
-    pool: int
-    eps: float
+class Block(anatomy.Block):
+    """A block that sees what another one gives."""
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`; inputs and outputs are pictures."""
         weight, scale, shift = parameters
         weight = weight.contiguous(memory_format=torch.channels_last)
         x = self._convolve(inputs, weight)
-        norm = kernels.forward(x, scale.numpy(), shift.numpy(), self.eps, self.pool)
+        norm = kernels.forward(x, scale.numpy(), shift.numpy(), self.eps, self.geometry.pool)
         return torch.from_numpy(norm.z), (inputs, weight, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         inputs, weight, x, norm = kept
-        d_x, back = kernels.backward(norm, x, d_outputs.numpy(), self.pool)
+        d_x, back = kernels.backward(norm, x, d_outputs.numpy(), self.geometry.pool)
         d_inputs, d_weight = self._back(d_x, inputs, weight)
         return d_inputs, (d_weight, torch.from_numpy(back.d_scale), torch.from_numpy(back.d_shift)), (d_x, back)
 
@@ -91,7 +77,7 @@ class Block:
         weight_t = weight_t.contiguous(memory_format=torch.channels_last)
         x_t = self._convolve(inputs, weight_t)
         x_t += self._convolve(inputs_t, weight)
-        forth = kernels.tangent(norm, x, x_t, scale_t.numpy(), shift_t.numpy(), self.pool)
+        forth = kernels.tangent(norm, x, x_t, scale_t.numpy(), shift_t.numpy(), self.geometry.pool)
         return torch.from_numpy(forth.z_t), (inputs_t, weight_t, x_t, forth)
 
     def backward_tangent(
@@ -100,7 +86,7 @@ class Block:
         """See `Layer`."""
         (inputs, weight, x, norm), (d_x, passed_back), (inputs_t, weight_t, x_t, passed_forth) = kept, back, forth
         d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
-            norm, passed_back, passed_forth, x, x_t, d_outputs_t.numpy(), self.pool
+            norm, passed_back, passed_forth, x, x_t, d_outputs_t.numpy(), self.geometry.pool
         )
         d_inputs_t, d_weight_t = self._back(d_x_t, inputs, weight)
         more_inputs, more_weight = self._back(d_x, inputs_t, weight_t)
@@ -108,12 +94,12 @@ class Block:
         return d_inputs_t.add_(more_inputs), products
 
     def _convolve(self, inputs: Tensor, weight: Tensor) -> Array:
-        x = conv2d(_channels_second(inputs), weight, stride=self.stride, padding=self.padding)
+        x = conv2d(_channels_second(inputs), weight, stride=self.geometry.stride, padding=self.geometry.padding)
         return np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())  # as it lies already, but where a side is 1
 
     def _back(self, d_x: Array, inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives by inputs and weight of a convolution, from those by its outputs."""
-        pairs = [self.stride] * 2, [self.padding] * 2
+        pairs = [self.geometry.stride] * 2, [self.geometry.padding] * 2
         d_inputs, d_weight, _ = torch.ops.aten.convolution_backward(
             _channels_second(torch.from_numpy(d_x)),
             _channels_second(inputs),
@@ -144,33 +130,17 @@ class Patches(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FirstBlock:
+class FirstBlock(anatomy.Block):
     """A block that sees the images, whose pixels nothing is differentiated by.
 
     Its convolution's outputs, four times as many as any other's, are nowhere kept. They are linear in the patches
     that the filters see, so that their means, variances and all that batch norm's derivatives need of them follow from
     the patches' mean and covariance, which a task's images have once and for all.
-
-    Args:
-        names: Of the convolution's weight, batch norm's scale and shift.
-        kernel: Side of a filter.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows.
-        eps: Batch norm's.
     """
-
-    names: tuple[str, ...]
-    kernel: int
-    stride: int
-    padding: int
-    pool: int
-    eps: float
 
     def patches(self, images: Tensor) -> Patches:
         """Images `[n, channels, height, width]` as this layer's inputs."""
-        pictures = images.permute(0, 2, 3, 1).numpy()
-        windows, mean, covariance = look(pictures[None], self.kernel, self.stride, self.padding, self.pool)
+        windows, mean, covariance = look(images.permute(0, 2, 3, 1).numpy()[None], self.geometry)
         return Patches(windows, mean[0], covariance[0])
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
@@ -278,11 +248,8 @@ class Flatten:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(anatomy.Linear):
     """inputs `[n, d]` · weightᵀ + bias, with ReLU after it or without."""
-
-    names: tuple[str, ...]
-    relu: bool
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""

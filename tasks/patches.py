@@ -9,25 +9,24 @@ float32 where a task's patches are one product of matrices.
 import numpy as np
 
 from tasks import kernels
+from tasks.geometry import Geometry
 from tasks.kernels import Array
 
 
-def look(images: Array, side: int, stride: int, padding: int, pool: int) -> tuple[Array, Array, Array]:
+def look(images: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
     """Patches of several tasks' images.
 
     Args:
         images: `[tasks, images, height, width, channels]`.
-        side: Side of a filter.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows.
+        geometry: The first block's.
 
     Returns:
         The patches `[tasks, images, down, across, pool · pool, K]`, window by window, K = side · side · channels
         numbers a place, and noughts up to a multiple of `kernels.NINE`; and of those at all places, rows and columns
         that no window takes in among them, the mean `[tasks, K]` and the covariance `[tasks, K, K]`.
     """
-    padded = np.pad(images, [(0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0)])
+    side, stride, pad, pool = geometry.side, geometry.stride, geometry.padding, geometry.pool
+    padded = np.pad(images, [(0, 0), (0, 0), (pad, pad), (pad, pad), (0, 0)])
     seen = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))[:, :, ::stride, ::stride]
     seen = seen.transpose(0, 1, 2, 3, 5, 6, 4)  # [tasks, images, height, width, side, side, channels]
     tasks, count, height, width = seen.shape[:4]

@@ -144,10 +144,10 @@ def as_stack(made_of: Anatomy) -> Stack:
     """The stack of a network that is made of known layers."""
     (first, *others), mean, linears = made_of.blocks, made_of.mean, made_of.linears
     return Stack(
-        FirstBlock(first.names, first.side, first.stride, first.padding, first.pool, first.eps),
+        FirstBlock(**vars(first)),
         (
-            *(Block(block.names, block.stride, block.padding, block.pool, block.eps) for block in others),
+            *(Block(**vars(block)) for block in others),
             Mean() if mean else Flatten(),
-            *(Linear(linear.names, linear.relu) for linear in linears),
+            *(Linear(**vars(linear)) for linear in linears),
         ),
     )

@@ -116,8 +116,7 @@ def layers(made_of: Anatomy, shapes: Shapes, size: tuple[int, int]) -> Iterator[
     for block in made_of.blocks:
         channels, inside, side, _ = shapes[block.names[0]]
         inputs = inside * prod(size)
-        wide = tuple((part + 2 * block.padding - side) // block.stride + 1 for part in size)
-        size = (wide[0] // block.pool, wide[1] // block.pool)
+        wide, size = block.geometry.outputs(size), block.geometry.pooled(size)
         outputs, weights = channels * prod(size), channels * (inside * side * side + 2)
         yield Layer(inputs, channels * prod(wide), outputs, weights, inside * side * side, first, block=True)
         inputs, first = outputs, False

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tasks import kernels, patches
 from tasks.cpu.norms import Backward, Forward, Tangent, array, as_backward, as_forward, as_tangent, of_channels, row
+from tasks.geometry import Geometry
 from tasks.kernels import Array
-from tasks.wide.first import Geometry
 
 
 class Windows(NamedTuple):
@@ -30,8 +30,7 @@ class Windows(NamedTuple):
 
 def look(images: Tensor, geometry: Geometry) -> Windows:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
-    lies = geometry.side, geometry.stride, geometry.padding, geometry.pool
-    windows, mean, covariance = patches.look(images.numpy(), *lies)
+    windows, mean, covariance = patches.look(images.numpy(), geometry)
     return Windows(windows, torch.from_numpy(mean), torch.from_numpy(covariance))
 
 

@@ -10,9 +10,10 @@ import torch
 import triton
 from torch import Tensor
 
+from tasks.geometry import Geometry
 from tasks.gpu import first_kernels as kernels
 from tasks.gpu.launches import divisor, folded, launch, task_stride
-from tasks.wide.first import Geometry, Seen
+from tasks.wide.first import Seen
 from tasks.wide.norms import Backward, Forward, Tangent
 
 ROWS = 32  # windows that a block goes over

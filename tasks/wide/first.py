@@ -9,11 +9,11 @@ Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the
 tasks share them.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
+from tasks.geometry import Geometry
 from tasks.wide.norms import (
     Backward,
     Forward,
@@ -28,33 +28,6 @@ from tasks.wide.norms import (
     windows,
 )
 from tasks.wide.unfolded import patches
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a block's filters and windows lie.
-
-    Args:
-        side: Side of a filter.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows.
-    """
-
-    side: int
-    stride: int
-    padding: int
-    pool: int
-
-    def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the convolution gives for pictures of some size."""
-        height, width = ((part + 2 * self.padding - self.side) // self.stride + 1 for part in size)
-        return height, width
-
-    def pooled(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the block gives for pictures of some size."""
-        height, width = (part // self.pool for part in self.outputs(size))
-        return height, width
 
 
 class Seen(NamedTuple):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tasks import anatomy
-from tasks.wide.first import Geometry, Seen, look
+from tasks.geometry import Geometry
+from tasks.wide.first import Seen, look
 from tasks.wide.unfolded import lay_out, times
 
 Kept = Any  # what a layer's own functions hand to each other
@@ -67,19 +68,13 @@ class Layer(Protocol):
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(anatomy.Block):
     """See `tasks.layers.Block`.
 
     Args:
-        names: Of the convolution's weight, batch norm's scale and shift.
-        geometry: How its filters and windows lie.
-        eps: Batch norm's.
         kernels: What it computes with.
     """
 
-    names: tuple[str, ...]
-    geometry: Geometry
-    eps: float
     kernels: Kernels
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -142,19 +137,13 @@ class Block:
 
 
 @dataclass(frozen=True)
-class FirstBlock:
+class FirstBlock(anatomy.Block):
     """A block that sees the images, whose pixels nothing is differentiated by; see `tasks.layers.FirstBlock`.
 
     Args:
-        names: Of the convolution's weight, batch norm's scale and shift.
-        geometry: How its filters and windows lie.
-        eps: Batch norm's.
         kernels: What it computes with.
     """
 
-    names: tuple[str, ...]
-    geometry: Geometry
-    eps: float
     kernels: Kernels
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -273,18 +262,14 @@ class Flatten:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(anatomy.Linear):
     """inputs `[tasks, n, d]` · weight `[tasks, d, outputs]` + bias, with ReLU after it or without.
 
     Args:
-        names: Of weight and bias.
-        relu: Whether ReLU follows.
         picture: Channels, height and width of the pictures that its inputs were, which PyTorch has channel by channel;
             None where they were none.
     """
 
-    names: tuple[str, ...]
-    relu: bool
     picture: tuple[int, int, int] | None = None
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -343,17 +328,15 @@ def build(
         size: Height and width of the images.
         kernels: What the blocks compute with.
     """
-    blocks = []
     for block in made_of.blocks:
-        geometry = Geometry(block.side, block.stride, block.padding, block.pool)
-        blocks.append((block.names, geometry, block.eps, kernels))
-        size = geometry.pooled(size)
+        size = block.geometry.pooled(size)
     picture = None if made_of.mean else (channels[-1], *size)
-    linears = [
-        Linear(linear.names, linear.relu, None if place else picture) for place, linear in enumerate(made_of.linears)
-    ]
-    first, *others = blocks
-    return FirstBlock(*first), (*(Block(*other) for other in others), Mean() if made_of.mean else Flatten(), *linears)
+    first, *others = made_of.blocks
+    return FirstBlock(**vars(first), kernels=kernels), (
+        *(Block(**vars(block), kernels=kernels) for block in others),
+        Mean() if made_of.mean else Flatten(),
+        *(Linear(**vars(linear), picture=None if place else picture) for place, linear in enumerate(made_of.linears)),
+    )
 
 
 def _summed(parts: Sequence[Tensor], summed: bool) -> Sequence[Tensor]:

@@ -5,6 +5,7 @@ from typing import TypeVar
 import numpy as np
 
 from tasks import kernels
+from tasks.geometry import Geometry
 from tasks.kernels import Array
 from tasks.patches import look
 
@@ -39,7 +40,7 @@ def test_batch_norms_sums_are_as_exact_as_float32_has_them() -> None:
 
 def test_the_first_filters_sums_are_as_exact_as_float32_has_them() -> None:
     roll = np.random.default_rng(0)
-    windows, _, _ = look(roll.random((1, 400, 20, 20, 1), dtype=np.float32), 3, 1, 1, 2)
+    windows, _, _ = look(roll.random((1, 400, 20, 20, 1), dtype=np.float32), Geometry(3, 1, 1, 2))
     weight = roll.random((1, kernels.NINE, 4), dtype=np.float32)
     mean, variance, scale, shift = (roll.random(4, dtype=np.float32) + 1 for _ in range(4))
     norm = kernels.first_forward(windows, weight, mean, variance, scale, shift, 1e-5)

@@ -5,19 +5,21 @@ import pytest
 import torch
 from torch.nn.functional import unfold
 
+from tasks.geometry import Geometry
 from tasks.kernels import NINE
 from tasks.patches import look
 
 
 @pytest.mark.parametrize(
-    ("side", "stride", "padding", "pool"), [(3, 1, 1, 2), (3, 2, 1, 1), (3, 1, 0, 3), (5, 2, 2, 2)]
+    "geometry", [Geometry(3, 1, 1, 2), Geometry(3, 2, 1, 1), Geometry(3, 1, 0, 3), Geometry(5, 2, 2, 2)], ids=str
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_patches_stand_window_by_window(side: int, stride: int, padding: int, pool: int, channels: int) -> None:
+def test_patches_stand_window_by_window(geometry: Geometry, channels: int) -> None:
     images = torch.rand(2, 3, channels, 13, 14)
-    windows, mean, covariance = look(images.movedim(2, -1).numpy(), side, stride, padding, pool)
-    height, width = ((part + 2 * padding - side) // stride + 1 for part in images.shape[3:])
-    every = unfold(images.flatten(0, 1), side, stride=stride, padding=padding)
+    windows, mean, covariance = look(images.movedim(2, -1).numpy(), geometry)
+    height, width = geometry.outputs((13, 14))
+    pool = geometry.pool
+    every = unfold(images.flatten(0, 1), geometry.side, stride=geometry.stride, padding=geometry.padding)
     every = every.unflatten(0, (2, 3)).unflatten(2, (channels, -1)).transpose(2, 3).flatten(2, 3)  # [2, 3, K, places]
     size = every.shape[2]
     pictures = every.unflatten(3, (height, width))
@@ -35,8 +37,8 @@ def test_patches_stand_window_by_window(side: int, stride: int, padding: int, po
 
 def test_moments_of_many_patches_are_as_exact_as_float32_has_them() -> None:
     images = np.random.default_rng(0).random((2, 300, 28, 28, 1), dtype=np.float32) ** 4
-    _, mean, covariance = look(images, 3, 1, 1, 2)
-    _, exact_mean, exact_covariance = look(images.astype(np.float64), 3, 1, 1, 2)
+    _, mean, covariance = look(images, Geometry(3, 1, 1, 2))
+    _, exact_mean, exact_covariance = look(images.astype(np.float64), Geometry(3, 1, 1, 2))
     for found, exact in ((mean, exact_mean), (covariance, exact_covariance)):
         assert found.dtype == np.float32
         assert np.abs(found - exact).max() < 2**-24 * np.abs(exact).max()

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from tasks.geometry import Geometry
 from tasks.wide import first
-from tasks.wide.first import Geometry
 from tests.tasks.gpu.agreement import GPU, assert_near, exact
 
 pytest.importorskip("triton")
