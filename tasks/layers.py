@@ -21,9 +21,8 @@ from torch.nn.functional import conv2d
 
 from tasks import anatomy, kernels
 from tasks.kernels import Array
+from tasks.passes import Kept
 from tasks.patches import look
-
-Kept = Any  # what a layer's own functions hand to each other
 
 
 class Layer(Protocol):

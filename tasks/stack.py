@@ -6,20 +6,14 @@ as most of the few-shot literature's networks are, is served better: see `tasks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.anatomy import Anatomy
-from tasks.layers import Block, FirstBlock, Flatten, Kept, Layer, Linear, Mean, Patches
-
-
-class Pass(NamedTuple):
-    """A pass through a stack and back: what each layer kept."""
-
-    forward: Sequence[Kept]
-    backward: Sequence[Kept]
+from tasks.layers import Block, FirstBlock, Flatten, Layer, Linear, Mean, Patches
+from tasks.passes import Kept, Pass
 
 
 @dataclass(frozen=True)

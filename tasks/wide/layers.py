@@ -15,10 +15,9 @@ from torch import Tensor
 
 from tasks import anatomy
 from tasks.geometry import Geometry
+from tasks.passes import Kept
 from tasks.wide.first import Seen, look
 from tasks.wide.unfolded import lay_out, times
-
-Kept = Any  # what a layer's own functions hand to each other
 
 
 class Kernels(NamedTuple):

@@ -15,9 +15,9 @@ from torch.nn.functional import nll_loss, one_hot
 from tasks.batch import TaskBatch
 from tasks.curvature import Order
 from tasks.learner import MetaGradient
+from tasks.passes import Kept, Pass
 from tasks.wide.first import Seen
-from tasks.wide.layers import Kept
-from tasks.wide.stack import Pass, Stack
+from tasks.wide.stack import Stack
 
 
 class Judged(NamedTuple):

@@ -7,24 +7,18 @@ that a GPU reads it in whole words. An inner step, which moves all parameters of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.anatomy import Anatomy
 from tasks.network import Shapes
+from tasks.passes import Kept, Pass
 from tasks.wide.first import Seen
-from tasks.wide.layers import FirstBlock, Kept, Kernels, Layer, build
+from tasks.wide.layers import FirstBlock, Kernels, Layer, build
 
 ALIGNED = 16  # numbers
-
-
-class Pass(NamedTuple):
-    """A pass through a stack and back: what each layer kept."""
-
-    forward: Sequence[Kept]
-    backward: Sequence[Kept]
 
 
 @dataclass(frozen=True)
