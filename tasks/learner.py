@@ -209,8 +209,7 @@ def answered(
     normalization: Normalization,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `answer_tasks`, on the device: guesses and confidences, `[tasks, queries]`, and the tasks' losses."""
-    judge = _logits_side_by_side if together(algorithm, network) else _logits_one_by_one
-    logits = judge(algorithm, network, parameters, tasks, steps, normalization)
+    logits = _logits(algorithm, network, parameters, tasks, steps, normalization)
     guesses = logits.argmax(2)
     confidences = logits.softmax(2).gather(2, guesses[..., None])[..., 0]
     each = cross_entropy(logits.transpose(1, 2), tasks.query_labels.expand(len(tasks), -1), reduction="none")
@@ -227,7 +226,7 @@ def as_answers(guesses: Tensor, confidences: Tensor, losses: Tensor, ways: int) 
     )
 
 
-def _logits_one_by_one(
+def _logits(
     algorithm: Algorithm,
     network: Network,
     parameters: Tensor,
@@ -235,39 +234,31 @@ def _logits_one_by_one(
     steps: int | None,
     normalization: Normalization,
 ) -> Tensor:
-    """Logits `[tasks, queries, ways]`."""
-    found = []
-    for support, query in zip(tasks.support, tasks.query, strict=True):
-        classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
+    """The queries' logits `[tasks, queries, ways]`."""
+    side_by_side = together(algorithm, network)
+    if side_by_side and normalization == "batch" and isinstance(algorithm, ClassifiesSideBySide):
         with torch.no_grad():
-            if normalization == "single":
-                found.append(torch.stack([classify(torch.cat([support, one[None]]))[-1] for one in query]))
-            else:
-                found.append(classify(query))
-    return torch.stack(found)
-
-
-def _logits_side_by_side(
-    algorithm: Algorithm,
-    network: Network,
-    parameters: Tensor,
-    tasks: TaskBatch,
-    steps: int | None,
-    normalization: Normalization,
-) -> Tensor:
-    """As `_logits_one_by_one`."""
+            found = algorithm.logits(network, parameters, tasks, steps)
+        if found is not None:
+            return found
+    each = _each_side_by_side if side_by_side else _each_one_by_one
 
     def of_task(support: Tensor, query: Tensor) -> Tensor:
         classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
-        if normalization == "single":
-            alone = torch.vmap(lambda one: classify(torch.cat([support, one[None]]))[-1], randomness="different")
-            return alone(query)
-        return classify(query)
+        with torch.no_grad():
+            if normalization == "single":
+                return each(lambda one: classify(torch.cat([support, one[None]]))[-1], query)
+            return classify(query)
 
-    with torch.no_grad():
-        if isinstance(algorithm, ClassifiesSideBySide) and normalization == "batch":
-            logits = algorithm.logits(network, parameters, tasks, steps)
-            if logits is not None:
-                return logits
-        found: Tensor = torch.vmap(of_task, randomness="different")(tasks.support, tasks.query)
+    return each(of_task, tasks.support, tasks.query)
+
+
+def _each_one_by_one(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+    """What a function gives for every place of some stacks `[n, …]`, `[n, …]`."""
+    return torch.stack([function(*parts) for parts in zip(*stacks, strict=True)])
+
+
+def _each_side_by_side(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+    """As `_each_one_by_one`."""
+    found: Tensor = torch.vmap(function, randomness="different")(*stacks)
     return found
