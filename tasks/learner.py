@@ -119,30 +119,30 @@ def sum_of_gradients(
     """
     named = unflatten(shapes or network.shapes, parameters.detach())
     meta = {name: value.requires_grad_() for name, value in named.items()}
-    return (_side_by_side if network.together else _one_by_one)(parameters, meta, tasks, judge)
+    return (_side_by_side if network.together else _one_by_one)(meta, tasks, judge)
 
 
-def _one_by_one(parameters: Tensor, meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
-    total = torch.zeros_like(parameters)
+def _one_by_one(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
+    summed = {name: torch.zeros_like(value) for name, value in meta.items()}
     losses, accuracies = [], []
     for support, query in zip(tasks.support, tasks.query, strict=True):
         loss, logits, labels = judge(meta, support, query)
         gradients = torch.autograd.grad(loss, list(meta.values()), materialize_grads=True)
-        total += flatten(dict(zip(meta, gradients, strict=True)))
+        for part, gradient in zip(summed.values(), gradients, strict=True):
+            part += gradient
         losses.append(loss.detach())
         accuracies.append(accuracy(logits.detach(), labels))
-    return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))
+    return MetaGradient(flatten(summed), torch.stack(losses), torch.stack(accuracies))
 
 
-def _side_by_side(parameters: Tensor, meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
+def _side_by_side(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
     def answered(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         loss, logits, labels = judge(meta, support, query)
         return loss, accuracy(logits.detach(), labels)
 
     losses, accuracies = torch.vmap(answered, randomness="different")(tasks.support, tasks.query)
     gradients = torch.autograd.grad(losses.sum(), list(meta.values()), materialize_grads=True)
-    total = flatten(dict(zip(meta, gradients, strict=True)))
-    return MetaGradient(total, losses.detach(), accuracies)
+    return MetaGradient(flatten(dict(zip(meta, gradients, strict=True))), losses.detach(), accuracies)
 
 
 def phase(algorithm: Algorithm, iteration: int) -> Hashable | None:
