@@ -74,7 +74,7 @@ class SupportLoss:
         elif order == "first":
             found = self._point(theta).gradient
         elif self.network.stack is None and order == "reverse":
-            found = torch.autograd.grad(self({**parameters}), theta, create_graph=True)
+            found = torch.autograd.grad(self(parameters), theta, create_graph=True)
         else:
             found = _Gradient.apply(self, order == "mixed", *theta)
         return dict(zip(names, found, strict=True))

@@ -91,11 +91,11 @@ class Reptile:
         return lambda query: network(adapted, query)
 
     def _train(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, minibatches: Sequence[Tensor]
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, seen: Sequence[Tensor]
     ) -> Tensor:
-        """φ `[P]`: the parameters after a step on each of some minibatches of the support set."""
+        """φ `[P]`: the parameters after a step on each of the minibatches that are seen."""
         phi, square = parameters.detach(), torch.zeros_like(parameters)
-        for step, images in enumerate(minibatches, start=1):
+        for step, images in enumerate(seen, start=1):
             loss = SupportLoss(network, support[images], labels[images])
             gradient = flatten(loss.gradient(network.unflatten(phi), "first"))
             if self.inner_optimizer == "adam":
