@@ -66,9 +66,9 @@ def suits(recipe: Recipe, opened: work.Bench) -> bool:
     """Whether a run's windows may be computed by a `DeviceLoop`.
 
     Its tasks are computed side by side, of images that lie on the device, in every iteration alike, and by a network
-    that draws nothing at random, as those of known layers don't.
+    that draws nothing at random.
     """
-    return opened.resident is not None and opened.network.wide is not None and phase(recipe.algorithm, 0) == ()
+    return opened.resident is not None and not opened.network.draws and phase(recipe.algorithm, 0) == ()
 
 
 class DeviceLoop:

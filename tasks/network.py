@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.advice import one_line
 from data.errors import FanfoldError
-from tasks.anatomy import anatomy
+from tasks.anatomy import Anatomy, anatomy
 
 if TYPE_CHECKING:
     from tasks.stack import Stack
@@ -37,11 +37,12 @@ class Network:
             batch norm and pooling 1.7 times as fast; exact second order gains nothing from it.
         outputs: Numbers that an image is mapped to: ways, or the embedding's length.
         ends_in_head: Whether the last linear layer's output is the module's.
+        draws: Whether it may draw at random as it computes, as dropout does: all may that isn't made of known layers.
         stack: The module with its derivatives written out, where there is such a form of it, which then computes.
         together: Whether several tasks are computed side by side, as suits a GPU, by `torch.vmap`, or one after
             another, as suits a CPU.
-        wide: The module with its derivatives written out for several tasks side by side, where there is such a form;
-            on a CPU for a few of them.
+        wide: The module, with its head, with its derivatives written out for several tasks side by side, where there
+            is such a form; on a CPU for a few of them.
     """
 
     module: nn.Module
@@ -49,6 +50,7 @@ class Network:
     channels_last: bool
     outputs: int
     ends_in_head: bool
+    draws: bool = True
     stack: "Stack | None" = None
     together: bool = False
     wide: "WideStack | None" = None
@@ -161,12 +163,13 @@ def as_network(
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
-    network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head)
+    made_of = anatomy(module)
+    network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, draws=made_of is None)
     if together:
         _check_together(network, parameters, images)
-        return replace(network, wide=_wide_stack(network, size, precision))
-    stack = _stack(module)
-    return replace(network, stack=stack, wide=None if stack is None else _wide_stack(network, size))
+    if made_of is None:
+        return network
+    return _written_out(network, made_of, size, precision, head=ways is not None)
 
 
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
@@ -216,33 +219,31 @@ class Embedded(Network):
         return images
 
 
-def _stack(module: nn.Module) -> "Stack | None":
-    made_of = anatomy(module)
-    if (
-        made_of is None
-        or find_spec("numba") is None
-        or any(value.device.type != "cpu" for value in module.parameters())
-    ):
-        return None
-    from tasks.stack import as_stack  # only here: Numba takes its time
+def _written_out(network: Network, made_of: Anatomy, size: tuple[int, int], precision: str, *, head: bool) -> Network:
+    """The network with those forms of it whose derivatives are written out.
 
-    return as_stack(made_of)
-
-
-def _wide_stack(network: Network, size: tuple[int, int], precision: str | None = None) -> "WideStack | None":
-    """For many tasks where a precision is given, and else for a few on a CPU."""
-    made_of = anatomy(network.module)
-    if made_of is None:
-        return None
+    Args:
+        network: The network.
+        made_of: What it is made of.
+        size: Height and width of the images.
+        precision: Of products on a GPU, where tasks are computed side by side.
+        head: Whether it has its head: several tasks are computed by such a form only then.
+    """
     device = next(network.module.parameters()).device
-    if precision is None:
-        from tasks.cpu.kernels import COMPILED  # only here: Numba takes its time
-        from tasks.wide.stack import as_stack
+    if network.together:
+        if not head:
+            return network
+        from tasks.gpu.kernels import stack_for  # only here: it imports this module
 
-        return as_stack(made_of, network.shapes, size, COMPILED, device)
-    from tasks.gpu.kernels import stack_for  # only here: it imports this module
+        return replace(network, wide=stack_for(made_of, network.shapes, size, device, precision))
+    if device.type != "cpu" or find_spec("numba") is None:
+        return network
+    from tasks.cpu.kernels import COMPILED  # only here: Numba takes its time
+    from tasks.stack import as_stack
+    from tasks.wide.stack import as_stack as as_wide_stack
 
-    return stack_for(made_of, network.shapes, size, device, precision)
+    wide = as_wide_stack(made_of, network.shapes, size, COMPILED, device) if head else None
+    return replace(network, stack=as_stack(made_of), wide=wide)
 
 
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from pipeline.reduction import open_reduction
 from tasks.episodes import Stream
 from tasks.maml import Maml
 from tasks.maml_plus_plus import MamlPlusPlus
+from tasks.models import OwnModel
 from tasks.protonet import ProtoNet
 from tasks.reptile import Reptile
 from tests.pipeline.reference import run_alone
@@ -134,6 +135,8 @@ def test_what_changes_from_iteration_to_iteration_or_draws_is_left_to_chunks(rec
     assert not suits(recipe, work.bench(recipe))
     annealed = replace(side_by_side(recipe), algorithm=MamlPlusPlus(inner_steps=2, multi_step=10))
     assert not suits(annealed, work.bench(annealed))
+    drawing = replace(side_by_side(recipe), model=OwnModel("tests.pipeline.test_work:Dropping"))
+    assert not suits(drawing, work.bench(drawing))
     found, expected = (run_alone(annealed, 3).parameters for _ in range(2))
     assert found.tobytes() == expected.tobytes()
 
