@@ -209,12 +209,13 @@ def at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices), np.errstate(all="ignore"):
         # Set here, not where the worker starts: PyTorch keeps the number of threads for each thread that asks.
         torch.set_num_threads(recipe.meta.threads)
+        # Before the generators are set: where a network is built first, and its kernels are tried, a GPU's moves.
+        opened = bench(recipe)
         # For networks that draw, as dropout does; from the chunk's numbers, as everything else.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
         # The same kernels every time, and products as precise as asked for.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.meta.precision == "tf32"
-        opened = bench(recipe)
         opened.network.module.train(stream is Stream.TRAIN)
         yield opened
 

@@ -32,7 +32,7 @@ from pipeline.study import SearchConfig, make_pruner, open_study
 from pipeline.training import train
 from tasks.episodes import Stream
 from tasks.maml import Maml
-from tasks.models import Article, Conv4, Conv4Stride
+from tasks.models import Article, Conv4, Conv4Stride, OwnModel
 from tasks.protonet import ProtoNet
 from tests.pipeline.reference import run_alone
 
@@ -78,6 +78,17 @@ def test_the_device_gives_the_same_bits_every_time(recipe):
     there = replace(recipe, device="cuda")
     one, other = (run_alone(there, 5).parameters.tobytes() for _ in range(2))
     assert one == other
+
+
+def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
+    """As on a CPU, see `test_work`; a GPU has a generator of its own."""
+    one_by_one = replace(recipe.meta, together=False)
+    there = replace(recipe, device="cuda", meta=one_by_one, model=OwnModel("tests.pipeline.test_work:Dropping"))
+    state = work.initialize(there)
+    work.adapt(there, state, 0, 3)
+    later = work.adapt(there, state, 3, 6)
+    work._network.cache_clear()
+    assert work.adapt(there, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
 
 
 def test_nvml_and_pytorch_agree():
