@@ -1,6 +1,6 @@
 """Tasks with their images, as tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,7 @@ class TaskBatch:
         """The same tasks in as few parts as have no more than so many each, as even as can be."""
         count = -(-len(self) // most)
         pairs = zip(self.support.tensor_split(count), self.query.tensor_split(count), strict=True)
-        return [
-            TaskBatch(support, self.support_labels, query, self.query_labels, self.ways) for support, query in pairs
-        ]
+        return [replace(self, support=support, query=query) for support, query in pairs]
 
     def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Support and query images as they are looked at: `[tasks, ways, images of a class, height, width]` each."""

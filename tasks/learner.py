@@ -136,11 +136,11 @@ def _one_by_one(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradien
 
 
 def _side_by_side(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
-    def answered(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    def judged(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         loss, logits, labels = judge(meta, support, query)
         return loss, accuracy(logits.detach(), labels)
 
-    losses, accuracies = torch.vmap(answered, randomness="different")(tasks.support, tasks.query)
+    losses, accuracies = torch.vmap(judged, randomness="different")(tasks.support, tasks.query)
     gradients = torch.autograd.grad(losses.sum(), list(meta.values()), materialize_grads=True)
     return MetaGradient(flatten(dict(zip(meta, gradients, strict=True))), losses.detach(), accuracies)
 
