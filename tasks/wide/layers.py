@@ -306,14 +306,11 @@ class Linear(anatomy.Linear):
         d_t = self._gate(kept, d_outputs_t)
         d_inputs_t = times(d_t, weight.mT) + back @ weight_t.mT
         if summed:
-            inputs, d, inputs_t, back = (part.flatten(0, 1)[None] for part in (inputs, d_t, inputs_t, back))
-        else:
-            d = d_t
-        return d_inputs_t, (torch.baddbmm(inputs.mT @ d, inputs_t.mT, back), d.sum(1))
+            inputs, d_t, inputs_t, back = (part.flatten(0, 1)[None] for part in (inputs, d_t, inputs_t, back))
+        return d_inputs_t, (torch.baddbmm(inputs.mT @ d_t, inputs_t.mT, back), d_t.sum(1))
 
     def _gate(self, kept: Kept, values: Tensor) -> Tensor:
-        open_ = kept[2]
-        return values if open_ is None else values * open_
+        return values * kept[2] if self.relu else values
 
 
 def build(
