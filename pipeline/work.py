@@ -29,7 +29,16 @@ from tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
 from tasks.gpu.captured import Captured
 from tasks.gpu.resident import Resident, codes, reside
-from tasks.learner import ClassifiesSideBySide, MetaGradient, Normalization, answer_tasks, answered, as_answers, phase
+from tasks.learner import (
+    ClassifiesSideBySide,
+    MetaGradient,
+    Normalization,
+    answer_tasks,
+    answered,
+    as_answers,
+    phase,
+    together,
+)
 from tasks.models import Model, build_network
 from tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 
@@ -89,6 +98,7 @@ def _bench(recipe: Recipe) -> Bench:
     ways = recipe.train.ways if recipe.algorithm.head else None
     how = recipe.together, recipe.meta.precision
     network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
+    network = replace(network, together=together(recipe.algorithm, network))
     return Bench(images, split, fingerprint, network, _resident(images, recipe.device) if recipe.together else None)
 
 

@@ -1,4 +1,5 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipeline.optimizer import advance
 from tasks.anil import Anil
 from tasks.batch import gather_tasks
 from tasks.episodes import EpisodeShape, Stream, draw_episodes
-from tasks.learner import answer_tasks
+from tasks.learner import answer_tasks, sum_of_gradients
 from tasks.maml_plus_plus import MamlPlusPlus
 from tasks.matching import Matching
 from tasks.models import OwnModel
@@ -62,6 +63,30 @@ def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
     later = work.adapt(own, state, 3, 6)
     work._network.cache_clear()
     assert work.adapt(own, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
+
+
+@dataclass(frozen=True)
+class Deciding(ProtoNet):
+    """An algorithm of one's own whose way depends on the numbers it sees, which `torch.vmap` can't follow."""
+
+    one_by_one: ClassVar[bool] = True
+
+    def meta_gradient(self, network, parameters, iteration, tasks):
+        def judge(theta, support, query):
+            embedding = network(theta, query if support.sum() > 0 else support)
+            return embedding.square().mean(), embedding, tasks.query_labels
+
+        return sum_of_gradients(network, parameters, tasks, judge)
+
+
+def test_an_algorithm_of_ones_own_says_that_its_tasks_are_computed_one_by_one(recipe):
+    recipe = replace(recipe, algorithm=Deciding())
+    state = work.initialize(recipe)
+    one_by_one, asked = (replace(recipe, meta=replace(recipe.meta, together=together)) for together in (False, True))
+    expected, found = (work.adapt(how, state, 0, 3) for how in (one_by_one, asked))
+    # Two ways that round otherwise, and an activation next to nought may fall on the other side.
+    assert np.linalg.norm(found.gradient - expected.gradient) < 0.02 * np.linalg.norm(expected.gradient)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
 
 
 def test_dropout_is_off_in_tests(recipe):
