@@ -97,7 +97,7 @@ class _Leaf(NamedTuple):
 
 def _leaves(module: nn.Module, name: str = "") -> list[_Leaf] | None:
     """The layers that a module calls one after the other; None where that can't be known."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)):
         return None
     if type(module) is nn.Identity:
         return []

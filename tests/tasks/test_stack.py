@@ -104,9 +104,9 @@ def tied(*, layer):
     return nn.Sequential(block(), nn.Flatten(), one, nn.ReLU(), one if layer else other, nn.ReLU(), nn.Linear(256, 3))
 
 
-def hooked():
+def hooked(register):
     module = network_of(block(), 4 * 64)
-    module[0][2].register_forward_hook(lambda *_: None)
+    getattr(module[0][2], register)(lambda *_: None)
     return module
 
 
@@ -132,7 +132,10 @@ def hooked():
         nn.Sequential(block(), nn.Flatten(), nn.Linear(256, 3), nn.Sigmoid()),
         Doubled(block(), nn.Flatten(), nn.Linear(256, 3)),
         nn.utils.parametrizations.weight_norm(nn.Linear(256, 3)),
-        hooked(),
+        hooked("register_forward_hook"),
+        hooked("register_forward_pre_hook"),
+        hooked("register_full_backward_hook"),
+        hooked("register_full_backward_pre_hook"),
         tied(layer=True),
         tied(layer=False),
         Small().build(3, (16, 16)),
