@@ -20,11 +20,13 @@ class Block:
 
     Args:
         names: Of the convolution's weight, batch norm's scale and shift.
+        channels: Of what it gives.
         geometry: How its filters and windows lie.
         eps: Batch norm's.
     """
 
     names: tuple[str, str, str]
+    channels: int
     geometry: Geometry
     eps: float
 
@@ -121,7 +123,8 @@ def _take_blocks(leaves: Sequence[_Leaf]) -> tuple[list[Block], Sequence[_Leaf]]
             pool, rest = rest[0].module.kernel_size, rest[1:]
         names = convolution.parameter("weight"), norm.parameter("weight"), norm.parameter("bias")
         side, stride, padding = (part[0] for part in _sizes(convolution.module))
-        blocks.append(Block(names, Geometry(side, stride, padding, pool), norm.module.eps))
+        geometry = Geometry(side, stride, padding, pool)
+        blocks.append(Block(names, convolution.module.out_channels, geometry, norm.module.eps))
         leaves = rest
     return blocks, leaves
 

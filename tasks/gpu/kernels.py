@@ -47,7 +47,7 @@ def stack_for(made_of: Anatomy, shapes: Shapes, size: tuple[int, int], device: t
         device: Where.
         precision: See `kernels_for`.
     """
-    kernels = kernels_for(device, precision, [shapes[block.names[0]][0] for block in made_of.blocks])
+    kernels = kernels_for(device, precision, [block.channels for block in made_of.blocks])
     stack = as_stack(made_of, shapes, size, kernels, device)
     if kernels is not PLAIN:
         try:

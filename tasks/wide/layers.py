@@ -313,20 +313,17 @@ class Linear(anatomy.Linear):
         return values * kept[2] if self.relu else values
 
 
-def build(
-    made_of: anatomy.Anatomy, channels: Sequence[int], size: tuple[int, int], kernels: Kernels
-) -> tuple[FirstBlock, tuple[Layer, ...]]:
+def build(made_of: anatomy.Anatomy, size: tuple[int, int], kernels: Kernels) -> tuple[FirstBlock, tuple[Layer, ...]]:
     """The layers of a network that is made of known ones: the first, and the others.
 
     Args:
         made_of: What it is made of.
-        channels: Of what each block gives.
         size: Height and width of the images.
         kernels: What the blocks compute with.
     """
     for block in made_of.blocks:
         size = block.geometry.pooled(size)
-    picture = None if made_of.mean else (channels[-1], *size)
+    picture = None if made_of.mean else (made_of.blocks[-1].channels, *size)
     first, *others = made_of.blocks
     return FirstBlock(**vars(first), kernels=kernels), (
         *(Block(**vars(block), kernels=kernels) for block in others),

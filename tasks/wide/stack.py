@@ -146,8 +146,7 @@ def as_stack(made_of: Anatomy, shapes: Shapes, size: tuple[int, int], kernels: K
         kernels: What the layers compute with.
         device: Where.
     """
-    channels = [shapes[block.names[0]][0] for block in made_of.blocks]
-    first, others = build(made_of, channels, size, kernels)
+    first, others = build(made_of, size, kernels)
     return Stack(first, others, _layout((first, *others), shapes, device))
 
 
