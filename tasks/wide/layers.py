@@ -233,8 +233,13 @@ class Mean:
 
 @dataclass(frozen=True)
 class Flatten:
-    """Pictures as vectors, place by place; the linear layer after it has its inputs lie so."""
+    """Pictures as vectors, place by place; the linear layer after it has its inputs lie so.
 
+    Args:
+        last: Whether no layer follows: channel by channel then, as PyTorch has them.
+    """
+
+    last: bool
     names: tuple[str, ...] = ()
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -243,21 +248,24 @@ class Flatten:
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
-        return inputs.flatten(2), inputs.shape
+        return (inputs.movedim(-1, 2) if self.last else inputs).flatten(2), inputs.shape
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
-        return d_outputs.reshape(kept), (), None
+        if not self.last:
+            return d_outputs.reshape(kept), (), None
+        tasks, images, height, width, channels = kept
+        return d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1).contiguous(), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
-        return inputs_t.flatten(2), None
+        return self.forward((), inputs_t)[0], None
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
-        return d_outputs_t.reshape(kept), ()
+        return self.backward(kept, d_outputs_t)[0], ()
 
 
 @dataclass(frozen=True)
@@ -327,7 +335,7 @@ def build(made_of: anatomy.Anatomy, size: tuple[int, int], kernels: Kernels) -> 
     first, *others = made_of.blocks
     return FirstBlock(**vars(first), kernels=kernels), (
         *(Block(**vars(block), kernels=kernels) for block in others),
-        Mean() if made_of.mean else Flatten(),
+        Mean() if made_of.mean else Flatten(last=not made_of.linears),
         *(Linear(**vars(linear), picture=None if place else picture) for place, linear in enumerate(made_of.linears)),
     )
 

@@ -57,6 +57,29 @@ def test_maml_is_written_out_for_every_network_of_the_literature(model, differen
     assert torch.equal(found.accuracies, expected.accuracies)
 
 
+def test_the_last_picture_may_be_the_logits():
+    """Numbers that no linear layer puts in order are the classes' in the order that PyTorch has them in."""
+    blocks = [
+        layer
+        for inside, outside in ((1, 3), (3, 2))
+        for layer in (
+            nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(outside, track_running_stats=False),
+            nn.ReLU(),
+        )
+    ]
+    torch.manual_seed(0)
+    module = nn.Sequential(*blocks, nn.MaxPool2d(2), nn.Flatten()).double()  # pictures of 2 channels and 2 × 2 places
+    one_by_one, together = (as_network(module, SIZE, 8, together=together) for together in (False, True))
+    algorithm, tasks, parameters = Maml(inner_lr=0.1), make_tasks(2, ways=8), nudged(flatten(together.initial()))
+    expected = algorithm.meta_gradient(replace(one_by_one, wide=None), parameters, 0, tasks)
+    for network in (one_by_one, together):
+        assert network.wide is not None
+        found = algorithm.meta_gradient(network, parameters, 0, tasks)
+        assert relative_error(found.gradient, expected.gradient) < 1e-10
+        assert torch.equal(found.accuracies, expected.accuracies)
+
+
 @each(EVERY)
 def test_the_answers_are_the_same_however_queries_are_normalized(algorithm):
     one_by_one, together, parameters = both_ways(algorithm, Conv4(width=3))
