@@ -8,8 +8,7 @@ Patches and matrices come as tuples of their numbers and rows, which Triton keep
 
 import triton.language as tl
 
-from tasks.gpu.launches import compiled, pictures
-from tasks.gpu.norm_kernels import block_of
+from tasks.gpu.launches import block_of, compiled, pictures
 
 
 @compiled

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data.errors import FanfoldError
 from tasks.gpu.launches import compiled, divisor, launch, task_stride
-from tasks.gpu.moments import Moments
+from tasks.gpu.moments import Moments, store_moments
 from tasks.wide.unfolded import Pair
 
 CHANNELS = 16  # channels come in multiples of it
@@ -309,10 +309,7 @@ def _gathered(
     if MOMENTS:
         part = parts + (task * blocks + number) * (2 * CHANNELS) + column
         count = tl.minimum(images * (DOWN * ACROSS) - number * ROWS, ROWS)
-        mean = tl.sum(total, 0) / count  # rows that are no places are noughts
-        off = tl.where(valid[:, None], total - mean[None, :], 0.0)
-        tl.store(part, mean)
-        tl.store(part + CHANNELS, tl.sum(off * off, 0))
+        store_moments(part, total, valid, count, CHANNELS)
 
 
 @compiled

@@ -69,6 +69,18 @@ def folded(parts: Tensor) -> Tensor:
 
 
 @compiled
+def block_of(
+    places: tl.tensor, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """For kernels: a block's task, its number within the task, its places, and its channels."""
+    columns: tl.constexpr = CHANNELS // COLUMNS
+    block, column = tl.program_id(0) // columns, tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
+    blocks = tl.cdiv(places, ROWS)
+    number = block % blocks
+    return (block // blocks).to(tl.int64), number, number * ROWS + tl.arange(0, ROWS), column
+
+
+@compiled
 def pictures(row: tl.tensor, column: tl.tensor, CHANNELS: tl.constexpr) -> tl.tensor:
     """For kernels: where places of channels are in pictures, `[rows, columns]`.
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tasks.gpu.launches import PARTS, compiled, divisor, launch
+from tasks.gpu.launches import PARTS, block_of, compiled, divisor, launch
 
 
 class Moments(NamedTuple):
@@ -62,17 +62,21 @@ def _moments(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    columns: tl.constexpr = CHANNELS // COLUMNS
-    block = tl.program_id(0) // columns
-    column = tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
-    blocks = tl.cdiv(places, ROWS)
-    task, number = (block // blocks).to(tl.int64), block % blocks
-    place = number * ROWS + tl.arange(0, ROWS)
-    inside = (place < places)[:, None]
-    values = tl.load(x + task * places * CHANNELS + place[:, None] * CHANNELS + column[None, :], inside, 0.0)
-    mean = tl.sum(values, 0) / tl.minimum(places - number * ROWS, ROWS)
-    off = tl.where(inside, values - mean[None, :], 0.0)
-    part = parts + block.to(tl.int64) * (2 * CHANNELS) + column
+    task, number, place, column = block_of(places, CHANNELS, ROWS, COLUMNS)
+    valid = place < places
+    at = task * places * CHANNELS + place[:, None] * CHANNELS + column[None, :]
+    values = tl.load(x + at, valid[:, None], 0.0)
+    part = parts + (task * tl.cdiv(places, ROWS) + number) * (2 * CHANNELS) + column
+    store_moments(part, values, valid, tl.minimum(places - number * ROWS, ROWS), CHANNELS)
+
+
+@compiled
+def store_moments(
+    part: tl.tensor, values: tl.tensor, valid: tl.tensor, count: tl.tensor, CHANNELS: tl.constexpr
+) -> None:
+    """For kernels: write a block's part, of values `[rows, columns]`; rows that are not valid are noughts."""
+    mean = tl.sum(values, 0) / count
+    off = tl.where(valid[:, None], values - mean[None, :], 0.0)
     tl.store(part, mean)
     tl.store(part + CHANNELS, tl.sum(off * off, 0))
 

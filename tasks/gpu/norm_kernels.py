@@ -8,20 +8,8 @@ of `tasks.wide.norms`; `…_stride` is from one task's numbers to the next one's
 
 import triton.language as tl
 
-from tasks.gpu.launches import compiled, pictures, summed
+from tasks.gpu.launches import block_of, compiled, pictures, summed
 from tasks.gpu.moments import combined
-
-
-@compiled
-def block_of(
-    places: tl.tensor, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """A block's task, its number within the task, its places, and its channels."""
-    columns: tl.constexpr = CHANNELS // COLUMNS
-    block, column = tl.program_id(0) // columns, tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
-    blocks = tl.cdiv(places, ROWS)
-    number = block % blocks
-    return (block // blocks).to(tl.int64), number, number * ROWS + tl.arange(0, ROWS), column
 
 
 @compiled
