@@ -9,6 +9,7 @@ Patches and matrices come as tuples of their numbers and rows, which Triton keep
 import triton.language as tl
 
 from tasks.gpu.launches import block_of, compiled, pictures
+from tasks.gpu.norm_kernels import gated
 
 
 @compiled
@@ -203,7 +204,7 @@ def gate(
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
-    value = tl.load(d_z + at, valid, 0.0) * (tl.load(z + at, valid, 0.0) > 0).to(tl.float32)
+    value = gated(tl.load(d_z + at, valid, 0.0), z + at, valid)
     tl.store(d_q + at, value, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
     found = tl.load(place + at, valid, 0)
@@ -268,7 +269,7 @@ def normalize_tangent(
     moved = inverse * (chosen_t - normalized * shared - mean_t)
     q_t = scale_t * normalized + scale * moved + shift_t
     tl.store(u_t + at, moved, valid)
-    tl.store(z_t + at, q_t * (tl.load(z + at, valid, 0.0) > 0).to(tl.float32), valid)
+    tl.store(z_t + at, gated(q_t, z + at, valid), valid)
 
 
 @compiled
@@ -299,7 +300,7 @@ def gate_tangent(
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
-    value = tl.load(d_z_t + at, valid, 0.0) * (tl.load(z + at, valid, 0.0) > 0).to(tl.float32)
+    value = gated(tl.load(d_z_t + at, valid, 0.0), z + at, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
     by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
     found = tl.load(place + at, valid, 0)

@@ -62,6 +62,12 @@ def _pooled(
 
 
 @compiled
+def gated(values: tl.tensor, z: tl.tensor, valid: tl.tensor) -> tl.tensor:
+    """Values where ReLU has let numbers through, which are read at z; elsewhere noughts."""
+    return values * (tl.load(z, valid, 0.0) > 0).to(tl.float32)
+
+
+@compiled
 def _store_parts(
     parts: tl.tensor,
     task: tl.tensor,
@@ -75,6 +81,20 @@ def _store_parts(
     part = parts + (task * blocks + number) * (2 * CHANNELS) + column
     tl.store(part, tl.sum(first, 0))
     tl.store(part + CHANNELS, tl.sum(second, 0))
+
+
+@compiled
+def _two_sums(
+    parts: tl.tensor,
+    task: tl.tensor,
+    column: tl.tensor,
+    count: tl.tensor,
+    CHANNELS: tl.constexpr,
+    PARTS: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """A task's sums of the parts that `_store_parts` has written."""
+    first = summed(parts, task, column, 2 * CHANNELS, count, PARTS)
+    return first, summed(parts, task, CHANNELS + column, 2 * CHANNELS, count, PARTS)
 
 
 @compiled
@@ -146,7 +166,7 @@ def gate(
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
-    value = tl.load(d_z + place, valid, 0.0) * (tl.load(z + place, valid, 0.0) > 0).to(tl.float32)
+    value = gated(tl.load(d_z + place, valid, 0.0), z + place, valid)
     tl.store(d_q + place, value, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
     _store_parts(parts, task, number, tl.cdiv(windows, ROWS), column, by_scale, value, CHANNELS)
@@ -168,7 +188,7 @@ def gate_tangent(
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
-    value = tl.load(d_z_t + place, valid, 0.0) * (tl.load(z + place, valid, 0.0) > 0).to(tl.float32)
+    value = gated(tl.load(d_z_t + place, valid, 0.0), z + place, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
     by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
     _store_parts(parts, task, number, tl.cdiv(windows, ROWS), column, by_scale, value, CHANNELS)
@@ -225,8 +245,8 @@ def normalize_tangent(
     places = images * (HEIGHT * WIDTH)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     inverse = tl.load(inverses + task * CHANNELS + column)
-    mean_t = summed(sums, task, column, 2 * CHANNELS, parts, PARTS) / places
-    shared = inverse * (summed(sums, task, CHANNELS + column, 2 * CHANNELS, parts, PARTS) / places)
+    of_x_t, of_both = _two_sums(sums, task, column, parts, CHANNELS, PARTS)
+    mean_t, shared = of_x_t / places, inverse * (of_both / places)
     if number == 0:
         tl.store(means_t + task * CHANNELS + column, mean_t)
         tl.store(shareds + task * CHANNELS + column, shared)
@@ -246,7 +266,7 @@ def normalize_tangent(
     moved = inverse[None, :] * (chosen_t - normalized * shared[None, :] - mean_t[None, :])
     q_t = scale_t * normalized + scale * moved + shift_t
     tl.store(u_t + result, moved, valid)
-    tl.store(z_t + result, q_t * (tl.load(z + result, valid, 0.0) > 0).to(tl.float32), valid)
+    tl.store(z_t + result, gated(q_t, z + result, valid), valid)
 
 
 @compiled
@@ -275,8 +295,7 @@ def spread(
     down: tl.constexpr = (HEIGHT + POOL - 1) // POOL
     across: tl.constexpr = (WIDTH + POOL - 1) // POOL
     task, number, window, column = block_of(images * (down * across), CHANNELS, ROWS, COLUMNS)
-    d_scale = summed(sums, task, column, 2 * CHANNELS, parts, PARTS)
-    d_shift = summed(sums, task, CHANNELS + column, 2 * CHANNELS, parts, PARTS)
+    d_scale, d_shift = _two_sums(sums, task, column, parts, CHANNELS, PARTS)
     if number == 0:
         tl.store(d_scales + task * CHANNELS + column, d_scale)
         tl.store(d_shifts + task * CHANNELS + column, d_shift)
@@ -333,8 +352,7 @@ def spread_tangent(
     down: tl.constexpr = (HEIGHT + POOL - 1) // POOL
     across: tl.constexpr = (WIDTH + POOL - 1) // POOL
     task, number, window, column = block_of(images * (down * across), CHANNELS, ROWS, COLUMNS)
-    d_scale_t = summed(sums, task, column, 2 * CHANNELS, parts, PARTS)
-    d_shift_t = summed(sums, task, CHANNELS + column, 2 * CHANNELS, parts, PARTS)
+    d_scale_t, d_shift_t = _two_sums(sums, task, column, parts, CHANNELS, PARTS)
     of_task = task * CHANNELS + column
     if number == 0:
         tl.store(d_scales_t + of_task, d_scale_t)
@@ -352,7 +370,7 @@ def spread_tangent(
     image, row, left = _window(window, down, across, POOL)
     pooled, chosen = _pooled(task, image, row, left, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
     found = tl.load(place + pooled, chosen, 255)
-    d_q_t = tl.load(d_z_t + pooled, chosen, 0.0) * (tl.load(z + pooled, chosen, 0.0) > 0).to(tl.float32)
+    d_q_t = gated(tl.load(d_z_t + pooled, chosen, 0.0), z + pooled, chosen)
     value = gain_t[None, :] * tl.load(d_q + pooled, chosen, 0.0) + gain[None, :] * d_q_t
     for other in tl.static_range(POOL * POOL):
         at, valid = _place(task, image, row, left, other, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
