@@ -67,11 +67,21 @@ def seconds_of(compute: Callable[[], object], options: Options, share: float = 1
         share: Of the usual time to spend; one call is timed at least.
     """
     compute()
-    device, budget = options.place, share * (QUICK if options.quick else BUDGET)
-    once = _seconds(compute, 1, device)
-    calls = max(1, math.ceil(min(GROUP, budget) / max(once, 1e-7)))
-    groups = max(1, min(GROUPS, int(budget / (calls * max(once, 1e-7)))))
-    return statistics.median(_seconds(compute, calls, device) / calls for _ in range(groups))
+    return median_of(lambda calls: _seconds(compute, calls, options.place), options, share)
+
+
+def median_of(timed: Callable[[int], float], options: Options, share: float = 1) -> float:
+    """The median of the seconds of a call, by groups of as many calls as one call's time suggests.
+
+    Args:
+        timed: The seconds of so many calls, one after the other.
+        options: Where it computes.
+        share: See `seconds_of`.
+    """
+    once, budget = max(timed(1), 1e-7), share * (QUICK if options.quick else BUDGET)
+    calls = max(1, math.ceil(min(GROUP, budget) / once))
+    groups = max(1, min(GROUPS, int(budget / (calls * once))))
+    return statistics.median(timed(calls) / calls for _ in range(groups))
 
 
 def _seconds(compute: Callable[[], object], calls: int, device: torch.device) -> float:

@@ -11,19 +11,11 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from benchmarks.gpu import functional
-from benchmarks.gpu.options import Options, Row, attempt
-from benchmarks.gpu.settings import (
-    checked,
-    counts,
-    difference,
-    module_of,
-    precision,
-    reference,
-    settings,
-    tasks_of,
-)
+from benchmarks.gpu.options import Options, Row
+from benchmarks.gpu.settings import checked, difference, module_of, precision, reference, settings, tasks_of
 from benchmarks.gpu.sides import PRECISIONS
 from benchmarks.gpu.timing import Replayed, seconds_of
+from benchmarks.gpu.ways import by_ways
 from tasks.batch import TaskBatch
 from tasks.models import Conv4
 from workflows.peers.settings import Setting
@@ -32,21 +24,8 @@ CONVOLUTIONS: tuple[functional.Convolution, ...] = ("conv2d", "patches")
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """A row for each setting, number of tasks, way of convolving and precision."""
-    ways: dict[str, tuple[functional.Convolution, ...]] = dict.fromkeys(PRECISIONS, CONVOLUTIONS)
-    for name in settings(options):
-        for tasks in counts(name, options):
-            rows = []
-            for kind in PRECISIONS:
-                for way in ways[kind]:
-                    what = {"setting": name, "tasks": tasks, "side": f"vmap {way} {kind}"}
-                    found = attempt(what, _measured, name, tasks, way, kind, options)
-                    rows.append((kind, way, found))
-                    yield found
-            for kind in PRECISIONS:
-                of_kind = [(row["ms"], way) for known, way, row in rows if known == kind and "ms" in row]
-                if of_kind:
-                    ways[kind] = (min(of_kind)[1],)
+    """See `by_ways`."""
+    return by_ways("vmap", CONVOLUTIONS, PRECISIONS, _measured, options)
 
 
 def _measured(name: str, tasks: int, way: functional.Convolution, kind: str, options: Options) -> Row:

@@ -4,9 +4,7 @@ Two ways of convolving and two precisions: at the first setting and fewest tasks
 the fastest of each precision, as each takes XLA its time to compile.
 """
 
-import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu.options import AbsentError, Options, Row, attempt
-from benchmarks.gpu.settings import checked, counts, difference, module_of, reference, settings, tasks_of
-from benchmarks.gpu.timing import BUDGET, GROUP, GROUPS, QUICK
+from benchmarks.gpu.options import AbsentError, Options, Row
+from benchmarks.gpu.settings import checked, difference, module_of, reference, settings, tasks_of
+from benchmarks.gpu.timing import median_of
+from benchmarks.gpu.ways import by_ways
 from tasks.models import Conv4
 from workflows.peers.settings import Setting
 
@@ -30,27 +29,14 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """A row for each setting, number of tasks, way of convolving and precision."""
+    """See `by_ways`."""
     if not options.on_cuda:
         os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
     if options.on_cuda and jax.default_backend() != "gpu":
         raise AbsentError(f"JAX {jax.__version__} sees no GPU")
-    ways = dict.fromkeys(PRECISIONS, WAYS)
-    for name in settings(options):
-        for tasks in counts(name, options):
-            rows = []
-            for kind in PRECISIONS:
-                for way in ways[kind]:
-                    what = {"setting": name, "tasks": tasks, "side": f"jax {way} {kind}"}
-                    found = attempt(what, _measured, name, tasks, way, kind, options)
-                    rows.append((kind, way, found))
-                    yield found
-            for kind in PRECISIONS:
-                of_kind = [(row["ms"], way) for known, way, row in rows if known == kind and "ms" in row]
-                if of_kind:
-                    ways[kind] = (min(of_kind)[1],)
+    yield from by_ways("jax", WAYS, tuple(PRECISIONS), _measured, options)
 
 
 def _measured(name: str, tasks: int, way: str, kind: str, options: Options) -> Row:
@@ -133,7 +119,7 @@ def _patches(x: Any) -> Any:
 
 
 def _seconds_of(compute: Callable[[], Any], options: Options) -> float:
-    """Seconds of one call: the median of groups of calls, each waited for to its end."""
+    """Seconds of one call, each group of calls waited for to its end."""
     import jax
 
     def timed(calls: int) -> float:
@@ -143,7 +129,4 @@ def _seconds_of(compute: Callable[[], Any], options: Options) -> float:
         jax.block_until_ready(found)
         return time.perf_counter() - began
 
-    once, budget = timed(1), QUICK if options.quick else BUDGET
-    calls = max(1, math.ceil(min(GROUP, budget) / once))
-    groups = max(1, min(GROUPS, int(budget / (calls * once))))
-    return statistics.median(timed(calls) / calls for _ in range(groups))
+    return median_of(timed, options)
