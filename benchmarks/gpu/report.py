@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu.goals import GOALS
+from benchmarks.gpu.goals import GOALS, Goal
 from benchmarks.gpu.options import Row
 
 KEY = """Settings: (a) 5-way 1-shot, 1 query a class, 1 inner step; (b) 5-way 1-shot, 15 queries, 5 steps; (c) 20-way
@@ -27,7 +27,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(goal: Any, found: Mapping[str, Sequence[Row]]) -> Row:
+def _row(goal: Goal, found: Mapping[str, Sequence[Row]]) -> Row:
     value = goal.value(found)
     met = "not measured" if value is None else "met" if goal.met(value) else "**not met**"
     return {"aim": goal.words, "found": "" if value is None else value, "": met}
