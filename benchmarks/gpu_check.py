@@ -1,9 +1,10 @@
 """Check Fanfold on a CUDA device, in one command and without a network: `python -m benchmarks.gpu_check`.
 
-Parts run one after the other, each in a process of its own with a bound on its time; one that fails is said to have
-failed, and the others go on. OUT.md and OUT.json are written anew with everything that is found, so that a check that
-is cut off leaves what it had. The exit status is 0 if all that checks whether numbers are right has held, 1 if not, and
-2 for a request that can't be met.
+Parts run one after the other, what matters most first. Each has a share of the whole time, as large as its estimate is
+beside the others', and what the parts before it have left; one that has no time left, or fails, says so in a line, and
+the others go on. OUT.md and OUT.json are written anew with everything that is found, so that a check that is cut off
+leaves what it had. The exit status is 0 if all that checks whether numbers are right has held, 1 if not, and 2 for a
+request that can't be met.
 
 `--quick --device cpu` rehearses it without a GPU, on tiny sizes.
 """
@@ -14,7 +15,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,13 +26,14 @@ import torch
 
 from benchmarks.gpu import roofline
 from benchmarks.gpu.options import Options
-from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.parts import PARTS, scale
 from benchmarks.gpu.report import markdown
-from benchmarks.gpu.runner import Outcome, run_part
+from benchmarks.gpu.runner import Outcome, Runner
 from data.errors import FanfoldError
 from pipeline.files import write_bytes, write_json
+from workflows.peers.settings import SETTINGS
 
-MEASURED = ("fanfold", "autograd", "vmap", "jax")  # parts whose meta-gradients stand below the roofline
+MEASURED = ("fanfold", "fanfold-others", "autograd", "vmap", "jax")  # whose meta-gradients stand below the roofline
 RESERVE = 5.0  # seconds of the whole check that no part gets: for the report
 LEAST = 5.0  # seconds with which a part is still begun
 VERSIONS = ("torch", "triton", "numpy", "jax", "higher", "dask", "dask-cuda", "zarr")
@@ -43,11 +45,12 @@ class Check:
     Args:
         options: What every part is told.
         result: What stands in the report besides the parts.
+        planned: The seconds that each part is to take.
     """
 
-    def __init__(self, options: Options, result: dict[str, Any]) -> None:
-        self._options = options
-        self.result = {**result, "parts": {}}
+    def __init__(self, options: Options, result: dict[str, Any], planned: Mapping[str, float]) -> None:
+        self._options, self._began = options, time.monotonic()
+        self.result = {**result, "planned": planned, "seconds": 0.0, "parts": {}}
 
     def note(self, name: str, outcome: Outcome) -> None:
         """Take in what a part has found, and write the report."""
@@ -56,6 +59,7 @@ class Check:
 
     def write(self) -> None:
         """Write OUT.json and OUT.md."""
+        self.result["seconds"] = time.monotonic() - self._began
         write_json(self._options.out.with_suffix(".json"), self.result)
         write_bytes(self._options.out.with_suffix(".md"), markdown(self.result).encode())
 
@@ -81,21 +85,23 @@ def main(argv: Sequence[str]) -> int:
     if asked.device == "cpu" and not asked.quick:
         raise FanfoldError("On a CPU the check is a rehearsal: add --quick.")
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    ends = time.monotonic() + 60 * asked.minutes - RESERVE
+    ends, times = time.monotonic(), scale(asked.parts, 60 * asked.minutes - RESERVE)
+    planned = {name: PARTS[name].seconds * min(1, times) for name in asked.parts}
     with tempfile.TemporaryDirectory(prefix="fanfold-check-") as scratch:
-        options = Options(asked.device, asked.quick, asked.out.absolute(), Path(scratch))
-        check = Check(options, _surroundings(asked, argv))
-        passed = True
-        for name in asked.parts:
-            part, left = PARTS[name], ends - time.monotonic()
-            if left < LEAST:
-                outcome = Outcome("out of time", 0.0, (), "no time was left to begin it")
-            else:
-                outcome = run_part(name, options, min(part.seconds, left), lambda now, name=name: check.note(name, now))
-            check.note(name, outcome)
-            rehearsed = outcome.state == "absent" and not options.on_cuda
-            passed &= outcome.passed or rehearsed or not part.decides
-            print(_in_a_line(name, outcome), flush=True)
+        options = Options(asked.device, asked.quick, asked.out.absolute(), Path(scratch), asked.settings)
+        check, passed = Check(options, _surroundings(asked, argv), planned), True
+        with Runner(options) as runner:
+            for name in asked.parts:
+                part = PARTS[name]
+                ends += part.seconds * times
+                if ends - time.monotonic() < LEAST:
+                    outcome = Outcome("out of time", 0.0, (), "no time was left to begin it")
+                else:
+                    outcome = runner.run(name, ends, lambda now, name=name: check.note(name, now))
+                check.note(name, outcome)
+                rehearsed = outcome.state == "absent" and not options.on_cuda
+                passed &= outcome.passed or rehearsed or not part.decides
+                print(_in_a_line(name, planned[name], outcome), flush=True)
         check.add_roofline()
     print(f"written to {asked.out.with_suffix('.md')} and {asked.out.with_suffix('.json')}")
     return 0 if passed else 1
@@ -105,7 +111,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results/h200"), help="the report, without its ending")
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=f"which of {','.join(PARTS)}")
-    parser.add_argument("--minutes", type=float, default=8, help="how long it may take in all")
+    parser.add_argument("--settings", type=_settings, default=("a",), help="in which peers are measured: a,b,c,d")
+    parser.add_argument("--minutes", type=float, default=7.5, help="how long it may take in all")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
     return parser.parse_args(argv)
@@ -115,6 +122,13 @@ def _parts(text: str) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         raise argparse.ArgumentTypeError(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    return names
+
+
+def _settings(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in SETTINGS]:
+        raise argparse.ArgumentTypeError(f"no setting {', '.join(unknown)}: there are {', '.join(SETTINGS)}")
     return names
 
 
@@ -140,9 +154,9 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _in_a_line(name: str, outcome: Outcome) -> str:
+def _in_a_line(name: str, planned: float, outcome: Outcome) -> str:
     wrong = sum(not row.get("passed", True) or "failed" in row for row in outcome.rows)
-    words = [f"{name:12} {outcome.state} in {outcome.seconds:.1f} s, {len(outcome.rows)} rows"]
+    words = [f"{name:14} {outcome.state} in {outcome.seconds:.1f} s of {planned:.0f}, {len(outcome.rows)} rows"]
     return ", ".join(
         words + ([f"{wrong} of them wrong or failed"] if wrong else []) + ([outcome.reason] * bool(outcome.reason))
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from benchmarks.gpu.options import Options, Row, attempt
-from benchmarks.gpu.settings import checked, difference, module_of, reference, settings, tasks_of
+from benchmarks.gpu.settings import checked, difference, measured, module_of, reference, settings, tasks_of
 from benchmarks.gpu.timing import seconds_of
 from workflows.peers import PEERS
 
@@ -16,10 +16,10 @@ MEASURED = ("higher", "loop")
 
 def measure(options: Options) -> Iterator[Row]:
     """A row for each setting and peer."""
-    for name in settings(options):
+    for name in measured(options):
         for peer in MEASURED:
             what = {"setting": name, "tasks": checked(options), "side": peer}
-            yield attempt(what, _measured, name, peer, options)
+            yield attempt(options, what, _measured, name, peer)
 
 
 def _measured(name: str, peer: str, options: Options) -> Row:
@@ -29,5 +29,5 @@ def _measured(name: str, peer: str, options: Options) -> Row:
     compute = prepare(module, algorithm.inner_lr, algorithm.inner_steps)
     tasks = tasks_of(setting, checked(options), options.place)
     error = difference(compute(tasks), reference(name, options))
-    seconds = seconds_of(lambda: compute(tasks), options, share=4)
+    seconds = seconds_of(lambda: compute(tasks), options)
     return {"ms": 1000 * seconds, "tasks/s": len(tasks) / seconds, "difference": error}

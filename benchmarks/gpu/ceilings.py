@@ -16,9 +16,9 @@ def measure(options: Options) -> Iterator[Row]:
     side = 256 if options.quick else 8192
     for name, dtype in (("float32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)):
         what = {"ceiling": f"matrix product, {name}", "unit": "TFLOP/s"}
-        yield attempt(what, _product, side, name, dtype, options)
-    yield attempt({"ceiling": "copy", "unit": "GB/s"}, _copy, options)
-    yield attempt({"ceiling": "launch in a graph", "unit": "µs"}, _launch, options)
+        yield attempt(options, what, _product, side, name, dtype)
+    yield attempt(options, {"ceiling": "copy", "unit": "GB/s"}, _copy)
+    yield attempt(options, {"ceiling": "launch in a graph", "unit": "µs"}, _launch)
 
 
 def _product(side: int, name: str, dtype: torch.dtype, options: Options) -> Row:

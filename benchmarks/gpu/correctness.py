@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.options import Options, Row, attempt
-from benchmarks.gpu.settings import SIZE, difference, exact_gradient, tasks_of
+from benchmarks.gpu.pool import in_processes, processes
+from benchmarks.gpu.settings import SIZE, deterministic, difference, exact_gradient, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
 from data.errors import RunError
 from tasks.anil import Anil
@@ -47,35 +48,50 @@ OTHERS: dict[str, Algorithm] = {
 SHAPE = EpisodeShape(5, 1, 2)
 EXACT = 1e-9  # relative, in float64
 ALLOWED = {"float32": (1e-3, 5e-2), "tf32": (5e-2, 0.3)}  # relative, after one inner step, and after several
+Job = tuple[Conv4 | Conv4Stride | Article, int] | str
+"""A network and MAML's steps, or the name of another algorithm."""
 ITERATION = 3  # whose derivatives are of second order in MAML++, too
 
 
 def measure(options: Options) -> Iterator[Row]:
     """A row for each network, inner loop and set of kernels; then one for each other algorithm."""
-    cudnn = torch.backends.cudnn
-    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False  # as a worker has it
-    width = {"width": 16} if options.quick else {}
+    models = [model(**_width(options)) for model in (Conv4, Conv4Stride, Article)]
+    jobs = [*product(models, (2,) if options.quick else (5, 1)), *OTHERS]
+    yield from in_processes(_checks, jobs, options, processes(options))
+
+
+def _checks(job: Job, options: Options) -> Iterator[Row]:
+    with deterministic():
+        yield from _other(job, options) if isinstance(job, str) else _maml(*job, options)
+
+
+def _maml(model: Conv4 | Conv4Stride | Article, steps: int, options: Options) -> Iterator[Row]:
+    """Each way to differentiate and set of kernels, beside a plain loop."""
     sets = kernel_sets(options.place)
-    for model, steps in product(
-        (Conv4(**width), Conv4Stride(**width), Article(**width)), (2,) if options.quick else (1, 5)
-    ):
-        setting = Setting(SHAPE, Maml(inner_lr=0.1, inner_steps=steps), model)
-        expected = exact_gradient(setting, _count(options), torch.device("cpu"))
-        for way in ("reverse", "mixed"):
-            algorithm = replace(setting.algorithm, differentiation=way)
-            own = replace(setting, algorithm=algorithm)
-            for name, dtype in (*((name, torch.float32) for name in sets), ("plain", torch.float64)):
-                kind = "float64" if dtype == torch.float64 else "tf32" if name.endswith("tf32") else "float32"
-                allowed = EXACT if kind == "float64" else ALLOWED[kind][steps > 1]
-                what = {"algorithm": f"maml {way}", "network": model.name, "steps": steps, "kernels": name}
-                what |= {"precision": kind, "allowed": allowed}
-                yield attempt(what, _checked, own, sets[name], dtype, expected, allowed, options)
-    for name, algorithm in OTHERS.items():
-        allowed = ALLOWED["float32"][1]
-        setting = Setting(SHAPE, algorithm, Conv4(**width))  # type: ignore[arg-type]
-        what = {"algorithm": name, "network": "conv4", "steps": getattr(algorithm, "inner_steps", None)}
-        what |= {"kernels": "plain", "precision": "float32", "allowed": allowed}
-        yield attempt(what, _checked_beside_one_by_one, setting, sets["plain"], allowed, options)
+    setting = Setting(SHAPE, Maml(inner_lr=0.1, inner_steps=steps), model)
+    expected = exact_gradient(setting, _count(options), torch.device("cpu"))
+    kinds = [*((name, torch.float32) for name in sets), ("plain", torch.float64)]
+    for way, (name, dtype) in product(("reverse", "mixed"), kinds):
+        own = replace(setting, algorithm=replace(setting.algorithm, differentiation=way))
+        kind = "float64" if dtype == torch.float64 else "tf32" if name.endswith("tf32") else "float32"
+        allowed = EXACT if kind == "float64" else ALLOWED[kind][steps > 1]
+        what = {"algorithm": f"maml {way}", "network": model.name, "steps": steps, "kernels": name}
+        what |= {"precision": kind, "allowed": allowed}
+        yield attempt(options, what, _checked, own, sets[name], dtype, expected, allowed)
+
+
+def _other(name: str, options: Options) -> Iterator[Row]:
+    """Another algorithm, by PyTorch's operations, beside one task after another."""
+    algorithm, allowed = OTHERS[name], ALLOWED["float32"][1]
+    setting = Setting(SHAPE, algorithm, Conv4(**_width(options)))  # type: ignore[arg-type]
+    what = {"algorithm": name, "network": "conv4", "steps": getattr(algorithm, "inner_steps", None)}
+    what |= {"kernels": "plain", "precision": "float32", "allowed": allowed}
+    plain = kernel_sets(options.place)["plain"]
+    yield attempt(options, what, _checked_beside_one_by_one, setting, plain, allowed)
+
+
+def _width(options: Options) -> dict[str, int]:
+    return {"width": 16} if options.quick else {}
 
 
 def _count(options: Options) -> int:

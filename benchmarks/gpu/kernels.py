@@ -27,7 +27,7 @@ def measure(options: Options) -> Iterator[Row]:
     path.unlink(missing_ok=True)
     for name, tasks in (("a", 2),) if options.quick else (TRACED, ("a", 512), ("b", 32), ("c", 32), ("d", 32)):
         what = {"setting": name, "tasks": tasks, "side": f"fanfold {own}, captured"}
-        yield attempt(what, _profiled, name, tasks, kernels, options)
+        yield attempt(options, what, _profiled, name, tasks, kernels)
 
 
 def _profiled(name: str, tasks: int, kernels: Kernels, options: Options) -> Row:

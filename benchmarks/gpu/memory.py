@@ -23,7 +23,7 @@ def measure(options: Options) -> Iterator[Row]:
             least: list[float] = []
             for steps in (1, 5, 20):
                 what = {"kernels": kernels, "way": way, "steps": steps}
-                row = attempt(what, _peak, sets[kernels], way, steps, options)
+                row = attempt(options, what, _peak, sets[kernels], way, steps)
                 if "MB" in row:
                     least.append(row["MB"])
                     row["× the first"] = row["MB"] / least[0]

@@ -1,36 +1,43 @@
 """Tasks a second that are learned and answered: MAML, 5-way 1-shot, 1 query a class, 3 inner steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 
 from benchmarks.gpu.options import Options, Row, attempt
-from benchmarks.gpu.settings import settings, tasks_of
+from benchmarks.gpu.settings import MANY, settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, network_of
 from benchmarks.gpu.timing import Replayed, seconds_of
 from tasks.batch import TaskBatch
 from tasks.learner import answer_tasks
-from tasks.wide.layers import Kernels
 
+MOST = 4096  # tasks at a time
 STEPS = 3
+WAYS = ("captured", "answers on the host")
 
 
 def measure(options: Options) -> Iterator[Row]:
     """A row for each number of tasks, set of kernels and way."""
-    sets = kernel_sets(options.place)
-    for tasks in (2,) if options.quick else (512, 4096):
-        for kernels in reversed(sets):
-            for way in ("captured", "answers on the host"):
-                what = {"tasks": tasks, "side": f"fanfold {kernels}, {way}"}
-                yield attempt(what, _measured, tasks, sets[kernels], way, options)
+    for tasks, kernels in sizes(options):
+        for way in WAYS:
+            what = {"tasks": tasks, "side": f"fanfold {kernels}, {way}"}
+            yield attempt(options, what, _measured, tasks, kernels, way)
 
 
-def _measured(count: int, kernels: Kernels, way: str, options: Options) -> Row:
-    setting = settings(options)["a"]
+def sizes(options: Options) -> list[tuple[int, str]]:
+    """Tasks at a time and sets of kernels that are measured, most tasks with the fastest set alone."""
+    fastest, *others = reversed(kernel_sets(options.place))
+    many = (2,) if options.quick else (MOST, MANY)
+    return [*((tasks, fastest) for tasks in many), *((many[-1], other) for other in others)]
+
+
+def computation(count: int, kernels: str, way: str, options: Options) -> Callable[[], object]:
+    """What learns and answers tasks, by a set of kernels and one of the ways."""
+    setting, place = settings(options)["a"], options.place
     algorithm = replace(setting.algorithm, inner_lr=0.1)
-    network = network_of(setting.model, setting.shape.ways, options.place, kernels, torch.float32)
-    parameters, tasks = algorithm.initialize(network), tasks_of(setting, count, options.place)
+    network = network_of(setting.model, setting.shape.ways, place, kernel_sets(place)[kernels], torch.float32)
+    parameters, tasks = algorithm.initialize(network), tasks_of(setting, count, place)
 
     def logits(parameters: torch.Tensor, support: torch.Tensor, query: torch.Tensor) -> tuple[torch.Tensor, ...]:
         batch = TaskBatch(support, tasks.support_labels, query, tasks.query_labels, tasks.ways)
@@ -38,12 +45,12 @@ def _measured(count: int, kernels: Kernels, way: str, options: Options) -> Row:
         assert found is not None
         return (found,)
 
-    replayed = Replayed(logits)
+    if way == "captured":
+        replayed = Replayed(logits)
+        return lambda: replayed(parameters, tasks.support, tasks.query)
+    return lambda: answer_tasks(algorithm, network, parameters, tasks, STEPS, "batch")
 
-    def compute() -> object:
-        if way == "captured":
-            return replayed(parameters, tasks.support, tasks.query)
-        return answer_tasks(algorithm, network, parameters, tasks, STEPS, "batch")
 
-    seconds = seconds_of(compute, options)
+def _measured(count: int, kernels: str, way: str, options: Options) -> Row:
+    seconds = seconds_of(computation(count, kernels, way, options), options)
     return {"ms": 1000 * seconds, "tasks/s": count / seconds}

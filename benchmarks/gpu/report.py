@@ -19,7 +19,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     found = {name: part["rows"] for name, part in parts.items()}
     if any(goal.value(found) is not None for goal in GOALS):
         lines += ["## Aims", "", *_table([_row(goal, found) for goal in GOALS]), ""]
-    lines += [KEY, ""]
+    lines += [KEY, "", "## Time", "", *_table(_times(result)), ""]
     for part in parts.values():
         lines += [f"## {part['title']}", "", _state(part), ""]
         if part["rows"]:
@@ -31,6 +31,16 @@ def _row(goal: Goal, found: Mapping[str, Sequence[Row]]) -> Row:
     value = goal.value(found)
     met = "not measured" if value is None else "met" if goal.met(value) else "**not met**"
     return {"aim": goal.words, "found": "" if value is None else value, "": met}
+
+
+def _times(result: Mapping[str, Any]) -> list[Row]:
+    """What each part was to take, by estimate for an H200, and took."""
+    planned: Mapping[str, float] = result["planned"]
+    parts, rows = result["parts"], []
+    for name, seconds in planned.items():
+        part = parts.get(name, {"seconds": "", "state": "still to come"})
+        rows.append({"part": name, "planned, s": seconds, "taken, s": part["seconds"], "": part["state"]})
+    return [*rows, {"part": "in all", "planned, s": sum(planned.values()), "taken, s": result["seconds"], "": ""}]
 
 
 def _where(result: Mapping[str, Any]) -> str:

@@ -1,8 +1,11 @@
-"""A part in a process of its own: what it finds is kept as it comes, and what ends it ends no other part.
+"""Parts in processes of their own: what they find is kept as it comes, and what ends one ends no other.
 
-The process appends each row to a file, a line of JSON a row, which is read while it goes on.
+The start of a process takes seconds, so parts share one for as long as it and its device are sound. It waits, and
+leaves the device alone, while parts that can't share it are computed. A process appends each row to a file, a line of
+JSON a row, which is read while it goes on; at the part's end it writes how it ended to another.
 """
 
+import gc
 import json
 import os
 import signal
@@ -12,18 +15,22 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from benchmarks.gpu.options import WORDS, AbsentError, Options, Row
+import torch
+
+from benchmarks.gpu.options import WORDS, AbsentError, Options, OutOfTimeError, Row
 from benchmarks.gpu.parts import PARTS
 from data.advice import one_line
+from pipeline.files import write_json
 
 ROOT = Path(__file__).parents[2]
-POLL = 0.2  # seconds between looks at what a part has found
-ABSENT = 3  # exit status of a part whose needs aren't there
+POLL = 0.1  # seconds between looks at what a part has found
+
+State = Literal["running", "done", "absent", "failed", "out of time"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Outcome:
         reason: Why it didn't come to its end, in a line.
     """
 
-    state: Literal["running", "done", "absent", "failed", "out of time"]
+    state: State
     seconds: float
     rows: tuple[Row, ...]
     reason: str = ""
@@ -48,45 +55,104 @@ class Outcome:
         return self.state == "done" and all(row.get("passed", True) and "failed" not in row for row in self.rows)
 
 
-def run_part(name: str, options: Options, seconds: float, show: Callable[[Outcome], None]) -> Outcome:
-    """Run a part in a process of its own.
+class Runner:
+    """Runs parts, one at a time, in processes that end with its context.
 
     Args:
-        name: Which.
-        options: What it is told.
-        seconds: When it is ended, with all that it has started.
-        show: Whom to show what it has found, after every row.
+        options: What every part is told.
     """
-    found, said = options.scratch / f"{name}.jsonl", options.scratch / f"{name}.log"
-    found.touch()
-    command = [sys.executable, "-m", "benchmarks.gpu.runner", name, _to_json(options), str(found)]
-    began = time.monotonic()
-    with said.open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT)
-        try:
-            rows: tuple[Row, ...] = ()
-            while (status := process.poll()) is None and time.monotonic() - began < seconds:
-                time.sleep(POLL)
-                if len(now := _rows(found)) > len(rows):
-                    rows = now
-                    show(Outcome("running", time.monotonic() - began, rows))
-        finally:
-            _end(process)
-    took, rows = time.monotonic() - began, _rows(found)
-    if status == 0:
-        return Outcome("done", took, rows)
-    if status == ABSENT:
-        return Outcome("absent", took, rows, _last_line(said))
-    if status is None:
-        return Outcome("out of time", took, rows, f"ended after {seconds:.0f} s")
-    return Outcome("failed", took, rows, _last_line(said) or f"its process ended with status {status}")
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._processes: dict[str, _Process] = {}
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.end()
+
+    def run(self, name: str, ends: float, show: Callable[[Outcome], None]) -> Outcome:
+        """Run a part.
+
+        Args:
+            name: Which.
+            ends: When it is ended, with all that it has started, by `time.monotonic`.
+            show: Whom to show what it has found, after every row.
+        """
+        part, began = PARTS[name], time.monotonic()
+        options = replace(self._options, settings=part.settings or self._options.settings, ends=ends)
+        found, end = _rows_of(name, options), _end_of(name, options)
+        place = "shared" if part.shared else name
+        if place not in self._processes:
+            self._processes[place] = _Process(options.scratch / f"{name}.log")
+        process = self._processes[place]
+        process.ask(name, options)
+        rows: tuple[Row, ...] = ()
+        while (lives := process.lives) and not end.exists() and time.monotonic() < ends:
+            time.sleep(POLL)
+            if len(now := _rows(found)) > len(rows):
+                rows = now
+                show(Outcome("running", time.monotonic() - began, rows))
+        ending = json.loads(end.read_text()) if end.exists() else {"sound": False}
+        if not (part.shared and ending["sound"]):
+            self._processes.pop(place).end()
+        took, rows = time.monotonic() - began, _rows(found)
+        if "state" in ending:
+            return Outcome(ending["state"], took, rows, ending["reason"])
+        if lives:
+            return Outcome("out of time", took, rows, f"ended after {took:.0f} s")
+        return Outcome("failed", took, rows, process.last_line or "its process ended")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a part's process, and those that it started: they are all of one session."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+class _Process:
+    """A process of this module, which computes parts until it is ended.
+
+    Args:
+        said: Where what it prints goes.
+    """
+
+    def __init__(self, said: Path) -> None:
+        self._said = said
+        command = [sys.executable, "-m", "benchmarks.gpu.runner"]
+        with said.open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, cwd=ROOT, text=True
+            )
+
+    @property
+    def lives(self) -> bool:
+        """Whether it goes on."""
+        return self._process.poll() is None
+
+    @property
+    def last_line(self) -> str:
+        """What it said last."""
+        lines = [line.strip() for line in self._said.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+    def ask(self, name: str, options: Options) -> None:
+        """Have it compute a part."""
+        assert self._process.stdin is not None
+        _rows_of(name, options).touch()
+        with suppress(BrokenPipeError):  # it has ended, as is seen next
+            self._process.stdin.write(json.dumps({"name": name, **asdict(options)}, default=str) + "\n")
+            self._process.stdin.flush()
+
+    def end(self) -> None:
+        """End it and those that it started: they are all of one session."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _rows_of(name: str, options: Options) -> Path:
+    return options.scratch / f"{name}.jsonl"
+
+
+def _end_of(name: str, options: Options) -> Path:
+    return options.scratch / f"{name}.end.json"
 
 
 def _rows(path: Path) -> tuple[Row, ...]:
@@ -95,36 +161,45 @@ def _rows(path: Path) -> tuple[Row, ...]:
     return tuple(json.loads(line) for line in whole.splitlines())
 
 
-def _last_line(path: Path) -> str:
-    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _to_json(options: Options) -> str:
-    return json.dumps(asdict(options), default=str)
-
-
-def _from_json(text: str) -> Options:
-    known = json.loads(text)
-    return Options(known["device"], known["quick"], Path(known["out"]), Path(known["scratch"]))
-
-
-def main(name: str, options: Options, found: Path) -> int:
-    """A part, in its process; the exit status."""
+def _compute(name: str, options: Options) -> tuple[State, str]:
+    """A part, in its process: how it ended, and why."""
     try:
-        with found.open("a") as file:
+        with _rows_of(name, options).open("a") as file:
             for row in import_module(f"benchmarks.gpu.{PARTS[name].module}").measure(options):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
+    except OutOfTimeError as error:
+        return "out of time", str(error)
     except (AbsentError, ImportError) as error:
-        print(one_line(error))
-        return ABSENT
+        return "absent", one_line(error)
     except Exception as error:  # whatever may be wrong with a part
         traceback.print_exc()
-        print(one_line(error)[:WORDS])
-        return 1
-    return 0
+        return "failed", one_line(error)[:WORDS]
+    return "done", ""
+
+
+def _cleared() -> bool:
+    """Give the device's memory back; whether it still answers, as it does no more after a kernel's fault."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            return False
+    return True
+
+
+def main() -> None:
+    """Compute parts as they are asked for, a line of JSON a part."""
+    for line in sys.stdin:
+        asked: dict[str, Any] = json.loads(line)
+        name = asked.pop("name")
+        typed = {"out": Path(asked["out"]), "scratch": Path(asked["scratch"]), "settings": tuple(asked["settings"])}
+        options = Options(**asked | typed)
+        state, reason = _compute(name, options)
+        write_json(_end_of(name, options), {"state": state, "reason": reason, "sound": _cleared()})
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], _from_json(sys.argv[2]), Path(sys.argv[3])))
+    main()

@@ -20,7 +20,7 @@ def measure(options: Options) -> Iterator[Row]:
     """A row for each number of workers on a card."""
     dataset = dataset_flags(options)
     for each in (1,) if options.quick else (1, 2):
-        yield attempt({"workers a card": each}, _measured, each, dataset, options)
+        yield attempt(options, {"workers a card": each}, _measured, each, dataset)
 
 
 def _measured(each: int, dataset: list[str], options: Options) -> Row:

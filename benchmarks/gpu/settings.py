@@ -14,7 +14,8 @@ from workflows.peers.loop import prepare
 from workflows.peers.settings import SETTINGS, Setting
 
 SIZE = (28, 28)
-CHECKED = 32  # tasks whose summed gradient is compared
+CHECKED = 32  # tasks whose summed gradient is compared: a meta-batch of MAML's
+MANY = 512  # tasks at a time, so many that a device is full
 
 
 def settings(options: Options) -> dict[str, Setting]:
@@ -24,11 +25,9 @@ def settings(options: Options) -> dict[str, Setting]:
     return {name: replace(SETTINGS[name], model=replace(SETTINGS[name].model, width=16)) for name in ("a", "d")}
 
 
-def counts(name: str, options: Options) -> tuple[int, ...]:
-    """Tasks at a time: a meta-batch of MAML's, and many."""
-    if options.quick:
-        return (2,)
-    return (32, 512, 2048) if name == "a" else (32, 512)
+def measured(options: Options) -> list[str]:
+    """Names of the settings in which a part measures rates."""
+    return [name for name in settings(options) if name in options.settings]
 
 
 def checked(options: Options) -> int:
@@ -82,6 +81,18 @@ def difference(found: Tensor, expected: Tensor) -> float:
     """The distance of two vectors as a share of the second's length."""
     found, expected = found.detach().double().cpu(), expected.double().cpu()
     return float((found - expected).norm() / expected.norm())
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Convolutions as a worker has them from cuDNN: the same every time, in float32."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
 
 
 @contextmanager

@@ -14,7 +14,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 BUDGET, QUICK = 0.4, 0.01  # seconds to spend on a measurement, about
 GROUP = 0.01  # seconds that calls are timed together for, at least: an event costs microseconds itself
-GROUPS = 15  # whose median is taken
+FEWEST, GROUPS = 3, 15  # groups whose median is taken
 
 
 class Replayed:
@@ -58,30 +58,29 @@ class Replayed:
         self._graph = graph
 
 
-def seconds_of(compute: Callable[[], object], options: Options, share: float = 1) -> float:
-    """Seconds of one call: the median of groups of calls one after the other, after two that aren't timed.
+def seconds_of(compute: Callable[[], object], options: Options) -> float:
+    """Seconds of one call: the median of groups of calls one after the other, after one that isn't timed.
 
     Args:
         compute: What to call.
         options: Where it computes.
-        share: Of the usual time to spend; one call is timed at least.
     """
     compute()
-    return median_of(lambda calls: _seconds(compute, calls, options.place), options, share)
+    return median_of(lambda calls: _seconds(compute, calls, options.place), options)
 
 
-def median_of(timed: Callable[[int], float], options: Options, share: float = 1) -> float:
+def median_of(timed: Callable[[int], float], options: Options) -> float:
     """The median of the seconds of a call, by groups of as many calls as one call's time suggests.
 
     Args:
         timed: The seconds of so many calls, one after the other.
         options: Where it computes.
-        share: See `seconds_of`.
     """
-    once, budget = max(timed(1), 1e-7), share * (QUICK if options.quick else BUDGET)
+    once, budget = max(timed(1), 1e-7), QUICK if options.quick else BUDGET
     calls = max(1, math.ceil(min(GROUP, budget) / once))
-    groups = max(1, min(GROUPS, int(budget / (calls * once))))
-    return statistics.median(timed(calls) / calls for _ in range(groups))
+    groups = max(FEWEST, min(GROUPS, int(budget / (calls * once))))
+    known = [once] if calls == 1 else []
+    return statistics.median([*known, *(timed(calls) / calls for _ in range(groups - len(known)))])
 
 
 def _seconds(compute: Callable[[], object], calls: int, device: torch.device) -> float:

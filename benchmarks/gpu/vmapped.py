@@ -12,7 +12,7 @@ from torch.func import grad, vmap
 
 from benchmarks.gpu import functional
 from benchmarks.gpu.options import Options, Row
-from benchmarks.gpu.settings import checked, difference, module_of, precision, reference, settings, tasks_of
+from benchmarks.gpu.settings import MANY, checked, difference, module_of, precision, reference, settings, tasks_of
 from benchmarks.gpu.sides import PRECISIONS
 from benchmarks.gpu.timing import Replayed, seconds_of
 from benchmarks.gpu.ways import by_ways
@@ -25,7 +25,8 @@ CONVOLUTIONS: tuple[functional.Convolution, ...] = ("conv2d", "patches")
 
 def measure(options: Options) -> Iterator[Row]:
     """See `by_ways`."""
-    return by_ways("vmap", CONVOLUTIONS, PRECISIONS, _measured, options)
+    counts = (checked(options),) if options.quick else (checked(options), MANY)
+    return by_ways("vmap", CONVOLUTIONS, PRECISIONS, counts, _measured, options)
 
 
 def _measured(name: str, tasks: int, way: functional.Convolution, kind: str, options: Options) -> Row:

@@ -16,13 +16,25 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_check
-from benchmarks.gpu import bare_loop, correctness, kernels, meta_test, search, window, with_jax
+from benchmarks.gpu import (
+    bare_loop,
+    compiling,
+    correctness,
+    kernels,
+    marked_tests,
+    meta_test,
+    runner,
+    search,
+    window,
+    with_jax,
+)
 from benchmarks.gpu.floors import Work, layers, work_of_a_task
 from benchmarks.gpu.goals import GOALS
 from benchmarks.gpu.options import Options
-from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.parts import PARTS, scale
+from benchmarks.gpu.pool import in_processes
 from benchmarks.gpu.roofline import shares
-from benchmarks.gpu.runner import Outcome, _rows, run_part
+from benchmarks.gpu.runner import Outcome, Runner, _rows
 from benchmarks.gpu.settings import SIZE, exact_gradient, module_of, tasks_of
 from data.errors import FanfoldError
 from tasks.algorithms import ALGORITHMS
@@ -39,7 +51,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def options(tmp_path):
     (tmp_path / "scratch").mkdir()
-    return Options("cpu", True, tmp_path / "found", tmp_path / "scratch")
+    return Options("cpu", True, tmp_path / "found", tmp_path / "scratch", ("a", "d"))
 
 
 def ignore(_):
@@ -125,20 +137,25 @@ def test_aims_are_judged_by_what_was_found():
 
 
 def test_a_rehearsal_comes_to_a_report(tmp_path):
-    parts = ["ceilings", "fanfold", "memory"]
+    parts = ["fanfold", "memory", "ceilings", "fanfold-others"]
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--quick", "--device", "cpu"]
     command += ["--out", str(tmp_path / "found"), "--parts", ",".join(parts)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     states = {name: part["state"] for name, part in found["parts"].items()}
-    assert states == dict(zip([*parts, "roofline"], ["done", "done", "absent", "done"], strict=True))
+    assert states == dict(zip([*parts, "roofline"], ["done", "absent", "done", "done", "done"], strict=True))
     assert found["parts"]["memory"]["reason"] == "needs CUDA"
-    assert all(row["difference"] < 1e-4 for row in found["parts"]["fanfold"]["rows"])
+    rows = [row for part in ("fanfold", "fanfold-others") for row in found["parts"][part]["rows"]]
+    assert all(row["difference"] < 1e-4 for row in rows)
+    assert list(found["planned"]) == parts
+    assert found["seconds"] >= sum(part["seconds"] for part in found["parts"].values()) > 0
     assert {row["setting"] for row in found["parts"]["roofline"]["rows"]} == {"a", "d"}
     page = (tmp_path / "found.md").read_text()
     assert all(f"## {PARTS[name].title}" in page for name in parts)
     assert "A rehearsal" in page
+    planned = sum(PARTS[name].seconds for name in parts)
+    assert f"| in all | {planned:.3g} | {found['seconds']:.3g} |" in page
     assert {path.name for path in tmp_path.iterdir()} == {"found.md", "found.json", "found-roofline.png"}
 
 
@@ -191,9 +208,81 @@ def test_the_loop_of_a_training_run_is_measured_without_a_cluster(options, monke
     assert row["tasks/s"] == pytest.approx(4 * row["iterations/s"])
 
 
+def test_all_parts_fit_into_the_time_that_they_have_by_default():
+    assert sum(part.seconds for part in PARTS.values()) <= 60 * 7.5 - gpu_check.RESERVE
+    assert scale(["memory", "ceilings"], 60) == 4
+
+
 def test_a_part_that_fails_says_why_in_a_line(options):
-    outcome = run_part("no part", options, 60, ignore)
-    assert (outcome.state, outcome.passed, outcome.reason) == ("failed", False, "'no part'")
+    (options.scratch / "store.zarr").mkdir()
+    with Runner(options) as parts:
+        outcome = parts.run("window", time.monotonic() + 60, ignore)
+    assert (outcome.state, outcome.passed) == ("failed", False)
+    assert "store.zarr" in outcome.reason
+    assert "\n" not in outcome.reason
+
+
+def test_parts_share_a_process_and_one_that_dies_ends_no_other(options):
+    with Runner(options) as parts:
+
+        def run(name, show=ignore):
+            return parts.run(name, time.monotonic() + 60, show)
+
+        assert run("ceilings").state == "done"
+        (first,) = processes_of_parts()
+        assert run("memory").state == "absent"
+        assert processes_of_parts() == [first]
+        outcome = run("fanfold", lambda _: first.kill())
+        assert (outcome.state, outcome.passed) == ("failed", False)
+        assert outcome.rows
+        assert run("meta-test").state == "done"
+        (second,) = processes_of_parts()
+        assert second != first
+    assert not second.is_running()
+
+
+def processes_of_parts():
+    known = psutil.Process().children()
+    return [process for process in known if "benchmarks.gpu.runner" in command_of(process)]
+
+
+def test_a_part_without_time_ends_by_itself_and_says_for_what_it_had_none(options):
+    (options.scratch / "ceilings.jsonl").touch()
+    late = replace(options, ends=time.monotonic())
+    assert runner._compute("ceilings", late) == (
+        "out of time",
+        "no time was left for ceiling matrix product, float32, unit TFLOP/s",
+    )
+
+
+def test_jobs_give_their_rows_in_order_from_several_processes(options):
+    jobs = ["protonet", "maml, first order"]
+    here, there = (list(in_processes(correctness._checks, jobs, options, count)) for count in (1, 2))
+    assert [row["algorithm"] for row in there] == jobs
+    # Another number of threads rounds otherwise.
+    assert [row | {"difference": 0} for row in there] == [row | {"difference": 0} for row in here]
+
+
+def test_all_that_is_measured_is_compiled_before(options):
+    rows = list(compiling.measure(options))
+    assert [row["what"] for row in rows] == ["a", "d", "meta-test"]
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_a_file_of_tests_is_a_row_and_those_that_failed():
+    said = "FAILED tests/test_x.py::test_y - AssertionError: 1\n1 failed, 2 passed in 3.00s\n"
+    assert list(marked_tests.rows_of("tests/test_x.py", 1, said)) == [
+        {"test": "tests/test_x.py::test_y", "passed": False, "said": "AssertionError: 1"},
+        {"test": "tests/test_x.py", "passed": False, "said": "1 failed, 2 passed in 3.00s"},
+    ]
+    assert [row["passed"] for row in marked_tests.rows_of("tests/test_x.py", 0, "2 passed in 3.00s")] == [True]
+
+
+def test_a_training_run_ends_in_time_to_be_tested(options):
+    (options.scratch / "store.zarr").mkdir()
+    full = replace(options, quick=False, ends=time.monotonic() + window.AROUND + 90)
+    flags = window.training_flags(full)
+    assert float(flags[flags.index("--meta.minutes") + 1]) == pytest.approx(1.5, abs=0.02)
 
 
 def test_a_measurement_that_fails_says_why_in_its_row(options):
@@ -204,7 +293,8 @@ def test_a_measurement_that_fails_says_why_in_its_row(options):
 
 
 def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(options):
-    outcome = run_part("window", options, 3, ignore)
+    with Runner(options) as parts:
+        outcome = parts.run("window", time.monotonic() + 3, ignore)
     assert (outcome.state, outcome.passed) == ("out of time", False)
     assert outcome.seconds < 15
     deadline = time.monotonic() + 10
