@@ -1,1 +1,1 @@
-"""The parts of `benchmarks.gpu_check`: each measures one thing on a CUDA device, in a process of its own."""
+"""The parts of `benchmarks.gpu_check`: each measures one thing on a CUDA device."""

@@ -1,9 +1,9 @@
-"""The suite's tests that need a CUDA device: some files at once, as most of their time goes to compiling kernels."""
+"""The suite's tests that need a CUDA device, in several processes: compiling kernels takes most of their time."""
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,37 +11,39 @@ from benchmarks.gpu.options import Options, Row, need_cuda
 from benchmarks.gpu.pool import processes
 from data.errors import RunError
 
-NONE = 5  # pytest's exit status where a file has no such test
+PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--tb", "short"]
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """A row for each test that failed, and one for each file that has such tests, with what pytest says in the end."""
+    """A row for each test that failed, and one for all."""
     need_cuda(options)
-    files = [path for path in sorted(Path("tests").rglob("test_*.py")) if _concerned(path.read_text())]
-    log = options.beside("tests.txt")
-    with ThreadPoolExecutor(processes(options)) as threads:
-        runs = list(zip(files, threads.map(_ran, files), strict=True))
-    log.write_text("".join(ran.stdout + ran.stderr for _, ran in runs))
-    with_tests = [(path, ran) for path, ran in runs if ran.returncode != NONE]
-    if not with_tests:
-        raise RunError("no test is marked gpu")
-    for path, ran in with_tests:
-        yield from rows_of(str(path), ran.returncode, ran.stdout)
+    files = [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if _concerned(path.read_text())]
+    tests = [line for line in _pytest("--collect-only", *files).stdout.splitlines() if "::" in line]
+    if not tests:
+        raise RunError("pytest finds no test that is marked gpu")
+    count = min(processes(options), len(tests))
+    with ThreadPoolExecutor(count) as threads:
+        runs = list(threads.map(lambda first: _pytest(*tests[first::count]), range(count)))
+    options.beside("tests.txt").write_text("".join(ran.stdout + ran.stderr for ran in runs))
+    yield from rows_of([(ran.returncode, ran.stdout) for ran in runs])
 
 
-def rows_of(name: str, status: int, said: str) -> Iterator[Row]:
-    """The rows of a file of tests: of pytest's exit status, and of what it said."""
-    lines = said.splitlines()
-    for line in lines:
-        if failed := re.match(r"(FAILED|ERROR) (\S+)(?: - (.*))?", line):
-            yield {"test": failed[2], "passed": False, "said": (failed[3] or "")[:200]}
-    summary = re.search(r"\d+ (?:passed|failed|error|skipped|deselected).*", lines[-1] if lines else "")
-    yield {"test": name, "passed": status == 0, "said": summary[0] if summary else "no summary"}
+def rows_of(runs: Sequence[tuple[int, str]]) -> Iterator[Row]:
+    """The rows of some runs of pytest: of each its exit status and what it said."""
+    summaries = []
+    for _, said in runs:
+        lines = said.splitlines()
+        for line in lines:
+            if found := re.match(r"(FAILED|ERROR) (\S+)(?: - (.*))?", line):
+                yield {"test": found[2], "passed": False, "said": (found[3] or "")[:200]}
+        summary = re.search(r"\d+ (?:passed|failed|error|skipped|deselected).*", lines[-1] if lines else "")
+        summaries.append(summary[0] if summary else "no summary")
+    passed = all(status == 0 for status, _ in runs)
+    yield {"test": "all marked gpu", "passed": passed, "said": "; ".join(summaries)}
 
 
-def _ran(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--tb", "short", str(path)]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+def _pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PYTEST, *arguments], check=False, capture_output=True, text=True)
 
 
 def _concerned(text: str) -> bool:

@@ -11,7 +11,7 @@ class Part:
     Args:
         module: The module's name.
         title: What the report calls it.
-        seconds: How long it takes on an H200, by estimate, with the start of its process where it has its own.
+        seconds: How long it takes on an H200 with 16 cores, by estimate, with the start of its process.
         decides: Whether its checks decide over the exit status.
         shared: Whether it is computed in the one process that parts share. Those that start processes, or whose
             libraries set up the device for themselves, are not.
@@ -27,21 +27,21 @@ class Part:
 
 
 PARTS = {
-    "correctness": Part("correctness", "Gradients against float64 on the CPU", 60, decides=True),
-    "compile": Part("compiling", "Kernels compiled for what is measured", 32),
+    "correctness": Part("correctness", "Gradients against float64 on the CPU", 56, decides=True),
+    "compile": Part("compiling", "Kernels compiled for what is measured", 34),
     "fanfold": Part("fanfold", "Meta-gradients by Fanfold, setting (a)", 22, settings=("a",)),
     "autograd": Part("autograd", "Meta-gradients task after task: higher, plain autograd", 16),
     "vmap": Part("vmapped", "Meta-gradients by torch.func.vmap in a CUDA graph", 20),
-    "jax": Part("with_jax", "Meta-gradients by JAX, jit and vmap", 50, shared=False),
-    "window": Part("window", "A whole training run over a CUDA cluster", 97, shared=False),
+    "jax": Part("with_jax", "Meta-gradients by JAX, jit and vmap", 48, shared=False),
+    "window": Part("window", "A whole training run over a CUDA cluster", 95, shared=False),
     "meta-test": Part("meta_test", "Meta-test: 5-way 1-shot, 1 query a class, 3 inner steps", 12),
     "memory": Part("memory", "Memory against inner steps", 10),
     "loop": Part("bare_loop", "A rank's loop on its device, without Dask", 14, shared=False),
     "ceilings": Part("ceilings", "What the device can do", 5),
     "fanfold-others": Part("fanfold", "Meta-gradients by Fanfold, other settings", 26, settings=("b", "c", "d")),
-    "tests": Part("marked_tests", "The suite's tests marked `gpu`", 45, decides=True, shared=False),
-    "kernels": Part("kernels", "Kernels by time", 15),
-    "search": Part("search", "A search over a CUDA cluster", 21, shared=False),
+    "tests": Part("marked_tests", "The suite's tests marked `gpu`", 55, decides=True, shared=False),
+    "kernels": Part("kernels", "Kernels by time", 14),
+    "search": Part("search", "A search over a CUDA cluster", 18, shared=False),
 }
 
 

@@ -269,13 +269,15 @@ def test_all_that_is_measured_is_compiled_before(options):
     assert all(row["seconds"] > 0 for row in rows)
 
 
-def test_a_file_of_tests_is_a_row_and_those_that_failed():
-    said = "FAILED tests/test_x.py::test_y - AssertionError: 1\n1 failed, 2 passed in 3.00s\n"
-    assert list(marked_tests.rows_of("tests/test_x.py", 1, said)) == [
+def test_marked_tests_are_a_row_and_those_that_failed():
+    good = (0, "..\n2 passed in 3.00s\n")
+    bad = (1, "FAILED tests/test_x.py::test_y - AssertionError: 1\n1 failed, 2 passed in 3.00s\n")
+    all_of = {"test": "all marked gpu", "passed": True, "said": "2 passed in 3.00s; 2 passed in 3.00s"}
+    assert list(marked_tests.rows_of([good, good])) == [all_of]
+    assert list(marked_tests.rows_of([good, bad])) == [
         {"test": "tests/test_x.py::test_y", "passed": False, "said": "AssertionError: 1"},
-        {"test": "tests/test_x.py", "passed": False, "said": "1 failed, 2 passed in 3.00s"},
+        all_of | {"passed": False, "said": "2 passed in 3.00s; 1 failed, 2 passed in 3.00s"},
     ]
-    assert [row["passed"] for row in marked_tests.rows_of("tests/test_x.py", 0, "2 passed in 3.00s")] == [True]
 
 
 def test_a_training_run_ends_in_time_to_be_tested(options):
