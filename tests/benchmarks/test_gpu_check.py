@@ -330,3 +330,5 @@ def test_a_check_that_cannot_be_done_says_so(tmp_path):
         gpu_check.main(["--device", "cpu", "--out", str(tmp_path / "found")])
     with pytest.raises(SystemExit):
         gpu_check.main(["--parts", "ceilings,floor"])
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--settings", "a,e"])
