@@ -1,7 +1,8 @@
-"""Fixtures that need the real Omniglot."""
+"""The real Omniglot, where it is, and what it is like without a network."""
 
 import os
 import time
+import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,3 +38,13 @@ def omniglot_preparation(omniglot_source: Path, tmp_path_factory: pytest.TempPat
 def omniglot_store(omniglot_preparation: Timed) -> Path:
     """Omniglot's store, prepared once."""
     return omniglot_preparation.path
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection of urllib's is refused."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it reads the environment once, when first used
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -1,6 +1,5 @@
 """A small data set of noise, and stores of it."""
 
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +54,3 @@ def noise_store(noise: NoiseSource, tmp_path: Path) -> Path:
     path = tmp_path / "noise.zarr"
     write_store(path, noise, progress=False)
     return path
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every connection of urllib's is refused."""
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it reads the environment once, when first used
-    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("https_proxy", "http_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")

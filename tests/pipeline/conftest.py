@@ -81,6 +81,13 @@ def pair(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def trio(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
+    """A cluster of three workers, for tests that leave as many: for one that is killed another one comes."""
+    with small_cluster(3) as cluster:  # type: ignore[attr-defined]
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def slow_recipe(recipe: Recipe) -> Recipe:
     """The same with a larger network, so that there is time to interfere."""
     return replace(recipe, model=Conv4Stride(width=48))

@@ -37,12 +37,6 @@ METAS = {
 }
 
 
-@pytest.fixture(scope="module")
-def trio(small_cluster):
-    with small_cluster(3) as cluster:
-        yield cluster
-
-
 def side_by_side(recipe, **settings):
     return replace(recipe, meta=replace(recipe.meta, together=True, **settings))
 

@@ -64,12 +64,6 @@ def assert_same(found, expected):
     assert found.iteration == expected.iteration
 
 
-@pytest.fixture(scope="module")
-def trio(small_cluster):
-    with small_cluster(3) as cluster:
-        yield cluster
-
-
 METAS = {
     "chunks that don't divide": Meta(batch=10, chunk=3, window=3, lr=3e-3, average=0.9),
     "fewer chunks than workers": Meta(batch=3, chunk=2, window=3, iterations=6, lr=3e-3, schedule="cosine"),

@@ -1,14 +1,20 @@
-"""A small data set of one's own, as files, and workflows run as a person runs them."""
+"""A small data set of one's own, as files, and workflows run on it: as a person runs them, or in this process."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from pipeline.cluster import Cluster, ClusterConfig, open_cluster
+from workflows import entry
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +25,7 @@ SMALL = [
     *("--evaluation.every", "8", "--evaluation.validation_tasks", "20", "--evaluation.tasks", "40"),
     *("--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"),
 ]
+QUIET = ["--report", "false"]  # which would take seconds of each run
 
 
 @pytest.fixture(scope="session")
@@ -43,14 +50,50 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
-@pytest.fixture
-def workflow(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a workflow in an empty folder."""
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two workers, for all that leaves them whole and needs none of its own, which take seconds to start."""
+    with open_cluster(ClusterConfig(kind="cpu", workers=2, dashboard=":0")) as cluster:
+        yield cluster
 
-    def run(name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture(scope="session")
+def joined(cluster: Cluster) -> list[str]:
+    """The flags by which a workflow takes the workers that are there."""
+    return ["--cluster.kind", cluster.client.scheduler.address, "--cluster.workers", "2"]
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, environment: dict[str, str]) -> Callable[..., CompletedProcess[str]]:
+    """Runs a workflow in an empty folder, as a person does: what its workers say is told, too."""
+
+    def run(name: str, *arguments: str, timeout: float = 120) -> CompletedProcess[str]:
         command = [sys.executable, "-m", f"workflows.{name}", *arguments]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
     return run
+
+
+@pytest.fixture
+def workflow_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., CompletedProcess[str]]]:
+    """Runs a workflow in the same folder in this process, from its arguments to its exit status.
+
+    For what isn't about the process: a new one takes seconds to import what it needs.
+    """
+
+    def run(name: str, *arguments: str) -> CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [f"workflows.{name}", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            entry.run(import_module(f"workflows.{name}").main)
+        return CompletedProcess(sys.argv, int(ended.value.code or 0), *capfd.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMNIGLOT_SOURCE", raising=False)
+    interrupted = signal.getsignal(signal.SIGINT)
+    yield run
+    signal.signal(signal.SIGINT, interrupted)

@@ -8,13 +8,13 @@ from distributed import Client
 
 from data.errors import FanfoldError
 from pipeline.cluster import Cluster
-from tests.workflows.conftest import SMALL
+from tests.workflows.conftest import QUIET, SMALL
 from workflows.performance import check_performance_file, performance_reported
 
 
-def test_a_run_leaves_its_task_stream_in_a_file_that_needs_no_network(workflow, pictures, tmp_path):
-    length = ("--meta.iterations", "8", "--report", "false")
-    ran = workflow(*("train", *SMALL, "--dataset.source", str(pictures), *length, "--performance_report", "dask.html"))
+def test_a_run_leaves_its_task_stream_in_a_file_that_needs_no_network(workflow_here, joined, pictures, tmp_path):
+    run = [*SMALL, *joined, *QUIET, "--dataset.source", str(pictures), "--meta.iterations", "8"]
+    ran = workflow_here("train", *run, "--performance_report", "dask.html")
     assert ran.returncode == 0, ran.stderr
     assert "performance report: dask.html" in ran.stdout
     report = (tmp_path / "dask.html").read_text()

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.workflows.conftest import SMALL
+from tests.workflows.conftest import QUIET, SMALL
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -15,7 +15,7 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
     (tmp_path / "ridge.py").write_text(code)
     command = re.search(r"python -m workflows.train (--algorithm.name ridge:Ridge .*)\n", README)[1].split()
     small = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
-    more = ["--dataset.source", str(pictures), "--meta.iterations", "60", "--run", "run", "--train.ways", "6"]
+    more = ["--dataset.source", str(pictures), "--meta.iterations", "60", "--run", "run", "--train.ways", "6", *QUIET]
     ran = workflow("train", *small, *command, *more)
     assert ran.returncode == 0, ran.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -28,10 +28,11 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["ways"] == 4
 
 
-def test_what_is_no_algorithm_is_said_in_a_line(workflow, tmp_path):
+def test_what_is_no_algorithm_is_said_in_a_line(workflow_here, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nclass Plain: pass\n@dataclass(frozen=True)\nclass Bare:\n    name: str\n"
     )
+    monkeypatch.syspath_prepend(tmp_path)
     for name, message in (
         ("mine:Plain", "error: Algorithm 'mine:Plain' must be a frozen dataclass with a field `name: str`."),
         ("mine:Bare", "error: Algorithm 'mine:Bare' lacks head, normalizations, initialize, meta_gradient, classifier"),
@@ -39,7 +40,7 @@ def test_what_is_no_algorithm_is_said_in_a_line(workflow, tmp_path):
         ("nowhere:Absent", "error: No algorithm 'nowhere:Absent'"),
         ("protonets", "error: No algorithm 'protonets': there are maml, anil,"),
     ):
-        ran = workflow("train", "--algorithm.name", name)
+        ran = workflow_here("train", "--algorithm.name", name)
         assert ran.returncode == 2
         assert ran.stderr.startswith(message), ran.stderr
         assert ran.stderr.count("\n") == 1

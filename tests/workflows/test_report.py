@@ -15,7 +15,6 @@ from PIL import Image
 from data.errors import FanfoldError
 from pipeline import work
 from pipeline.checkpoint import load_checkpoint
-from pipeline.cluster import ClusterConfig, open_cluster
 from pipeline.evaluation import summarize
 from pipeline.run_directory import RunDirectory
 from tasks.episodes import Stream
@@ -39,12 +38,6 @@ RUNS = {
 }
 CURVES = ["loss-iterations", "loss-time", "accuracy-iterations", "accuracy-time"]
 DRAWN = ["worst-task-1", "worst-task-2", "best-task-1", "best-task-2"]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with open_cluster(ClusterConfig(kind="cpu", workers=2, dashboard=":0")) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module")

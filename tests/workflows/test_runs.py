@@ -13,7 +13,7 @@ import yaml
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.run_directory import RunDirectory
 from tests.waiting import wait_for
-from tests.workflows.conftest import SMALL
+from tests.workflows.conftest import QUIET, SMALL
 
 RESULT_KEYS = {
     *("dataset", "split", "algorithm", "ways", "shots", "queries", "inner_steps", "transductive", "iterations"),
@@ -22,13 +22,18 @@ RESULT_KEYS = {
 }
 
 
-QUIET = ["--report", "false"]  # which would take seconds of each run
-
-
 @pytest.fixture
 def train(workflow, pictures):
     def run(*arguments):
         return workflow("train", *SMALL, "--dataset.source", str(pictures), *QUIET, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def train_here(workflow_here, pictures):
+    def run(*arguments):
+        return workflow_here("train", *SMALL, "--dataset.source", str(pictures), *QUIET, *arguments)
 
     return run
 
@@ -56,7 +61,7 @@ def result_of(folder, run="run"):
     return json.loads((folder / run / "result.json").read_text())
 
 
-def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path):
+def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workflow_here, joined, tmp_path):
     ran = train("--run", "run", "--meta.iterations", "10")
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"test accuracy \d+\.\d\d ± \d+\.\d\d %", ran.stdout)
@@ -80,38 +85,40 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, workflow, tmp_path
     assert config["dataset"]["name"] == "folder"
     assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": True, "reflections": False}
 
-    evaluated = workflow("evaluate", "--run", "run", "--evaluation.tasks", "60", "--task.queries", "2")
+    evaluated = workflow_here("evaluate", "--run", "run", *joined, "--evaluation.tasks", "60", "--task.queries", "2")
     assert evaluated.returncode == 0, evaluated.stderr
     found = json.loads(directory.evaluation.read_text())
     assert (found["test_episodes"], found["queries"]) == (60, 2)
     assert found["tested_sha256"] == result["tested_sha256"]
 
-    again = workflow("evaluate", "--run", "run")
+    again = workflow_here("evaluate", "--run", "run", *joined)
     assert again.returncode == 0, again.stderr
     repeated = json.loads(directory.evaluation.read_text())
     assert repeated["test_accuracy"] == result["test_accuracy"]
 
-    refused = train("--run", "run")
+    refused = train_here("--run", "run")
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("error: run already holds a run: go on with --resume")
 
-    refused = workflow("train", "--resume", "--run", "run", "--task.shots", "2", "--meta.lr", "0.5")
+    refused = workflow_here("train", "--resume", "--run", "run", "--task.shots", "2", "--meta.lr", "0.5")
     assert refused.returncode == 2
     assert "--task.shots (was 1, now 2)" in refused.stderr
     assert "--meta.lr (was 0.001, now 0.5)" in refused.stderr
     assert result_of(tmp_path) == result
 
-    longer = workflow("train", "--resume", "--run", "run", "--meta.iterations", "14", "--cluster.workers", "1", *QUIET)
+    longer = workflow_here(
+        "train", "--resume", "--run", "run", "--meta.iterations", "14", "--cluster.workers", "1", *QUIET
+    )
     assert longer.returncode == 0, longer.stderr
     assert result_of(tmp_path)["iterations"] == 14
     assert result_of(tmp_path)["workers"] == 1
-    straight = train("--run", "straight", "--meta.iterations", "14")
+    straight = train_here(*joined, "--run", "straight", "--meta.iterations", "14")
     assert straight.returncode == 0, straight.stderr
     assert result_of(tmp_path, "straight")["parameters_sha256"] == result_of(tmp_path)["parameters_sha256"]
 
 
-def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, workflow, tmp_path):
-    straight = train("--run", "straight", "--meta.iterations", "20")
+def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, start, workflow_here, joined, tmp_path):
+    straight = train_here(*joined, "--run", "straight", "--meta.iterations", "20")
     assert straight.returncode == 0, straight.stderr
 
     # The same, but so long that there is time to kill it.
@@ -126,7 +133,7 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train, start, wor
     if reached >= 20:
         pytest.fail(f"killed too late, after {reached} iterations")
 
-    resumed = workflow("train", "--resume", "--run", "killed", "--meta.iterations", "20", *QUIET)
+    resumed = workflow_here("train", *joined, "--resume", "--run", "killed", "--meta.iterations", "20", *QUIET)
     assert resumed.returncode == 0, resumed.stderr
     assert result_of(tmp_path, "killed")["parameters_sha256"] == result_of(tmp_path, "straight")["parameters_sha256"]
     iterations = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]
@@ -167,8 +174,8 @@ def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
         (["--model.name", "os:getcwd"], "Unknown flag --model.width"),
     ],
 )
-def test_what_can_not_be_done_leaves_no_run_behind(train, tmp_path, arguments, message):
-    ran = train("--run", "run", *arguments)
+def test_what_can_not_be_done_leaves_no_run_behind(train_here, tmp_path, arguments, message):
+    ran = train_here("--run", "run", *arguments)
     assert ran.returncode == 2
     errors = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
@@ -177,21 +184,12 @@ def test_what_can_not_be_done_leaves_no_run_behind(train, tmp_path, arguments, m
     assert not (tmp_path / "run").exists()
 
 
-def test_omniglot_that_can_not_be_had_is_said(tmp_path, environment):
-    no_way_out = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+def test_omniglot_that_can_not_be_had_is_said(workflow_here, tmp_path, no_network):
     for arguments, message in (
         ([], "Omniglot could not be downloaded"),
         (["--dataset.source", "nowhere"], "nowhere: there is no such folder"),
     ):
-        ran = subprocess.run(
-            [sys.executable, "-m", "workflows.prepare", "--dataset.name", "omniglot", *arguments],
-            cwd=tmp_path,
-            env=environment | no_way_out,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ran = workflow_here("prepare", "--dataset.name", "omniglot", *arguments)
         assert ran.returncode == 2
         assert [message in line for line in ran.stderr.splitlines() if line.startswith("error:")] == [True]
         assert "Traceback" not in ran.stderr

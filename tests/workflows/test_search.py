@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 
 import pytest
 import yaml
@@ -17,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from data.errors import FanfoldError
-from pipeline.cluster import ClusterConfig, open_cluster
 from pipeline.study import count, open_study
 from tasks.algorithms import ALGORITHMS
 from tests.workflows.conftest import ROOT, SMALL
@@ -38,22 +36,13 @@ SEARCH = [
 ]
 
 
-@pytest.fixture
-def one_cluster(monkeypatch):
-    """A cluster of two workers for all that a test runs in its own process: each of its own takes seconds to start."""
-    with open_cluster(ClusterConfig(kind="cpu", workers=2, dashboard=":0")) as cluster:
-        for workflow in ("search", "train"):
-            monkeypatch.setattr(f"workflows.{workflow}.open_cluster", lambda _: nullcontext(cluster))
-        yield
-
-
 def states(folder):
     with open_study(folder / "study.db", "maml-3way1shot", NopPruner()) as study:
         return count(study)
 
 
 def test_a_search_killed_half_way_and_started_again_ends_as_asked(
-    pictures, tmp_path, environment, monkeypatch, capsys, one_cluster
+    pictures, tmp_path, environment, monkeypatch, capsys, joined
 ):
     (tmp_path / "space.yaml").write_text(SPACE)
     arguments = [*SEARCH, "--dataset.source", str(pictures)]
@@ -76,7 +65,7 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
     assert 0 < before.all < 6
 
     monkeypatch.chdir(tmp_path)
-    main(arguments)
+    main([*arguments, *joined])
     said = capsys.readouterr().out
     assert f"goes on from {before.all} trials" in said
     found, result = tmp_path / "found", json.loads((tmp_path / "found" / "result.json").read_text())
@@ -107,13 +96,13 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
 
     # The best configuration is one for `train`, and leads to the very same parameters.
     best = str(found / "best" / "config.yaml")
-    train.main(["--config", best, "--run", "trained", "--report", "false"])
+    train.main(["--config", best, "--run", "trained", "--report", "false", *joined])
     again = json.loads((tmp_path / "trained" / "result.json").read_text())
     for key in ("parameters_sha256", "tested_sha256", "test_accuracy", "validation_accuracy"):
         assert again[key] == result[key]
 
     # What is done is not done again, and test classes are not looked at again.
-    main(arguments)
+    main([*arguments, *joined])
     assert json.loads((found / "result.json").read_text())["tests"] == 1
     assert states(found).all == 6
     with pytest.raises(FanfoldError) as caught:

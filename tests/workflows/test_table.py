@@ -63,10 +63,12 @@ def _tests_of(tmp_path, run):
     }
 
 
-def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_again(workflow, row, tmp_path):
+def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_again(
+    workflow_here, joined, row, tmp_path
+):
     protonet = {"algorithm": {"name": "protonet"}, "train": {"ways": 4, "queries": 2}}
     rows = [row("maml-3way"), row("proto-3way", **protonet), row("proto-2way", **protonet, task={"ways": 2})]
-    ran = workflow("table", *rows, "--out", "table", *CLUSTER)
+    ran = workflow_here("table", *rows, "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
     assert "3 rows, 2 runs" in ran.stdout
     found = table_of(tmp_path)
@@ -97,7 +99,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert _tests_of(tmp_path, "proto-3way-seed0") == shared
 
     # Alone, a row has the same parameters as beside others.
-    alone = workflow("train", "--config", rows[0], "--run", "alone", "--report", "false", *CLUSTER)
+    alone = workflow_here("train", "--config", rows[0], "--run", "alone", "--report", "false", *joined)
     assert alone.returncode == 0, alone.stderr
     result = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert result["parameters_sha256"] == found["maml-3way", 0]["parameters_sha256"]
@@ -105,7 +107,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
 
     # A row alone finds the run that it shared; more seeds come beside it; the other rows stay.
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/table/*/row-*.json")}
-    ran = workflow("table", rows[2], "--seeds", "2", "--out", "table", *CLUSTER)
+    ran = workflow_here("table", rows[2], "--seeds", "2", "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
     assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -113,7 +115,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
 
     # Asked for other tests, it is tested anew, and not trained.
     row("proto-2way", **protonet, task={"ways": 2, "queries": 3})
-    ran = workflow("table", rows[2], "--out", "table", *CLUSTER)
+    ran = workflow_here("table", rows[2], "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
     again = table_of(tmp_path)["proto-2way", 0]
     assert (again["queries"], again["tested_sha256"]) == (3, found["proto-2way", 0]["tested_sha256"])
@@ -133,7 +135,7 @@ def test_a_row_that_fails_leaves_the_others_and_is_named(workflow, row, tmp_path
     assert [name for name, _ in table_of(tmp_path)] == ["maml-3way"]
 
 
-def test_what_was_interrupted_goes_on(workflow, row, tmp_path, environment):
+def test_what_was_interrupted_goes_on(workflow_here, joined, row, tmp_path, environment):
     rows = [row("maml-3way", meta={"iterations": 60, "checkpoint": 3})]
     command = [sys.executable, "-m", "workflows.table", *rows, "--out", "table", *CLUSTER]
     running = subprocess.Popen(
@@ -147,17 +149,17 @@ def test_what_was_interrupted_goes_on(workflow, row, tmp_path, environment):
         time.sleep(0.1)
     os.kill(running.pid, signal.SIGKILL)
     running.wait(20)
-    ran = workflow("table", *rows, "--out", "table", *CLUSTER)
+    ran = workflow_here("table", *rows, "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
-    straight = workflow("train", "--config", *rows, "--run", "straight", "--report", "false", *CLUSTER)
+    straight = workflow_here("train", "--config", *rows, "--run", "straight", "--report", "false", *joined)
     assert straight.returncode == 0, straight.stderr
     result = json.loads((tmp_path / "straight" / "result.json").read_text())
     assert table_of(tmp_path)["maml-3way", 0]["parameters_sha256"] == result["parameters_sha256"]
 
 
-def test_wrong_rows_are_said_before_anything_starts(workflow, row, tmp_path):
+def test_wrong_rows_are_said_before_anything_starts(workflow_here, row, tmp_path):
     wrong = row("wrong", algorithm={"name": "maml", "outer_lr": 1})
-    ran = workflow("table", row("fine"), wrong, *CLUSTER)
+    ran = workflow_here("table", row("fine"), wrong, *CLUSTER)
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[-1].startswith("error: wrong.yaml: ")
     assert "outer_lr" in ran.stderr.splitlines()[-1]
@@ -165,11 +167,11 @@ def test_wrong_rows_are_said_before_anything_starts(workflow, row, tmp_path):
     assert not (tmp_path / "runs").exists()
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "fine.yaml").write_text((tmp_path / "fine.yaml").read_text())
-    ran = workflow("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
+    ran = workflow_here("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
     assert ran.returncode == 2
     assert "Two rows are called fine" in ran.stderr
     for wrong in (["--seeds", "0"], ["--at_once", "-1"], ["--tasks", "1"]):
-        ran = workflow("table", "fine.yaml", *wrong, *CLUSTER)
+        ran = workflow_here("table", "fine.yaml", *wrong, *CLUSTER)
         assert ran.returncode == 2
         assert re.match(r"error: --(evaluation\.)?\w+ must be at least \d, not -?\d\.$", ran.stderr), ran.stderr
 
@@ -243,7 +245,7 @@ def test_a_file_that_is_no_table_is_left_as_it_is(tmp_path):
     assert (tmp_path / "notes.json").read_text() == "[]"
 
 
-def test_the_rows_of_the_table_take_the_flags_of_the_cluster_alone(workflow):
-    ran = workflow("table", "nowhere.yaml", *SMALL)
+def test_the_rows_of_the_table_take_the_flags_of_the_cluster_alone(workflow_here):
+    ran = workflow_here("table", "nowhere.yaml", *SMALL)
     assert ran.returncode == 2
     assert "Unknown flag --dataset.name" in ran.stderr

@@ -12,7 +12,7 @@ from tests.workflows.conftest import SMALL
 from workflows.picture import draw_tasks
 
 
-def test_a_picture_of_ones_own_tasks(workflow, pictures, tmp_path):
+def test_a_picture_of_ones_own_tasks(workflow, workflow_here, pictures, tmp_path):
     own = ["--dataset.name", "folder", "--dataset.source", str(pictures), "--dataset.size", "16"]
     ran = workflow("picture", *own, "--dataset.split", "alphabets", "--task.ways", "4", "--task.queries", "2")
     assert ran.returncode == 0, ran.stderr
@@ -20,7 +20,7 @@ def test_a_picture_of_ones_own_tasks(workflow, pictures, tmp_path):
         assert picture.width > 300
         assert np.asarray(picture.convert("L")).std() > 10
 
-    ran = workflow("picture", *own, "--dataset.split", "alphabets", "--out", "tasks.nonsense")
+    ran = workflow_here("picture", *own, "--dataset.split", "alphabets", "--out", "tasks.nonsense")
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[-1].startswith("error: The picture tasks.nonsense can't be written")
 
@@ -28,7 +28,7 @@ def test_a_picture_of_ones_own_tasks(workflow, pictures, tmp_path):
         (["--tasks", "0"], "--tasks must be at least 1"),
         (["--seed", "-1"], "--seed must be from 0"),
     ):
-        ran = workflow("picture", *own, *wrong)
+        ran = workflow_here("picture", *own, *wrong)
         assert ran.returncode == 2
         assert ran.stderr.startswith(f"error: {message}")
 
@@ -48,7 +48,7 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
     assert [axis.get_title() for axis in figure.axes] == ["support", "query", "", ""]
 
 
-def test_the_benchmark_measures_both_sides(workflow, pictures, tmp_path):
+def test_the_benchmark_measures_both_sides(workflow, workflow_here, pictures, tmp_path):
     arguments = [*SMALL, "--dataset.source", str(pictures), "--rounds", "2", "--seconds", "1", "--out", "out.json"]
     ran = workflow("benchmark", "--suite", "pipeline", *arguments)
     assert ran.returncode == 0, ran.stderr
@@ -60,17 +60,17 @@ def test_the_benchmark_measures_both_sides(workflow, pictures, tmp_path):
     assert all(rate > 0 for sides in result["rounds"] for rate in sides.values())
     assert f"{result['ratio']:.3f}" in ran.stdout
 
-    ran = workflow("benchmark", *SMALL, "--dataset.source", str(pictures), "--rounds", "0")
+    ran = workflow_here("benchmark", *SMALL, "--dataset.source", str(pictures), "--rounds", "0")
     assert ran.returncode == 2
     assert "must be above 0" in ran.stderr
 
 
-def test_a_store_is_not_overwritten_unasked(workflow, pictures):
+def test_a_store_is_not_overwritten_unasked(workflow, workflow_here, pictures):
     prepare = ["prepare", "--dataset.name", "folder", "--dataset.source", str(pictures), "--dataset.store", "own.zarr"]
     first = workflow(*prepare)
     assert first.returncode == 0, first.stderr
     assert "32 classes of 4 alphabets, 192 drawings" in first.stdout
-    second = workflow(*prepare)
+    second = workflow_here(*prepare)
     assert second.returncode == 2
     assert "--overwrite" in second.stderr
-    assert workflow(*prepare, "--overwrite").returncode == 0
+    assert workflow_here(*prepare, "--overwrite").returncode == 0
