@@ -42,7 +42,6 @@ from workflows.listening import Recording, listening, recording_trials
 from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.plan import PATHS, SECTIONS, Plan, check_agreement, make_plan
 from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
-from workflows.search_report import table, write_report
 from workflows.space import as_flags, default_space, read_space
 
 # What may change when a search is started again: its length, where it runs, and what is done with the best trial.
@@ -124,6 +123,8 @@ class Request:
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     request = request_of(argv)
+    from workflows.search_report import table, write_report  # only here: what draws takes its time to import
+
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         if cluster.note:
             print(cluster.note)
