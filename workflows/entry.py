@@ -14,6 +14,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
+    # Every worker would import the workflow first, as its own main module, with all that only a driver needs.
+    workflow = sys.modules["__main__"]
+    workflow.__spec__ = workflow.__file__ = None
     try:
         main(sys.argv[1:])
     except FanfoldError as error:

@@ -1,0 +1,28 @@
+"""How a workflow begins and ends, whichever it is."""
+
+import subprocess
+import sys
+
+WORKFLOW = """
+from multiprocessing import get_context
+from workflows import entry
+
+print("imported", flush=True)
+
+def main(argv):
+    worker = get_context("spawn").Process(target=print, args=("started",))
+    worker.start()
+    worker.join()
+
+if __name__ == "__main__":
+    entry.run(main)
+"""
+
+
+def test_a_worker_imports_nothing_of_the_workflow_that_starts_it(tmp_path, environment):
+    (tmp_path / "mine.py").write_text(WORKFLOW)
+    for command in (["-m", "mine"], ["mine.py"]):
+        ran = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout.split() == ["imported", "started"]
