@@ -128,11 +128,11 @@ def test_a_worker_lost_while_the_gang_is_ahead_costs_nothing_but_time(small_clus
         small_cluster(2) as cluster,
         closing(Gangs(in_gangs(cluster), uuid4().hex[:8], recipe, events.append)) as gangs,
     ):
-        state = work.without_records(gangs.window(work.initialize(recipe), 2, 200).state)
+        state = work.without_records(gangs.window(work.initialize(recipe), 2, 80).state)
         pids = list(cluster.client.run(os.getpid).values())
         os.kill(pids[0], signal.SIGKILL)
-        state = work.without_records(gangs.window(state, 200).state)
-    assert state.parameters.tobytes() == run_alone(recipe, 202).parameters.tobytes()
+        state = work.without_records(gangs.window(state, 80).state)
+    assert state.parameters.tobytes() == run_alone(recipe, 82).parameters.tobytes()
     assert any("computed again" in text for text in notices(events))
 
 

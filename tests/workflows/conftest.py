@@ -23,6 +23,7 @@ SMALL = [
     *("--task.ways", "3", "--algorithm.inner_lr", "0.1", "--model.name", "conv4-stride", "--model.width", "8"),
     *("--meta.batch", "6", "--meta.chunk", "2", "--meta.window", "4", "--meta.checkpoint", "4"),
     *("--evaluation.every", "8", "--evaluation.validation_tasks", "20", "--evaluation.tasks", "40"),
+    *("--evaluation.other_tasks", "40"),
     *("--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"),
 ]
 QUIET = ["--report", "false"]  # which would take seconds of each run

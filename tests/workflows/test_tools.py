@@ -49,7 +49,7 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
 
 
 def test_the_benchmark_measures_both_sides(workflow, workflow_here, pictures, tmp_path):
-    arguments = [*SMALL, "--dataset.source", str(pictures), "--rounds", "2", "--seconds", "1", "--out", "out.json"]
+    arguments = [*SMALL, "--dataset.source", str(pictures), "--rounds", "2", "--seconds", "0.5", "--out", "out.json"]
     ran = workflow("benchmark", "--suite", "pipeline", *arguments)
     assert ran.returncode == 0, ran.stderr
     result = json.loads((tmp_path / "out.json").read_text())
