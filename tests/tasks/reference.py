@@ -100,14 +100,14 @@ def _batch_norm(width):
 
 
 def finite_differences(function, parameters, step=1e-6):
-    """The gradient of a function of a vector, number by number."""
-    gradient = torch.empty_like(parameters)
+    """The gradient of a function of a vector, number by number; of one whose values are vectors, a row for each."""
+    gradient = []
     for place in range(len(parameters)):
         ahead, behind = parameters.clone(), parameters.clone()
         ahead[place] += step
         behind[place] -= step
-        gradient[place] = (function(ahead) - function(behind)) / (2 * step)
-    return gradient
+        gradient.append((function(ahead) - function(behind)) / (2 * step))
+    return torch.stack([torch.as_tensor(row, dtype=parameters.dtype) for row in gradient])
 
 
 def relative_error(found, expected):

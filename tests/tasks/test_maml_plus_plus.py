@@ -1,16 +1,23 @@
+from functools import partial
+from typing import NamedTuple
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from data.errors import FanfoldError
+from tasks.batch import TaskBatch
 from tasks.maml import Maml
 from tasks.maml_plus_plus import MamlPlusPlus
 from tasks.models import Conv4, Conv4Stride
+from tasks.network import Network
 from tests.tasks.reference import (
     Small,
     assert_exact,
     cut,
+    finite_differences,
     gradient_of,
     loss_of,
     make_network,
@@ -53,35 +60,56 @@ def adapted(algorithm, network, vector, support, labels, steps, norm=is_norm):
     return seen
 
 
+def losses_of(algorithm, network, tasks, norm=is_norm):
+    """What gives the query losses after each step."""
+
+    def losses(vector, support, query):
+        seen = adapted(algorithm, network, vector, support, tasks.support_labels, algorithm.inner_steps, norm)
+        return torch.tensor([loss_of(network, theta, query, tasks.query_labels) for theta in seen], dtype=vector.dtype)
+
+    return losses
+
+
 def reference_loss(algorithm, network, tasks, weights, norm=is_norm):
     """The weighted sum of the query losses after each step."""
-
-    def loss(vector, support, query):
-        seen = adapted(algorithm, network, vector, support, tasks.support_labels, algorithm.inner_steps, norm)
-        return sum(
-            weight * loss_of(network, theta, query, tasks.query_labels)
-            for weight, theta in zip(weights, seen, strict=True)
-        )
-
-    return loss
+    losses = losses_of(algorithm, network, tasks, norm)
+    return lambda vector, support, query: losses(vector, support, query) @ torch.tensor(weights, dtype=vector.dtype)
 
 
 # Of three steps: the same weight each at the start, then, 30 of 40 iterations on, a quarter of that for the early ones.
 WEIGHTS = {0: [1 / 3, 1 / 3, 1 / 3], 30: [1 / 12, 1 / 12, 10 / 12], 40: [0, 0, 1], 1000: [0, 0, 1]}
 
 
-@pytest.mark.parametrize("iteration", WEIGHTS)
-@pytest.mark.parametrize("norm_per_step", [True, False], ids=["norm per step", "one norm"])
-@pytest.mark.parametrize("learn_rates", [True, False], ids=["learned rates", "one rate"])
-def test_the_meta_gradient_is_that_of_finite_differences(learn_rates, norm_per_step, iteration):
-    """With respect to all meta-parameters: the network's, each step's scales and shifts, and each step's rates."""
+class Given(NamedTuple):
+    algorithm: MamlPlusPlus
+    network: Network
+    parameters: Tensor
+    tasks: TaskBatch
+    losses: Tensor  # after each step
+    differences: Tensor  # of each loss by each meta-parameter
+
+
+@pytest.fixture(scope="module", params=[(True, True), (True, False), (False, True), (False, False)], ids=str)
+def given_differences(request):
+    """Learned rates or one, norms of each step's own or the same: all that doesn't depend on the iteration."""
+    learn_rates, norm_per_step = request.param
     algorithm = MamlPlusPlus(
         inner_steps=3, inner_lr=0.1, multi_step=40, learn_rates=learn_rates, norm_per_step=norm_per_step
     )
-    network, parameters = start(algorithm, Conv4Stride(width=2))
-    tasks = make_tasks(1)
-    loss = reference_loss(algorithm, network, tasks, WEIGHTS[iteration])
-    assert_exact(algorithm, network, nudged(parameters), tasks, loss, iteration)
+    (network, parameters), tasks = start(algorithm, Conv4Stride(width=2)), make_tasks(1)
+    parameters = nudged(parameters)
+    losses = partial(losses_of(algorithm, network, tasks), support=tasks.support[0], query=tasks.query[0])
+    return Given(algorithm, network, parameters, tasks, losses(parameters), finite_differences(losses, parameters))
+
+
+@pytest.mark.parametrize("iteration", WEIGHTS)
+def test_the_meta_gradient_is_that_of_finite_differences(given_differences, iteration):
+    """With respect to all meta-parameters: the network's, each step's scales and shifts, and each step's rates."""
+    algorithm, network, parameters, tasks, losses, differences = given_differences
+    weights = torch.tensor(WEIGHTS[iteration], dtype=torch.float64)
+    found = algorithm.meta_gradient(network, parameters, iteration, tasks)
+    assert abs(float(found.losses.sum() - losses @ weights)) < 1e-10
+    assert relative_error(found.gradient, differences @ weights) < 1e-6
 
 
 def test_the_meta_gradient_is_that_of_finite_differences_with_pooling():
