@@ -27,6 +27,8 @@ from workflows.peers.report import columns, summarize
 from workflows.peers.settings import Setting
 from workflows.suites import peers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @dataclass(frozen=True)
 class Here:
@@ -37,16 +39,6 @@ class Here:
 
     def gradient(self, recipe, tasks, dtype):
         return gradient(self.prepare, recipe, tasks, dtype)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
-    """Small tensors are slower on several threads, here and in processes, much slower where the cores are busy."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
