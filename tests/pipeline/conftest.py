@@ -16,6 +16,7 @@ from pipeline.recipe import Meta, Recipe
 from tasks.episodes import EpisodeShape
 from tasks.maml import Maml
 from tasks.models import Conv4Stride
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,17 @@ def pair(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def trio(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
-    """A cluster of three workers, for tests that leave as many: for one that is killed another one comes."""
+def three(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
+    """A cluster of three workers, shared as `trio`."""
     with small_cluster(3) as cluster:  # type: ignore[attr-defined]
         yield cluster
+
+
+@pytest.fixture
+def trio(three: Cluster) -> Iterator[Cluster]:
+    """A cluster of three workers, shared: for one that a test kills another one comes before the next test."""
+    yield three
+    wait_for(lambda: three.workers == 3)
 
 
 @pytest.fixture(scope="session")

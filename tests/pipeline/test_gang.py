@@ -122,23 +122,23 @@ def test_what_was_begun_ahead_and_is_not_asked_for_changes_nothing(trio, recipe)
         assert_same(replace(again, records=()), replace(run_alone(recipe, 5), records=()))
 
 
-def test_a_worker_lost_while_the_gang_is_ahead_costs_nothing_but_time(small_cluster, recipe):
+def test_a_worker_lost_while_the_gang_is_ahead_costs_nothing_but_time(trio, recipe):
     events = []
-    with (
-        small_cluster(2) as cluster,
-        closing(Gangs(in_gangs(cluster), uuid4().hex[:8], recipe, events.append)) as gangs,
-    ):
+    with closing(Gangs(in_gangs(trio), uuid4().hex[:8], recipe, events.append)) as gangs:
         state = work.without_records(gangs.window(work.initialize(recipe), 2, 80).state)
-        pids = list(cluster.client.run(os.getpid).values())
+        pids = list(trio.client.run(os.getpid).values())
         os.kill(pids[0], signal.SIGKILL)
         state = work.without_records(gangs.window(state, 80).state)
     assert state.parameters.tobytes() == run_alone(recipe, 82).parameters.tobytes()
     assert any("computed again" in text for text in notices(events))
 
 
+LONG = 24  # iterations of a window: long enough that something happens in the middle of it
+
+
 @contextmanager
-def training(cluster, recipe, tell, iterations=8):
-    """A run by gangs on another thread: one window, and two iterations more when it may go on. What it finds.
+def training(cluster, recipe, tell):
+    """A run by gangs on another thread: one long window, and two iterations more when it may go on. What it finds.
 
     The run has an identifier of its own: the scheduler knows the keys of runs before it as long as anyone holds them.
     """
@@ -146,17 +146,19 @@ def training(cluster, recipe, tell, iterations=8):
 
     def compute():
         with open_reduction(cluster, found["run"], recipe, tell) as reduce:
-            found["state"] = reduce(work.initialize(recipe), iterations)
+            found["state"] = reduce(work.initialize(recipe), LONG)
             go_on.wait(60)
             found["more"] = reduce(work.without_records(found["state"]), 2)
 
     thread = threading.Thread(target=compute)
     thread.start()
-    yield found
-    go_on.set()
-    thread.join(60)
+    try:
+        yield found
+    finally:
+        go_on.set()
+        thread.join(60)
     assert not thread.is_alive()
-    assert_same(found["state"], run_alone(recipe, iterations))
+    assert_same(found["state"], run_alone(recipe, LONG))
     assert_same(found["more"], run_alone(recipe, 2, work.without_records(found["state"])))
 
 
@@ -170,7 +172,7 @@ def members(cluster, run, windows):
         return all(task and task.processing_on for task in found) and [task.processing_on.address for task in found]
 
     found = wait_for(at_work)
-    time.sleep(0.4)
+    time.sleep(0.1)
     return found
 
 
@@ -183,7 +185,7 @@ def test_workers_killed_in_mid_window_change_nothing(trio, slow_recipe):
             lost.append(members(cluster, found["run"], len(lost) + 1)[rank])
             os.kill(pids[lost[-1]], signal.SIGKILL)
             wait_for(lambda: len(notices(events)) == len(lost), 5)
-    assert notices(events) == [f"{worker} is gone: iterations 1 to 8 are computed again" for worker in lost]
+    assert notices(events) == [f"{worker} is gone: iterations 1 to {LONG} are computed again" for worker in lost]
     wait_for(lambda: cluster.workers == 3)
 
 
@@ -199,7 +201,7 @@ def test_a_stopped_worker_is_left_out_and_does_no_harm_when_it_goes_on(trio, slo
             wait_for(lambda: "state" in found)  # without it
         finally:  # the tests after this one have the same workers
             os.kill(pid, signal.SIGCONT)  # what it was at, it is still at while the others go on
-    text = f"{stopped} has been silent for {PATIENCE:g} s: iterations 1 to 8 are computed again"
+    text = f"{stopped} has been silent for {PATIENCE:g} s: iterations 1 to {LONG} are computed again"
     assert notices(events) == [text]
 
 

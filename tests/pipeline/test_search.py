@@ -208,16 +208,15 @@ def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(tmp
     assert sorted(event.state for event in events if isinstance(event, TrialEnded)) == ["failed", "failed", "finished"]
 
 
-def test_a_worker_killed_in_the_middle_loses_a_leg_at_most(tmp_path, small_cluster, candidate):
-    with small_cluster(2) as cluster:
-        pids, killed = cluster.client.run(os.getpid), []
+def test_a_worker_killed_in_the_middle_loses_a_leg_at_most(tmp_path, trio, candidate):
+    pids, killed = trio.client.run(os.getpid), []
 
-        def tell(event):
-            if isinstance(event, TrialReached) and event.iteration == 4 and not killed:
-                killed.append(next(iter(pids.values())))
-                os.kill(killed[0], signal.SIGKILL)
+    def tell(event):
+        if isinstance(event, TrialReached) and event.iteration == 4 and not killed:
+            killed.append(next(iter(pids.values())))
+            os.kill(killed[0], signal.SIGKILL)
 
-        found = search(tmp_path, cluster, candidate, SearchConfig(trials=3, pruner="none"), tell)
+    found = search(tmp_path, trio, candidate, SearchConfig(trials=3, pruner="none"), tell)
     assert killed
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, _, _, sha256 in found:

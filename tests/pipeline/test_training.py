@@ -48,28 +48,31 @@ def expected(recipe):
     return parameters_sha256(run_alone(recipe, 20).parameters)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_any_number_of_workers_gives_the_same_parameters(recipe, small_cluster, directory, workers, expected):
-    with small_cluster(workers) as cluster:
-        assert cluster.workers == workers
-        last = train(cluster, recipe, EVALUATION, directory)
+@pytest.fixture(scope="module")
+def one(small_cluster):
+    with small_cluster(1) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(("name", "workers"), [("one", 1), ("pair", 2), ("trio", 3)])
+def test_any_number_of_workers_gives_the_same_parameters(recipe, request, directory, name, workers, expected):
+    cluster = request.getfixturevalue(name)
+    assert cluster.workers == workers
+    last = train(cluster, recipe, EVALUATION, directory)
     assert last.state.iteration == 20
     assert parameters_sha256(last.state.parameters) == expected
 
 
-def test_a_worker_killed_in_the_middle_changes_nothing(slow_recipe, small_cluster):
+def test_a_worker_killed_in_the_middle_changes_nothing(slow_recipe, trio):
     """The victim is frozen first; only if the scheduler still counts on it for a chunk or a state is it killed."""
-    with small_cluster(2) as cluster:
-        start, found = work.initialize(slow_recipe), {}
-        thread = threading.Thread(
-            target=lambda: found.update(state=run_window(cluster, "feedbeef", slow_recipe, start, 20))
-        )
-        thread.start()
-        victim, needed = freeze_a_needed_worker(cluster, after=5)
-        assert needed
-        os.kill(victim, signal.SIGKILL)
-        thread.join(120)
-        assert not thread.is_alive()
+    start, found = work.initialize(slow_recipe), {}
+    thread = threading.Thread(target=lambda: found.update(state=run_window(trio, "feedbeef", slow_recipe, start, 20)))
+    thread.start()
+    victim, needed = freeze_a_needed_worker(trio, after=5)
+    assert needed
+    os.kill(victim, signal.SIGKILL)
+    thread.join(120)
+    assert not thread.is_alive()
     assert found["state"].iteration == 20
     assert found["state"].parameters.tobytes() == run_alone(slow_recipe, 20).parameters.tobytes()
 
