@@ -1,9 +1,10 @@
 """A small store that can be learnt from, small recipes on it, and clusters to compute them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from tasks.episodes import EpisodeShape
 from tasks.maml import Maml
 from tasks.models import Conv4Stride
 from tests.waiting import wait_for
+
+Opening: TypeAlias = Callable[[int], AbstractContextManager[Cluster]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def recipe(patterns: Path) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def small_cluster() -> Callable[[int], object]:
+def small_cluster() -> Opening:
     """Opens a cluster of some workers on this machine."""
 
     @contextmanager
@@ -75,16 +78,16 @@ def small_cluster() -> Callable[[int], object]:
 
 
 @pytest.fixture(scope="session")
-def pair(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
+def pair(small_cluster: Opening) -> Iterator[Cluster]:
     """A cluster of two workers, shared by the tests that leave it whole."""
-    with small_cluster(2) as cluster:  # type: ignore[attr-defined]
+    with small_cluster(2) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def three(small_cluster: Callable[[int], object]) -> Iterator[Cluster]:
+def three(small_cluster: Opening) -> Iterator[Cluster]:
     """A cluster of three workers, shared as `trio`."""
-    with small_cluster(3) as cluster:  # type: ignore[attr-defined]
+    with small_cluster(3) as cluster:
         yield cluster
 
 

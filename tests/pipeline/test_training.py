@@ -31,6 +31,7 @@ from tasks.models import OwnModel
 from tasks.protonet import ProtoNet
 from tasks.reptile import Reptile
 from tests.pipeline.reference import run_alone
+from tests.waiting import wait_for
 
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
 
@@ -131,10 +132,7 @@ def test_the_driver_is_silent_within_a_window(pair, recipe):
 def test_a_window_leaves_nothing_behind(pair, recipe):
     run_window(pair, "0badcaff", recipe, work.initialize(recipe), 3)
     scheduler = pair.client.cluster.scheduler
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any("0badcaff" in str(key) for key in list(scheduler.tasks)):
-        time.sleep(0.05)
-    assert not [key for key in scheduler.tasks if "0badcaff" in str(key)]
+    wait_for(lambda: not any("0badcaff" in str(key) for key in list(scheduler.tasks)), 10)
 
 
 def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cluster import Cluster, ClusterConfig, open_cluster
+from tests.waiting import wait_for
 from workflows import entry
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,43 @@ def workflow(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Compl
         )
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a workflow in the same folder, in a group of its own, all of which a terminal's Ctrl-C would reach.
+
+    What is still there of the group when the test is over is killed.
+    """
+    with ExitStack() as stack:
+
+        def run(name: str, *arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"workflows.{name}", *arguments],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+            stack.enter_context(process)
+            stack.callback(_kill_group, process.pid)
+            return process
+
+        yield run
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def wait_while_running(process: subprocess.Popen[str], what: Callable[[], object]) -> None:
+    """Wait until `what` says something true; fail when the process ends before."""
+    wait_for(lambda: process.poll() is not None or what(), 90, 0.005)
+    assert process.poll() is None
 
 
 @pytest.fixture

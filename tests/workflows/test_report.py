@@ -18,7 +18,8 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.evaluation import summarize
 from pipeline.run_directory import RunDirectory
 from tasks.episodes import Stream
-from tests.browser import browser, needs_browser  # noqa: F401
+from tests.browser import browser as browser
+from tests.browser import needs_browser
 from tests.workflows.conftest import SMALL
 from workflows import report, train
 from workflows.configuration import build_parser, parse
@@ -314,7 +315,7 @@ def test_what_can_not_be_reported_on_is_said_in_one_line(own, argv, message):
 @needs_browser
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_all_of_it_without_the_net(pages, browser, width, scheme):  # noqa: F811
+def test_a_browser_shows_all_of_it_without_the_net(pages, browser, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
     for path in pages:
         page, complaints, asked = opened(context, path)

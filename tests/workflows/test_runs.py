@@ -4,16 +4,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 import yaml
 
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.run_directory import RunDirectory
-from tests.waiting import wait_for
-from tests.workflows.conftest import QUIET, SMALL
+from tests.workflows.conftest import QUIET, SMALL, wait_while_running
 
 RESULT_KEYS = {
     *("dataset", "split", "algorithm", "ways", "shots", "queries", "inner_steps", "transductive", "iterations"),
@@ -39,20 +36,12 @@ def train_here(workflow_here, pictures):
 
 
 @pytest.fixture
-def start(tmp_path, pictures, environment):
-    """Starts a training run in a group of its own, all of which a terminal's Ctrl-C would reach."""
+def endless(start, pictures):
+    """Starts a run so long that there is time to end it."""
 
     def run(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "workflows.train", *SMALL, "--dataset.source", str(pictures), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        length = ["--meta.iterations", "100000"]
+        return start("train", *SMALL, "--dataset.source", str(pictures), *length, *arguments)
 
     return run
 
@@ -117,14 +106,14 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
     assert result_of(tmp_path, "straight")["parameters_sha256"] == result_of(tmp_path)["parameters_sha256"]
 
 
-def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, start, workflow_here, joined, tmp_path):
+def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, endless, workflow_here, joined, tmp_path):
     straight = train_here(*joined, "--run", "straight", "--meta.iterations", "20")
     assert straight.returncode == 0, straight.stderr
 
-    # The same, but so long that there is time to kill it.
-    process = start("--run", "killed", "--meta.iterations", "100000")
-    directory = RunDirectory(tmp_path / "killed")
-    wait_for(lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6, 60, 0.005)
+    process, directory = endless("--run", "killed"), RunDirectory(tmp_path / "killed")
+    wait_while_running(
+        process, lambda: directory.metrics.exists() and len(directory.metrics.read_text().splitlines()) >= 6
+    )
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     reached = load_checkpoint(directory.last).state.iteration
@@ -140,10 +129,9 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, start
     assert iterations == list(range(1, 21))
 
 
-def test_ctrl_c_ends_a_run_quietly(start, tmp_path):
-    process = start("--run", "run", "--meta.iterations", "100000")
-    directory = RunDirectory(tmp_path / "run")
-    wait_for(lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0, 60, 0.005)
+def test_ctrl_c_ends_a_run_quietly(endless, tmp_path):
+    process, directory = endless("--run", "run"), RunDirectory(tmp_path / "run")
+    wait_while_running(process, lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,12 +1,7 @@
 """Searching for a configuration, as a person does it."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import yaml
@@ -18,7 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from data.errors import FanfoldError
 from pipeline.study import count, open_study
 from tasks.algorithms import ALGORITHMS
-from tests.workflows.conftest import ROOT, SMALL
+from tests.workflows.conftest import ROOT, SMALL, wait_while_running
 from workflows import train
 from workflows.search import _read, main
 from workflows.space import SPACES, as_flags, default_space, read_space
@@ -42,24 +37,13 @@ def states(folder):
 
 
 def test_a_search_killed_half_way_and_started_again_ends_as_asked(
-    pictures, tmp_path, environment, monkeypatch, capsys, joined
+    pictures, tmp_path, start, monkeypatch, capsys, joined
 ):
     (tmp_path / "space.yaml").write_text(SPACE)
     arguments = [*SEARCH, "--dataset.source", str(pictures)]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "workflows.search", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 90
-    while not list(tmp_path.glob("found/trials/0002/config.yaml")):
-        assert time.monotonic() < until
-        assert running.poll() is None
-        time.sleep(0.05)
-    os.kill(running.pid, signal.SIGKILL)
+    running = start("search", *arguments)
+    wait_while_running(running, (tmp_path / "found/trials/0002/config.yaml").exists)
+    running.kill()
     running.wait(20)
     before = states(tmp_path / "found")
     assert 0 < before.all < 6

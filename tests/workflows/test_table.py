@@ -1,12 +1,7 @@
 """Rows trained several at once, and their table."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +9,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.errors import FanfoldError
-from tests.workflows.conftest import SMALL
+from tests.workflows.conftest import SMALL, wait_while_running
 from workflows.configuration import build_parser, parse
 from workflows.plan import SECTIONS
 from workflows.published import published
@@ -135,19 +130,12 @@ def test_a_row_that_fails_leaves_the_others_and_is_named(workflow, row, tmp_path
     assert [name for name, _ in table_of(tmp_path)] == ["maml-3way"]
 
 
-def test_what_was_interrupted_goes_on(workflow_here, joined, row, tmp_path, environment):
+def test_what_was_interrupted_goes_on(workflow_here, joined, start, row, tmp_path):
     rows = [row("maml-3way", meta={"iterations": 60, "checkpoint": 3})]
-    command = [sys.executable, "-m", "workflows.table", *rows, "--out", "table", *CLUSTER]
-    running = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    running = start("table", *rows, "--out", "table", *CLUSTER)
     metrics = tmp_path / "runs" / "table" / "maml-3way-seed0" / "metrics.jsonl"
-    until = time.monotonic() + 60
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 6:
-        assert time.monotonic() < until
-        assert running.poll() is None
-        time.sleep(0.1)
-    os.kill(running.pid, signal.SIGKILL)
+    wait_while_running(running, lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 6)
+    running.kill()
     running.wait(20)
     ran = workflow_here("table", *rows, "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
