@@ -15,3 +15,11 @@ def run_alone(recipe: Recipe, iterations: int, state: State | None = None) -> St
         parts = [work.adapt(recipe, replace(state, records=()), *places) for places in recipe.meta.chunks()]
         state = work.step(recipe, state, fold_all(parts))
     return state
+
+
+def assert_same(found: State, expected: State) -> None:
+    """Two states have the same bits, and the same records."""
+    for name in ("parameters", "mean", "square", "average"):
+        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
+    assert found.records == expected.records
+    assert found.iteration == expected.iteration

@@ -29,6 +29,7 @@ from pipeline.sparing import sparing
 from pipeline.training import train
 from tests.browser import browser as browser
 from tests.browser import needs_browser
+from tests.lines import lines
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def test_the_page_knows_of_a_run_what_its_files_say(pair, recipe, tmp_path, redu
     run, directory, said = trained(replace(pair, reduction=reduction), recipe, tmp_path, f"a {reduction}")
     assert not said
     assert (run.state, run.iteration, run.iterations_done) == ("ended", 20, 20)
-    records = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    records = lines(directory.metrics)
     for key in ("loss", "accuracy"):
         mean = sum(getattr(stretch, key) * stretch.iterations for stretch in run.curve) / 20
         assert mean == pytest.approx(sum(record[key] for record in records) / 20)

@@ -21,8 +21,8 @@ from tasks.maml_plus_plus import MamlPlusPlus
 from tasks.models import OwnModel
 from tasks.protonet import ProtoNet
 from tasks.reptile import Reptile
-from tests.pipeline.reference import run_alone
-from tests.pipeline.test_gang import assert_same, in_gangs, nothing_to_tell, of_share
+from tests.pipeline.gangs import in_gangs, nothing_to_tell, of_share
+from tests.pipeline.reference import assert_same, run_alone
 
 
 def nobody():

@@ -24,23 +24,11 @@ from pipeline.gang import Gangs
 from pipeline.graph import share
 from pipeline.recipe import Meta
 from pipeline.reduction import Auto, open_reduction, pick, run_window
-from tests.pipeline.reference import run_alone
+from tests.pipeline.gangs import in_gangs, nothing_to_tell, of_share
+from tests.pipeline.reference import assert_same, run_alone
 from tests.waiting import wait_for
 
 PATIENCE = 3.0
-
-
-def in_gangs(cluster, patience=60.0, **settings):
-    """The cluster as a run that asks for gangs has it."""
-    return replace(cluster, reduction="collective", patience=patience, **settings)
-
-
-def of_share(*places):
-    return {"chosen": lambda workers: [workers[place] for place in places if place < len(workers)]}
-
-
-def nothing_to_tell(event):
-    assert event in (ReductionPicked("graph", None), ReductionPicked("collective", None))
 
 
 def notices(events):
@@ -55,13 +43,6 @@ def window_by_window(cluster, recipe, iterations, tell=nothing_to_tell):
             state = reduce(state, min(recipe.meta.window, iterations - state.iteration))
             records, state = records + state.records, work.without_records(state)
     return replace(state, records=records)
-
-
-def assert_same(found, expected):
-    for name in ("parameters", "mean", "square", "average"):
-        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
-    assert found.records == expected.records
-    assert found.iteration == expected.iteration
 
 
 METAS = {

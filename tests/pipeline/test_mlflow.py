@@ -1,6 +1,5 @@
 """What MLflow is told of a run; skipped where it isn't installed."""
 
-import json
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +15,7 @@ from pipeline.sparing import sparing
 from pipeline.training import train
 from pipeline.trial import compute, judge, leg
 from pipeline.trial_records import TrialRecords
+from tests.lines import lines
 
 test.__test__ = False
 
@@ -75,7 +75,7 @@ def test_parameters_metrics_and_files_are_there(record, uri):
     client, run = only_run(uri)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
     assert run.data.params == {"seed": "3", "algorithm.name": "maml"}
-    metrics = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    metrics = lines(directory.metrics)
     for name in ("loss", "accuracy"):
         assert points(client, run, f"train/{name}") == [(line["iteration"], line[name]) for line in metrics]
     assert [step for step, _ in points(client, run, "validation/accuracy")] == [5, 10]

@@ -1,7 +1,5 @@
 """What a run writes down as it goes on."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from pipeline.events import Validated, WindowEnded
 from pipeline.optimizer import Record
 from pipeline.run_directory import RunDirectory
 from tasks.answers import Answers
+from tests.lines import lines
 
 ANSWERS = Answers(np.zeros((2, 2, 1), np.int16), np.ones((2, 2, 1), np.float32), np.zeros(2, np.float32))
 
@@ -20,10 +19,6 @@ def window(first, last):
 
 def validated(iteration, accuracy=0.5):
     return Validated(iteration, 0.25, accuracy, 0.1, best=False, answers=ANSWERS)
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_validation_has_a_line_without_its_answers(tmp_path):

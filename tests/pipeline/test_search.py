@@ -1,6 +1,5 @@
 """A search goes on, whatever happens to it, and comes to the same."""
 
-import json
 import math
 import os
 import signal
@@ -26,6 +25,7 @@ from pipeline.study import SearchConfig, draw, left_running, make_pruner, open_s
 from pipeline.tensorboard import TensorBoard
 from pipeline.trial_records import TrialRecords
 from tasks.maml import Maml
+from tests.lines import lines
 from tests.pipeline.reference import run_alone
 
 EVALUATION = EvaluationConfig(every=2, validation_tasks=20, tasks=20)
@@ -137,7 +137,7 @@ def test_a_driver_killed_before_a_trials_first_checkpoint_leaves_no_line_twice(
 def iterations_of(folder):
     """The iterations that each trial's metrics tell of."""
     return {
-        path.parent.name: [json.loads(line)["iteration"] for line in path.read_text().splitlines()]
+        path.parent.name: [line["iteration"] for line in lines(path)]
         for path in sorted(folder.glob("trials/*/metrics.jsonl"))
     }
 

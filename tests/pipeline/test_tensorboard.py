@@ -1,7 +1,6 @@
 """What TensorBoard is shown of a run: read back with its own reader."""
 
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.training import train
 from pipeline.work import tasks_of
 from tasks.answers import Answers
 from tasks.episodes import Stream
+from tests.lines import lines
 
 test.__test__ = False
 
@@ -63,10 +63,6 @@ def read(folder, **sizes):
 
 def points(found, tag):
     return [(point.step, point.value) for point in found.Scalars(tag)]
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_curves_are_the_metrics_files(record):

@@ -1,6 +1,5 @@
 """The same parameters everywhere: whatever the number of workers, and whoever dies."""
 
-import json
 import os
 import signal
 import threading
@@ -30,6 +29,7 @@ from tasks.meta_sgd import MetaSgd
 from tasks.models import OwnModel
 from tasks.protonet import ProtoNet
 from tasks.reptile import Reptile
+from tests.lines import lines
 from tests.pipeline.reference import run_alone
 from tests.waiting import wait_for
 
@@ -145,10 +145,10 @@ def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):
     records = [record for event in events if isinstance(event, WindowEnded) for record in event.records]
     assert [record.iteration for record in records] == list(range(20))
 
-    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(1, 21))
-    assert [line["loss"] for line in lines] == [record.loss for record in records]
-    assert set(lines[0]) == {"iteration", "loss", "accuracy", "tasks_per_second", "seconds"}
+    metrics = lines(directory.metrics)
+    assert [line["iteration"] for line in metrics] == list(range(1, 21))
+    assert [line["loss"] for line in metrics] == [record.loss for record in records]
+    assert set(metrics[0]) == {"iteration", "loss", "accuracy", "tasks_per_second", "seconds"}
 
     validated = {event.iteration: event.accuracy for event in events if isinstance(event, Validated)}
     stored = load_checkpoint(directory.last)
@@ -164,9 +164,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(pair, recipe, directory, expected
         file.write('{"iteration": 8, "loss": 1.0}\n{"iterat')  # a later window, and a line that a crash cut short
     last = train(pair, recipe, EVALUATION, directory, [directory.log])
     assert parameters_sha256(last.state.parameters) == expected
-    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(1, 21))
-    assert all("accuracy" in line for line in lines)
+    metrics = lines(directory.metrics)
+    assert [line["iteration"] for line in metrics] == list(range(1, 21))
+    assert all("accuracy" in line for line in metrics)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair, recipe, directory):

@@ -19,9 +19,8 @@ from tasks.maml import Maml
 from tasks.protonet import ProtoNet
 from tests.waiting import wait_for
 
-EVALUATION = EvaluationConfig(
-    every=8, validation_tasks=20, tasks=20
-)  # the last leg, of 20 iterations, is a shorter one
+# Of 20 iterations, the last leg is a shorter one.
+EVALUATION = EvaluationConfig(every=8, validation_tasks=20, tasks=20)
 
 
 def leg(job, now):

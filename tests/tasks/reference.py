@@ -115,6 +115,13 @@ def relative_error(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
+def assert_agree(found, expected, tolerance):
+    """Two meta-gradients are the same but for rounding, relative; in the answers that they found right, too."""
+    assert relative_error(found.gradient, expected.gradient) < tolerance
+    torch.testing.assert_close(found.losses, expected.losses, rtol=tolerance, atol=tolerance / 100)
+    assert torch.equal(found.accuracies, expected.accuracies)
+
+
 def assert_exact(algorithm, network, parameters, tasks, loss, iteration=0):
     """The algorithm's losses are those of a function written anew, its gradient that function's differences.
 

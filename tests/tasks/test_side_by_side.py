@@ -12,7 +12,7 @@ from tasks.learner import answer_tasks
 from tasks.maml import Maml
 from tasks.models import Article, Conv4, Conv4Stride
 from tasks.network import as_network, batch_statistics, flatten, with_statistics
-from tests.tasks.reference import SIZE, WAYS, Small, make_module, make_tasks, nudged, relative_error
+from tests.tasks.reference import SIZE, WAYS, Small, assert_agree, make_module, make_tasks, nudged
 from tests.tasks.test_learner import EVERY, each
 
 MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="flatten"), Article(width=3, hidden=7)]
@@ -36,9 +36,7 @@ def test_the_meta_gradient_is_the_same(algorithm, model):
     tasks = make_tasks(3, shots=2, queries=2)
     expected = algorithm.meta_gradient(one_by_one, parameters, 3, tasks)
     found = algorithm.meta_gradient(together, parameters, 3, tasks)
-    assert relative_error(found.gradient, expected.gradient) < 1e-10
-    torch.testing.assert_close(found.losses, expected.losses, rtol=1e-10, atol=1e-12)
-    assert torch.equal(found.accuracies, expected.accuracies)
+    assert_agree(found, expected, 1e-10)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
@@ -52,9 +50,7 @@ def test_maml_is_written_out_for_every_network_of_the_literature(model, differen
     tasks = make_tasks(3)
     expected = algorithm.meta_gradient(one_by_one, parameters, 0, tasks)
     found = algorithm.meta_gradient(together, parameters, 0, tasks)
-    assert relative_error(found.gradient, expected.gradient) < 1e-11
-    torch.testing.assert_close(found.losses, expected.losses, rtol=1e-11, atol=1e-13)
-    assert torch.equal(found.accuracies, expected.accuracies)
+    assert_agree(found, expected, 1e-11)
 
 
 def test_the_last_picture_may_be_the_logits():

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.checkpoint import load_checkpoint, parameters_sha256
 from pipeline.run_directory import RunDirectory
+from tests.lines import lines
 from tests.workflows.conftest import QUIET, SMALL, wait_while_running
 
 RESULT_KEYS = {
@@ -125,7 +126,7 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, endle
     resumed = workflow_here("train", *joined, "--resume", "--run", "killed", "--meta.iterations", "20", *QUIET)
     assert resumed.returncode == 0, resumed.stderr
     assert result_of(tmp_path, "killed")["parameters_sha256"] == result_of(tmp_path, "straight")["parameters_sha256"]
-    iterations = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]
+    iterations = [line["iteration"] for line in lines(directory.metrics)]
     assert iterations == list(range(1, 21))
 
 

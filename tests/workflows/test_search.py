@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from data.errors import FanfoldError
 from pipeline.study import count, open_study
 from tasks.algorithms import ALGORITHMS
+from tests.lines import lines
 from tests.workflows.conftest import ROOT, SMALL, wait_while_running
 from workflows import train
 from workflows.search import _read, main
@@ -62,7 +63,7 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
 
     for trial in (found / "trials").iterdir():
         shown = EventAccumulator(str(trial / "tensorboard"), {"scalars": 0}).Reload()
-        metrics = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+        metrics = lines(trial / "metrics.jsonl")
         assert [point.step for point in shown.Scalars("train/loss")] == [line["iteration"] for line in metrics]
         settings = HParamsPluginData.FromString(
             shown.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
