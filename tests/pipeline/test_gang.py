@@ -45,6 +45,13 @@ def window_by_window(cluster, recipe, iterations, tell=nothing_to_tell):
     return replace(state, records=records)
 
 
+def send(signal_number, cluster, worker):
+    """Send a worker's process a signal; the process."""
+    pid = cluster.client.run(os.getpid, workers=[worker])[worker]
+    os.kill(pid, signal_number)
+    return pid
+
+
 METAS = {
     "chunks that don't divide": Meta(batch=10, chunk=3, window=3, lr=3e-3, average=0.9),
     "fewer chunks than workers": Meta(batch=3, chunk=2, window=3, iterations=6, lr=3e-3, schedule="cosine"),
@@ -107,8 +114,7 @@ def test_a_worker_lost_while_the_gang_is_ahead_costs_nothing_but_time(trio, reci
     events = []
     with closing(Gangs(in_gangs(trio), uuid4().hex[:8], recipe, events.append)) as gangs:
         state = work.without_records(gangs.window(work.initialize(recipe), 2, 80).state)
-        pids = list(trio.client.run(os.getpid).values())
-        os.kill(pids[0], signal.SIGKILL)
+        send(signal.SIGKILL, trio, trio.addresses[0])
         state = work.without_records(gangs.window(state, 80).state)
     assert state.parameters.tobytes() == run_alone(recipe, 82).parameters.tobytes()
     assert any("computed again" in text for text in notices(events))
@@ -159,12 +165,11 @@ def members(cluster, run, windows):
 
 def test_workers_killed_in_mid_window_change_nothing(trio, slow_recipe):
     """First one that is like the others, then the one that has the store and the state; those that come anew help."""
-    cluster, events = in_gangs(trio), []
-    pids, lost = cluster.client.run(os.getpid), []
+    cluster, events, lost = in_gangs(trio), [], []
     with training(cluster, slow_recipe, events.append) as found:
         for rank in (1, 0):
             lost.append(members(cluster, found["run"], len(lost) + 1)[rank])
-            os.kill(pids[lost[-1]], signal.SIGKILL)
+            send(signal.SIGKILL, cluster, lost[-1])
             wait_for(lambda: len(notices(events)) == len(lost), 5)
     assert notices(events) == [f"{worker} is gone: iterations 1 to {LONG} are computed again" for worker in lost]
     wait_for(lambda: cluster.workers == 3)
@@ -174,8 +179,7 @@ def test_a_stopped_worker_is_left_out_and_does_no_harm_when_it_goes_on(trio, slo
     cluster, events = in_gangs(trio, PATIENCE), []
     with training(cluster, slow_recipe, events.append) as found:
         stopped = members(cluster, found["run"], 1)[0]
-        pid = cluster.client.run(os.getpid, workers=[stopped])[stopped]
-        os.kill(pid, signal.SIGSTOP)
+        pid = send(signal.SIGSTOP, cluster, stopped)
         try:
             wait_for(lambda: notices(events), PATIENCE + 10)
             assert len(members(cluster, found["run"], 2)) == 2
