@@ -14,13 +14,13 @@ from data.store import open_store
 from pipeline import work
 from pipeline.cluster import ClusterConfig
 from pipeline.evaluation import EvaluationConfig
-from pipeline.recipe import Recipe
+from pipeline.recipe import Meta, Recipe
 from workflows.configuration import TrainTask, flatten_keys, to_yaml
 
 SECTIONS = ("dataset", "task", "train", "algorithm", "model", "meta", "evaluation", "cluster")
 
 PATHS = ("dataset.store", "dataset.source")
-# What a resumed run may change: its length, where it runs, and where its files lie.
+# What a resumed run may change: its length, where it runs, and where its files lie; see `resume_free`.
 RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
 # What a test may differ in from the training whose parameters it judges.
 EVALUATE_FREE = (
@@ -92,6 +92,12 @@ def make_plan(options: Namespace) -> Plan:
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
     return Plan(config, work.check_recipe(recipe), options.evaluation, options.cluster, note)
+
+
+def resume_free(meta: Meta) -> list[str]:
+    """Keys that a resumed run may change."""
+    # The end of a falling schedule is part of every rate on the way.
+    return [key for key in RESUME_FREE if key != "meta.iterations" or meta.schedule == "constant"]
 
 
 def check_agreement(plan: Plan, saved: Path, free: Sequence[str], what: str) -> None:

@@ -9,7 +9,7 @@ import yaml
 from data.errors import FanfoldError
 from pipeline.run_directory import RunDirectory
 from workflows.configuration import build_parser, parse
-from workflows.plan import SECTIONS, Plan, make_plan
+from workflows.plan import SECTIONS, Plan, check_agreement, make_plan, resume_free
 
 JUDGED = ("task", "evaluation", "cluster")  # sections that say how a run is judged, and where; not what it learns
 
@@ -77,7 +77,7 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
         runs: The folder of run directories; one in it that learns alike is gone on with, whatever it is called.
 
     Raises:
-        FanfoldError: Two rows have one name.
+        FanfoldError: Two rows have one name, or a row's run was begun with another configuration.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -89,7 +89,7 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
     return [
         Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
         if learned in begun
-        else Training(RunDirectory(runs / group[0].run), group[0].plan, tuple(group))
+        else Training(_of_its_own(group[0], runs), group[0].plan, tuple(group))
         for learned, group in groups.items()
     ]
 
@@ -100,6 +100,18 @@ def with_tasks(row: Row, tasks: int | None) -> Row:
         return row
     evaluation = replace(row.plan.evaluation, tasks=tasks)
     return replace(row, plan=replace(row.plan, evaluation=evaluation))
+
+
+def _of_its_own(row: Row, runs: Path) -> RunDirectory:
+    """Where a row is trained that nothing there learns like; a run of before may be there that is to become longer."""
+    directory = RunDirectory(runs / row.run)
+    if directory.config.exists():
+        free = [*resume_free(row.plan.recipe.meta), *(f"{section}." for section in JUDGED)]
+        try:
+            check_agreement(row.plan, directory.config, free, f"The row in {directory.path}")
+        except FanfoldError as error:
+            raise FanfoldError(f"{error} Rename its configuration file, or name another folder with --runs.") from error
+    return directory
 
 
 def _learned(config: str) -> str:

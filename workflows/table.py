@@ -17,7 +17,7 @@ from pipeline.checkpoint import Checkpoint, parameters_sha256
 from pipeline.cluster import Cluster, open_cluster
 from pipeline.evaluation import test
 from pipeline.events import Event, Listener, MetaTested
-from pipeline.files import write_json
+from pipeline.files import write_bytes, write_json
 from pipeline.progress import Terminal
 from pipeline.shares import Shares
 from pipeline.training import train
@@ -106,7 +106,9 @@ def _complete(
             raise KeyboardInterrupt
 
     plan, directory = training.plan, training.directory
-    if not directory.config.exists():
+    if directory.config.exists():
+        write_bytes(directory.config, plan.yaml.encode())  # it may have become longer
+    else:
         directory.create(plan.yaml)
     recipe = replace(plan.recipe, device=cluster.device)
     with listening(plan, cluster, directory, terminal, training.name, recording) as listeners:

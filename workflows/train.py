@@ -22,7 +22,7 @@ from workflows.configuration import build_parser, flag_value, parse
 from workflows.entry import run
 from workflows.listening import Recording, listening
 from workflows.performance import add_performance_flag, check_performance_file, performance_reported
-from workflows.plan import RESUME_FREE, SECTIONS, Plan, check_agreement, make_plan
+from workflows.plan import SECTIONS, Plan, check_agreement, make_plan, resume_free
 from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
 
 
@@ -47,9 +47,7 @@ def main(argv: Sequence[str]) -> None:
         directory.check_free()
     plan = make_plan(options)
     if resumed:
-        # The end of a falling schedule is part of every rate on the way.
-        free = [key for key in RESUME_FREE if key != "meta.iterations" or options.meta.schedule == "constant"]
-        check_agreement(plan, directory.config, free, "A resumed run")
+        check_agreement(plan, directory.config, resume_free(plan.recipe.meta), "A resumed run")
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         if resumed:
             write_bytes(directory.config, plan.yaml.encode())
