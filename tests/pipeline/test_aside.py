@@ -10,11 +10,12 @@ class Slow:
     """Keeps events once it may; refuses one."""
 
     def __init__(self):
-        self.may, self.heard, self.ended = threading.Event(), [], []
+        self.may, self.heard, self.refused, self.ended = threading.Event(), [], [], []
 
     def __call__(self, event):
         assert self.may.wait(10)
         if event == "refused":
+            self.refused.append(event)
             raise OSError("The disk is full.")
         self.heard.append(event)
 
@@ -38,7 +39,7 @@ def test_what_goes_wrong_there_is_raised_at_the_next_event():
     slow.may.set()
     aside = Aside(slow, "slow")
     aside("refused")
-    wait_for(lambda: all(future.done() for future in aside._handed))
+    wait_for(lambda: aside._trouble is not None)
     with pytest.raises(OSError, match="The disk is full"):
         aside("next")
 
@@ -46,3 +47,14 @@ def test_what_goes_wrong_there_is_raised_at_the_next_event():
     at_the_end("refused")
     with pytest.raises(OSError, match="The disk is full"):
         at_the_end.close(None)
+
+
+def test_a_recorder_that_failed_is_not_waited_for_with_all_that_waits_for_it():
+    slow = Slow()
+    aside = Aside(slow, "slow")
+    for event in ("refused", "refused", "next"):
+        aside(event)
+    slow.may.set()
+    with pytest.raises(OSError, match="The disk is full"):
+        aside.close(None)
+    assert (slow.refused, slow.heard, slow.ended) == (["refused"], [], [])
