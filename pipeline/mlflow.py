@@ -1,13 +1,12 @@
 """A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
 
-MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent, is sent from a thread
-of its own, so that a slow server keeps no run waiting.
+MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent is waited for: a run,
+which a slow server must not hold up, hands it over by `pipeline.aside`.
 """
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,6 @@ class MLflow:
         self._iteration = 0
         self._buffered: list[tuple[str, float, int, int]] = []  # name, value, step, milliseconds since 1970
         self._sent_at = time.monotonic()
-        self._sending: list[Future[None]] = []
-        self._thread = ThreadPoolExecutor(1, "mlflow")
         try:
             self._client = MlflowClient(tracking_uri=uri)
             self._run, self._known = self._open(settings, parent)
@@ -92,12 +89,13 @@ class MLflow:
             self._send()
 
     def close(self, error: BaseException | None) -> None:
-        """Send the rest, the run's files, and how it ended; wait until all is there."""
+        """Send the rest, the run's files, and how it ended."""
         status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         self._send()
-        self._sending.append(self._thread.submit(self._finish, status))
-        self._thread.shutdown()
-        self._raise_trouble()
+        for path in sorted(self._folder.iterdir()):
+            if path.is_file():
+                self._client.log_artifact(self._run, str(path))
+        self._client.set_terminated(self._run, status)
 
     def _open(self, settings: Mapping[str, Any], parent: str | None) -> tuple[str, dict[str, int]]:
         """The run's identifier there, and the last step of each metric that it has; a new run where there is none."""
@@ -143,27 +141,10 @@ class MLflow:
             self._buffered.append((name, float(value), step, time.time_ns() // 1_000_000))
 
     def _send(self) -> None:
-        """Hand what is kept to the thread."""
-        self._raise_trouble()
-        if self._buffered:
-            self._sending.append(self._thread.submit(self._log, self._buffered))
-        self._buffered, self._sent_at = [], time.monotonic()
-
-    def _log(self, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Send what is kept."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(name, value, milliseconds, step) for name, value, step, milliseconds in points]
+        metrics = [Metric(name, value, milliseconds, step) for name, value, step, milliseconds in self._buffered]
         for first in range(0, len(metrics), AT_ONCE):
             self._client.log_batch(self._run, metrics=metrics[first : first + AT_ONCE])
-
-    def _finish(self, status: str) -> None:
-        for path in sorted(self._folder.iterdir()):
-            if path.is_file():
-                self._client.log_artifact(self._run, str(path))
-        self._client.set_terminated(self._run, status)
-
-    def _raise_trouble(self) -> None:
-        """Raise what went wrong in the thread, if anything did."""
-        for future in [future for future in self._sending if future.done()]:
-            self._sending.remove(future)
-            future.result()
+        self._buffered, self._sent_at = [], time.monotonic()

@@ -79,7 +79,8 @@ def listening(
             listeners.append(stack.enter_context(sparing(board, "TensorBoard", notice)))
         if recording.mlflow is not None:
             mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
-            listeners.append(stack.enter_context(sparing(mlflow, "MLflow", notice)))
+            # To send takes answers of the server, which no run waits for.
+            listeners.append(stack.enter_context(sparing(Aside(mlflow, "mlflow"), "MLflow", notice)))
         yield listeners
 
 
@@ -109,8 +110,8 @@ def recording_trials(
             runs = TrialRecords(
                 lambda trial: MLflow(uri, trial.directory.path, trial.job.recipe, _settings(trial), search.run)
             )
-            # To open a run and to end it takes answers of the server, which no trial waits for.
-            listeners.append(stack.enter_context(sparing(Aside(runs, "mlflow-trials"), "MLflow", notice)))
+            # To open a run and to end it takes them too, which no trial waits for.
+            listeners.append(stack.enter_context(sparing(Aside(runs, "mlflow"), "MLflow", notice)))
         yield listeners
 
 
