@@ -108,8 +108,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Algorithm", str(config.get("algorithm.name"))),
         ("Network", str(config.get("model.name"))),
         ("Data", run.data),
-        ("Trained on", f"{run.tasks('train')}, {config.get('train.queries')} queries a class"),
-        ("Tested on", f"{run.tasks('task')}, {config.get('task.queries')} queries a class"),
+        ("Trained on", f"{run.tasks('train')}, {_queries(config.get('train.queries'))} a class"),
+        ("Tested on", f"{run.tasks('task')}, {_queries(config.get('task.queries'))} a class"),
         ("Meta-batch", f"{config.get('meta.batch')} tasks"),
         ("Seed", str(config.get("seed"))),
     ]
@@ -133,6 +133,10 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("SHA-256, tested", str(result["tested_sha256"])),
         ("SHA-256, last", str(result["parameters_sha256"])),
     ]
+
+
+def _queries(count: Any) -> str:
+    return "1 query" if count == 1 else f"{count} queries"
 
 
 def _course(run: Run) -> Section:
