@@ -1,4 +1,4 @@
-"""The report's numbers, by hand; no cluster, no drawing."""
+"""The report's numbers, by hand, and its words, as they are drawn; no cluster."""
 
 import json
 import math
@@ -15,11 +15,12 @@ from workflows.reporting.adaptation import draw_adaptation, steps_to_try
 from workflows.reporting.alphabets import by_alphabet, wilson
 from workflows.reporting.calibration import calibration, expected_error
 from workflows.reporting.characters import in_print, label
-from workflows.reporting.confusions import Mistake, confusions
+from workflows.reporting.confusions import Confusion, Mistake, confusions, draw_confusions
 from workflows.reporting.drawn_tasks import best_and_worst
 from workflows.reporting.embedding import in_the_plane
 from workflows.reporting.history import read_history, smooth
 from workflows.reporting.single import duration
+from workflows.reporting.style import styled
 
 NAMES = [ClassName(f"Alphabet_{number // 4}", f"character{number % 4:02}") for number in range(12)]
 
@@ -98,8 +99,32 @@ def test_a_turned_character_is_another_one():
     found = confusions(episodes, answers_of([[[1], [1]], [[1], [1]]]), 10)
     assert [one.mistakes for one in found] == [1, 1]
     assert label((5, 1, True), NAMES) == "Alphabet 1 1, mirrored, turned by 90°"
+    letter = ClassName("Georgian Nuskhuri", "U+2D06 GEORGIAN SMALL LETTER ZEN")
+    assert label((0, 0, False), [letter]) == "Georgian Nuskhuri U+2D06 small letter zen"
     assert in_print("character07") == "character 7"
     assert in_print("Old_Church_Slavonic", 10) == "Old Churc…"
+
+
+def test_the_words_of_a_confusion_keep_to_their_place():
+    names = [
+        ClassName("Georgian_Nuskhuri", "U+2D06 GEORGIAN SMALL LETTER ZEN"),
+        ClassName("Armenian", "U+057B ARMENIAN SMALL LETTER JHEH"),
+        ClassName("Ojibwe_(Canadian_Aboriginal_Syllabics)", "character14"),
+        ClassName("Japanese_(hiragana)", "character52"),
+    ]
+    pairs = [((0, 0, False), (1, 0, False)), ((2, 2, True), (3, 3, True))]
+    found = [Confusion(pair, 10, 222, Mistake(0, 0, 0, 1)) for pair in pairs]
+    image = np.zeros((8, 8), np.float32)
+    with styled():
+        (picture,) = draw_confusions(found, [(image, image)] * 2, names)
+        picture.figure.canvas.draw()
+    (plane,) = picture.figure.axes
+    width, height = picture.figure.bbox.width, picture.figure.bbox.height
+    for place, words in enumerate(plane.texts):
+        box = words.get_window_extent()
+        assert box.x1 < (place + 1) * width / 2
+        assert box.y0 > 0
+        assert box.y1 < height
 
 
 def test_best_and_worst_tasks_are_told_by_right_answers_then_by_confidence():

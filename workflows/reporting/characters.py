@@ -23,11 +23,19 @@ def label(character: Character, names: Sequence[ClassName], longest: int | None 
     number, turn, mirrored = character
     name = names[number]
     turned = f", turned by {90 * turn}°" if turn else ""
-    character_name = in_print(name.character).removeprefix("character ")
-    return f"{in_print(name.alphabet, longest)} {character_name}{', mirrored' if mirrored else ''}{turned}"
+    called = _beside(name.alphabet, in_print(name.character).removeprefix("character "))
+    return f"{in_print(name.alphabet, longest)} {called}{', mirrored' if mirrored else ''}{turned}"
 
 
 def in_print(name: str, longest: int | None = None) -> str:
     """An alphabet's or a character's name as people write it, "character 7" for "character07"."""
     plain = re.sub(r"(?<=[a-z])0*(?=\d)", " ", name.replace("_", " "))
     return plain if longest is None or len(plain) <= longest else f"{plain[: longest - 1]}…"
+
+
+def _beside(alphabet: str, character: str) -> str:
+    """A letter's name by Unicode beside its alphabet's, "U+03B1 small letter alpha"; any other as it is."""
+    code, *words = character.split(" ")
+    if not code.startswith("U+"):
+        return character
+    return " ".join([code, *(word.lower() for word in words if word not in alphabet.upper().split())])

@@ -96,9 +96,9 @@ def draw_confusions(
     figure, plane = bare(tall * rows)
     for place, one in enumerate(found):
         left, top = cell * (place % COLUMNS), tall * (place // COLUMNS)
-        for image, x in zip(images[place], (left + 0.04, left + 0.62), strict=True):
-            tile(plane, image, (x, x + 0.54, top + 0.6, top + 0.06), GRID)
-        plane.text(left + 1.24, top + 0.05, _in_words(one, names), va="top", fontsize=8, linespacing=1.25)
+        for image, x in zip(images[place], (left + 0.04, left + 0.57), strict=True):
+            tile(plane, image, (x, x + 0.5, top + 0.56, top + 0.06), GRID)
+        plane.text(left + 1.13, top + 0.05, _in_words(one, names), va="top", fontsize=7.5, linespacing=1.25)
     first = found[0]
     a, b = (label(character, names) for character in first.pair)
     return [
