@@ -5,6 +5,7 @@ search with a pruner, few trials are left that finished.
 """
 
 import html
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -148,11 +149,17 @@ def _sized(axes: Any, width: float, height: float) -> Figure:
 
 def _plain_ticks(axis: Any) -> None:
     """Few labels, and short ones, on a log scale: by themselves those of a decade lie upon each other."""
-    if axis.get_xscale() == "log":
-        low, high = axis.get_xlim()
-        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1,) if high / low >= 30 else (1, 3)))
-        axis.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    if axis.get_xscale() != "log":
+        return
+    low, high = axis.get_xlim()
+    leading = (1,) if high / low >= 30 else (1, 3) if high / low >= 8 else (1, 2, 5)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in leading if low <= digit * 10.0**decade <= high]
+    axis.xaxis.set_major_locator(
+        matplotlib.ticker.FixedLocator(ticks) if len(ticks) > 1 else matplotlib.ticker.MaxNLocator(2)
+    )
+    axis.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _rungs_interactive(seen: optuna.Study) -> Any:

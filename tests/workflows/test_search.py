@@ -2,9 +2,11 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.pruners import NopPruner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,6 +19,7 @@ from tests.lines import lines
 from tests.workflows.conftest import ROOT, SMALL, wait_while_running
 from workflows import train
 from workflows.search import _read, main
+from workflows.search_report import _plain_ticks
 from workflows.space import SPACES, as_flags, default_space, read_space
 
 SPACE = """
@@ -216,3 +219,20 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(tmp_path, pi
         main([*SEARCH, "--dataset.source", str(pictures), *argv])
     assert caught.value.status == 2
     assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0013, 0.0079), (0.0011, 0.011), (0.02, 0.5), (1e-4, 1e-1), (0.0012, 0.0016)]
+)
+def test_labels_on_a_logarithmic_axis_of_the_slices_lie_apart(low, high):
+    figure = Figure(figsize=(2.2, 3))
+    axis = figure.subplots()
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    _plain_ticks(axis)
+    figure.canvas.draw()
+    labels = [*axis.get_xticklabels(), *axis.get_xticklabels(minor=True)]
+    boxes = [box for label in labels if label.get_text() and (box := label.get_window_extent()).width]
+    seen = sorted((box.x0, box.x1) for box in boxes if axis.bbox.x0 <= (box.x0 + box.x1) / 2 <= axis.bbox.x1)
+    assert len(seen) >= 2
+    assert all(end < begin for (_, end), (begin, _) in pairwise(seen))
