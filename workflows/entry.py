@@ -10,8 +10,13 @@ from typing import NoReturn
 from data.errors import FanfoldError
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run."""
+def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
+    """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run.
+
+    Args:
+        main: The workflow.
+        goes_on: How to go on with it, for whoever interrupts it; None where it would begin anew.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
     # Every worker would import the workflow first, as its own main module, with all that only a driver needs.
@@ -23,7 +28,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
-        print("interrupted: a training run goes on with --resume --run DIRECTORY", file=sys.stderr)
+        print("interrupted" if goes_on is None else f"interrupted: {goes_on}", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 

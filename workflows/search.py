@@ -6,7 +6,6 @@ when the same command is given again.
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -140,11 +139,7 @@ def main(argv: Sequence[str]) -> None:
             if before := count(study).all:
                 print(f"goes on from {before} trials")
             print(f"accuracies are {kind_of_accuracy(request.base.recipe)}", flush=True)
-            try:
-                seconds = _shown(request, study, cluster)
-            except KeyboardInterrupt:
-                print("interrupted: the same command goes on from here", file=sys.stderr)
-                sys.exit(130)
+            seconds = _shown(request, study, cluster)
             print(table(study))
             result = _test_best(request, study, cluster.part("search", "best"), seconds)
             write_report(request.directory, study, result)
@@ -360,4 +355,4 @@ def _take(request: Request, plan: Plan, best: FrozenTrial, cluster: Cluster) -> 
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, goes_on="the same command goes on from here")

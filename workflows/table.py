@@ -141,4 +141,4 @@ def _test(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, goes_on="the same command goes on from here")

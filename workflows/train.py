@@ -136,4 +136,4 @@ def _longer(plan: Plan, result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, goes_on="a training run goes on with --resume --run DIRECTORY")

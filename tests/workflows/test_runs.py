@@ -141,6 +141,16 @@ def test_ctrl_c_ends_a_run_quietly(endless, tmp_path):
     assert load_checkpoint(directory.last)
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [("'it goes on'", "interrupted: it goes on\n"), ("None", "interrupted\n")],
+)
+def test_whoever_interrupts_a_workflow_is_told_how_it_goes_on(environment, told, said):
+    code = f"from workflows.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, said)
+
+
 def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
     ran = train("--run", "run", "--meta.iterations", "40", "--meta.lr", "1e30")
     assert ran.returncode == 1
