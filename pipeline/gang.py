@@ -237,11 +237,11 @@ class Gangs:
 
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
         """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""
-        waiting = set(futures)
-        while futures[0] in waiting:
+        left = set(futures)
+        while futures[0] in left:
             with talking_to_the_scheduler():
                 try:
-                    waiting = wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED").not_done
+                    left = wait(left, timeout=LOOK, return_when="FIRST_COMPLETED").not_done
                 except TimeoutError:
                     self._check(gang)
             for future in futures:
