@@ -29,7 +29,7 @@ from workflows.entry import run
 from workflows.plan import SECTIONS, make_plan
 
 CHUNKS = (2, 8, 32)  # chunks a meta-batch
-WINDOW = 10  # meta-iterations a window, as by default
+WINDOW = 10  # meta-iterations a window
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from workflows.suites.peers import BUSY
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 SLEEPS = (2.0, 20.0, 200.0)  # ms
-WINDOW = 10  # meta-iterations a window, as by default
+WINDOW = 10  # meta-iterations a window
 SHORT = 8  # how many times shorter the short vectors are
 PATIENCE = 60.0  # seconds without a sign of life; many processes on few cores may be late
 RESTING = 2.0  # seconds
