@@ -84,7 +84,11 @@ def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Stu
         FanfoldError: Another search is at work on it, or it can't be read or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with path.with_suffix(".lock").open("w") as lock:
+    try:
+        opened = path.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise FanfoldError(f"The study {path} can't be written ({error.strerror}).") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

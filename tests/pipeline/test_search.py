@@ -279,6 +279,12 @@ def test_two_searches_at_once_in_one_directory_are_refused(tmp_path):
         open_study(tmp_path / "other.db", "x", NopPruner()),
     ):
         pass
+    (tmp_path / "third.lock").mkdir()
+    with (
+        pytest.raises(FanfoldError, match=r"The study .*third\.db can't be written \(Is a directory\)"),
+        open_study(tmp_path / "third.db", "x", NopPruner()),
+    ):
+        pass
 
 
 def test_a_grid_counts_what_its_conditions_leave():
