@@ -58,6 +58,9 @@ def test_the_benchmark_measures_both_sides(workflow, workflow_here, pictures, tm
     assert result["ratio"] == pytest.approx(sum(ratios) / 2)
     assert result["workers"] == 2
     assert all(rate > 0 for sides in result["rounds"] for rate in sides.values())
+    refused = workflow("benchmark", "--suite", "pipeline", *arguments, "--out", "nowhere/out.json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: There is no folder nowhere for --out: make it.\n"
     assert f"{result['ratio']:.3f}" in ran.stdout
 
     ran = workflow_here("benchmark", *SMALL, "--dataset.source", str(pictures), "--rounds", "0")

@@ -27,7 +27,7 @@ from workflows.peers.report import columns, markdown, summarize
 from workflows.peers.settings import SETTINGS
 from workflows.plan import resolve_dataset
 from workflows.result import environment
-from workflows.suites.pipeline import measure_pipeline
+from workflows.suites.pipeline import check_folder, measure_pipeline
 
 SECTIONS = ("dataset", "meta", "cluster")
 BUSY = 0.5  # load average above which other work is on the cores
@@ -113,8 +113,7 @@ def check_options(options: Any) -> None:
             raise FanfoldError(f"--{flag} can't be {', '.join(unknown)}: there are {', '.join(known)}.")
     if options.cluster.kind not in ("auto", "cpu"):
         raise FanfoldError("The suite `peers` measures CPU workers of this machine: give --cluster.kind cpu.")
-    if options.out and not Path(options.out).parent.is_dir():
-        raise FanfoldError(f"There is no folder {Path(options.out).parent} for --out: make it.")
+    check_folder(options.out)
 
 
 def worker_counts(most: int) -> list[int]:

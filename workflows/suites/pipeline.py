@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv)
     if options.rounds < 1 or not options.seconds > 0:
         raise FanfoldError(f"--rounds and --seconds must be above 0, not {options.rounds} and {options.seconds:g}.")
+    check_folder(options.out)
     plan = make_plan(options)
     with open_cluster(plan.cluster) as cluster, bare_loops(plan.recipe, cluster.workers) as loops:
         recipe = replace(plan.recipe, device=cluster.device)
@@ -85,6 +86,12 @@ def main(argv: Sequence[str]) -> None:
                 "environment": environment(),
             }
             write_json(Path(options.out), result)
+
+
+def check_folder(out: str | None) -> None:
+    """Raise FanfoldError, before anything is measured, where there is no folder to write the result to in the end."""
+    if out and not Path(out).parent.is_dir():
+        raise FanfoldError(f"There is no folder {Path(out).parent} for --out: make it.")
 
 
 def measure_pipeline(cluster: Cluster, recipe: Recipe, seconds: float) -> float:

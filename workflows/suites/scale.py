@@ -25,6 +25,7 @@ from workflows.scale.report import HEADS, line, markdown, projections
 from workflows.scale.simulation import Reduction, Simulation, open_simulation
 from workflows.scale.work import Setup
 from workflows.suites.peers import BUSY
+from workflows.suites.pipeline import check_folder
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 SLEEPS = (2.0, 20.0, 200.0)  # ms
@@ -106,8 +107,7 @@ def check_options(options: Any, reductions: Sequence[str]) -> None:
     for name in ("seconds", "chunks", "floats", "memory", "gpu_ms", "gpu_rate"):
         if not getattr(options, name) > 0:
             raise FanfoldError(f"--{name} must be above 0, not {getattr(options, name):g}.")
-    if options.out and not Path(options.out).parent.is_dir():
-        raise FanfoldError(f"There is no folder {Path(options.out).parent} for --out: make it.")
+    check_folder(options.out)
 
 
 def setups(
