@@ -27,7 +27,7 @@ from workflows.listening import Recording, listening
 from workflows.performance import add_performance_flag, check_performance_file, performance_reported
 from workflows.result import in_words, run_keys, test_keys
 from workflows.rows import Row, Training, read_plan, trainings, with_tasks
-from workflows.table_text import add_to_table
+from workflows.table_text import add_to_table, make_folder
 
 
 def main(argv: Sequence[str]) -> None:
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
         for path in options.rows
     ]
     planned = trainings(rows, options.runs)
+    make_folder(options.out)
     with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
         if cluster.note:
             print(cluster.note)

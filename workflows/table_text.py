@@ -28,6 +28,20 @@ COLUMNS = (
 )
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder that a table is to lie in.
+
+    Raises:
+        FanfoldError: It can't be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FanfoldError(
+            f"The folder {out.parent} can't be made ({error.strerror}): name another table with --out."
+        ) from error
+
+
 def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
     """Put results in the place of those of the same row and seed, and write OUT.json and OUT.md.
 
@@ -41,7 +55,6 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
         raise FanfoldError(f"{path} is no table of results ({error}): name another with --out.") from error
     by_run = {(result["row"], result["seed"]): result for result in (*known, *results)}
     ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"results": ordered})
     write_bytes(out.with_name(out.name + ".md"), markdown(ordered).encode())
 
