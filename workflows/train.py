@@ -102,7 +102,7 @@ def _report(plan: Plan, cluster: Cluster, directory: RunDirectory, tested: Teste
     try:
         return f"report: {report(read_run(directory.path), cluster, plan.recipe, tested=tested)}"
     except Exception as error:
-        return f"no report: {one_line(error)}"
+        return f"no report: {one_line(error)} (python -m workflows.report --run {directory.path} tries again)"
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:

@@ -254,9 +254,9 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     (own / "maml" / "pictures" / "loss-time.png").mkdir()  # where a picture should go
     train.main(["--resume", "--run", "maml"])
     said = capsys.readouterr().out
-    assert re.findall(r"^(?:no )?report: .*", said, re.MULTILINE)[0].startswith(
-        "no report: maml/pictures/loss-time.png"
-    )
+    (line,) = re.findall(r"^(?:no )?report: .*", said, re.MULTILINE)
+    assert line.startswith("no report: maml/pictures/loss-time.png")
+    assert line.endswith("(python -m workflows.report --run maml tries again)")
     assert "run directory: maml" in said
     train.main(["--resume", "--run", "maml", "--report", "false"])
     assert "report" not in capsys.readouterr().out
