@@ -75,7 +75,8 @@ def measure(
         directory = RunDirectory(Path(folder) / "run")
         directory.create("")
         # The scheduler of a local cluster is in this process.
-        plugins = cluster.client.cluster.scheduler.plugins
+        local: Any = cluster.client.cluster
+        plugins = local.scheduler.plugins
         if way == "without":
             stack.callback(plugins.__setitem__, BoardPlugin.name, plugins.pop(BoardPlugin.name))
             listeners = []
@@ -106,7 +107,7 @@ def looked_at(cluster: Cluster) -> Iterator[None]:
 
 def workers_seconds(cluster: Cluster) -> float:
     """CPU seconds of the workers' processes so far."""
-    return sum(cluster.client.run(own_seconds).values())
+    return float(sum(cluster.client.run(own_seconds).values()))
 
 
 def own_seconds() -> float:

@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train(cluster: Cluster, recipe: Recipe, every: float) -> list[tuple[float, int, Vector]]:
     """Train from nothing to the end, and put parameters aside: seconds, iterations and what is to be tested."""
-    began, aside = time.monotonic(), []
+    began, aside = time.monotonic(), list[tuple[float, int, Vector]]()
     state, name = work.initialize(recipe), uuid4().hex[:8]
     assert recipe.meta.iterations is not None
     with open_reduction(cluster, name, recipe, lambda _: None) as reduce:
