@@ -27,7 +27,7 @@ def _measured(name: str, peer: str, options: Options) -> Row:
     prepare = import_module(PEERS[peer].module).prepare
     module, algorithm = module_of(setting).to(options.place), setting.algorithm
     compute = prepare(module, algorithm.inner_lr, algorithm.inner_steps)
-    tasks = tasks_of(setting, checked(options), options.place)
+    tasks = tasks_of(setting.shape, checked(options), options.place)
     error = difference(compute(tasks), reference(name, options))
     seconds = seconds_of(lambda: compute(tasks), options)
     return {"ms": 1000 * seconds, "tasks/s": len(tasks) / seconds, "difference": error}

@@ -37,7 +37,7 @@ def computation(
     setting, place = settings(options)[name], options.place
     network = network_of(setting.model, setting.shape.ways, place, kernel_sets(place)[kernels], torch.float32)
     parameters = torch.nn.utils.parameters_to_vector(module_of(setting).parameters()).detach().to(place)
-    batch = tasks_of(setting, tasks, place)
+    batch = tasks_of(setting.shape, tasks, place)
     return meta_gradient_of(setting.algorithm, network, batch), (parameters, batch.support, batch.query)
 
 

@@ -57,4 +57,5 @@ def _by_patches(x: Tensor, weight: Tensor) -> Tensor:
     padded = pad(x, (1, 1, 1, 1))
     parts = [padded[:, :, row : row + height, column : column + width] for row in range(3) for column in range(3)]
     patches = torch.stack(parts, 2).flatten(1, 2).flatten(2)  # n, in · 9, h · w
-    return (weight.flatten(1) @ patches).unflatten(2, (height, width))
+    found: Tensor = (weight.flatten(1) @ patches).unflatten(2, (height, width))
+    return found

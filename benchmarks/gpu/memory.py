@@ -35,7 +35,7 @@ def _peak(kernels: Kernels, way: Differentiation, steps: int, options: Options) 
     setting = settings(options)["b"]
     algorithm = replace(setting.algorithm, inner_steps=steps, differentiation=way)
     network = network_of(setting.model, setting.shape.ways, options.place, kernels, torch.float32)
-    parameters, tasks = algorithm.initialize(network), tasks_of(setting, 32, options.place)
+    parameters, tasks = algorithm.initialize(network), tasks_of(setting.shape, 32, options.place)
     compute = meta_gradient_of(algorithm, network, tasks)
     compute(parameters, tasks.support, tasks.query)  # libraries take their workspaces
     torch.cuda.synchronize()

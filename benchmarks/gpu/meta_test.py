@@ -37,7 +37,7 @@ def computation(count: int, kernels: str, way: str, options: Options) -> Callabl
     setting, place = settings(options)["a"], options.place
     algorithm = replace(setting.algorithm, inner_lr=0.1)
     network = network_of(setting.model, setting.shape.ways, place, kernel_sets(place)[kernels], torch.float32)
-    parameters, tasks = algorithm.initialize(network), tasks_of(setting, count, place)
+    parameters, tasks = algorithm.initialize(network), tasks_of(setting.shape, count, place)
 
     def logits(parameters: torch.Tensor, support: torch.Tensor, query: torch.Tensor) -> tuple[torch.Tensor, ...]:
         batch = TaskBatch(support, tasks.support_labels, query, tasks.query_labels, tasks.ways)

@@ -30,7 +30,7 @@ PARTS = {
     "correctness": Part("correctness", "Gradients against float64 on the CPU", 56, decides=True),
     "compile": Part("compiling", "Kernels compiled for what is measured", 34),
     "fanfold": Part("fanfold", "Meta-gradients by Fanfold, setting (a)", 22, settings=("a",)),
-    "autograd": Part("autograd", "Meta-gradients task after task: higher, plain autograd", 16),
+    "autograd": Part("autograd", "Meta-gradients task after task, setting (a): higher, autograd", 16, settings=("a",)),
     "vmap": Part("vmapped", "Meta-gradients by torch.func.vmap in a CUDA graph", 20),
     "jax": Part("with_jax", "Meta-gradients by JAX, jit and vmap", 48, shared=False),
     "window": Part("window", "A whole training run over a CUDA cluster", 95, shared=False),
@@ -40,6 +40,7 @@ PARTS = {
     "ceilings": Part("ceilings", "What the device can do", 5),
     "fanfold-others": Part("fanfold", "Meta-gradients by Fanfold, other settings", 26, settings=("b", "c", "d")),
     "tests": Part("marked_tests", "The suite's tests marked `gpu`", 55, decides=True, shared=False),
+    "autograd-others": Part("autograd", "Meta-gradients task after task, other settings", 24, settings=("b", "c", "d")),
     "kernels": Part("kernels", "Kernels by time", 14),
     "search": Part("search", "A search over a CUDA cluster", 18, shared=False),
 }

@@ -95,7 +95,7 @@ class Runner:
             if len(now := _rows(found)) > len(rows):
                 rows = now
                 show(Outcome("running", time.monotonic() - began, rows))
-        ending = json.loads(end.read_text()) if end.exists() else {"sound": False}
+        ending: dict[str, Any] = json.loads(end.read_text()) if end.exists() else {"sound": False}
         if not (part.shared and ending["sound"]):
             self._processes.pop(place).end()
         took, rows = time.monotonic() - began, _rows(found)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.options import Options
 from tasks.batch import TaskBatch
+from tasks.episodes import EpisodeShape
 from tasks.models import build_network
 from workflows.peers.loop import prepare
 from workflows.peers.settings import SETTINGS, Setting
@@ -40,9 +41,8 @@ def module_of(setting: Setting) -> nn.Module:
     return build_network(setting.model, setting.shape.ways, SIZE, 0)
 
 
-def tasks_of(setting: Setting, count: int, device: torch.device, seed: int = 0) -> TaskBatch:
+def tasks_of(shape: EpisodeShape, count: int, device: torch.device, seed: int = 0) -> TaskBatch:
     """Tasks of random strokes in shades of grey, the first of which are always the same."""
-    shape = setting.shape
     label = torch.arange(shape.ways)
 
     def strokes(each: int, stream: int) -> Tensor:
@@ -63,7 +63,8 @@ def reference(name: str, options: Options) -> Tensor:
     """
     path = options.scratch / f"reference-{name}.pt"
     if path.exists():
-        return torch.load(path)
+        known: Tensor = torch.load(path)
+        return known
     found = exact_gradient(settings(options)[name], checked(options), options.place)
     torch.save(found, path)
     return found
@@ -71,7 +72,7 @@ def reference(name: str, options: Options) -> Tensor:
 
 def exact_gradient(setting: Setting, count: int, device: torch.device) -> Tensor:
     """See `reference`."""
-    tasks = tasks_of(setting, count, device)
+    tasks = tasks_of(setting.shape, count, device)
     exact = replace(tasks, support=tasks.support.double(), query=tasks.query.double())
     compute = prepare(module_of(setting).double().to(device), setting.algorithm.inner_lr, setting.algorithm.inner_steps)
     return compute(exact).cpu()

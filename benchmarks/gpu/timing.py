@@ -96,4 +96,5 @@ def _seconds(compute: Callable[[], object], calls: int, device: torch.device) ->
         compute()
     last.record()
     last.synchronize()
-    return first.elapsed_time(last) / 1000
+    milliseconds: float = first.elapsed_time(last)
+    return milliseconds / 1000

@@ -32,11 +32,11 @@ def measure(options: Options) -> Iterator[Row]:
 def _measured(name: str, tasks: int, way: functional.Convolution, kind: str, options: Options) -> Row:
     setting = settings(options)[name]
     with precision(kind):
-        few = tasks_of(setting, checked(options), options.place)
+        few = tasks_of(setting.shape, checked(options), options.place)
         theta = [value.detach().to(options.place) for value in module_of(setting).parameters()]
         compute = meta_gradient(setting, way, few)
         error = difference(compute(few.support, few.query, *theta)[0], reference(name, options))
-        batch, call = tasks_of(setting, tasks, options.place), Replayed(compute)
+        batch, call = tasks_of(setting.shape, tasks, options.place), Replayed(compute)
         seconds = seconds_of(lambda: call(batch.support, batch.query, *theta), options)
     return {"ms": 1000 * seconds, "tasks/s": tasks / seconds, "difference": error}
 

@@ -44,7 +44,7 @@ def _measured(name: str, tasks: int, way: str, kind: str, options: Options) -> R
 
     setting = settings(options)[name]
     theta = [jax.numpy.asarray(value.detach().numpy()) for value in module_of(setting).parameters()]
-    batch = tasks_of(setting, tasks, torch.device("cpu"))
+    batch = tasks_of(setting.shape, tasks, torch.device("cpu"))
     support, query = (jax.numpy.asarray(part.numpy()) for part in (batch.support, batch.query))
     labels = batch.support_labels.numpy(), batch.query_labels.numpy()
     with jax.default_matmul_precision(PRECISIONS[kind]):
@@ -79,7 +79,8 @@ def meta_gradient(setting: Setting, way: str, labels: Sequence[np.ndarray]) -> C
     def of_all(theta: Sequence[Any], support: Any, query: Any) -> Any:
         return jax.vmap(partial(of_task, theta))(support, query).sum()
 
-    return jax.grad(of_all)
+    gradient: Callable[..., Any] = jax.grad(of_all)
+    return gradient
 
 
 def logits(blocks: int, way: str, theta: Sequence[Any], images: Any) -> Any:

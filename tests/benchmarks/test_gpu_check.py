@@ -62,7 +62,7 @@ def ignore(_):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_operations_are_those_that_autograd_does(model, steps):
     setting = Setting(EpisodeShape(3, 2, 1), Maml(inner_steps=steps, differentiation="reverse"), model)
-    module, tasks = module_of(setting), tasks_of(setting, 1, torch.device("cpu"))
+    module, tasks = module_of(setting), tasks_of(setting.shape, 1, torch.device("cpu"))
     compute = prepare(module, 0.1, steps)
     with FlopCounterMode(display=False) as counter:
         compute(tasks)
@@ -209,7 +209,7 @@ def test_the_loop_of_a_training_run_is_measured_without_a_cluster(options, monke
 
 
 def test_all_parts_fit_into_the_time_that_they_have_by_default():
-    assert sum(part.seconds for part in PARTS.values()) <= 60 * 7.5 - gpu_check.RESERVE
+    assert sum(part.seconds for part in PARTS.values()) <= 60 * 7.9 - gpu_check.RESERVE
     assert scale(["memory", "ceilings"], 60) == 4
 
 

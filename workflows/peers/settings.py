@@ -6,7 +6,7 @@ from data.datasets import Folder, Glyphs, Omniglot
 from pipeline.recipe import Meta, Recipe
 from tasks.episodes import EpisodeShape
 from tasks.maml import Maml
-from tasks.models import Article, Conv4
+from tasks.models import Article, Conv4, Conv4Stride
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Setting:
 
     shape: EpisodeShape
     algorithm: Maml
-    model: Conv4 | Article
+    model: Conv4 | Conv4Stride | Article
 
     def __str__(self) -> str:
         shape, steps = self.shape, self.algorithm.inner_steps
