@@ -12,7 +12,7 @@ from tasks.learner import answer_tasks
 from tasks.maml import Maml
 from tasks.models import Article, Conv4, Conv4Stride
 from tasks.network import as_network, batch_statistics, flatten, with_statistics
-from tests.tasks.reference import SIZE, WAYS, Small, assert_agree, make_module, make_tasks, nudged
+from tests.tasks.reference import SIZE, WAYS, Small, assert_agree, make_module, make_tasks, nudged, relative_error
 from tests.tasks.test_learner import EVERY, each
 
 MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="flatten"), Article(width=3, hidden=7)]

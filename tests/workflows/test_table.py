@@ -176,7 +176,7 @@ def test_wrong_rows_are_said_before_anything_starts(workflow_here, row, tmp_path
     ran = workflow_here("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
     assert ran.returncode == 2
     assert "Two rows are called fine" in ran.stderr
-    ran = workflow("table", "fine.yaml", "--out", "fine.yaml/table", *CLUSTER)
+    ran = workflow_here("table", "fine.yaml", "--out", "fine.yaml/table", *CLUSTER)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: The folder fine.yaml can't be made (")
     for wrong in (["--seeds", "0"], ["--at_once", "-1"], ["--tasks", "1"]):
