@@ -113,7 +113,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results/h200"), help="the report, without its ending")
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=f"which of {','.join(PARTS)}")
-    parser.add_argument("--settings", type=_settings, default=("a",), help="in which vmap and JAX are measured: a,b,c,d")
+    parser.add_argument("--settings", type=_settings, default=("a",), help="where vmap and JAX are measured: a,b,c,d")
     parser.add_argument("--minutes", type=float, default=7.9, help="how long it may take in all")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
@@ -158,7 +158,7 @@ def _version(name: str) -> str | None:
 
 def _in_a_line(name: str, planned: float, outcome: Outcome) -> str:
     wrong = sum(not row.get("passed", True) or "failed" in row for row in outcome.rows)
-    words = [f"{name:14} {outcome.state} in {outcome.seconds:.1f} s of {planned:.0f}, {len(outcome.rows)} rows"]
+    words = [f"{name:15} {outcome.state} in {outcome.seconds:.1f} s of {planned:.0f}, {len(outcome.rows)} rows"]
     return ", ".join(
         words + ([f"{wrong} of them wrong or failed"] if wrong else []) + ([outcome.reason] * bool(outcome.reason))
     )

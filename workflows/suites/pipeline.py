@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
             write_json(Path(options.out), result)
 
 
-def check_folder(out: str | None) -> None:
+def check_folder(out: str | Path | None) -> None:
     """Raise FanfoldError, before anything is measured, where there is no folder to write the result to in the end."""
     if out and not Path(out).parent.is_dir():
         raise FanfoldError(f"There is no folder {Path(out).parent} for --out: make it.")
