@@ -7,9 +7,9 @@ order, so that the parameters are bit for bit those of a graph of Dask's tasks.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -26,7 +26,7 @@ from pipeline.step import not_finite
 from tasks.episodes import Stream
 from tasks.gpu.captured import Captured
 from tasks.gpu.prefetch import Deck, Numbers, Prefetch, draw_codes
-from tasks.learner import phase
+from tasks.learner import gradient_in, numbers_of, phase_of
 
 BLOCK = 64  # iterations whose tasks are sent to the device at a time
 FACTS = 4  # numbers of float32 beside a gradient's in a row: a loss and an accuracy, which are float64
@@ -65,10 +65,10 @@ class Share:
 def suits(recipe: Recipe, opened: work.Bench) -> bool:
     """Whether a run's windows may be computed by a `DeviceLoop`.
 
-    Its tasks are computed side by side, of images that lie on the device, in every iteration alike, and by a network
-    that draws nothing at random.
+    Its tasks are computed side by side, of images that lie on the device, by an algorithm that says in what iterations
+    differ, and by a network that draws nothing at random.
     """
-    return opened.resident is not None and not opened.network.draws and phase(recipe.algorithm, 0) == ()
+    return opened.resident is not None and not opened.network.draws and phase_of(recipe.algorithm, 0) is not None
 
 
 class DeviceLoop:
@@ -100,14 +100,17 @@ class DeviceLoop:
         self._at = empty(1, dtype=torch.int64)
         self._codes = empty(BLOCK, tasks, shape.ways, shape.shots + shape.queries, dtype=torch.int32)
         self._rates = empty(BLOCK, len(Rates._fields))
+        self._numbers = empty(BLOCK, len(numbers_of(recipe.algorithm, 0)))
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
         self._broken = empty(BLOCK, tasks, dtype=torch.bool)
         self._left = share.left()
         self._found = empty(len(self._left), length + FACTS)
         # By a number of the host's, CUDA multiplies with the reciprocal, which rounds otherwise.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
-        self._alone = Captured(self._iteration, device)
-        self._before, self._after = Captured(self._adapt, device), Captured(self._step, device)
+        # Of each phase of the algorithm, and what is the same in all.
+        self._alone = cache(lambda phase: Captured(partial(self._iteration, phase), device))
+        self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
+        self._after = Captured(self._step, device)
 
     def stand(self, parameters: Vector, own: State) -> None:
         """Start from some parameters, of all ranks' segments, and the rank's own segment of a state."""
@@ -127,16 +130,18 @@ class DeviceLoop:
             RunError: A loss or gradient is not finite.
             DisbandedError: The gang broke, or the window is no longer wanted.
         """
-        codes = torch.from_numpy(self._prefetch.take(self._numbers(first, iterations)))
-        self._prefetch.ahead(self._numbers(first + iterations, iterations))
+        codes = torch.from_numpy(self._prefetch.take(self._tasks(first, iterations)))
+        self._prefetch.ahead(self._tasks(first + iterations, iterations))
         sums, broken = [], []
         for start in range(0, iterations, BLOCK):
             count = min(BLOCK, iterations - start)
             self._codes[:count].copy_(codes[start : start + count])
-            self._rates[:count].copy_(self._rates_from(first + start, count))
+            block = range(first + start, first + start + count)
+            self._rates[:count].copy_(self._rates_in(block))
+            self._numbers[:count].copy_(self._numbers_in(block))
             self._at.zero_()
-            for _ in range(count):
-                self._once(others)
+            for iteration in block:
+                self._once(others, phase_of(self._recipe.algorithm, iteration))
             others.check()
             sums.append(self._sums[:count].clone())
             broken.append(self._broken[:count].clone())
@@ -145,36 +150,37 @@ class DeviceLoop:
         means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
-    def _numbers(self, first: int, iterations: int) -> Numbers:
+    def _tasks(self, first: int, iterations: int) -> Numbers:
         batch = self._recipe.meta.batch
         return Numbers(first * batch, iterations, batch, self._chunks)
 
-    def _rates_from(self, first: int, count: int) -> Tensor:
-        """The rates of some iterations, `[count, 3]`."""
+    def _rates_in(self, iterations: range) -> Tensor:
+        """The rates of some iterations, `[iterations, 3]`."""
         meta = self._recipe.meta
-        rates = [
-            rates_at(iteration, meta.lr_at(iteration), meta.optimizer, meta.average)
-            for iteration in range(first, first + count)
-        ]
+        rates = [rates_at(iteration, meta.lr_at(iteration), meta.optimizer, meta.average) for iteration in iterations]
         return torch.from_numpy(np.array(rates, np.float32))
 
-    def _once(self, others: Others) -> None:
+    def _numbers_in(self, iterations: range) -> Tensor:
+        """By what some iterations differ from others of their phase, `[iterations, n]`."""
+        return torch.from_numpy(np.array([numbers_of(self._recipe.algorithm, each) for each in iterations], np.float32))
+
+    def _once(self, others: Others, phase: Hashable) -> None:
         if self._share.ranks == 1:
-            self._alone()
+            self._alone(phase)()
             return
         counts = [[rank for rank, _ in self._left].count(rank) for rank in range(self._share.ranks)]
-        others.swap(self._before(), self._found, counts)
+        others.swap(self._before(phase)(), self._found, counts)
         self._after()
         others.gather_into(self._parameters, self._own.parameters)
 
-    def _iteration(self) -> None:
+    def _iteration(self, phase: Hashable) -> None:
         """A meta-iteration of a rank that is alone."""
-        self._advance(fold_all(self._compute()))
+        self._advance(fold_all(self._compute(phase)))
         self._parameters.copy_(self._own.parameters)
 
-    def _adapt(self) -> Tensor:
+    def _adapt(self, phase: Hashable) -> Tensor:
         """The rank's sums, folded ahead and cut up for the ranks: `[ranks, sums, segment + FACTS]`."""
-        parts, _ = fold_ahead(self._compute(), self._share.owners, self._share.rank)
+        parts, _ = fold_ahead(self._compute(phase), self._share.owners, self._share.rank)
         ranks, length = self._share.ranks, len(self._own.parameters)
         rows = self._found.new_zeros(ranks, len(parts), length + FACTS)
         for place, part in enumerate(parts):
@@ -193,14 +199,14 @@ class DeviceLoop:
         ]
         self._advance(fold_all(sums))
 
-    def _compute(self) -> Sequence[ChunkSum]:
+    def _compute(self, phase: Hashable) -> Sequence[ChunkSum]:
         """The sums of the rank's chunks."""
-        codes, sums, broken = self._codes.index_select(0, self._at)[0], [], []
+        codes, numbers = (block.index_select(0, self._at)[0] for block in (self._codes, self._numbers))
+        algorithm, parameters, sums, broken = self._recipe.algorithm, self._parameters[: self.size], [], []
         counts = [last - first for first, last in self._chunks]
         for count, (begin, end) in zip(counts, pairwise(accumulate(counts, initial=0)), strict=True):
             tasks = self._resident.tasks(codes[begin:end], self._recipe.train)
-            # Of every iteration alike, see `suits`: its number is no matter.
-            found = self._recipe.algorithm.meta_gradient(self._network, self._parameters[: self.size], 0, tasks)
+            found = gradient_in(algorithm, phase, numbers, self._network, parameters, tasks)
             sums.append(ChunkSum(found.gradient, found.losses.double().sum(), found.accuracies.double().sum(), count))
             finite = found.losses.isfinite()
             untold = finite.all() & ~found.gradient.isfinite().all()  # whose gradient overflowed can't be told

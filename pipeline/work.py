@@ -6,7 +6,7 @@ Their results depend on their arguments alone, never on the worker or on what it
 import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -36,7 +36,9 @@ from tasks.learner import (
     answer_tasks,
     answered,
     as_answers,
-    phase,
+    gradient_in,
+    numbers_of,
+    phase_of,
     together,
 )
 from tasks.models import Model, build_network
@@ -128,13 +130,14 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     offset = state.iteration * recipe.meta.batch
     with at_the_bench(recipe, Stream.TRAIN, offset + first) as opened:
         parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
-        of_iteration = phase(recipe.algorithm, state.iteration)
-        if opened.resident is None or of_iteration is None:
+        phase = phase_of(recipe.algorithm, state.iteration)
+        if opened.resident is None or phase is None:
             tasks = _tasks(recipe, opened, Stream.TRAIN, *numbers)
             result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
         else:
-            compute = _captured_gradient(recipe, _Phase(of_iteration, state.iteration))
-            result = MetaGradient(*compute(parameters, _codes(recipe, opened, Stream.TRAIN, *numbers)))
+            moving = _to_tensor(np.array(numbers_of(recipe.algorithm, state.iteration), np.float32), recipe)
+            compute = _captured_gradient(recipe, phase)
+            result = MetaGradient(*compute(parameters, moving, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
     if not torch.isfinite(result.gradient).all() and finite.all():
         finite = torch.zeros_like(finite)  # whose gradient overflowed can't be told from the sum
@@ -254,23 +257,16 @@ def _resident(images: Images, device: str) -> Resident | None:
     return reside(images, device)
 
 
-@dataclass(frozen=True)
-class _Phase:
-    """A phase of an algorithm, see `tasks.learner.phase`, and an iteration in it."""
-
-    phase: Hashable
-    iteration: int = field(compare=False)
-
-
 @lru_cache(maxsize=16)
-def _captured_gradient(recipe: Recipe, of: _Phase) -> Captured:
-    """From parameters `[P]` and tasks' codes to their gradient, losses and accuracies, see `MetaGradient`."""
+def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
+    """In a phase of an algorithm, from parameters `[P]`, an iteration's numbers and tasks' codes to `MetaGradient`."""
     opened = _bench(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
-    def gradient(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found = algorithm.meta_gradient(network, parameters, of.iteration, resident.tasks(codes, recipe.train))
+    def gradient(parameters: Tensor, numbers: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tasks = resident.tasks(codes, recipe.train)
+        found = gradient_in(algorithm, phase, numbers, network, parameters, tasks)
         return found.gradient, found.losses, found.accuracies
 
     return Captured(gradient, resident.pixels.device)

@@ -1,9 +1,9 @@
 """What the pipeline asks of an algorithm, so that every one fans out and folds the same way."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Algorithm(Protocol):
         normalizations: How its tasks may be tested with a network that has batch norm, as published first.
 
     On a GPU its tasks are computed side by side by `torch.vmap`, unless it has an attribute `one_by_one` that is true;
-    and once and for all, as a CUDA graph, where it says in what iterations differ, see `phase`.
+    and as CUDA graphs, where it says in what iterations differ: by `steady`, true where they don't, or as `InPhases`.
     """
 
     head: ClassVar[bool]
@@ -145,18 +145,49 @@ def _side_by_side(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradi
     return MetaGradient(flatten(dict(zip(meta, gradients, strict=True))), losses.detach(), accuracies)
 
 
-def phase(algorithm: Algorithm, iteration: int) -> Hashable | None:
-    """What of an iteration's number an algorithm's computation depends on: in the same phase it is the same.
+@runtime_checkable
+class InPhases(Protocol):
+    """An algorithm whose iterations are computed alike throughout a phase of training, of numbers that move."""
 
-    An algorithm says so by `steady`, true where every iteration is computed alike, or by a method `phase(iteration)`.
+    def phase(self, iteration: int) -> Hashable:
+        """What decides how an iteration is computed."""
 
-    Returns:
-        None for one that says nothing, whose iterations are all taken to differ.
-    """
-    if getattr(algorithm, "steady", False):
-        return ()
-    of_iteration: Callable[[int], Hashable] | None = getattr(algorithm, "phase", None)
-    return None if of_iteration is None else of_iteration(iteration)
+    def numbers(self, iteration: int) -> Sequence[float]:
+        """What an iteration is computed of besides, in every iteration as many numbers."""
+
+    def gradient_in(
+        self, phase: Any, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
+    ) -> MetaGradient:
+        """See `Algorithm.meta_gradient`, in a phase.
+
+        Args:
+            phase: The phase.
+            numbers: The iteration's, on the parameters' device and in their precision.
+            network: The network.
+            parameters: The meta-parameters `[P]`.
+            tasks: The tasks.
+        """
+
+
+def phase_of(algorithm: Algorithm, iteration: int) -> Hashable | None:
+    """An iteration's phase: the same computation in all of a phase's iterations; None where all are taken to differ."""
+    if isinstance(algorithm, InPhases):
+        return algorithm.phase(iteration)
+    return () if getattr(algorithm, "steady", False) else None
+
+
+def numbers_of(algorithm: Algorithm, iteration: int) -> Sequence[float]:
+    """By what an iteration differs from others of its phase."""
+    return algorithm.numbers(iteration) if isinstance(algorithm, InPhases) else ()
+
+
+def gradient_in(
+    algorithm: Algorithm, phase: Hashable, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
+) -> MetaGradient:
+    """The meta-gradient in a phase, of an iteration's numbers."""
+    if isinstance(algorithm, InPhases):
+        return algorithm.gradient_in(phase, numbers, network, parameters, tasks)
+    return algorithm.meta_gradient(network, parameters, 0, tasks)  # every iteration is as the first
 
 
 def together(algorithm: Algorithm, network: Network) -> bool:

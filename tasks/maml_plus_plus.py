@@ -13,9 +13,8 @@ MAML (`tasks.maml`) with the paper's remedies, section 4:
 The paper's running batch-norm statistics per step aren't kept: its own code normalizes by the batch too.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +26,18 @@ from tasks.curvature import Differentiation, Order, SupportLoss, order_of
 from tasks.inner_loop import check_inner_loop, descend, rate_of
 from tasks.learner import Classify, MetaGradient, Normalization, Parameters, sum_of_gradients
 from tasks.network import Network, Shapes, flatten, unflatten
+
+
+class Phase(NamedTuple):
+    """How an iteration is computed.
+
+    Args:
+        multi_step: Whether the query loss after every inner step counts, or that after the last alone.
+        first_order: Whether gradients are of first order.
+    """
+
+    multi_step: bool
+    first_order: bool
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,34 @@ class MamlPlusPlus:
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
-        weights, steps = self.loss_weights(iteration), self.inner_steps
-        exact = order_of(self.differentiation, len(tasks.support_labels), steps)
-        order: Order = "first" if iteration < self.first_order else exact
+        weights = torch.tensor(self.numbers(iteration), dtype=parameters.dtype, device=parameters.device)
+        return self.gradient_in(self.phase(iteration), weights, network, parameters, tasks)
+
+    def phase(self, iteration: int) -> Phase:
+        """See `InPhases.phase`."""
+        return Phase(iteration < self.multi_step, iteration < self.first_order)
+
+    def numbers(self, iteration: int) -> list[float]:
+        """wₛ for s = 1 … S: how much the query loss after each step counts in an iteration; they sum to 1."""
+        done = min(iteration / self.multi_step, 1.0) if self.multi_step else 1.0
+        early = (1 - done) / self.inner_steps
+        return [early] * (self.inner_steps - 1) + [1 - early * (self.inner_steps - 1)]
+
+    def gradient_in(
+        self, phase: Phase, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
+    ) -> MetaGradient:
+        """See `InPhases.gradient_in`."""
+        exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
+        order: Order = "first" if phase.first_order else exact
 
         def judge(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             loss = SupportLoss(network, support, tasks.support_labels)
             theta, losses = self._start(network, meta), []
-            for step, weight in enumerate(weights):
+            for step in range(self.inner_steps):
                 theta = self._step(meta, theta, step, loss, order)
-                if weight > 0:
+                if phase.multi_step or step == self.inner_steps - 1:
                     logits = network(theta, query)
-                    losses.append(weight * cross_entropy(logits, tasks.query_labels))
+                    losses.append(numbers[step] * cross_entropy(logits, tasks.query_labels))
             return torch.stack(losses).sum(), logits, tasks.query_labels
 
         return sum_of_gradients(network, parameters, tasks, judge, self._shapes(network))
@@ -99,16 +126,6 @@ class MamlPlusPlus:
         for step in range(self.inner_steps if steps is None else steps):
             theta = self._step(meta, theta, step, loss, "first")
         return lambda query: network(theta, query)
-
-    def loss_weights(self, iteration: int) -> list[float]:
-        """wₛ for s = 1 … S: how much the query loss after each step counts in an iteration; they sum to 1."""
-        done = min(iteration / self.multi_step, 1.0) if self.multi_step else 1.0
-        early = (1 - done) / self.inner_steps
-        return [early] * (self.inner_steps - 1) + [1 - early * (self.inner_steps - 1)]
-
-    def phase(self, iteration: int) -> Hashable:
-        """See `tasks.learner.phase`: the loss's weights move, and first order ends."""
-        return tuple(self.loss_weights(iteration)), iteration < self.first_order
 
     def _per_step(self, network: Network, name: str) -> bool:
         """Whether a parameter of the network is one of each step's own."""

@@ -21,6 +21,7 @@ from data.errors import FanfoldError
 from pipeline import work
 from pipeline.checkpoint import parameters_sha256
 from pipeline.cluster import ClusterConfig, open_cluster
+from pipeline.device_loop import compute_alone
 from pipeline.evaluation import EvaluationConfig, answer, normalizations
 from pipeline.gpus import find_gpus, take_inventory
 from pipeline.leg import Job
@@ -32,9 +33,10 @@ from pipeline.study import SearchConfig, make_pruner, open_study
 from pipeline.training import train
 from tasks.episodes import Stream
 from tasks.maml import Maml
+from tasks.maml_plus_plus import MamlPlusPlus
 from tasks.models import Article, Conv4, Conv4Stride, OwnModel
 from tasks.protonet import ProtoNet
-from tests.pipeline.reference import run_alone
+from tests.pipeline.reference import assert_same, run_alone
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -78,6 +80,18 @@ def test_the_device_gives_the_same_bits_every_time(recipe):
     there = replace(recipe, device="cuda")
     one, other = (run_alone(there, 5).parameters.tobytes() for _ in range(2))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [Maml(inner_lr=0.1), MamlPlusPlus(inner_steps=2, multi_step=6, first_order=3), ProtoNet()],
+    ids=lambda chosen: chosen.name,
+)
+def test_a_loop_on_the_device_gives_the_bits_of_chunks(recipe, algorithm):
+    """Through every phase often enough that it is captured as a graph, and replayed."""
+    there = replace(recipe, device="cuda", algorithm=algorithm)
+    state = compute_alone(there, work.initialize(there), 9, lambda: None)
+    assert_same(state, run_alone(there, 9))
 
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):

@@ -196,7 +196,7 @@ def test_first_order_takes_gradients_where_the_inner_steps_ended():
 @given(st.integers(1, 8), st.integers(0, 100), st.integers(0, 200))
 def test_the_losses_weights_sum_to_one_and_move_to_the_last_step(inner_steps, multi_step, iteration):
     algorithm = MamlPlusPlus(inner_steps=inner_steps, multi_step=multi_step)
-    now, then = algorithm.loss_weights(iteration), algorithm.loss_weights(iteration + 1)
+    now, then = algorithm.numbers(iteration), algorithm.numbers(iteration + 1)
     assert len(now) == inner_steps
     assert sum(now) == pytest.approx(1)
     assert min(now) >= 0
@@ -207,7 +207,7 @@ def test_the_losses_weights_sum_to_one_and_move_to_the_last_step(inner_steps, mu
     if iteration >= multi_step:
         assert now == [0] * (inner_steps - 1) + [1]
     if multi_step:
-        assert algorithm.loss_weights(0) == pytest.approx([1 / inner_steps] * inner_steps)
+        assert algorithm.numbers(0) == pytest.approx([1 / inner_steps] * inner_steps)
 
 
 @pytest.mark.parametrize("steps", [None, 1, 2, 5])
