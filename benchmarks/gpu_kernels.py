@@ -1,7 +1,8 @@
 """Times of the kernels for a GPU, and of convolution's products by tile: `python -m benchmarks.gpu_kernels`.
 
-For the blocks of the pooled network of 64 channels. Operations are those of the products; bytes those that must be read
-and written at least once. Needs a CUDA device.
+For the blocks of the pooled network of 64 channels. Beside the products by each tile stand those by PyTorch's
+operations, of what is unfolded, and by cuDNN's convolutions in groups. Operations are those of the products; bytes
+those that must be read and written at least once. Needs a CUDA device.
 """
 
 import argparse
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
+from benchmarks.gpu.grouped import Grouped
+from benchmarks.gpu.settings import deterministic
+from benchmarks.gpu.settings import precision as of_pytorch
 from tasks.geometry import Geometry
 from tasks.gpu import fused_first, fused_norms, fused_products
 from tasks.gpu.fused_products import Products, Tile
-from tasks.wide import first
+from tasks.wide import first, unfolded
 
 CHANNELS = 64
 TILES = {
@@ -46,13 +50,17 @@ def main() -> None:
             time = milliseconds(run)
             print(f"{tasks:4d} tasks  {name:34s} {1e3 * time:8.1f} µs  {moved / time / 1e9:6.2f} TB/s", flush=True)
         for side, precision in product(arguments.sides, arguments.precisions):
-            for name, run, operations in tiled(tasks, arguments.images, side, precision, arguments.chosen):
-                time = milliseconds(run)
-                rate = f"{operations / time / 1e9:6.1f} TFLOP/s"
-                print(
-                    f"{tasks:4d} tasks  {precision:6s} {side:2d} × {side:<2d} {name} {1e3 * time:8.1f} µs  {rate}",
-                    flush=True,
-                )
+            products = tiled(tasks, arguments.images, side, precision, arguments.chosen)
+            if precision != "tf32x3":  # which PyTorch has not
+                products = chain(products, by_pytorch(tasks, arguments.images, side))
+            with deterministic(), of_pytorch(precision):
+                for name, run, operations in products:
+                    time = milliseconds(run)
+                    rate = f"{operations / time / 1e9:6.1f} TFLOP/s"
+                    print(
+                        f"{tasks:4d} tasks  {precision:6s} {side:2d} × {side:<2d} {name} {1e3 * time:8.1f} µs  {rate}",
+                        flush=True,
+                    )
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
@@ -68,10 +76,8 @@ def tiled(
     tasks: int, images: int, side: int, precision: str, chosen: bool
 ) -> Iterator[tuple[str, Callable[[], Any], float]]:
     """The three products with each tile, the chosen one first, and their operations."""
-    pictures, values = (torch.randn(tasks, images, side, side, CHANNELS, device="cuda") for _ in range(2))
-    filters = torch.randn(tasks, 3, 3, CHANNELS, CHANNELS, device="cuda")
+    pictures, values, filters, operations = problem(tasks, images, side)
     products = Products(precision)
-    operations = 2.0 * tasks * images * side * side * 9 * CHANNELS * CHANNELS
     kinds: dict[str, tuple[str, Callable[[], Any]]] = {
         "convolve": ("places", lambda: products.convolve_with_moments([(pictures, filters)], 1, 1)),
         "by_inputs": ("places", lambda: products.by_inputs([(values, filters)], (side, side), 1, 1)),
@@ -87,6 +93,31 @@ def tiled(
                 yield f"{name:10s} {tile!s:22s}", run, operations
             finally:
                 setattr(fused_products, choice, usual)
+
+
+def by_pytorch(tasks: int, images: int, side: int) -> Iterator[tuple[str, Callable[[], Any], float]]:
+    """The three products as PyTorch has them, and their operations."""
+    pictures, values, filters, operations = problem(tasks, images, side)
+    sides = {
+        "unfolded": (
+            lambda: unfolded.convolve([(pictures, filters)], 1, 1),
+            lambda: unfolded.by_inputs([(values, filters)], (side, side), 1, 1),
+            lambda: unfolded.by_filters([(pictures, values)], 3, 1, 1),
+        )
+    }
+    for words, memory_format in (("cuDNN", torch.contiguous_format), ("cuDNN, channels last", torch.channels_last)):
+        grouped = Grouped(pictures, values, filters, memory_format)
+        sides[words] = grouped.convolve, grouped.by_inputs, grouped.by_filters
+    for words, runs in sides.items():
+        for name, run in zip(("convolve", "by_inputs", "by_filters"), runs, strict=True):
+            yield f"{name:10s} {words:22s}", run, operations
+
+
+def problem(tasks: int, images: int, side: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Inputs, derivatives by outputs, filters, and the operations of one product of theirs."""
+    pictures, values = (torch.randn(tasks, images, side, side, CHANNELS, device="cuda") for _ in range(2))
+    filters = torch.randn(tasks, 3, 3, CHANNELS, CHANNELS, device="cuda")
+    return pictures, values, filters, 2.0 * tasks * images * side * side * 9 * CHANNELS * CHANNELS
 
 
 def between(tasks: int, images: int, side: int) -> Iterator[tuple[str, Callable[[], Any], float]]:
