@@ -19,9 +19,11 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
-    # Every worker would import the workflow first, as its own main module, with all that only a driver needs.
+    # Every worker would import the workflow first, as its own main module, with all that only a driver needs; but it
+    # imports none that has no file, as an interactive session has it.
     workflow = sys.modules["__main__"]
-    workflow.__spec__ = workflow.__file__ = None
+    workflow.__spec__ = None
+    vars(workflow).pop("__file__", None)
     try:
         main(sys.argv[1:])
     except FanfoldError as error:
