@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -171,23 +171,32 @@ class InPhases(Protocol):
 
 def phase_of(algorithm: Algorithm, iteration: int) -> Hashable | None:
     """An iteration's phase: the same computation in all of a phase's iterations; None where all are taken to differ."""
-    if isinstance(algorithm, InPhases):
-        return algorithm.phase(iteration)
-    return () if getattr(algorithm, "steady", False) else None
+    if _is_steady(algorithm):
+        return ()
+    return algorithm.phase(iteration) if _is_in_phases(algorithm) else None
 
 
 def numbers_of(algorithm: Algorithm, iteration: int) -> Sequence[float]:
     """By what an iteration differs from others of its phase."""
-    return algorithm.numbers(iteration) if isinstance(algorithm, InPhases) else ()
+    return algorithm.numbers(iteration) if _is_in_phases(algorithm) else ()
 
 
 def gradient_in(
     algorithm: Algorithm, phase: Hashable, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
 ) -> MetaGradient:
     """The meta-gradient in a phase, of an iteration's numbers."""
-    if isinstance(algorithm, InPhases):
+    if _is_in_phases(algorithm):
         return algorithm.gradient_in(phase, numbers, network, parameters, tasks)
     return algorithm.meta_gradient(network, parameters, 0, tasks)  # every iteration is as the first
+
+
+def _is_steady(algorithm: Algorithm) -> bool:
+    return getattr(algorithm, "steady", False)
+
+
+def _is_in_phases(algorithm: Algorithm) -> TypeGuard[InPhases]:
+    # Asked for every iteration, and by far the faster of the two first.
+    return not _is_steady(algorithm) and isinstance(algorithm, InPhases)
 
 
 def together(algorithm: Algorithm, network: Network) -> bool:
