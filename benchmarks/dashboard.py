@@ -18,17 +18,18 @@ from typing import Any, Literal, get_args
 
 import psutil
 
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.dashboard.listener import RunTeller
-from pipeline.dashboard.plugin import BoardPlugin
-from pipeline.evaluation import EvaluationConfig
-from pipeline.recipe import Recipe
-from pipeline.run_directory import RunDirectory
-from pipeline.sparing import sparing
-from pipeline.training import train
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.plan import SECTIONS, make_plan
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.dashboard.listener import RunTeller
+from fanfold.pipeline.dashboard.plugin import BoardPlugin
+from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import train
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+from fanfold.workflows.cli.entry import run
 
 Way = Literal["without", "with", "looked at"]
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
     parser.add_argument("--rounds", type=int, default=3, help="trainings in each way")
     options = parse(parser, argv)
-    plan = make_plan(options)
+    plan = decided(options)
     found: dict[Way, list[tuple[float, float, float]]] = {way: [] for way in get_args(Way)}
     with open_cluster(plan.cluster) as cluster:
         measure(cluster, plan.recipe, plan.evaluation, plan.flat, "without")  # workers warm up

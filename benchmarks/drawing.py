@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import write_json
-from tasks.episodes import EpisodeShape, Stream, draw_ranges
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.result import environment
+from fanfold.pipeline.files import write_json
+from fanfold.tasks.episodes import EpisodeShape, Stream, draw_ranges
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
 
 CLASSES, DRAWINGS = np.arange(1100), np.full(1100, 20)
 BATCH = 32

@@ -30,9 +30,9 @@ from benchmarks.gpu.options import Options
 from benchmarks.gpu.parts import PARTS, scale
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.runner import Outcome, Runner
-from data.errors import FanfoldError
-from pipeline.files import write_bytes, write_json
-from workflows.peers.settings import SETTINGS
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.workflows.benchmark.peers.settings import SETTINGS
 
 # Whose meta-gradients stand below the roofline.
 MEASURED = ("fanfold", "fanfold-others", "autograd", "autograd-others", "vmap", "jax")

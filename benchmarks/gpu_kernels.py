@@ -17,10 +17,13 @@ from triton.testing import do_bench
 from benchmarks.gpu.grouped import Grouped
 from benchmarks.gpu.settings import deterministic
 from benchmarks.gpu.settings import precision as of_pytorch
-from tasks.geometry import Geometry
-from tasks.gpu import fused_first, fused_norms, fused_products
-from tasks.gpu.fused_products import Products, Tile
-from tasks.wide import first, unfolded
+from fanfold.tasks.derivatives.geometry import Geometry
+from fanfold.tasks.derivatives.torch_ops import first
+from fanfold.tasks.derivatives.torch_ops import products as unfolded
+from fanfold.tasks.derivatives.triton_ops import first as fused_first
+from fanfold.tasks.derivatives.triton_ops import norms as fused_norms
+from fanfold.tasks.derivatives.triton_ops import products as fused_products
+from fanfold.tasks.derivatives.triton_ops.products import Products, Tile
 
 CHANNELS = 64
 TILES = {

@@ -19,16 +19,16 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.files import write_json
-from pipeline.local import WORKER_ENVIRONMENT
-from tasks.batch import TaskBatch
-from tasks.maml import AT_ONCE, Maml
-from tasks.models import Article, Conv4, Conv4Stride, Model, build_network
-from tasks.network import as_network
-from tasks.wide import maml as side_by_side
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.result import environment
+from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.files import write_json
+from fanfold.tasks.algorithms import maml_vectorized as side_by_side
+from fanfold.tasks.algorithms.maml import AT_ONCE, Maml
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, Model, build_network
+from fanfold.tasks.network import as_network
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
 
 SIZE = (28, 28)
 

@@ -1,8 +1,8 @@
 """What memory a meta-gradient takes as inner steps grow: `python -m benchmarks.memory`.
 
-The two exact ways through the inner steps, `reverse` and `mixed` (see `tasks.curvature`), for the same task: the most
-that the allocator had given out at a time, over what it had given out before, less the adapted parameters themselves,
-which both ways keep; and the time that each takes, in one run, alternating, as medians.
+The two exact ways through the inner steps, `reverse` and `mixed` (see `tasks.algorithms.support_loss`), for the same
+task: the most that the allocator had given out at a time, over what it had given out before, less the adapted
+parameters themselves, which both ways keep; and the time that each takes, in one run, alternating, as medians.
 
 Writes OUT.json and draws OUT.png.
 """
@@ -25,16 +25,16 @@ import torch
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from data.errors import FanfoldError
-from pipeline.files import write_json
-from pipeline.local import WORKER_ENVIRONMENT
-from tasks.batch import TaskBatch
-from tasks.maml import Maml
-from tasks.models import MODELS, build_network
-from tasks.network import as_network
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.result import environment
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.files import write_json
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.models import MODELS, build_network
+from fanfold.tasks.network import as_network
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
 
 Way = Literal["reverse", "mixed"]
 WAYS: tuple[Way, Way] = ("reverse", "mixed")

@@ -15,18 +15,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline import work
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.gang import Gangs
-from pipeline.optimizer import State
-from pipeline.recipe import Recipe
-from pipeline.reduction import run_window
-from tasks.batch import TaskBatch
-from tasks.learner import MetaGradient, Normalization
-from tasks.network import Network, flatten
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.plan import SECTIONS, make_plan
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.executors.choose import run_window
+from fanfold.pipeline.executors.gang import Gangs
+from fanfold.pipeline.optimizer import State
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.algorithm import MetaGradient, Normalization
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.network import Network
+from fanfold.tasks.parameters import flatten
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+from fanfold.workflows.cli.entry import run
 
 CHUNKS = (2, 8, 32)  # chunks a meta-batch
 WINDOW = 10  # meta-iterations a window
@@ -38,6 +40,8 @@ class Idle:
 
     head: ClassVar[bool] = True
     normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+
+    name: str = "idle"
 
     def initialize(self, network: Network) -> Tensor:
         """The network's parameters."""
@@ -58,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
     parser.add_argument("--rounds", type=int, default=15, help="windows that each is measured with")
     options = parse(parser, argv)
-    plan = make_plan(options)
+    plan = decided(options)
     with open_cluster(plan.cluster) as cluster:
         parameters = len(work.initialize(plan.recipe).parameters)
         print(f"{cluster.workers} workers, {parameters:,} parameters; overhead in ms a meta-iteration")

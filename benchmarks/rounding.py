@@ -16,16 +16,16 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from benchmarks.gpu.settings import SIZE, difference, module_of, tasks_of
-from data.errors import FanfoldError
-from pipeline.files import write_json
-from tasks.batch import TaskBatch
-from tasks.network import as_network
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.peers.loop import prepare
-from workflows.peers.settings import SETTINGS, Setting
-from workflows.result import environment
-from workflows.suites.pipeline import check_folder
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import write_json
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.network import as_network
+from fanfold.workflows.benchmark.cluster import check_folder
+from fanfold.workflows.benchmark.peers.loop import prepare
+from fanfold.workflows.benchmark.peers.settings import SETTINGS, Setting
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
 
 FAR = 1e-3
 

@@ -23,16 +23,16 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from pipeline.checkpoint import load_checkpoint
-from pipeline.cluster import open_cluster
-from pipeline.evaluation import evaluate, normalizations
-from pipeline.files import write_json
-from pipeline.search_events import SearchEvent, TrialEnded
-from pipeline.study import best_trial, count
-from tasks.episodes import Stream
-from workflows.entry import run
-from workflows.result import environment
-from workflows.search import open_request, request_of, search
+from fanfold.pipeline.checkpoint import load_checkpoint
+from fanfold.pipeline.evaluation import evaluate, normalizations
+from fanfold.pipeline.files import write_json
+from fanfold.pipeline.search.events import SearchEvent, TrialEnded
+from fanfold.pipeline.search.study import best_trial, count
+from fanfold.tasks.episodes import Stream
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
+from fanfold.workflows.search import open_request, request_of, search
 
 TRIALS, CHECK = 24, 4000
 SIDES = {"full": "none", "ASHA": "asha"}

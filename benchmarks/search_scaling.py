@@ -17,15 +17,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data.errors import RunError
-from pipeline import work
-from pipeline.cluster import open_cluster
-from pipeline.files import write_json
-from pipeline.recipe import Recipe
-from workflows.entry import run
-from workflows.result import environment
-from workflows.search import open_request, request_of, search
-from workflows.suites.pipeline import bare_loops, measure_bare
+from fanfold.data.errors import RunError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.files import write_json
+from fanfold.pipeline.recipe import Recipe
+from fanfold.workflows.benchmark.cluster import bare_loops, measure_bare
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
+from fanfold.workflows.search import open_request, request_of, search
 
 TRIALS, WORKERS, ROUNDS = 8, (1, 2), 3
 BARE = 10.0  # seconds that bare loops are measured for

@@ -22,18 +22,19 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from pipeline import work
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import evaluate, normalizations
-from pipeline.files import write_json
-from pipeline.optimizer import Vector
-from pipeline.recipe import Recipe
-from pipeline.reduction import open_reduction
-from tasks.episodes import Stream
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.result import environment
-from workflows.rows import read_plan
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.evaluation import evaluate, normalizations
+from fanfold.pipeline.executors.choose import open_reduction
+from fanfold.pipeline.files import write_json
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.episodes import Stream
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
+from fanfold.workflows.reporting.table_rows import read_plan
 
 WINDOW = 20  # iterations between looks at the clock
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by colour-blind people too

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.source import JSON
+from fanfold.data.source import JSON
 
 
 def prepare_command(

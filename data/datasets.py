@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from data.advice import prepare_command
-from data.download import DownloadError, download_omniglot
-from data.errors import FanfoldError
-from data.folder import FolderSource
-from data.omniglot import OmniglotSource
-from data.source import JSON, Source
-from data.store import Store, open_store, write_store
+from fanfold.data.advice import prepare_command
+from fanfold.data.errors import FanfoldError
+from fanfold.data.source import JSON, Source
+from fanfold.data.sources.download import DownloadError, download_omniglot
+from fanfold.data.sources.folder import FolderSource
+from fanfold.data.sources.omniglot import OmniglotSource
+from fanfold.data.store import Store, open_store, write_store
 
 STORES = Path("stores")
 """Where stores lie unless told otherwise, below the current directory."""
@@ -186,7 +186,7 @@ def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) 
         case Folder():
             return FolderSource(_folder(dataset), dataset.size, dataset.invert)
         case Glyphs():
-            from data.glyphs import GlyphSource  # what draws them isn't needed to read a store
+            from fanfold.data.sources.glyphs import GlyphSource  # what draws them isn't needed to read a store
 
             return GlyphSource()
 

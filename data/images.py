@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import ArrayLike, NDArray
 
-from data.store import Store
+from fanfold.data.store import Store
 
 
 class Images(Protocol):

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import FanfoldError
-from data.omniglot import CHARACTERS
-from data.source import ClassName
-from data.store import Store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.source import ClassName
+from fanfold.data.sources.omniglot import CHARACTERS
+from fanfold.data.store import Store
 
 _RANDOM1200_SEED = 1200
 _ALPHABETS_SEED = 50

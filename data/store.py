@@ -32,11 +32,11 @@ import zarr
 from dask.diagnostics.progress import ProgressBar
 from numpy.typing import NDArray
 
-from data.advice import one_line, prepare_command, ranges
-from data.atomic import OccupiedError, complete_folder
-from data.errors import FanfoldError
-from data.source import JSON, ClassName, Source
-from data.writing import CLASSES_PER_SHARD, SCHEMA, checksum, fill_store
+from fanfold.data.advice import one_line, prepare_command, ranges
+from fanfold.data.atomic import OccupiedError, complete_folder
+from fanfold.data.errors import FanfoldError
+from fanfold.data.source import JSON, ClassName, Source
+from fanfold.data.writing import CLASSES_PER_SHARD, SCHEMA, checksum, fill_store
 
 __all__ = ["SCHEMA", "Store", "open_store", "verify_store", "write_store"]
 

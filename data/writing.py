@@ -17,7 +17,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from data.source import JSON, Source
+from fanfold.data.source import JSON, Source
 
 SCHEMA = 1
 """The schema's version; a store written in another one has to be prepared again."""

@@ -9,9 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from data.errors import FanfoldError
-from pipeline.files import write_bytes
-from pipeline.optimizer import State, Vector
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.optimizer import State, Vector
 
 FORMAT = 2
 VECTORS = ("parameters", "mean", "square", "average", "best")
@@ -25,7 +25,7 @@ class Checkpoint:
     Args:
         state: Parameters, optimizer's moments, iterations done.
         best: The parameters that did best on validation classes, float32 `[P]`; those at the start before any did.
-        fingerprint: What identifies the store's content, see `pipeline.work.bench`.
+        fingerprint: What identifies the store's content, see `pipeline.worker.bench`.
         best_iteration: Iterations at the best validation; None before the first.
         best_accuracy: Its accuracy; 0 before the first.
         validated: Iterations at the last validation.

@@ -8,16 +8,16 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import FanfoldError
-from pipeline import work
-from pipeline.cluster import Cluster
-from pipeline.graph import evaluation_graph
-from pipeline.optimizer import Vector
-from pipeline.recipe import Recipe
-from pipeline.waiting import results
-from tasks.answers import Answers, join
-from tasks.episodes import Stream
-from tasks.learner import Normalization
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.results import results
+from fanfold.pipeline.executors.graph import evaluation_graph
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.algorithm import Normalization
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.predictions import Answers, join
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.optimizer import Record
-from tasks.answers import Answers
+from fanfold.pipeline.optimizer import Record
+from fanfold.tasks.predictions import Answers
 
 if TYPE_CHECKING:  # it imports PyTorch, which not everyone needs who hears of a run
-    from pipeline.evaluation import Tested
+    from fanfold.pipeline.evaluation import Tested
 
 
 @dataclass(frozen=True)

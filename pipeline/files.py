@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError
 
 
 def write_bytes(path: Path, content: bytes) -> None:

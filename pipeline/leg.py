@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipeline import work
-from pipeline.checkpoint import Checkpoint
-from pipeline.evaluation import EvaluationConfig, summarize
-from pipeline.events import Listener, Validated, WindowEnded
-from pipeline.optimizer import State, Vector
-from pipeline.recipe import Meta, Recipe
-from tasks.answers import Answers
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.checkpoint import Checkpoint
+from fanfold.pipeline.evaluation import EvaluationConfig, summarize
+from fanfold.pipeline.events import Listener, Validated, WindowEnded
+from fanfold.pipeline.optimizer import State, Vector
+from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.tasks.predictions import Answers
 
 WINDOW = 3.0  # seconds that a window is to take
 FIRST = 10  # iterations of the first window, before any pace is known

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import TYPE_CHECKING, Literal
 
-from data.errors import FanfoldError
-from tasks.episodes import EpisodeShape, check_seed
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.episodes import EpisodeShape, check_seed
 
 if TYPE_CHECKING:  # they import PyTorch, which not everyone needs who holds a recipe
-    from tasks.learner import Algorithm
-    from tasks.models import Model
+    from fanfold.tasks.algorithm import Algorithm
+    from fanfold.tasks.models import Model
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How much of a run is done, and how long it still takes."""
 
-from pipeline.events import TrainingStarted, WindowEnded
+from fanfold.pipeline.events import TrainingStarted, WindowEnded
 
 
 def share_done(started: TrainingStarted, window: WindowEnded) -> float:

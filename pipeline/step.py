@@ -1,17 +1,17 @@
 """From a meta-batch's folded sum to the next state.
 
-Beside `pipeline.work` and not in it, so that whoever only folds and steps need not import PyTorch.
+Beside `pipeline.worker` and not in it, so that whoever only folds and steps need not import PyTorch.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from data.advice import ranges
-from data.errors import RunError
-from pipeline.fold import ChunkSum
-from pipeline.optimizer import Record, State, advance
-from pipeline.recipe import Recipe
+from fanfold.data.advice import ranges
+from fanfold.data.errors import RunError
+from fanfold.pipeline.fold import ChunkSum
+from fanfold.pipeline.optimizer import Record, State, advance
+from fanfold.pipeline.recipe import Recipe
 
 
 def step(recipe: Recipe, state: State, total: ChunkSum) -> State:

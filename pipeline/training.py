@@ -6,18 +6,18 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from data.errors import FanfoldError
-from pipeline import work
-from pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pipeline.cluster import Cluster
-from pipeline.evaluation import EvaluationConfig, answer, normalizations
-from pipeline.events import Event, Listener, TrainingEnded, TrainingStarted
-from pipeline.leg import Job, advance, start
-from pipeline.optimizer import Vector
-from pipeline.recipe import Recipe
-from pipeline.reduction import open_reduction
-from pipeline.run_directory import RunDirectory
-from tasks.episodes import Stream
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
+from fanfold.pipeline.events import Event, Listener, TrainingEnded, TrainingStarted
+from fanfold.pipeline.executors.choose import open_reduction
+from fanfold.pipeline.leg import Job, advance, start
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.tasks.episodes import Stream
 
 
 def train(

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.images import Images
-from tasks.episodes import Episodes, EpisodeShape, check_turns
+from fanfold.data.images import Images
+from fanfold.tasks.episodes import Episodes, EpisodeShape, check_turns
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError
 
 WORDS_A_BLOCK = 4  # Philox4x64 makes four words for every step of its counter
 WORDS_A_SLAB = 2**17  # drawn from at a time: what is made of them on the way stays in a core's cache

@@ -10,9 +10,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from data.advice import one_line
-from data.errors import FanfoldError
-from tasks.own import import_class
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.plugins import import_class
 
 
 class Model(Protocol):

@@ -1,7 +1,6 @@
 """An ordinary `nn.Module` as a pure function of named parameters, and those as one flat vector."""
 
 import copy
-import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,15 +13,16 @@ from torch.func import functional_call
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from data.advice import one_line
-from data.errors import FanfoldError
-from tasks.anatomy import Anatomy, anatomy
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.derivatives.backends import stack_for
+from fanfold.tasks.derivatives.stack import Stack as WideStack
+from fanfold.tasks.derivatives.stack import as_stack as as_wide_stack
+from fanfold.tasks.derivatives.structure import Anatomy, anatomy
+from fanfold.tasks.parameters import Shapes, count, unflatten
 
-if TYPE_CHECKING:
-    from tasks.stack import Stack
-    from tasks.wide.stack import Stack as WideStack
-
-Shapes = Mapping[str, torch.Size]
+if TYPE_CHECKING:  # Numba takes its time
+    from fanfold.tasks.derivatives.one_task_stack import Stack
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Network:
     draws: bool = True
     stack: "Stack | None" = None
     together: bool = False
-    wide: "WideStack | None" = None
+    wide: WideStack | None = None
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
@@ -106,18 +106,7 @@ class Network:
 
     def own(self, vector: Tensor) -> dict[str, Tensor]:
         """The network's own parameters out of a flat vector that begins with them."""
-        return self.unflatten(vector[: sum(math.prod(shape) for shape in self.shapes.values())])
-
-
-def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Named tensors, in their order, as one flat vector."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
-
-
-def unflatten(shapes: Shapes, vector: Tensor) -> dict[str, Tensor]:
-    """The flat vector of tensors of these names and shapes as named tensors, views of it."""
-    parts = vector.split([math.prod(shape) for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+        return self.unflatten(vector[: count(self.shapes)])
 
 
 def as_network(
@@ -131,7 +120,7 @@ def as_network(
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
             defined last: the network then gives embeddings, what went into that layer.
         together: Whether several tasks are to be computed side by side.
-        precision: Of their products on a GPU, see `tasks.gpu.kernels`.
+        precision: Of their products on a GPU, see `tasks.derivatives.backends`.
 
     Raises:
         FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
@@ -233,14 +222,11 @@ def _written_out(network: Network, made_of: Anatomy, size: tuple[int, int], prec
     if network.together:
         if not head:
             return network
-        from tasks.gpu.kernels import stack_for  # only here: it imports this module
-
         return replace(network, wide=stack_for(made_of, network.shapes, size, device, precision))
     if device.type != "cpu" or find_spec("numba") is None:
         return network
-    from tasks.cpu.kernels import COMPILED  # only here: Numba takes its time
-    from tasks.stack import as_stack
-    from tasks.wide.stack import as_stack as as_wide_stack
+    from fanfold.tasks.derivatives.numba_ops.compiled import COMPILED  # only here: Numba takes its time
+    from fanfold.tasks.derivatives.one_task_stack import as_stack
 
     wide = as_wide_stack(made_of, network.shapes, size, COMPILED, device) if head else None
     return replace(network, stack=as_stack(made_of), wide=wide)

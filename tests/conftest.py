@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from data.datasets import Omniglot, prepare
+from fanfold.data.datasets import Omniglot, prepare
 
 
 class Timed(NamedTuple):

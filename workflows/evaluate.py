@@ -5,18 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from data.errors import FanfoldError
-from pipeline.checkpoint import load_checkpoint, parameters_sha256
-from pipeline.cluster import open_cluster
-from pipeline.evaluation import test
-from pipeline.files import write_json
-from pipeline.run_directory import RunDirectory
-from pipeline.training import check_parameters
-from workflows.configuration import build_parser, flag_value, parse
-from workflows.entry import run
-from workflows.performance import add_performance_flag, check_performance_file, performance_reported
-from workflows.plan import EVALUATE_FREE, SECTIONS, check_agreement, make_plan
-from workflows.result import environment, in_words, test_keys
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.evaluation import test
+from fanfold.pipeline.experiment import EVALUATE_FREE, check_agreement
+from fanfold.pipeline.files import write_json
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import check_parameters
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     check_performance_file(options.performance_report)
     if directory is None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
-    plan = make_plan(options)
+    plan = decided(options)
     check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
     found = load_checkpoint(directory.last)
     best = options.parameters == "best"

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.errors import FanfoldError
-from data.images import open_images
-from data.splits import split_classes
-from data.store import open_store
-from tasks.batch import TaskBatch, gather_tasks
-from tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.plan import resolve_dataset
+from fanfold.data.errors import FanfoldError
+from fanfold.data.images import open_images
+from fanfold.data.splits import split_classes
+from fanfold.data.store import open_store
+from fanfold.pipeline.experiment import resolve_dataset
+from fanfold.tasks.batch import TaskBatch, gather_tasks
+from fanfold.tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
 
 GAP = 2  # pixels between and around images
 

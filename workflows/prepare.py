@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from data.datasets import prepare
-from data.store import open_store
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
+from fanfold.data.datasets import prepare
+from fanfold.data.store import open_store
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
 
 
 def main(argv: Sequence[str]) -> None:

@@ -8,20 +8,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data.errors import FanfoldError
-from pipeline.checkpoint import load_checkpoint, parameters_sha256
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import Tested
-from pipeline.recipe import Recipe
-from pipeline.training import check_parameters
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.plan import PATHS, SECTIONS, check_agreement, make_plan
-from workflows.reporting.comparison import comparison
-from workflows.reporting.gather import gather
-from workflows.reporting.page import write_page
-from workflows.reporting.run import Run, read_run
-from workflows.reporting.single import single
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.evaluation import Tested
+from fanfold.pipeline.experiment import PATHS, check_agreement
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.training import check_parameters
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.reporting.comparison import comparison
+from fanfold.workflows.reporting.gather import gather
+from fanfold.workflows.reporting.page import write_page
+from fanfold.workflows.reporting.run import Run, read_run
+from fanfold.workflows.reporting.single import single
 
 TASKS = 1000  # test tasks looked at, by default
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     elif runs[0].result is None or not options.tasks:
         written = write_page(single(runs[0], None), options.out or runs[0].directory.path)
     else:
-        plan = make_plan(options)
+        plan = decided(options)
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
         with open_cluster(plan.cluster) as cluster:
             if cluster.note:

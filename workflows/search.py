@@ -17,31 +17,33 @@ import yaml
 from jsonargparse import Namespace
 from optuna.trial import FrozenTrial
 
-from data.errors import FanfoldError, RunError
-from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.dashboard.search_listener import SearchTeller
-from pipeline.evaluation import test
-from pipeline.events import Noticed
-from pipeline.files import write_bytes, write_json
-from pipeline.leg import Job
-from pipeline.progress import Terminal
-from pipeline.recipe import Recipe
-from pipeline.run_directory import RunDirectory
-from pipeline.search import Candidate, Search
-from pipeline.search_events import SearchEvent, SearchListener
-from pipeline.search_progress import SearchProgress
-from pipeline.space import Space, Value
-from pipeline.sparing import sparing
-from pipeline.study import SearchConfig, best_trial, count, make_pruner, open_study
-from pipeline.training import train
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.listening import Recording, listening, recording_trials
-from workflows.performance import add_performance_flag, check_performance_file, performance_reported
-from workflows.plan import PATHS, SECTIONS, Plan, check_agreement, make_plan
-from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
-from workflows.space import as_flags, default_space, read_space
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.dashboard.search_listener import SearchTeller
+from fanfold.pipeline.evaluation import test
+from fanfold.pipeline.events import Noticed
+from fanfold.pipeline.experiment import PATHS, Experiment, check_agreement
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.leg import Job
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.progress import Terminal
+from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.driver import Candidate, Search
+from fanfold.pipeline.search.events import SearchEvent, SearchListener
+from fanfold.pipeline.search.progress import SearchProgress
+from fanfold.pipeline.search.space import Space, Value
+from fanfold.pipeline.search.study import SearchConfig, best_trial, count, make_pruner, open_study
+from fanfold.pipeline.training import train
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
+from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
+from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
 
 # What may change when a search is started again: its length, where it runs, and what is done with the best trial.
 FREE = (
@@ -65,7 +67,7 @@ class Request:
     """
 
     argv: tuple[str, ...]
-    base: Plan
+    base: Experiment
     config: SearchConfig
     space: Space
     directory: Path
@@ -99,7 +101,7 @@ class Request:
         return self.config.rung or self.base.evaluation.every
 
     @property
-    def as_plan(self) -> Plan:
+    def as_plan(self) -> Experiment:
         """The base, with how and what is searched in its configuration."""
         space = {dimension.key: _words(dimension.values, dimension.when) for dimension in self.space.dimensions}
         return replace(self.base, config={"search": self.config, "space": space, **self.base.config})
@@ -108,7 +110,7 @@ class Request:
         """A trial's run directory."""
         return RunDirectory(self.directory / "trials" / f"{number:04}")
 
-    def plan(self, params: Mapping[str, Value]) -> Plan:
+    def plan(self, params: Mapping[str, Value]) -> Experiment:
         """What the configuration comes to with a trial's parameters.
 
         Raises:
@@ -116,13 +118,13 @@ class Request:
         """
         options = _read([*self.argv, *as_flags(params)])
         options.dataset = self.base.config["dataset"]
-        return replace(make_plan(options), note=self.base.note)
+        return replace(decided(options), note=self.base.note)
 
 
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     request = request_of(argv)
-    from workflows.search_report import table, write_report  # only here: what draws takes its time to import
+    from fanfold.workflows.reporting.search import table, write_report  # only here: what draws takes its time to import
 
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         if cluster.note:
@@ -163,7 +165,7 @@ def request_of(argv: Sequence[str]) -> Request:
     options = _read(argv)
     check_performance_file(options.performance_report)
     config: SearchConfig = options.search
-    base = make_plan(options)
+    base = decided(options)
     meta, every = base.recipe.meta, base.evaluation.every
     if meta.iterations is None:
         raise FanfoldError("A search needs trials of one length: give --meta.iterations.")
@@ -317,7 +319,7 @@ def _test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds:
     return result
 
 
-def _test(request: Request, plan: Plan, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
+def _test(request: Request, plan: Experiment, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
     """The test's keys: from its file, where the same parameters were tested in the same way before."""
     sha256, path = parameters_sha256(last.best), request.directory / "test.json"
     judged = {"task": asdict(recipe.task), "evaluation": asdict(plan.evaluation)}
@@ -331,7 +333,7 @@ def _test(request: Request, plan: Plan, recipe: Recipe, last: Checkpoint, cluste
     return found
 
 
-def _take(request: Request, plan: Plan, best: FrozenTrial, cluster: Cluster) -> Checkpoint:
+def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluster) -> Checkpoint:
     """The best trial's last checkpoint; or that of its configuration trained anew, in the directory of the best."""
     directory, retrain = request.best, request.config.retrain
     if retrain is not None:

@@ -12,22 +12,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from data.errors import FanfoldError, RunError
-from pipeline.checkpoint import Checkpoint, parameters_sha256
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import test
-from pipeline.events import Event, Listener, MetaTested
-from pipeline.files import write_bytes, write_json
-from pipeline.progress import Terminal
-from pipeline.shares import Shares
-from pipeline.training import train
-from workflows.configuration import build_parser, parse
-from workflows.entry import run
-from workflows.listening import Recording, listening
-from workflows.performance import add_performance_flag, check_performance_file, performance_reported
-from workflows.result import in_words, run_keys, test_keys
-from workflows.rows import Row, Training, read_plan, trainings, with_tasks
-from workflows.table_text import add_to_table, make_folder
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.shares import Shares
+from fanfold.pipeline.evaluation import test
+from fanfold.pipeline.events import Event, Listener, MetaTested
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.recording.progress import Terminal
+from fanfold.pipeline.training import train
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.listeners import Recording, listening
+from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.result import in_words, run_keys, test_keys
+from fanfold.workflows.reporting.table import add_to_table, make_folder
+from fanfold.workflows.reporting.table_rows import Row, Training, read_plan, trainings, with_tasks
 
 
 def main(argv: Sequence[str]) -> None:

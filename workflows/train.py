@@ -8,22 +8,24 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from data.advice import one_line
-from data.errors import FanfoldError
-from pipeline.checkpoint import parameters_sha256
-from pipeline.cluster import Cluster, open_cluster
-from pipeline.evaluation import Tested, test
-from pipeline.events import Event, MetaTested, ReductionPicked
-from pipeline.files import write_bytes, write_json
-from pipeline.progress import Terminal
-from pipeline.run_directory import RunDirectory
-from pipeline.training import train
-from workflows.configuration import build_parser, flag_value, parse
-from workflows.entry import run
-from workflows.listening import Recording, listening
-from workflows.performance import add_performance_flag, check_performance_file, performance_reported
-from workflows.plan import SECTIONS, Plan, check_agreement, make_plan, resume_free
-from workflows.result import in_words, kind_of_accuracy, run_keys, test_keys
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.checkpoint import parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.evaluation import Tested, test
+from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
+from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.recording.progress import Terminal
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import train
+from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.listeners import Recording, listening
+from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     directory = resumed or RunDirectory(Path(options.run or _run_name(options)))
     if not resumed:
         directory.check_free()
-    plan = make_plan(options)
+    plan = decided(options)
     if resumed:
         check_agreement(plan, directory.config, resume_free(plan.recipe.meta), "A resumed run")
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train_and_test(
-    plan: Plan, cluster: Cluster, directory: RunDirectory, recording: Recording
+    plan: Experiment, cluster: Cluster, directory: RunDirectory, recording: Recording
 ) -> tuple[dict[str, Any], Tested]:
     """Train up to the end, test the best parameters, and write the result; it, and the test as published."""
     if cluster.note:
@@ -94,10 +96,10 @@ def _train_and_test(
     return result, tests[0]
 
 
-def _report(plan: Plan, cluster: Cluster, directory: RunDirectory, tested: Tested) -> str:
+def _report(plan: Experiment, cluster: Cluster, directory: RunDirectory, tested: Tested) -> str:
     """Report on a run that is done, and say where; a report that can't be made costs no more than a line."""
-    from workflows.report import report  # only here: what draws takes its time to import
-    from workflows.reporting.run import read_run
+    from fanfold.workflows.report import report  # only here: what draws takes its time to import
+    from fanfold.workflows.reporting.run import read_run
 
     try:
         return f"report: {report(read_run(directory.path), cluster, plan.recipe, tested=tested)}"
@@ -124,7 +126,7 @@ def _run_name(options: Namespace) -> str:
     return f"runs/{options.algorithm.name}-{task.ways}way{task.shots}shot-{now}"
 
 
-def _longer(plan: Plan, result: dict[str, Any]) -> str:
+def _longer(plan: Experiment, result: dict[str, Any]) -> str:
     """Flags that let the run go on for as long again, if its schedule can be prolonged."""
     meta = plan.recipe.meta
     minutes = f"--meta.minutes {round(result['train_seconds'] / 30, 1):g}"

@@ -9,7 +9,7 @@ from importlib import import_module
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import checked, difference, measured, module_of, reference, settings, tasks_of
 from benchmarks.gpu.timing import seconds_of
-from workflows.peers import PEERS
+from fanfold.workflows.benchmark.peers import PEERS
 
 MEASURED = ("higher", "loop")
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from benchmarks.gpu.options import AbsentError, Options, Row
 from benchmarks.gpu.window import training_flags
-from pipeline import work
-from pipeline.device_loop import compute_alone, suits
-from pipeline.recipe import Recipe
-from workflows.configuration import build_parser, parse
-from workflows.plan import SECTIONS, make_plan
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.executors.device_loop import compute_alone, suits
+from fanfold.pipeline.recipe import Recipe
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
 
 WINDOWS = 4  # the first of which makes kernels and graphs ready
 ITERATIONS = 2000  # of a window: a second, beside which the state's way to the device and back is nothing
@@ -35,5 +35,5 @@ def _recipe(options: Options) -> Recipe:
     argv = training_flags(options)
     parser = build_parser("workflows.train", "", argv, SECTIONS)
     parser.add_argument("--seed", type=int, default=0)
-    plan = make_plan(parse(parser, argv))
+    plan = decided(parse(parser, argv))
     return replace(plan.recipe, device=options.device)

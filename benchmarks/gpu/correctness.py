@@ -18,21 +18,21 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.pool import in_processes, processes
 from benchmarks.gpu.settings import SIZE, deterministic, difference, exact_gradient, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
-from data.errors import RunError
-from tasks.anil import Anil
-from tasks.episodes import EpisodeShape
-from tasks.gpu import captured
-from tasks.learner import Algorithm
-from tasks.maml import Maml
-from tasks.maml_plus_plus import MamlPlusPlus
-from tasks.matching import Matching
-from tasks.meta_sgd import MetaSgd
-from tasks.models import Article, Conv4, Conv4Stride, build_network
-from tasks.network import as_network
-from tasks.protonet import ProtoNet
-from tasks.reptile import Reptile
-from tasks.wide.layers import Kernels
-from workflows.peers.settings import Setting
+from fanfold.data.errors import RunError
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.algorithms.anil import Anil
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
+from fanfold.tasks.algorithms.matching import Matching
+from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.protonet import ProtoNet
+from fanfold.tasks.algorithms.reptile import Reptile
+from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.device import cuda_graph as captured
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, build_network
+from fanfold.tasks.network import as_network
+from fanfold.workflows.benchmark.peers.settings import Setting
 
 OTHERS: dict[str, Algorithm] = {
     "maml, first order": Maml(inner_lr=0.1, inner_steps=2, first_order=True),

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from tasks.anatomy import Anatomy
-from tasks.maml import Maml
-from tasks.network import Shapes
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.derivatives.structure import Anatomy
+from fanfold.tasks.parameters import Shapes
 
 FLOAT = 4  # bytes
 

@@ -1,6 +1,7 @@
 """Convolution's three products for several tasks at once, by PyTorch's own convolution in groups, a group a task.
 
-What `tasks.wide.unfolded` has by products of matrices and `tasks.gpu.fused_products` by kernels; on a GPU, cuDNN's.
+What `tasks.derivatives.torch_ops.products` has by products of matrices and `tasks.derivatives.triton_ops.products` by
+kernels; on a GPU, cuDNN's.
 """
 
 import torch

@@ -14,7 +14,7 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
 from benchmarks.gpu.timing import Replayed
-from tasks.wide.layers import Kernels
+from fanfold.tasks.derivatives.layers import Kernels
 
 REPLAYS, TOP, WORDS = 10, 25, 100
 TRACED = ("a", 32)

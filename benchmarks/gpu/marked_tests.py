@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.gpu.options import Options, Row, need_cuda
 from benchmarks.gpu.pool import processes
-from data.errors import RunError
+from fanfold.data.errors import RunError
 
 PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--tb", "short"]
 

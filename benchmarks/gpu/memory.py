@@ -8,8 +8,8 @@ import torch
 from benchmarks.gpu.options import Options, Row, attempt, need_cuda
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
-from tasks.curvature import Differentiation
-from tasks.wide.layers import Kernels
+from fanfold.tasks.algorithms.support_loss import Differentiation
+from fanfold.tasks.derivatives.layers import Kernels
 
 WAYS: tuple[Differentiation, ...] = ("mixed", "reverse")
 

@@ -9,8 +9,8 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import MANY, settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, network_of
 from benchmarks.gpu.timing import Replayed, seconds_of
-from tasks.batch import TaskBatch
-from tasks.learner import answer_tasks
+from fanfold.tasks.algorithm import answer_tasks
+from fanfold.tasks.batch import TaskBatch
 
 MOST = 4096  # tasks at a time
 STEPS = 3

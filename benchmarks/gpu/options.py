@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from data.advice import one_line
+from fanfold.data.advice import one_line
 
 WORDS = 240  # characters of a reason
 LEAST = 1.5  # seconds with which a measurement is still begun

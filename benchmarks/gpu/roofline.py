@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks.gpu.floors import Work, work_of_a_task
 from benchmarks.gpu.options import Options, Row
 from benchmarks.gpu.settings import SIZE, module_of, settings
-from tasks.anatomy import anatomy
+from fanfold.tasks.derivatives.structure import anatomy
 
 COLOURS = {"fanfold": "#0072b2", "vmap": "#e69f00", "jax": "#009e73", "higher": "#d55e00", "loop": "#cc79a7"}
 MARKERS = {"a": "o", "b": "s", "c": "^", "d": "D"}

@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.gpu.options import WORDS, AbsentError, Options, OutOfTimeError, Row
 from benchmarks.gpu.parts import PARTS
-from data.advice import one_line
-from pipeline.files import write_json
+from fanfold.data.advice import one_line
+from fanfold.pipeline.files import write_json
 
 ROOT = Path(__file__).parents[2]
 POLL = 0.1  # seconds between looks at what a part has found

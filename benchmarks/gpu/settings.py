@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.options import Options
-from tasks.batch import TaskBatch
-from tasks.episodes import EpisodeShape
-from tasks.models import build_network
-from workflows.peers.loop import prepare
-from workflows.peers.settings import SETTINGS, Setting
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import build_network
+from fanfold.workflows.benchmark.peers.loop import prepare
+from fanfold.workflows.benchmark.peers.settings import SETTINGS, Setting
 
 SIZE = (28, 28)
 CHECKED = 32  # tasks whose summed gradient is compared: a meta-batch of MAML's

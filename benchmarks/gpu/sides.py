@@ -6,17 +6,17 @@ from dataclasses import replace
 import torch
 
 from benchmarks.gpu.settings import SIZE
-from tasks.anatomy import anatomy
-from tasks.batch import TaskBatch
-from tasks.gpu import kernels
-from tasks.learner import Algorithm
-from tasks.models import Model, build_network
-from tasks.network import Network, as_network
-from tasks.wide.layers import Kernels
-from tasks.wide.stack import as_stack
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.derivatives import backends as kernels
+from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.stack import as_stack
+from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.models import Model, build_network
+from fanfold.tasks.network import Network, as_network
 
 PRECISIONS = ("float32", "tf32")  # that peers have, too
-OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.gpu.kernels.kernels_for`
+OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.derivatives.backends.kernels_for`
 CHANNELS = (64,)  # of every block of the settings' networks
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.options import AbsentError, Options
-from data.datasets import Omniglot, prepare
-from data.source import JSON, ClassName
-from data.store import write_store
+from fanfold.data.datasets import Omniglot, prepare
+from fanfold.data.source import JSON, ClassName
+from fanfold.data.store import write_store
 
 CLASSES, DRAWINGS, SIDE = 48, 6, 28
 

@@ -20,7 +20,8 @@ FEWEST, GROUPS = 3, 15  # groups whose median is taken
 class Replayed:
     """A function of tensors, recorded as a CUDA graph when it is first called; on a CPU, the function itself.
 
-    Like `tasks.gpu.captured.Captured`, but that what can't be recorded is an error: no plain call is timed for a graph.
+    Like `tasks.device.cuda_graph.Captured`, but that what can't be recorded is an error: no plain call is timed for a
+    graph.
 
     Args:
         function: Waits for nothing on the host, and gives tensors. They are overwritten by the next call.

@@ -16,9 +16,9 @@ from benchmarks.gpu.settings import MANY, checked, difference, module_of, precis
 from benchmarks.gpu.sides import PRECISIONS
 from benchmarks.gpu.timing import Replayed, seconds_of
 from benchmarks.gpu.ways import by_ways
-from tasks.batch import TaskBatch
-from tasks.models import Conv4
-from workflows.peers.settings import Setting
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.models import Conv4
+from fanfold.workflows.benchmark.peers.settings import Setting
 
 CONVOLUTIONS: tuple[functional.Convolution, ...] = ("conv2d", "patches")
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.gpu.options import Options, Row
 from benchmarks.gpu.store import dataset_flags
-from data.errors import RunError
+from fanfold.data.errors import RunError
 
 CONFIG = "workflows/configs/omniglot/h200-maml-5way1shot.yaml"
 QUICK = [

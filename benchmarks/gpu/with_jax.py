@@ -17,8 +17,8 @@ from benchmarks.gpu.options import AbsentError, Options, Row
 from benchmarks.gpu.settings import checked, difference, module_of, reference, settings, tasks_of
 from benchmarks.gpu.timing import median_of
 from benchmarks.gpu.ways import by_ways
-from tasks.models import Conv4
-from workflows.peers.settings import Setting
+from fanfold.tasks.models import Conv4
+from fanfold.workflows.benchmark.peers.settings import Setting
 
 # Read when JAX is imported: by default it takes three quarters of the device's memory at once, and every GPU there is.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

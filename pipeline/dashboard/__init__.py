@@ -2,9 +2,10 @@
 
 A run's driver puts both onto the scheduler it finds. A scheduler started with
 
-    dask scheduler --preload pipeline.dashboard
+    dask scheduler --preload fanfold.pipeline.dashboard
 
-has them before any run. Nothing that a scheduler needs for them imports PyTorch.
+has them before any run; in a clone of the repository, `--preload pipeline.dashboard` is the same. Nothing that a
+scheduler needs for them imports PyTorch.
 """
 
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def dask_setup(scheduler: "Scheduler") -> None:
     """Called by Dask's `--preload`."""
-    from pipeline.dashboard.plugin import install  # only here: workers import the package for its messages alone
+    # Only here: a preload names this package, and the page's parts must not be imported before Dask's are.
+    from fanfold.pipeline.dashboard.plugin import install
 
     install(scheduler)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.dashboard.messages import AnyMessage, Drawn, Judged, Ranked, Started, TrialTold, Windows
-from pipeline.dashboard.thinned import Thinned
+from fanfold.pipeline.dashboard.thinned import Thinned
+from fanfold.pipeline.messages import AnyMessage, Drawn, Judged, Ranked, Started, TrialTold, Windows
 
 PHASES = ("adapt", "fold", "step", "transfer", "waiting")  # waiting is what a worker's time leaves beside the others
 

@@ -5,8 +5,8 @@ from typing import Any
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, LayoutDOM, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 
-from pipeline.dashboard.board import PHASES, Run
-from pipeline.dashboard.look import BLUE, ORANGE, PHASE_COLOURS, legend_below, make_figure
+from fanfold.pipeline.dashboard.board import PHASES, Run
+from fanfold.pipeline.dashboard.style import BLUE, ORANGE, PHASE_COLOURS, legend_below, make_figure
 
 JUDGED = ("iteration", "loss", "accuracy", "low", "high")
 COLUMNS = ("iteration", "loss", "accuracy", "tasks_per_second", *PHASES)

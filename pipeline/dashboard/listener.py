@@ -6,10 +6,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline import work
-from pipeline.dashboard.drawings import QUERIES, SHOTS, draw, how_many
-from pipeline.dashboard.wire import Wire
-from pipeline.events import (
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.dashboard.drawings import QUERIES, SHOTS, draw, how_many
+from fanfold.pipeline.dashboard.wire import Wire
+from fanfold.pipeline.events import (
     Event,
     MetaTested,
     Noticed,
@@ -19,9 +19,9 @@ from pipeline.events import (
     Validated,
     WindowEnded,
 )
-from pipeline.recipe import Recipe
-from pipeline.remaining import seconds_left, share_done
-from tasks.episodes import Stream
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.remaining import seconds_left, share_done
+from fanfold.tasks.episodes import Stream
 
 EVERY = 1.0  # seconds between messages of windows
 

@@ -17,11 +17,11 @@ from distributed.dashboard.scheduler import template_variables
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 from tornado.ioloop import IOLoop
 
-from pipeline.dashboard.board import Board, Run
-from pipeline.dashboard.curves import Curves
-from pipeline.dashboard.pieces import Pieces
-from pipeline.dashboard.trials import Trials
-from pipeline.dashboard.workers import Workers
+from fanfold.pipeline.dashboard.board import Board, Run
+from fanfold.pipeline.dashboard.curves import Curves
+from fanfold.pipeline.dashboard.pieces import Pieces
+from fanfold.pipeline.dashboard.trials import Trials
+from fanfold.pipeline.dashboard.workers import Workers
 
 NAME = "fanfold"
 DASK_TEMPLATES = Path(distributed.__file__).parent / "http" / "templates"

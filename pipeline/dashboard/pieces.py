@@ -7,8 +7,8 @@ from bokeh.models import LayoutDOM
 from bokeh.models.widgets import Div
 from jinja2 import Environment, FileSystemLoader
 
-from pipeline.clock import clock
-from pipeline.dashboard.board import Run, Trial
+from fanfold.pipeline.clock import clock
+from fanfold.pipeline.dashboard.board import Run, Trial
 
 TEMPLATES = Path(__file__).parent / "templates"
 PIECES = ("status", "tasks", "table", "configuration")

@@ -7,9 +7,9 @@ from typing import Any
 from distributed import Client, Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from data.advice import one_line
-from pipeline.dashboard.board import Board
-from pipeline.dashboard.messages import TOPIC
+from fanfold.data.advice import one_line
+from fanfold.pipeline.dashboard.board import Board
+from fanfold.pipeline.messages import TOPIC
 
 COMPUTED = ("adapt", "fold", "step")  # the tasks of a window's graph, by the first word of their keys
 
@@ -29,12 +29,12 @@ class BoardPlugin(SchedulerPlugin):
     def put_up(self) -> None:
         """Put up the page and the metrics."""
         # Only here: drivers and workers, which import this too, need neither; nor is there Bokeh everywhere.
-        from pipeline.dashboard import prometheus
+        from fanfold.pipeline.dashboard import prometheus
 
         prometheus.show(self.board)
         self._hide = partial(prometheus.hide, self.board)
         try:
-            from pipeline.dashboard.page import add_page
+            from fanfold.pipeline.dashboard.page import add_page
 
             self._page = add_page(self._scheduler, self.board)
         except (ImportError, LookupError) as error:

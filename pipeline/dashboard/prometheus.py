@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.dashboard.board import Board
+from fanfold.pipeline.dashboard.board import Board
 
 LABELS = ("run", "name")
 STATES = ("running", "finished", "pruned", "failed")

@@ -6,11 +6,11 @@ from uuid import uuid4
 
 from distributed import Client
 
-from pipeline.dashboard.messages import TrialTold
-from pipeline.dashboard.wire import Wire
-from pipeline.events import Noticed
-from pipeline.search_events import SearchEvent, TrialEnded, TrialReached
-from pipeline.search_progress import short_names, shown
+from fanfold.pipeline.dashboard.wire import Wire
+from fanfold.pipeline.events import Noticed
+from fanfold.pipeline.messages import TrialTold
+from fanfold.pipeline.search.events import SearchEvent, TrialEnded, TrialReached
+from fanfold.pipeline.search.progress import short_names, shown
 
 
 class SearchTeller:

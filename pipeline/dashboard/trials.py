@@ -3,8 +3,8 @@
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, LayoutDOM, NumeralTickFormatter
 from bokeh.models.renderers import DataRenderer
 
-from pipeline.dashboard.board import Run, Trial
-from pipeline.dashboard.look import BLUE, DARK_GREY, GREEN, PURPLE, legend_below, make_figure
+from fanfold.pipeline.dashboard.board import Run, Trial
+from fanfold.pipeline.dashboard.style import BLUE, DARK_GREY, GREEN, PURPLE, legend_below, make_figure
 
 COLOURS = {"running": BLUE, "finished": GREEN, "pruned": DARK_GREY, "failed": PURPLE}  # as in pieces.css
 DASHES = {"running": "solid", "finished": "solid", "pruned": "dashed", "failed": "dotted"}

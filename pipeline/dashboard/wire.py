@@ -5,8 +5,8 @@ from contextlib import suppress
 
 from distributed import Client
 
-from data.advice import one_line
-from pipeline.dashboard.messages import TOPIC, AnyMessage, Ended
+from fanfold.data.advice import one_line
+from fanfold.pipeline.messages import TOPIC, AnyMessage, Ended
 
 FAREWELL = 5  # seconds that the last message may take
 

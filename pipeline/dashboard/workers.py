@@ -8,8 +8,8 @@ from bokeh.plotting import figure
 from distributed import Scheduler
 from distributed.scheduler import WorkerState
 
-from pipeline.dashboard.board import Pace, Run
-from pipeline.dashboard.look import BLUE, ORANGE, SKY
+from fanfold.pipeline.dashboard.board import Pace, Run
+from fanfold.pipeline.dashboard.style import BLUE, ORANGE, SKY
 
 SHOWN = 48  # workers; of more, the slowest are shown
 COLUMNS = ("worker", "address", "tasks", "colour", "mark", "busy", "memory", "slowness")

@@ -36,14 +36,14 @@ from benchmarks.gpu.pool import in_processes
 from benchmarks.gpu.roofline import shares
 from benchmarks.gpu.runner import Outcome, Runner, _rows
 from benchmarks.gpu.settings import SIZE, exact_gradient, module_of, tasks_of
-from data.errors import FanfoldError
-from tasks.algorithms import ALGORITHMS
-from tasks.anatomy import anatomy
-from tasks.episodes import EpisodeShape
-from tasks.maml import Maml
-from tasks.models import MODELS, Article, Conv4, Conv4Stride
-from workflows.peers.loop import prepare
-from workflows.peers.settings import Setting
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import MODELS, Article, Conv4, Conv4Stride
+from fanfold.workflows.benchmark.peers.loop import prepare
+from fanfold.workflows.benchmark.peers.settings import Setting
 
 ROOT = Path(__file__).parents[2]
 

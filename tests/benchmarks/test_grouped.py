@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.grouped import Grouped
-from tasks.wide import unfolded
+from fanfold.tasks.derivatives.torch_ops import products as unfolded
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

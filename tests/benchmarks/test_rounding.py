@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.rounding import main
-from data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError
 
 
 def test_float32_is_some_millionths_from_float64(tmp_path):

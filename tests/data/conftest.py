@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data.source import JSON, ClassName
-from data.store import write_store
+from fanfold.data.source import JSON, ClassName
+from fanfold.data.store import write_store
 
 BLANK = 3  # a class without ink: to be stored, not left out
 

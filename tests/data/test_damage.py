@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import zarr
 
-from data.errors import FanfoldError
-from data.images import open_images
-from data.store import open_store, verify_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.images import open_images
+from fanfold.data.store import open_store, verify_store
 
 SHARD = "images/c/1/0/0/0"  # classes 64 to 127
 INDEX = 64 * 16 + 4  # bytes at a shard's end: offset and length of each chunk, and a CRC-32C

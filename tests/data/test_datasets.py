@@ -5,9 +5,9 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from data.datasets import DATASETS, Auto, Folder, Glyphs, Omniglot, Prepared, find_store, prepare
-from data.errors import FanfoldError
-from data.store import open_store, write_store
+from fanfold.data.datasets import DATASETS, Auto, Folder, Glyphs, Omniglot, Prepared, find_store, prepare
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import open_store, write_store
 from tests.data.conftest import NoiseSource
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.images import CachedImages, WholeImages, open_images
-from data.store import Store, open_store, write_store
+from fanfold.data.images import CachedImages, WholeImages, open_images
+from fanfold.data.store import Store, open_store, write_store
 from tests.data.conftest import NoiseSource
 
 CLASS_BYTES = 4 * 6 * 8

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import FanfoldError
-from data.source import ClassName
-from data.splits import SPLITS, Split, split_classes
-from data.store import Store, open_store, write_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.source import ClassName
+from fanfold.data.splits import SPLITS, Split, split_classes
+from fanfold.data.store import Store, open_store, write_store
 from tests.data.conftest import NoiseSource
 
 

@@ -14,8 +14,8 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from data.errors import FanfoldError
-from data.store import SCHEMA, open_store, verify_store, write_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import SCHEMA, open_store, verify_store, write_store
 from tests.data.conftest import BLANK, NoiseSource
 
 

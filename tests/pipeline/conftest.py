@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data.source import JSON, ClassName
-from data.store import write_store
-from pipeline.cluster import Cluster, ClusterConfig, open_cluster
-from pipeline.recipe import Meta, Recipe
-from tasks.episodes import EpisodeShape
-from tasks.maml import Maml
-from tasks.models import Conv4Stride
+from fanfold.data.source import JSON, ClassName
+from fanfold.data.store import write_store
+from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig, open_cluster
+from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import Conv4Stride
 from tests.waiting import wait_for
 
 Opening: TypeAlias = Callable[[int], AbstractContextManager[Cluster]]

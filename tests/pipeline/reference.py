@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from pipeline import work
-from pipeline.fold import fold_all
-from pipeline.optimizer import State
-from pipeline.recipe import Recipe
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.fold import fold_all
+from fanfold.pipeline.optimizer import State
+from fanfold.pipeline.recipe import Recipe
 
 
 def run_alone(recipe: Recipe, iterations: int, state: State | None = None) -> State:

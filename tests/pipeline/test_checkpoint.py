@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from data.errors import FanfoldError
-from pipeline.checkpoint import FORMAT, Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from pipeline.optimizer import State
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.checkpoint import FORMAT, Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
+from fanfold.pipeline.optimizer import State
 
 
 def make_checkpoint(size=1000, seed=0):

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.fold import FAN_IN, ChunkSum, fold_all, levels
+from fanfold.pipeline.fold import FAN_IN, ChunkSum, fold_all, levels
 
 
 def make_parts(count, seed=0):

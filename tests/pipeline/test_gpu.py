@@ -17,25 +17,25 @@ from distributed.diagnostics import nvml
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from data.errors import FanfoldError
-from pipeline import work
-from pipeline.checkpoint import parameters_sha256
-from pipeline.cluster import ClusterConfig, open_cluster
-from pipeline.device_loop import compute_alone
-from pipeline.evaluation import EvaluationConfig, answer, normalizations
-from pipeline.gpus import find_gpus, take_inventory
-from pipeline.leg import Job
-from pipeline.reduction import run_window
-from pipeline.run_directory import RunDirectory
-from pipeline.search import Candidate, Search
-from pipeline.space import Dimension, Space
-from pipeline.study import SearchConfig, make_pruner, open_study
-from pipeline.training import train
-from tasks.episodes import Stream
-from tasks.maml import Maml
-from tasks.maml_plus_plus import MamlPlusPlus
-from tasks.models import Article, Conv4, Conv4Stride, OwnModel
-from tasks.protonet import ProtoNet
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.checkpoint import parameters_sha256
+from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.gpus import find_gpus, take_inventory
+from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
+from fanfold.pipeline.executors.choose import run_window
+from fanfold.pipeline.executors.device_loop import compute_alone
+from fanfold.pipeline.leg import Job
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.driver import Candidate, Search
+from fanfold.pipeline.search.space import Dimension, Space
+from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
+from fanfold.pipeline.training import train
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
+from fanfold.tasks.algorithms.protonet import ProtoNet
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, OwnModel
 from tests.pipeline.reference import assert_same, run_alone
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

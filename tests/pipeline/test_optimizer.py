@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.errors import FanfoldError
-from pipeline.optimizer import Rates, Record, Vectors, advance, initial_state, moved, rates_at
-from pipeline.recipe import Meta
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.optimizer import Rates, Record, Vectors, advance, initial_state, moved, rates_at
+from fanfold.pipeline.recipe import Meta
 
 RECORD = Record(0, 1.0, 0.5)
 

@@ -9,26 +9,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.errors import FanfoldError, RunError
-from pipeline import evaluation, work
-from pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from pipeline.evaluation import EvaluationConfig, evaluate, summarize
-from pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
-from pipeline.leg import window_length
-from pipeline.recipe import Meta
-from pipeline.reduction import run_window
-from pipeline.run_directory import RunDirectory
-from pipeline.training import train
-from tasks import algorithms
-from tasks.anil import Anil
-from tasks.episodes import Stream
-from tasks.maml import Maml
-from tasks.maml_plus_plus import MamlPlusPlus
-from tasks.matching import Matching
-from tasks.meta_sgd import MetaSgd
-from tasks.models import OwnModel
-from tasks.protonet import ProtoNet
-from tasks.reptile import Reptile
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline import evaluation
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
+from fanfold.pipeline.evaluation import EvaluationConfig, evaluate, summarize
+from fanfold.pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.executors.choose import run_window
+from fanfold.pipeline.leg import window_length
+from fanfold.pipeline.recipe import Meta
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import train
+from fanfold.tasks.algorithms import registry as algorithms
+from fanfold.tasks.algorithms.anil import Anil
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
+from fanfold.tasks.algorithms.matching import Matching
+from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.protonet import ProtoNet
+from fanfold.tasks.algorithms.reptile import Reptile
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.models import OwnModel
 from tests.lines import lines
 from tests.pipeline.reference import run_alone
 from tests.waiting import wait_for

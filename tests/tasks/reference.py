@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tasks.batch import TaskBatch
-from tasks.network import Network, as_network, flatten
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.network import Network, as_network
+from fanfold.tasks.parameters import flatten
 
 WAYS = 3
 SIZE = (16, 16)

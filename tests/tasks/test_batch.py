@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from tasks.batch import as_tasks, gather_distinct, gather_tasks
-from tasks.episodes import Episodes, EpisodeShape, Stream, draw_episodes
+from fanfold.tasks.batch import as_tasks, gather_distinct, gather_tasks
+from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, draw_episodes
 
 
 class Numbered:

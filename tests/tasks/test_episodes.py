@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import FanfoldError
-from tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes, draw_ranges
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes, draw_ranges
 
 CLASSES = np.array([3, 5, 8, 13, 21, 34, 55, 60])
 DRAWINGS = np.full(61, 6)

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from data.errors import FanfoldError
-from tasks.models import Article, Conv4, Conv4Stride, OwnModel
-from tasks.network import as_network, flatten
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, OwnModel
+from fanfold.tasks.network import as_network
+from fanfold.tasks.parameters import flatten
 
 CONVOLUTIONS = 64 * 9 + 3 * 64 * 64 * 9 + 4 * 2 * 64
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, linear
 
-from data.errors import FanfoldError
-from tasks.models import Article, Conv4, Conv4Stride
-from tasks.network import Embedded, as_network, batch_statistics, flatten, unflatten, with_statistics
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.models import Article, Conv4, Conv4Stride
+from fanfold.tasks.network import Embedded, as_network, batch_statistics, with_statistics
+from fanfold.tasks.parameters import flatten, unflatten
 from tests.tasks.reference import SIZE, WAYS, Headless, Small, SmallNet, make_module, make_network
 
 

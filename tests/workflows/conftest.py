@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.cluster import Cluster, ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
+from fanfold.workflows.cli import entry
+from fanfold.workflows.cli.cluster import open_cluster
 from tests.waiting import wait_for
-from workflows import entry
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,7 +130,7 @@ def workflow_here(
         monkeypatch.setattr(sys, "argv", [f"workflows.{name}", *arguments])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            entry.run(import_module(f"workflows.{name}").main)
+            entry.run(import_module(f"fanfold.workflows.{name}").main)
         return CompletedProcess(sys.argv, int(ended.value.code or 0), *capfd.readouterr())
 
     monkeypatch.chdir(tmp_path)

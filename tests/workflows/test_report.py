@@ -12,24 +12,24 @@ import pytest
 import yaml
 from PIL import Image
 
-from data.errors import FanfoldError
-from pipeline import work
-from pipeline.checkpoint import load_checkpoint
-from pipeline.evaluation import summarize
-from pipeline.run_directory import RunDirectory
-from tasks.episodes import Stream
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.checkpoint import load_checkpoint
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.evaluation import summarize
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.tasks.episodes import Stream
+from fanfold.workflows import report, train
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+from fanfold.workflows.cli.result import judged
+from fanfold.workflows.reporting.comparison import comparison
+from fanfold.workflows.reporting.gather import gather
+from fanfold.workflows.reporting.page import render
+from fanfold.workflows.reporting.run import read_run
+from fanfold.workflows.reporting.single import single
 from tests.browser import browser as browser
 from tests.browser import needs_browser
 from tests.workflows.conftest import SMALL
-from workflows import report, train
-from workflows.configuration import build_parser, parse
-from workflows.plan import SECTIONS, make_plan
-from workflows.reporting.comparison import comparison
-from workflows.reporting.gather import gather
-from workflows.reporting.page import render
-from workflows.reporting.run import read_run
-from workflows.reporting.single import single
-from workflows.result import judged
 
 TASKS = 40  # as many as SMALL tests on
 METRIC = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
@@ -47,7 +47,7 @@ def runs(cluster, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("workflows.train.open_cluster", lambda _: nullcontext(cluster))
+        patch.setattr("fanfold.workflows.train.open_cluster", lambda _: nullcontext(cluster))
         for name, arguments in RUNS.items():
             own = ["--dataset.source", str(pictures), "--dataset.split", "random", "--evaluation.other_tasks", "20"]
             train.main([*arguments, *own, "--run", name])
@@ -68,7 +68,7 @@ def own(runs, tmp_path, monkeypatch):
     """A copy of the runs, to be spoilt; and no cluster may be opened."""
     shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.chdir(tmp_path / "runs")
-    monkeypatch.setattr("workflows.report.open_cluster", lambda _: pytest.fail("a cluster was opened"))
+    monkeypatch.setattr("fanfold.workflows.report.open_cluster", lambda _: pytest.fail("a cluster was opened"))
     return tmp_path / "runs"
 
 
@@ -81,7 +81,7 @@ def findings(runs, cluster, monkeypatch):
         argv = ["--config", f"{name}/config.yaml"]
         parser = build_parser("workflows.report", "", argv, SECTIONS)
         parser.add_argument("--seed", type=int)
-        recipe = make_plan(parse(parser, argv)).recipe
+        recipe = decided(parse(parser, argv)).recipe
         best = load_checkpoint(runs / name / "checkpoints" / "last.safetensors").best
         return gather(cluster, recipe, best, TASKS), result_of(runs / name), recipe, best
 
@@ -225,7 +225,7 @@ def test_a_run_of_before_validations_were_written_down_has_its_report(own):
 
 
 def test_a_run_that_went_on_since_its_test_says_so(own, cluster, monkeypatch):
-    monkeypatch.setattr("workflows.report.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.report.open_cluster", lambda _: nullcontext(cluster))
     result = result_of(own / "protonet") | {"tested_sha256": "0" * 64, "tested_iteration": 8}
     (own / "protonet" / "result.json").write_text(json.dumps(result))
     report.main(["--run", "protonet", "--tasks", "10"])
@@ -248,7 +248,7 @@ def test_names_can_not_break_the_page(own):
 
 
 def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, cluster, monkeypatch, capsys):
-    monkeypatch.setattr("workflows.train.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.train.open_cluster", lambda _: nullcontext(cluster))
     before = result_of(own / "maml")
     (own / "maml" / "pictures" / "loss-time.png").unlink()
     (own / "maml" / "pictures" / "loss-time.png").mkdir()  # where a picture should go
@@ -271,7 +271,7 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     ],
 )
 def test_the_end_of_a_run_has_no_test_task_answered_twice(own, cluster, monkeypatch, name, chunks):
-    monkeypatch.setattr("workflows.train.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.train.open_cluster", lambda _: nullcontext(cluster))
     before = computed(cluster)
     train.main(["--resume", "--run", name])
     assert computed(cluster) - before == chunks

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 
-from pipeline.checkpoint import load_checkpoint, parameters_sha256
-from pipeline.run_directory import RunDirectory
+from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.recording.run_directory import RunDirectory
 from tests.lines import lines
 from tests.workflows.conftest import QUIET, SMALL, wait_while_running
 
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_a_run_quietly(endless, tmp_path):
     [("'it goes on'", "interrupted: it goes on\n"), ("None", "interrupted\n")],
 )
 def test_whoever_interrupts_a_workflow_is_told_how_it_goes_on(environment, told, said):
-    code = f"from workflows.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
+    code = f"from workflows.cli.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, said)
 

@@ -12,15 +12,15 @@ from optuna.pruners import NopPruner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from data.errors import FanfoldError
-from pipeline.study import count, open_study
-from tasks.algorithms import ALGORITHMS
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.search.study import count, open_study
+from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.workflows import train
+from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_space
+from fanfold.workflows.reporting.search import _plain_ticks
+from fanfold.workflows.search import _read, main
 from tests.lines import lines
 from tests.workflows.conftest import ROOT, SMALL, wait_while_running
-from workflows import train
-from workflows.search import _read, main
-from workflows.search_report import _plain_ticks
-from workflows.space import SPACES, as_flags, default_space, read_space
 
 SPACE = """
 algorithm.inner_lr: {low: 1e-2, high: 1, log: true}

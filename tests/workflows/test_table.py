@@ -8,12 +8,12 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.reporting.published import published
+from fanfold.workflows.reporting.table import add_to_table, combined, markdown
 from tests.workflows.conftest import SMALL, wait_while_running
-from workflows.configuration import build_parser, parse
-from workflows.plan import SECTIONS
-from workflows.published import published
-from workflows.table_text import add_to_table, combined, markdown
 
 CONFIGS = sorted((Path(__file__).parents[2] / "workflows" / "configs").rglob("*.yaml"))
 

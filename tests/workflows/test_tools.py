@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.batch import TaskBatch
+from fanfold.tasks.batch import TaskBatch
+from fanfold.workflows.picture import draw_tasks
 from tests.workflows.conftest import SMALL
-from workflows.picture import draw_tasks
 
 
 def test_a_picture_of_ones_own_tasks(workflow, workflow_here, pictures, tmp_path):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation import Accuracy
-from workflows.reporting.style import BLUE, FAINT, Picture, axes, percents
+from fanfold.pipeline.evaluation import Accuracy
+from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes, percents
 
 AFTER = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from data.source import ClassName
-from tasks.answers import Answers
-from tasks.episodes import Episodes
-from workflows.reporting.characters import in_print
-from workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
+from fanfold.data.source import ClassName
+from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.predictions import Answers
+from fanfold.workflows.reporting.characters import in_print
+from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
 
 MOST = 50  # alphabets drawn
 LONGEST = 32  # letters of a name drawn

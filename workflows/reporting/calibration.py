@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.answers import Answers
-from workflows.reporting.alphabets import wilson
-from workflows.reporting.style import BLUE, FAINT, Picture, axes
+from fanfold.tasks.predictions import Answers
+from fanfold.workflows.reporting.alphabets import wilson
+from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes
 
 BINS = 10
 

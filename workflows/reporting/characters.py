@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from data.source import ClassName
-from tasks.episodes import Episodes
+from fanfold.data.source import ClassName
+from fanfold.tasks.episodes import Episodes
 
 Character = tuple[int, int, bool]  # class, quarter turns, whether mirrored: where tasks turn, classes of their own
 

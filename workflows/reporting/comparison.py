@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from workflows.reporting.curves import overlaid
-from workflows.reporting.page import Page, Section, Table
-from workflows.reporting.run import Run, told_apart
-from workflows.reporting.single import duration, kind, paper, percent
-from workflows.reporting.style import styled
+from fanfold.workflows.reporting.curves import overlaid
+from fanfold.workflows.reporting.page import Page, Section, Table
+from fanfold.workflows.reporting.run import Run, told_apart
+from fanfold.workflows.reporting.single import duration, kind, paper, percent
+from fanfold.workflows.reporting.style import styled
 
 PLACES = ("dataset.store", "dataset.source")  # where files lie makes no difference
 

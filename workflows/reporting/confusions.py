@@ -8,11 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
-from data.source import ClassName
-from tasks.answers import Answers
-from tasks.episodes import Episodes
-from workflows.reporting.characters import Character, characters, label
-from workflows.reporting.style import GRID, Image, Picture, bare, tile
+from fanfold.data.source import ClassName
+from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.predictions import Answers
+from fanfold.workflows.reporting.characters import Character, characters, label
+from fanfold.workflows.reporting.style import GRID, Image, Picture, bare, tile
 
 COLUMNS = 2
 LONGEST = 18  # letters of an alphabet's name drawn

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from workflows.reporting.history import History, Numbers, smooth
-from workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
+from fanfold.workflows.reporting.history import History, Numbers, smooth
+from fanfold.workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
 
 BAND = "The line is a running mean over {window} iterations; four of five of these lie in the band."
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.source import ClassName
-from tasks.answers import Answers
-from tasks.batch import TaskBatch
-from tasks.episodes import Episodes
-from workflows.reporting.characters import characters, label
-from workflows.reporting.style import FAINT, GREEN, GRID, INK, VERMILLION, WIDTH, Image, Picture, bare, tile
+from fanfold.data.source import ClassName
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.predictions import Answers
+from fanfold.workflows.reporting.characters import characters, label
+from fanfold.workflows.reporting.style import FAINT, GREEN, GRID, INK, VERMILLION, WIDTH, Image, Picture, bare, tile
 
 ACROSS = 10  # classes side by side, at most
 DEEP = 5  # support images and queries of a class drawn, at most

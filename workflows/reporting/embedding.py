@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.source import ClassName
-from pipeline import work
-from pipeline.optimizer import Vector
-from pipeline.recipe import Recipe
-from tasks.episodes import Stream
-from tasks.network import with_statistics
-from workflows.reporting.characters import label
-from workflows.reporting.style import SERIES, Picture, axes, listed, tile
+from fanfold.data.source import ClassName
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.network import with_statistics
+from fanfold.workflows.reporting.characters import label
+from fanfold.workflows.reporting.style import SERIES, Picture, axes, listed, tile
 
 CLASSES = 12
 MARKERS = "os"

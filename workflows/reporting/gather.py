@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.source import ClassName
-from data.store import open_store
-from pipeline import work
-from pipeline.cluster import Cluster
-from pipeline.evaluation import Accuracy, Tested, answer, normalizations, summarize
-from pipeline.optimizer import Vector
-from pipeline.recipe import Recipe
-from tasks.answers import Answers
-from tasks.batch import TaskBatch
-from tasks.episodes import Episodes, Stream, draw_episodes
-from tasks.learner import Normalization
-from workflows.reporting.adaptation import steps_to_try
-from workflows.reporting.alphabets import OfAlphabet, by_alphabet
-from workflows.reporting.confusions import Confusion, Mistake, confusions
-from workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, with_images
-from workflows.reporting.embedding import Embedding, embed
-from workflows.reporting.style import Image
+from fanfold.data.source import ClassName
+from fanfold.data.store import open_store
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.evaluation import Accuracy, Tested, answer, normalizations, summarize
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.algorithm import Normalization
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import Episodes, Stream, draw_episodes
+from fanfold.tasks.predictions import Answers
+from fanfold.workflows.reporting.adaptation import steps_to_try
+from fanfold.workflows.reporting.alphabets import OfAlphabet, by_alphabet
+from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions
+from fanfold.workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, with_images
+from fanfold.workflows.reporting.embedding import Embedding, embed
+from fanfold.workflows.reporting.style import Image
 
 PAIRS = 12  # of characters that were confused
 ADAPTATION_TASKS = 200  # tested after each number of inner steps, at most
@@ -32,7 +32,7 @@ class Findings:
 
     Args:
         names: The names of the store's classes.
-        normalization: Which images a query was normalized with, see `tasks.learner.Normalization`.
+        normalization: Which images a query was normalized with, see `tasks.algorithm.Normalization`.
         answers: The answers to the first test tasks.
         alphabets: They by alphabet, the most accurate first.
         confusions: The pairs of characters taken for each other most often.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.run_directory import RunDirectory
+from fanfold.pipeline.recording.run_directory import RunDirectory
 
 Numbers = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from data.errors import FanfoldError
-from pipeline.files import write_bytes
-from workflows.reporting.style import Picture
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import write_bytes
+from fanfold.workflows.reporting.style import Picture
 
 HERE = Path(__file__).parent
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from data.advice import one_line
-from data.errors import FanfoldError
-from pipeline.run_directory import RunDirectory
-from workflows.configuration import flatten_keys
-from workflows.reporting.curves import Course
-from workflows.reporting.history import History, read_history
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.configuration import flatten_keys
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.reporting.curves import Course
+from fanfold.workflows.reporting.history import History, read_history
 
 NEEDED = {
     *("dataset", "algorithm", "ways", "shots", "tested_iteration", "tested_sha256", "parameters_sha256", "device"),

@@ -4,20 +4,20 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.gpus import in_words
-from workflows.published import published
-from workflows.reporting.adaptation import draw_adaptation
-from workflows.reporting.alphabets import draw_alphabets
-from workflows.reporting.calibration import calibration, draw_calibration
-from workflows.reporting.confusions import draw_confusions
-from workflows.reporting.curves import curves
-from workflows.reporting.drawn_tasks import draw_task
-from workflows.reporting.embedding import draw_embedding
-from workflows.reporting.gather import Findings
-from workflows.reporting.page import Card, Page, Section
-from workflows.reporting.run import Run
-from workflows.reporting.style import listed, styled
-from workflows.result import judged
+from fanfold.pipeline.cluster.gpus import in_words
+from fanfold.workflows.cli.result import judged
+from fanfold.workflows.reporting.adaptation import draw_adaptation
+from fanfold.workflows.reporting.alphabets import draw_alphabets
+from fanfold.workflows.reporting.calibration import calibration, draw_calibration
+from fanfold.workflows.reporting.confusions import draw_confusions
+from fanfold.workflows.reporting.curves import curves
+from fanfold.workflows.reporting.drawn_tasks import draw_task
+from fanfold.workflows.reporting.embedding import draw_embedding
+from fanfold.workflows.reporting.gather import Findings
+from fanfold.workflows.reporting.page import Card, Page, Section
+from fanfold.workflows.reporting.published import published
+from fanfold.workflows.reporting.run import Run
+from fanfold.workflows.reporting.style import listed, styled
 
 
 @styled()

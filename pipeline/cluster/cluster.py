@@ -1,0 +1,316 @@
+"""The Dask cluster that a run is spread over."""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import dask
+from dask.base import annotate, get_annotations
+from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin, span
+from distributed.client import ClosedClientError
+from distributed.core import rpc
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, look
+from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
+
+DASK_SETTINGS = {
+    # A state of some megabytes stands in every window's graph on purpose.
+    "distributed.admin.large-graph-warning-threshold": "1GB",
+    # Dask looks at each worker's stack a hundred times a second for its profile, which costs 3 % of a CPU worker.
+    "distributed.worker.profile.interval": "1s",
+    # Its other looks at itself, some dozen a second in every process, took 6.8 % of a core of an idle cluster of two
+    # workers; so seldom, 1.5 %.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "1s",
+    "distributed.worker.memory.monitor-interval": "500ms",
+}
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where the workers are.
+
+    Args:
+        kind: `cpu` for one process a core of this machine, `cuda` for one a GPU, `auto` for `cuda` where there is a
+            GPU that PyTorch can use and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
+        workers: How many on this machine; default every core, or `per_gpu` for every GPU. With a scheduler's address:
+            how many to wait for; default one.
+        per_gpu: How many workers may share a GPU, its memory and its time: for searches whose trials don't fill one.
+        protocol: What workers that Fanfold starts talk over: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
+            distributed-ucxx. It hardly matters for speed: what travels through Dask is a float32 vector as long as the
+            parameters for each chunk or window; images stay where they are read.
+        dashboard: Address of the dashboard, `host:port` or `:port`; port 0 for any free one.
+        timeout: Seconds to wait for a scheduler and for workers.
+        reduction: How chunks are brought together, which changes no number: `graph`, as tasks that any worker may
+            take; `collective`, by a gang of workers that exchange gradients themselves, with less overhead; `auto`,
+            whichever suits the time that a chunk takes.
+        patience: Seconds without a sign of life after which a gang goes on without a worker.
+    """
+
+    kind: str = "auto"
+    workers: int | None = None
+    per_gpu: int = 1
+    protocol: Literal["tcp", "ucx"] = "tcp"
+    dashboard: str = ":8787"
+    timeout: float = 60
+    reduction: Literal["auto", "graph", "collective"] = "auto"
+    patience: float = 10
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
+            raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
+        if self.workers is not None and self.workers < 1:
+            raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
+        if self.per_gpu < 1:
+            raise FanfoldError(f"--cluster.per_gpu must be at least 1, not {self.per_gpu}.")
+        if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
+            raise FanfoldError(f"--cluster.per_gpu is for GPUs of this machine, not for --cluster.kind {self.kind}.")
+        if self.protocol not in ("tcp", "ucx"):
+            raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
+        if self.protocol != "tcp" and "://" in self.kind:
+            raise FanfoldError(
+                f"The address {self.kind} says what its workers talk over: leave --cluster.protocol out."
+            )
+        if not self.timeout > 0:
+            raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+        if self.reduction not in ("auto", "graph", "collective"):
+            raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
+        if not self.patience >= 2:  # workers give a sign of life every half second, those of large clusters less often
+            raise FanfoldError(f"--cluster.patience must be at least 2 seconds, not {self.patience:g}.")
+
+
+@contextlib.contextmanager
+def talking_to_the_scheduler() -> Iterator[None]:
+    """Turn a lost scheduler into a RunError. No task's own error may pass through here."""
+    try:
+        yield
+    except (CancelledError, OSError, ClosedClientError) as error:
+        reason = type(error).__name__  # the message itself takes several lines
+        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with --resume.") from error
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is up.
+
+    Args:
+        client: The driver's connection to the scheduler.
+        device: Where its workers compute, `cpu` or `cuda`.
+        gpus: The models of the GPUs that they compute on, one for each GPU.
+        note: What is worth telling about it, a line each, if anything is.
+        chosen: Which of its workers a run prefers; default all.
+        reduction: How chunks are brought together, see `ClusterConfig`.
+        patience: Seconds without a sign of life after which a gang goes on without a worker.
+        span: What Dask's pages call the part of the work that this stands for, see `part`; None for no part.
+    """
+
+    client: Client
+    device: Literal["cpu", "cuda"]
+    gpus: tuple[str, ...] = ()
+    note: str | None = None
+    chosen: Callable[[list[str]], list[str]] = list
+    reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
+    patience: float = ClusterConfig.patience
+    span: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """The workers there are now, those that the run prefers, in the order of their addresses."""
+        with talking_to_the_scheduler():
+            return self.chosen(sorted(self.client.nthreads()))
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return len(self.addresses)
+
+    @property
+    def hardware(self) -> str:
+        """What its workers compute on, in words."""
+        return f"{self.device}: {in_words(self.gpus)}" if self.gpus else self.device
+
+    @property
+    def dashboard(self) -> str:
+        """The dashboard's address."""
+        return str(self.client.dashboard_link)
+
+    def part(self, *names: str) -> "Cluster":
+        """The same cluster for a part of the work, and a part of that, and so on: a span on Dask's pages.
+
+        One span however often it is used, where `distributed.span` makes another each time it is opened; the
+        scheduler keeps all of them.
+        """
+        with self.labelled(), span(*names):
+            return replace(self, span=get_annotations()["span"])
+
+    def labelled(self) -> contextlib.AbstractContextManager[None]:
+        """What is handed to Dask meanwhile belongs to this part of the work."""
+        return annotate(span=self.span) if self.span else contextlib.nullcontext()
+
+
+class QuietWorker(WorkerPlugin):
+    """Leaves it to the driver to say what went wrong, in one line, where driver and workers share a terminal."""
+
+    name = "fanfold-quiet"
+
+    def setup(self, worker: Worker) -> None:
+        """Drop the tracebacks of failed tasks, which the driver gets too, and of goodbyes; leave Ctrl-C to it."""
+        logging.getLogger("distributed.worker").addFilter(lambda record: record.levelno < logging.ERROR)
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        with contextlib.suppress(ValueError):  # not in the main thread: no Ctrl-C reaches it there
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _NoGpuError(Exception):
+    """Nothing can be computed on this machine's GPUs; the message says why, in words."""
+
+
+@contextlib.contextmanager
+def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+    """Start or join a cluster; leave it, and stop what was started, at the end.
+
+    Raises:
+        FanfoldError: No GPU where one was asked for, or no scheduler or too few workers answer within the bound.
+    """
+    _check_protocol(config)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(DASK_SETTINGS))
+        if "://" in config.kind:
+            yield _join(config, stack)
+            return
+        if config.kind == "cpu":
+            yield _on_cpus(config, stack)
+            return
+        try:
+            cluster = _on_gpus(config, stack)
+        except _NoGpuError as error:
+            why = str(error)
+            if config.kind == "cuda":
+                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use --cluster.kind cpu.") from error
+            cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
+        yield cluster
+
+
+def _check_protocol(config: ClusterConfig) -> None:
+    """Raise where UCX is to be spoken and nobody can: Dask itself raises a warning then, of five lines."""
+    asked = config.protocol == "ucx" or config.kind.startswith(("ucx://", "ucxx://"))
+    if asked and importlib.util.find_spec("distributed_ucxx") is None:
+        raise FanfoldError(
+            "UCX needs a package that is not installed, distributed-ucxx-cu12 or -cu13 after the driver's CUDA: "
+            "install it, or use tcp."
+        )
+
+
+Part = TypeVar("Part", Client, LocalCluster)
+
+
+@contextlib.contextmanager
+def _unhurried(part: Part) -> Iterator[Part]:
+    """A part of a cluster, closed in the end; that a busy machine takes long over that is no failure of the work."""
+    part.__enter__()
+    try:
+        yield part
+    finally:
+        with contextlib.suppress(TimeoutError):
+            part.__exit__(None, None, None)
+
+
+def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
+    """A worker a core of this machine."""
+    started = cpu_workers(config.workers, config.protocol, config.dashboard)
+    client = _connect(stack.enter_context(_unhurried(started)), config, stack)
+    return _cluster(config, client, Hardware(), *notes)
+
+
+def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
+    """Workers on the GPUs of this machine.
+
+    Raises:
+        _NoGpuError: There is none, or none that PyTorch can use.
+        FanfoldError: More workers were asked for than may be.
+    """
+    gpus = find_gpus()
+    if gpus.problem:
+        raise _NoGpuError(gpus.problem)
+    places = len(gpus.names) * config.per_gpu
+    if config.workers is not None and config.workers > places:
+        raise FanfoldError(
+            f"--cluster.workers {config.workers}, but GPUs are there for {places}: raise --cluster.per_gpu "
+            f"({config.per_gpu}) to let more share one, or use --cluster.kind cpu."
+        )
+    with contextlib.ExitStack() as own:
+        try:
+            started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard)
+        except FanfoldError:
+            raise
+        except Exception as error:  # whatever dask-cuda or the driver finds wrong
+            raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
+        client = _connect(own.enter_context(_unhurried(started)), config, own)
+        hardware = common(client.run(look))
+        if hardware.device == "cpu":
+            raise _NoGpuError(hardware.problem or "the driver tells of a GPU, but workers find none")
+        stack.push(own.pop_all())
+    return _cluster(config, client, hardware)
+
+
+def _connect(started: LocalCluster, config: ClusterConfig, stack: contextlib.ExitStack) -> Client:
+    client = stack.enter_context(_unhurried(Client(started, timeout=config.timeout)))
+    client.register_plugin(QuietWorker())
+    return client
+
+
+def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: str) -> Cluster:
+    said = [*notes, *hardware.notes]
+    return Cluster(
+        client,
+        hardware.device,
+        hardware.gpus,
+        note="\n".join(said) or None,
+        reduction=config.reduction,
+        patience=config.patience,
+    )
+
+
+def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
+    try:
+        # Asked first: a client would wait for ever for the answer of something that accepts and says nothing.
+        asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
+        client = stack.enter_context(_unhurried(Client(config.kind, timeout=config.timeout)))
+    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
+        raise FanfoldError(
+            f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
+            "with `dask scheduler`, or use --cluster.kind cpu."
+        ) from error
+    wanted = config.workers or 1
+    try:
+        client.wait_for_workers(wanted, timeout=config.timeout)
+    except TimeoutError as error:
+        raise FanfoldError(
+            f"The scheduler at {config.kind} has {len(client.nthreads())} of {wanted} workers after "
+            f"{config.timeout:g} s: start them with `dask worker --nthreads 1 {config.kind}` or `dask cuda worker "
+            f"{config.kind}`."
+        ) from error
+    if any(threads > 1 for threads in client.nthreads().values()):
+        raise FanfoldError(
+            f"Workers of {config.kind} have several threads, but a chunk takes all of a worker: start them with "
+            "`dask worker --nthreads 1 --nworkers N`."
+        )
+    try:
+        hardware = common(client.run(look))
+    except ImportError as error:
+        raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
+    notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
+    return _cluster(config, client, hardware, *notes)
+
+
+async def _ask(address: str) -> None:
+    async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+        await scheduler.identity()

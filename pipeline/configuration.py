@@ -1,0 +1,88 @@
+"""What a run is asked to be: one tree of typed dataclasses, section by section."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import yaml
+
+from fanfold.data.datasets import Dataset
+from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.recipe import Meta
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import Model
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """The tasks trained on, where they differ from those tested on.
+
+    Args:
+        ways: Classes in a training task; default as tested.
+        shots: Support drawings of each class; default as tested.
+        queries: Query drawings of each class; default as tested.
+        rotations: Turn every class of a training task by a multiple of 90° of its own: four classes of each character.
+        reflections: Mirror half of a training task's classes: twice as many classes again.
+    """
+
+    ways: int | None = None
+    shots: int | None = None
+    queries: int | None = None
+    rotations: bool = True
+    reflections: bool = False
+
+    def shape(self, task: EpisodeShape) -> EpisodeShape:
+        """The training tasks' shape, given that of the tested ones."""
+        ways, shots, queries = (
+            getattr(task, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("ways", "shots", "queries")
+        )
+        return EpisodeShape(ways, shots, queries, self.rotations, self.reflections)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that a run depends on, some of it left open.
+
+    Args:
+        seed: The run's seed.
+        dataset: The data set, and which of its classes train, validate, test.
+        task: The tasks validated and tested on.
+        train: The tasks trained on, where they differ.
+        algorithm: The algorithm.
+        model: The network.
+        meta: The outer loop.
+        evaluation: When and how to validate and test.
+        cluster: Where it runs.
+    """
+
+    seed: int
+    dataset: Dataset
+    task: EpisodeShape
+    train: TrainTask
+    algorithm: Algorithm
+    model: Model
+    meta: Meta
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+
+
+SECTIONS = tuple(field.name for field in fields(Configuration) if field.name != "seed")
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """A configuration of plain values and dataclasses, as YAML."""
+    plain = {key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in config.items()}
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def flatten_keys(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration tree as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten_keys(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

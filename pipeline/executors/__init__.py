@@ -1,0 +1,1 @@
+"""What computes a window of meta-iterations: each gives the same bits."""

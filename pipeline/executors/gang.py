@@ -1,0 +1,278 @@
+"""The driver's side of gangs: who is in one, what it is to do, and what becomes of its window when a member is lost.
+
+Dask stays in charge: a window is one task a worker, pinned to it, and Dask starts nothing else there meanwhile. Two
+gangs that share workers never wait for each other: the tasks of a window are handed over in one message and have a
+place of their own in Dask's order of precedence, so that all workers take up the windows of all runs in the same order.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from distributed import Future, wait
+
+from fanfold.data.errors import RunError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster import results as waiting
+from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
+from fanfold.pipeline.events import Listener, Noticed
+from fanfold.pipeline.executors import gang_member as collective
+from fanfold.pipeline.executors.communicator import DisbandedError
+from fanfold.pipeline.executors.gang_member import Gang, Window
+from fanfold.pipeline.executors.graph import Adapt, gang_graph
+from fanfold.pipeline.optimizer import State, Vector
+from fanfold.pipeline.recipe import Recipe
+
+LOOK = 1.0  # seconds between looks at the workers while a window lasts
+CONNECT = 10.0  # seconds that workers may take to connect with each other
+NOTICE = 2.0  # seconds that the scheduler may take to notice that a worker is gone
+ATTEMPTS = 4  # gangs that may fail over one window
+
+
+class NoGangError(RunError):
+    """Gangs break again and again.
+
+    Args:
+        why: What broke the last of them.
+        iterations: The window, in words.
+    """
+
+    def __init__(self, why: str, iterations: str) -> None:
+        self.why = f"{ATTEMPTS} gangs broke one after another; the last: {why}"
+        super().__init__(
+            f"{ATTEMPTS} gangs of workers broke one after another over {iterations} ({why}): see the workers' logs, "
+            "and go on with --resume, perhaps with --cluster.reduction graph."
+        )
+
+
+class Pulse:
+    """Which workers show signs of life.
+
+    Every worker tells the scheduler so about twice a second, whatever long chunk it is at. Dask itself counts on a
+    worker whose process is stopped, or whose machine is gone without a goodbye, for minutes.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._heard: dict[str, tuple[float, float]] = {}  # the scheduler's time of a sign, and ours when that was new
+
+    def alive(self) -> list[str]:
+        """The workers that gave a sign of life within the cluster's patience, in the order of their addresses."""
+        client, now = self._cluster.client, time.monotonic()
+        with talking_to_the_scheduler():
+            workers = client.sync(client.scheduler.identity)["workers"]  # type: ignore[union-attr]
+        signs = {address: worker["last_seen"] for address, worker in workers.items()}
+        before = self._heard
+        self._heard = {
+            address: before[address] if address in before and before[address][0] == sign else (sign, now)
+            for address, sign in signs.items()
+        }
+        return sorted(address for address, (_, at) in self._heard.items() if now - at < self._cluster.patience)
+
+    def is_there(self, address: str) -> bool:
+        """Whether the scheduler counts on a worker, silent or not."""
+        return address in self._heard
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A window that a gang computes before it is asked for."""
+
+    iterations: int
+    futures: "list[Future[Any]]"
+
+
+class Gangs:
+    """Has gangs compute a run's windows: one gang as long as it is whole, then the next.
+
+    Args:
+        cluster: The cluster.
+        run: The run's identifier.
+        recipe: What the run's numbers depend on.
+        tell: Whom to tell when a gang breaks.
+        adapt: What computes a chunk.
+    """
+
+    def __init__(self, cluster: Cluster, run: str, recipe: Recipe, tell: Listener, adapt: Adapt = work.adapt) -> None:
+        self._cluster, self._run, self._recipe, self._tell, self._adapt = cluster, run, recipe, tell, adapt
+        self._pulse = Pulse(cluster)
+        self._gang: Gang | None = None
+        self._last: Vector | None = None  # the parameters where the gang stands, or stood before it went on
+        self._ahead: _Ahead | None = None
+        self._formed = self._handed = 0
+
+    def window(self, state: State, iterations: int, ahead: int = 0) -> Window:
+        """Some more meta-iterations; from their start again with another gang, when one breaks.
+
+        Args:
+            state: The state.
+            iterations: How many.
+            ahead: How many are asked for next, 0 if that is not known: the gang goes on with them at once.
+
+        Raises:
+            NoGangError: Gangs break again and again.
+            RunError: No worker has been there for a while, a loss is not finite, or the scheduler is gone.
+            Exception: What a chunk raised.
+        """
+        these = f"iterations {state.iteration + 1:,} to {state.iteration + iterations:,}"
+        for _ in range(ATTEMPTS):
+            members = self._members()
+            try:
+                if self._gang is None or self._gang.workers != members:
+                    self._call_off()
+                    self._gang = self._form(members)
+                return self._compute(self._gang, state, iterations, ahead)
+            except DisbandedError as error:
+                self._gang, why = None, self._losses(members) or str(error)
+                self._tell(Noticed(f"{why}: {these} are computed again"))
+        raise NoGangError(why, these)
+
+    def close(self) -> None:
+        """Have the workers close what they keep of the run's gang."""
+        with suppress(Exception):
+            self._call_off()
+        with suppress(Exception):  # whoever can't be reached has nothing to close, or closes it with itself
+            bound = self._cluster.patience
+            self._cluster.client.run(
+                collective.leave, self._run, workers=self._pulse.alive(), on_error="ignore", callback_timeout=bound
+            )
+
+    def _members(self) -> tuple[str, ...]:
+        """The workers to form a gang of: those of the run's share that are alive."""
+        began = time.monotonic()
+        while not (members := self._cluster.chosen(self._pulse.alive())):
+            if time.monotonic() - began > waiting.WITHOUT_WORKERS:
+                raise waiting.without_workers()
+            time.sleep(0.2)
+        return tuple(members)
+
+    def _form(self, members: tuple[str, ...]) -> Gang:
+        """Connect some workers with each other; beside their tasks, so that a busy worker keeps nobody waiting.
+
+        Raises:
+            DisbandedError: Not all could be connected.
+        """
+        self._formed += 1
+        self._last = None
+        gang = Gang(self._run, f"{self._run}-{self._formed}", members)
+        port, *_ = self._ask(members, collective.take_seat, gang)  # a new worker imports PyTorch now, and not after
+        answers = self._ask(members, collective.connect, gang, port, CONNECT, self._recipe.device)
+        if failures := [str(answer) for answer in answers if answer is not None]:
+            raise DisbandedError(f"workers can't reach each other ({failures[0]})")
+        return gang
+
+    def _ask(self, members: Sequence[str], function: Any, *arguments: Any) -> list[Any]:
+        """What some workers answer, without waiting for ever."""
+        bound = CONNECT + self._cluster.patience
+        with talking_to_the_scheduler():
+            try:
+                answers = self._cluster.client.run(
+                    function, *arguments, workers=list(members), on_error="return", callback_timeout=bound
+                )
+            except TimeoutError as error:
+                raise DisbandedError(f"not all workers answered within {bound:g} s") from error
+        for answer in answers.values():
+            if isinstance(answer, Exception):
+                raise DisbandedError(f"a worker didn't answer ({type(answer).__name__})") from answer
+        return [answers[member] for member in members]
+
+    def _compute(self, gang: Gang, state: State, iterations: int, ahead: int) -> Window:
+        """Have a gang compute a window, if it is not at it already, and go on with the next.
+
+        Raises:
+            DisbandedError: The gang broke.
+            Exception: What a chunk raised.
+        """
+        end, size = state.iteration + iterations, len(state.parameters)
+        at_it, stands_there = self._ahead, state.parameters is self._last
+        self._ahead, self._last = None, None
+        if at_it is not None and stands_there and at_it.iterations == iterations:
+            futures = at_it.futures
+        else:
+            if at_it is not None:  # it goes on from where it stands, to where nobody wants it
+                self._cancel(at_it.futures)
+                stands_there = False
+            futures = self._hand(gang, state.iteration if stands_there else state, size, iterations)
+        try:
+            if ahead:
+                self._ahead = _Ahead(ahead, self._hand(gang, end, size, ahead))
+            self._watch(gang, futures)
+            window = self._fetch(gang, futures[0])
+        except BaseException:
+            # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
+            self._cancel(futures)
+            self._call_off()
+            raise
+        self._last = window.state.parameters
+        return window
+
+    def _hand(self, gang: Gang, start: State | int, size: int, iterations: int) -> "list[Future[Any]]":
+        """Hand a gang a window; from the iterations done, if it stands there, or will."""
+        self._handed += 1
+        goes_on = isinstance(start, int)
+        done = start if isinstance(start, int) else start.iteration
+        tasks = [
+            partial(collective.window, gang, rank, self._recipe, self._adapt, first, size, iterations, goes_on)
+            for rank, first in enumerate([start, *[done] * (len(gang.workers) - 1)])
+        ]
+        graph = gang_graph(self._run, self._handed, dict(zip(gang.workers, tasks, strict=True)))
+        with talking_to_the_scheduler(), self._cluster.labelled():
+            # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
+            # gives what is handed over one precedence.
+            futures: list[Future[Any]] = self._cluster.client.compute(
+                graph, optimize_graph=False, priority=1, fifo_timeout=0
+            )
+        return futures
+
+    def _call_off(self) -> None:
+        """Call off what the gang is at that nobody waits for yet."""
+        at_it, self._ahead, self._last = self._ahead, None, None
+        if at_it is not None:
+            self._cancel(at_it.futures)
+
+    def _cancel(self, futures: "list[Future[Any]]") -> None:
+        with talking_to_the_scheduler():
+            self._cluster.client.cancel(futures)
+
+    def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
+        """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""
+        left = set(futures)
+        while futures[0] in left:
+            with talking_to_the_scheduler():
+                try:
+                    left = wait(left, timeout=LOOK, return_when="FIRST_COMPLETED").not_done
+                except TimeoutError:
+                    self._check(gang)
+            for future in futures:
+                if future.status == "error":
+                    raise future.exception()
+
+    def _fetch(self, gang: Gang, future: "Future[Any]") -> Window:
+        """The result of rank 0, whose worker may be lost even now."""
+        while True:
+            with talking_to_the_scheduler():
+                try:
+                    window: Window = future.result(timeout=self._cluster.patience)
+                    return window
+                except TimeoutError:
+                    self._check(gang)
+
+    def _check(self, gang: Gang) -> None:
+        alive = self._pulse.alive()
+        if not set(gang.workers) <= set(alive):
+            raise DisbandedError("a worker is lost")
+
+    def _losses(self, members: Sequence[str]) -> str:
+        """Which members were lost, in words; empty if none was."""
+        began = time.monotonic()
+        while not (lost := set(members) - set(self._pulse.alive())) and time.monotonic() - began < NOTICE:
+            time.sleep(0.1)
+        return " and ".join(
+            f"{worker} has been silent for {self._cluster.patience:g} s"
+            if self._pulse.is_there(worker)
+            else f"{worker} is gone"
+            for worker in sorted(lost)
+        )

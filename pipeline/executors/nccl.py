@@ -1,0 +1,98 @@
+"""How the workers of a gang exchange what lies on their GPUs: by NCCL, from device to device, one GPU a worker.
+
+It comes beside gloo's group, which connects the same workers' hosts, and tells whether each of them has a GPU of its
+own: two workers on one can't be in a group of NCCL's, and exchange through their hosts instead.
+
+NCCL by itself ends the whole process when a peer is lost. Here its watching is switched off; the driver watches, as for
+gloo, and a group whose window is no longer wanted is aborted.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed import PrefixStore, Store, is_nccl_available  # type: ignore[attr-defined]
+
+from fanfold.data.advice import one_line
+from fanfold.pipeline.executors.communicator import Others
+
+# Before the first group: what NCCL's group does of itself about a lost peer, which is to end the process.
+UNWATCHED = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
+
+NAME = 64  # bytes of a GPU's name
+
+_LOG = logging.getLogger(__name__)
+
+
+def gpu_name() -> bytes:
+    """What no other GPU is called, `NAME` bytes."""
+    device = torch.cuda.current_device()
+    return str(torch.cuda.get_device_properties(device).uuid).encode()[:NAME].ljust(NAME)
+
+
+def connect_devices(others: Others, store: Store, name: str, bound: timedelta) -> Any:
+    """A group of NCCL's for the workers of a gang, if each has a GPU of its own.
+
+    Args:
+        others: The gang, connected by gloo; all of its workers must call this.
+        store: Where they find each other.
+        name: The gang's name.
+        bound: How long to wait for the others.
+
+    Returns:
+        The group; None where there can't be one, on any of them.
+    """
+    mine = np.frombuffer(gpu_name(), np.uint8).copy()
+    names = {found.tobytes() for found in others.all_gather(mine)}
+    able = np.array([is_nccl_available() and len(names) == others.ranks > 1], np.uint8)
+    if not others.all_gather(able).all():
+        return None
+    from torch.distributed import ProcessGroupNCCL
+
+    os.environ |= UNWATCHED
+    group: Any = None
+    try:
+        make: Any = ProcessGroupNCCL  # PyTorch declares neither its methods nor all it can be made of
+        group = make(PrefixStore(f"{name}-devices", store), others.rank, others.ranks, bound)
+        tried = torch.zeros(others.ranks, device="cuda")
+        group._allgather_base(tried, torch.ones(1, device="cuda")).wait()
+        ready = bool((tried == 1).all())
+    except RuntimeError as error:
+        _LOG.warning("NCCL can't connect the GPUs (%s): what they exchange goes by their hosts.", one_line(error))
+        ready = False
+    if others.all_gather(np.array([ready], np.uint8)).all():
+        return group
+    if group is not None:
+        group.abort()
+    return None
+
+
+class OthersByDevice(Others):
+    """A gang whose tensors go from device to device; all else as in `Others`.
+
+    Args:
+        group: The gang's `ProcessGroupGloo`.
+        devices: Its `ProcessGroupNCCL`.
+        rank: The worker's rank.
+        ranks: How many there are.
+        wanted: Whether anyone still waits for what comes of it.
+    """
+
+    def __init__(self, group: Any, devices: Any, rank: int, ranks: int, wanted: Callable[[], bool]) -> None:
+        super().__init__(group, rank, ranks, wanted)
+        self._devices = devices
+
+    def swap(self, rows: Tensor, found: Tensor, counts: Sequence[int]) -> None:
+        """See `Others.swap`. The host does not wait: what the device does next, it does after it."""
+        _, own, width = rows.shape
+        into, out = [count * width for count in counts], [own * width] * self.ranks
+        self._devices.alltoall_base(found.view(-1), rows.view(-1), into, out).wait()
+
+    def gather_into(self, found: Tensor, own: Tensor) -> None:
+        """See `Others.gather_into`; as `swap`."""
+        self._devices._allgather_base(found, own).wait()

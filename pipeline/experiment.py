@@ -1,0 +1,140 @@
+"""From a configuration to a recipe: everything left open is decided here, before anything is started."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import open_store
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.configuration import SECTIONS, Configuration, TrainTask, flatten_keys, to_yaml
+from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.recipe import Meta, Recipe
+
+PATHS = ("dataset.store", "dataset.source")
+# What a resumed run may change: its length, where it runs, and where its files lie; see `resume_free`.
+RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
+# What a test may differ in from the training whose parameters it judges.
+EVALUATE_FREE = (
+    *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
+    *("train.shots", "train.queries", "train.reflections", "meta.chunk", "meta.threads"),
+    *("evaluation.", "cluster.", *PATHS),
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run, decided.
+
+    Args:
+        config: The resolved configuration, section by section, as it is kept in the run directory.
+        recipe: What the run's numbers depend on, for a CPU.
+        evaluation: When and how to validate and test.
+        cluster: Where it runs.
+        note: What `auto` fell back from, if it did.
+    """
+
+    config: Mapping[str, Any]
+    recipe: Recipe
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+    note: str | None
+
+    @property
+    def yaml(self) -> str:
+        """The resolved configuration as YAML."""
+        return to_yaml(dict(self.config))
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The resolved configuration as it is kept, on one level of dotted keys."""
+        return flatten_keys(yaml.safe_load(self.yaml))
+
+
+def decide(asked: Configuration) -> Experiment:
+    """Decide what a configuration leaves open; prepares the store where it is not there yet.
+
+    Raises:
+        FanfoldError: The store, the tasks, the split or the model don't go together.
+    """
+    dataset, note = resolve_dataset(asked.dataset)
+    shape = asked.train.shape(asked.task)
+    if asked.algorithm.head and shape.ways != asked.task.ways:
+        raise FanfoldError(
+            f"{asked.algorithm.name} is tested with the ways it was trained with: give --train.ways and --task.ways "
+            f"the same number, not {shape.ways} and {asked.task.ways}."
+        )
+    recipe = Recipe(
+        seed=asked.seed,
+        store=str(dataset.store),
+        split=dataset.split,
+        algorithm=asked.algorithm,
+        model=asked.model,
+        train=shape,
+        task=asked.task,
+        steps=asked.evaluation.steps,
+        meta=asked.meta,
+    )
+    config = {
+        "seed": asked.seed,
+        **{section: getattr(asked, section) for section in SECTIONS},
+        "dataset": dataset,
+        "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
+    }
+    return Experiment(config, work.check_recipe(recipe), asked.evaluation, asked.cluster, note)
+
+
+def resume_free(meta: Meta) -> list[str]:
+    """Keys that a resumed run may change."""
+    # The end of a falling schedule is part of every rate on the way.
+    return [key for key in RESUME_FREE if key != "meta.iterations" or meta.schedule == "constant"]
+
+
+def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], what: str) -> None:
+    """Raise FanfoldError if an experiment differs from a run's configuration in any key but the free ones.
+
+    Args:
+        experiment: What was asked for.
+        saved: The run's `config.yaml`.
+        free: Keys that may differ; one that ends in a point stands for its section.
+        what: What is refused, for the message.
+    """
+    asked = experiment.flat
+    before = flatten_keys(yaml.safe_load(saved.read_text()))
+    different = [
+        f"--{key} (was {before.get(key)}, now {asked.get(key)})"
+        for key in dict.fromkeys((*before, *asked))
+        if before.get(key) != asked.get(key)
+        and not any(key.startswith(name) if name.endswith(".") else key == name for name in free)
+    ]
+    if different:
+        raise FanfoldError(f"{what} must agree with its run: {', '.join(different)}.")
+
+
+def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str | None]:
+    """Find the store, or prepare it where it is not there yet.
+
+    Returns:
+        The data set's configuration with what was found in the place of `auto` and of defaults, and what `auto` fell
+        back from, if it did.
+
+    Raises:
+        FanfoldError: The store can't be found or prepared.
+    """
+    prepared = find_store(dataset)
+    path = str(prepared.path.resolve())
+    if not isinstance(dataset, Auto):
+        return replace(dataset, store=path), prepared.note
+    if prepared.dataset not in DATASETS:
+        raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
+    attributes = open_store(prepared.path).attributes
+    kept: dict[str, Any] = {"store": path, "split": dataset.split, "source": dataset.source}
+    kept |= {"size": attributes.get("height"), "invert": attributes.get("invert")}
+    found = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
+    known = {part.name for part in fields(found)}
+    return found(**{key: value for key, value in kept.items() if key in known and value is not None}), prepared.note

@@ -1,0 +1,1 @@
+"""What keeps what happens in a run: its directory, TensorBoard, MLflow, the terminal."""

@@ -1,0 +1,150 @@
+"""A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
+
+MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent is waited for: a run,
+which a slow server must not hold up, hands it over by `pipeline.recording.aside`.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.recipe import Recipe
+
+EVERY = 5.0  # seconds between batches of metrics
+AT_ONCE = 1000  # metrics that MLflow takes in a batch
+PARAMS_AT_ONCE = 100
+EXPERIMENT = "fanfold"
+FOLDER_TAG = "fanfold.run_directory"
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show a run below that one
+LOSS = "train/loss"
+
+
+def check_installed() -> None:
+    """Raise FanfoldError where MLflow isn't installed."""
+    try:
+        import mlflow  # noqa: F401
+    except ImportError as error:
+        raise FanfoldError(f"--record.mlflow needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
+
+
+class MLflow:
+    """Sends a run to MLflow. Listens to its events.
+
+    A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run;
+    iterations that it computes again come to the same numbers, and are not sent again.
+
+    Args:
+        uri: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
+        folder: The run directory.
+        recipe: What is trained.
+        settings: The resolved configuration, keys with points.
+        parent: The MLflow run that it is shown below, as a trial below its search; None for none.
+
+    Raises:
+        FanfoldError: It can't be reached.
+    """
+
+    def __init__(
+        self, uri: str, folder: Path, recipe: Recipe, settings: Mapping[str, Any], parent: str | None = None
+    ) -> None:
+        from mlflow import MlflowClient  # only here: it is an extra
+
+        self._folder, self._recipe = folder, recipe
+        self._iteration = 0
+        self._buffered: list[tuple[str, float, int, int]] = []  # name, value, step, milliseconds since 1970
+        self._sent_at = time.monotonic()
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            self._run, self._known = self._open(settings, parent)
+        except Exception as error:
+            raise FanfoldError(
+                f"MLflow at {uri} can't be written ({one_line(error)}): give --record.mlflow another address, or leave "
+                "it out."
+            ) from error
+
+    @property
+    def run(self) -> str:
+        """The run's identifier there."""
+        return self._run
+
+    def __call__(self, event: Event) -> None:
+        """Keep an event, and send what is kept now and then."""
+        match event:
+            case TrainingStarted():
+                self._iteration = event.iteration
+            case WindowEnded():
+                self._window(event)
+            case Validated():
+                self._keep("validation/loss", event.loss, event.iteration)
+                self._keep("validation/accuracy", event.accuracy, event.iteration)
+                self._keep("validation/ci95", event.ci95, event.iteration)
+            case MetaTested():
+                self._test(event)
+        if time.monotonic() - self._sent_at >= EVERY:
+            self._send()
+
+    def close(self, error: BaseException | None) -> None:
+        """Send the rest, the run's files, and how it ended."""
+        status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        self._send()
+        for path in sorted(self._folder.iterdir()):
+            if path.is_file():
+                self._client.log_artifact(self._run, str(path))
+        self._client.set_terminated(self._run, status)
+
+    def _open(self, settings: Mapping[str, Any], parent: str | None) -> tuple[str, dict[str, int]]:
+        """The run's identifier there, and the last step of each metric that it has; a new run where there is none."""
+        from mlflow.entities import Param
+
+        client, folder = self._client, str(self._folder.resolve())
+        found = client.get_experiment_by_name(EXPERIMENT)
+        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+        runs = client.search_runs([experiment], f"tags.`{FOLDER_TAG}` = '{folder}'", max_results=1)
+        if runs:
+            run = runs[0].info.run_id
+            client.update_run(run, status="RUNNING")
+            known = {
+                name: max(metric.step for metric in client.get_metric_history(run, name))
+                for name in runs[0].data.metrics
+            }
+            return run, known
+        tags = {FOLDER_TAG: folder} if parent is None else {FOLDER_TAG: folder, PARENT_TAG: parent}
+        run = client.create_run(experiment, run_name=self._folder.name, tags=tags).info.run_id
+        params = [Param(key, str(value)) for key, value in settings.items() if value is not None]
+        for first in range(0, len(params), PARAMS_AT_ONCE):
+            client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE])
+        return run, {}
+
+    def _window(self, event: WindowEnded) -> None:
+        for record in event.some():
+            self._iteration = record.iteration + 1
+            self._keep(LOSS, record.loss, self._iteration)
+            self._keep("train/accuracy", record.accuracy, self._iteration)
+            self._keep("train/meta_learning_rate", self._recipe.meta.lr_at(record.iteration), self._iteration)
+        self._keep("train/tasks_per_second", event.tasks_per_second, self._iteration)
+
+    def _test(self, event: MetaTested) -> None:
+        # A name may have what MLflow does not take, as the plus signs of MAML++.
+        group = "test" if event.name is None else f"test/{re.sub(r'[^a-zA-Z0-9_.-]', '_', event.name)}"
+        for place, test in enumerate(event.tests):
+            kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
+            self._keep(f"{group}/accuracy{kind}", test.accuracy.mean, self._iteration)
+            self._keep(f"{group}/ci95{kind}", test.accuracy.ci95, self._iteration)
+
+    def _keep(self, name: str, value: float, step: int) -> None:
+        if step > self._known.get(name, -1):
+            self._buffered.append((name, float(value), step, time.time_ns() // 1_000_000))
+
+    def _send(self) -> None:
+        """Send what is kept."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, milliseconds, step) for name, value, step, milliseconds in self._buffered]
+        for first in range(0, len(metrics), AT_ONCE):
+            self._client.log_batch(self._run, metrics=metrics[first : first + AT_ONCE])
+        self._buffered, self._sent_at = [], time.monotonic()

@@ -1,0 +1,106 @@
+"""The terminal's view of a run: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fanfold.pipeline.clock import clock
+from fanfold.pipeline.events import (
+    Event,
+    Noticed,
+    ReductionPicked,
+    TrainingEnded,
+    TrainingStarted,
+    Validated,
+    WindowEnded,
+)
+from fanfold.pipeline.remaining import seconds_left, share_done
+
+QUIET = 10.0  # seconds between plain lines
+
+
+class Terminal:
+    """Shows the progress of one run, or of several at once, on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            refresh_per_second=2,  # a window takes seconds; drawing more often takes time from the workers
+        )
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+
+class RunProgress:
+    """Shows loss, accuracy, tasks a second and time left of a run. Listens to its events.
+
+    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
+
+    Args:
+        terminal: Where to show it.
+        name: The run's name, where there are several.
+    """
+
+    def __init__(self, terminal: Terminal, name: str | None = None) -> None:
+        self._console, self._bar = terminal.console, terminal.bars
+        self._name = name or "meta-training"
+        self._prefix = f"{name}: " if name else ""
+        self._task: TaskID | None = None
+        self._started = TrainingStarted("", 0, None, 0.0, None)
+        self._loss: float | None = None
+        self._accuracy = 0.0
+        self._said = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case TrainingStarted():
+                self._started = event
+                self._task = self._bar.add_task(self._name, total=1.0, status="starting")
+            case WindowEnded():
+                self._window(event)
+            case Validated():
+                best = ", best so far" if event.best else ""
+                self._say(
+                    f"iteration {event.iteration:,}: validation accuracy "
+                    f"{100 * event.accuracy:.2f} ± {100 * event.ci95:.2f} %{best}"
+                )
+            case Noticed():
+                self._say(event.text)
+            case ReductionPicked() if event.why:
+                self._say(f"reduction: {event.reduction} ({event.why})")
+            case TrainingEnded():
+                if self._task is not None:
+                    self._bar.update(self._task, completed=1.0)
+
+    def _say(self, text: str) -> None:
+        self._console.print(self._prefix + text, soft_wrap=True)
+
+    def _window(self, event: WindowEnded) -> None:
+        for record in event.records:
+            weight = 1.0 if self._loss is None else 0.02
+            self._loss = (1 - weight) * (self._loss or 0.0) + weight * record.loss
+            self._accuracy = (1 - weight) * self._accuracy + weight * record.accuracy
+        iteration = event.records[-1].iteration + 1
+        status = (
+            f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
+            f"{event.tasks_per_second:.0f} tasks/s · {clock(seconds_left(self._started, event))} left"
+        )
+        if self._task is not None:
+            self._bar.update(self._task, completed=share_done(self._started, event), status=status)
+        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
+            self._said = time.monotonic()
+            self._say(status)

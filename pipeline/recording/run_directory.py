@@ -1,0 +1,127 @@
+"""The files of a run: the run directory is the whole run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.events import Event, Validated, WindowEnded
+from fanfold.pipeline.files import write_bytes
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a run's files are.
+
+    Args:
+        path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line an iteration."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def validations(self) -> Path:
+        """One JSON object a line, one line a validation."""
+        return self.path / "validations.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The last checkpoint: to go on from, and with it the parameters that did best on validation classes."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """What `train` found."""
+        return self.path / "result.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """What `evaluate` found."""
+        return self.path / "evaluation.json"
+
+    def check_free(self) -> None:
+        """Raise FanfoldError if the directory already holds a run."""
+        if self.config.exists():
+            raise FanfoldError(f"{self.path} already holds a run: go on with --resume, or name another with --run.")
+
+    def create(self, config: str) -> None:
+        """Make the directory for a new run.
+
+        Raises:
+            FanfoldError: It holds a run already, or can't be made.
+        """
+        self.check_free()
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FanfoldError(f"The run directory {self.path} can't be made ({error.strerror}).") from error
+        write_bytes(self.config, config.encode())
+
+    def log(self, event: Event) -> None:
+        """Append a window's iterations to the metrics, and validations to theirs. Listens to a run's events.
+
+        Lines are appended, not rewritten each time; one that a crash cut short is dropped by `forget_after`.
+        """
+        match event:
+            case WindowEnded():
+                lines = [
+                    {
+                        "iteration": record.iteration + 1,
+                        "loss": record.loss,
+                        "accuracy": record.accuracy,
+                        "tasks_per_second": round(event.tasks_per_second, 3),
+                        "seconds": round(event.seconds, 3),
+                    }
+                    for record in event.records
+                ]
+                _append(self.metrics, lines)
+            case Validated():
+                line = {name: getattr(event, name) for name in ("iteration", "loss", "accuracy", "ci95", "best")}
+                _append(self.validations, [line])
+
+    def forget_after(self, iteration: int, validated: int) -> None:
+        """Drop what stands there of iterations after a checkpoint, which will be computed again.
+
+        Args:
+            iteration: Iterations done at the checkpoint.
+            validated: Iterations done at the last validation that it knows of.
+        """
+        for path, last in ((self.metrics, iteration), (self.validations, validated)):
+            if path.exists():
+                kept = [line for line in path.read_text().splitlines() if 0 < _iteration(line) <= last]
+                write_bytes(path, "".join(line + "\n" for line in kept).encode())
+
+
+def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Append lines of JSON to a file.
+
+    Raises:
+        FanfoldError: It can't be written, as on a full disk.
+    """
+    try:
+        with path.open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+    except OSError as error:
+        raise FanfoldError(
+            f"{path} can't be written ({error.strerror}): mend that, and go on with --resume."
+        ) from error
+
+
+def _iteration(line: str) -> int:
+    """The iteration of a line; 0 for a line that a crash cut short."""
+    try:
+        return int(json.loads(line)["iteration"])
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -1,0 +1,117 @@
+"""A run for TensorBoard: its curves, its configuration, and pictures of validation tasks.
+
+    tensorboard --logdir runs
+
+compares runs: their curves, and on the page HParams their configurations beside their accuracies. What is written to
+the run directory's `tensorboard` are event files, by the writer that PyTorch has.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch.utils.tensorboard import FileWriter, SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.answer_sheet import TASKS, draw_answers
+from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.predictions import Answers
+
+FLUSH = 10  # seconds that a point may take to the file
+VALIDATION, TEST = "validation/accuracy", "test/accuracy"
+INTERVAL = (VALIDATION, f"{VALIDATION}_low", f"{VALIDATION}_high")
+
+Setting = bool | int | float | str | None
+
+
+class TensorBoard:
+    """Writes a run's event files. Listens to its events.
+
+    A point's step is the number of iterations done, as in `metrics.jsonl`. Points of iterations that a resumed run
+    computes again count no more.
+
+    Args:
+        folder: Where the event files go.
+        recipe: What is trained.
+        settings: The resolved configuration, keys with points.
+        tested: Whether the run was tested before: unless it is trained on, what was found stands there already.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, settings: Mapping[str, Setting], tested: bool = False) -> None:
+        self._folder, self._recipe, self._settings, self._tested = folder, recipe, settings, tested
+        self._opened: SummaryWriter | None = None
+        self._iteration = 0
+        self._tasks: TaskBatch | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        match event:
+            case TrainingStarted():
+                self._start(event.iteration)
+            case WindowEnded():
+                self._window(event)
+            case Validated():
+                self._validated(event)
+            case MetaTested() if not self._tested:
+                self._test(event)
+
+    def close(self, error: BaseException | None) -> None:
+        """Write how the run ended."""
+        if self._opened is None:
+            return
+        if error is None:
+            *_, ended = hparams({}, {})
+            self._add(ended)
+        self._opened.close()
+
+    @property
+    def _writer(self) -> SummaryWriter:
+        assert self._opened is not None, "a run's first event is that it started"
+        return self._opened
+
+    def _add(self, summary: Any) -> None:
+        cast(FileWriter, self._writer.file_writer).add_summary(summary)
+
+    def _start(self, iteration: int) -> None:
+        self._iteration = iteration
+        self._opened = SummaryWriter(str(self._folder), purge_step=iteration + 1, flush_secs=FLUSH)
+        # Beside the points: `SummaryWriter.add_hparams` would make another run of them.
+        experiment, session, _ = hparams(dict(self._settings), {VALIDATION: 0.0, TEST: 0.0})
+        self._add(experiment)
+        self._add(session)
+        self._opened.add_custom_scalars_marginchart(list(INTERVAL), "validation", "accuracy and its 95 % interval")
+
+    def _window(self, event: WindowEnded) -> None:
+        for record in event.some():
+            step = record.iteration + 1
+            self._writer.add_scalar("train/loss", record.loss, step)
+            self._writer.add_scalar("train/accuracy", record.accuracy, step)
+            self._writer.add_scalar("train/meta_learning_rate", self._recipe.meta.lr_at(record.iteration), step)
+            self._iteration, self._tested = step, False
+        self._writer.add_scalar("train/tasks_per_second", event.tasks_per_second, self._iteration)
+
+    def _validated(self, event: Validated) -> None:
+        low, high = event.accuracy - event.ci95, event.accuracy + event.ci95
+        self._writer.add_scalar("validation/loss", event.loss, event.iteration)
+        for tag, value in zip(INTERVAL, (event.accuracy, low, high), strict=True):
+            self._writer.add_scalar(tag, value, event.iteration)
+        picture = draw_answers(self._drawn(event.answers), event.answers)
+        self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
+        # The checkpoint that follows is gone on from: what stands here before it, is not told again.
+        self._writer.flush()
+
+    def _test(self, event: MetaTested) -> None:
+        tag = TEST if event.name is None else f"test/{event.name}/accuracy"
+        for place, test in enumerate(event.tests):
+            kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
+            self._writer.add_scalar(tag + kind, test.accuracy.mean, self._iteration)
+
+    def _drawn(self, answers: Answers) -> TaskBatch:
+        """The tasks to draw: those of every validation are the same."""
+        if self._tasks is None:
+            _, self._tasks = work.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(answers)))
+        return self._tasks

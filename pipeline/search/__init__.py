@@ -1,0 +1,1 @@
+"""Searches: many trainings at once, each a trial of a study."""

@@ -1,0 +1,352 @@
+"""A search over a cluster: many trainings at once, one a worker or a share of them, each a trial of an Optuna study.
+
+The driver asks the study for a trial whenever a worker is free, hands its next leg to Dask, and tells the study what
+came of it; at every rung the study's pruner says whether the trial goes on. What a trial has come to lies in its run
+directory before the study hears of it: whenever the driver is killed, the next one goes on from there.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import optuna
+from distributed import KilledWorker, wait
+from optuna.trial import Trial, TrialState
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
+from fanfold.pipeline.cluster import results as waiting
+from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
+from fanfold.pipeline.evaluation import answer, normalizations
+from fanfold.pipeline.events import Noticed, TrainingStarted
+from fanfold.pipeline.executors.choose import open_reduction
+from fanfold.pipeline.leg import Job
+from fanfold.pipeline.optimizer import State
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.events import LegEnded, SearchListener, TrialBegan, TrialEnded, TrialReached
+from fanfold.pipeline.search.space import Space, Value
+from fanfold.pipeline.search.study import Params, SearchConfig, count, draw, left_running
+from fanfold.pipeline.search.trial import Leg, leg, run_leg
+from fanfold.pipeline.training import resume
+from fanfold.tasks.episodes import Stream
+
+LOOK = 1.0  # seconds between looks at the workers
+AT_ONCE = 1024  # trials under way at once, at most
+STOPPED = "The search was stopped."
+SECONDS = "seconds"  # the study's attribute that holds the search's length so far
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a trial's parameters come to.
+
+    Args:
+        job: What it trains.
+        config: The resolved configuration as YAML, for its run directory.
+    """
+
+    job: Job
+    config: str
+
+
+Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError: the trial has failed then
+
+
+class TrialError(Exception):
+    """A trial failed, and not the cluster."""
+
+
+@dataclass
+class _Run:
+    """A trial under way."""
+
+    trial: Trial
+    params: Params
+    directory: RunDirectory
+    candidate: Candidate
+    now: Checkpoint | None = None
+    workers: tuple[str, ...] = field(default=())
+
+
+class Search:
+    """Drives a study's trials to their ends.
+
+    Args:
+        cluster: The cluster.
+        study: The study.
+        space: What is searched.
+        config: How.
+        seed: What every draw depends on.
+        make: What a trial's parameters come to.
+        trials: The folder of the trials' run directories.
+        tell: Whom to tell what happens.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        study: optuna.Study,
+        space: Space,
+        config: SearchConfig,
+        seed: int,
+        make: Make,
+        trials: Path,
+        tell: SearchListener = lambda _: None,
+    ) -> None:
+        self._cluster, self._study, self._space = cluster.part(trials.parent.name), study, space
+        self._config, self._seed = config, seed
+        self._make, self._trials, self._tell = make, trials, tell
+        self._stopped = threading.Event()
+        self._before = float(study.user_attrs.get(SECONDS, 0.0))
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of searching so far, stops not counted."""
+        return self._before + time.monotonic() - self._began
+
+    def run(self) -> None:
+        """Search until all trials have ended, or the time is up.
+
+        Raises:
+            RunError: The cluster is gone; the study stays, and goes on when the search is started again.
+            FanfoldError: A file can't be read or written.
+        """
+        left = deque(left_running(self._study))
+        ready: deque[_Run] = deque()
+        under_way: dict[Future[Leg], _Run] = {}
+        seen = time.monotonic()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                while True:
+                    if workers := self._cluster.addresses:
+                        seen = time.monotonic()
+                    elif time.monotonic() - seen > waiting.WITHOUT_WORKERS:
+                        raise waiting.without_workers()
+                    while self._places(workers) > len(under_way) and not self._time_is_up():
+                        run = ready.popleft() if ready else self._next(left)
+                        if run is None:
+                            break
+                        taken = {worker for other in under_way.values() for worker in other.workers}
+                        run.workers = choose(workers, taken, run.workers, self._config.workers_per_trial)
+                        under_way[pool.submit(self._leg, run)] = run
+                    if not under_way:
+                        return
+                    done, _ = wait_for(under_way, timeout=LOOK, return_when=FIRST_COMPLETED)
+                    for future in sorted(done, key=lambda future: under_way[future].trial.number):
+                        run = under_way.pop(future)
+                        if self._goes_on(run, future):
+                            ready.append(run)
+                        self._study.set_user_attr(SECONDS, round(self.seconds, 3))
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _places(self, workers: Sequence[str]) -> int:
+        """How many trials may be under way at once: at least one, which then waits for workers."""
+        return min(max(len(workers) // self._config.workers_per_trial, 1), AT_ONCE)
+
+    def _time_is_up(self) -> bool:
+        return self._config.minutes is not None and self.seconds >= 60 * self._config.minutes
+
+    def _next(self, left: deque[Trial]) -> _Run | None:
+        """The next trial to go on with: one that an earlier driver left, or else a new one, while there are any."""
+        while True:
+            if left:
+                trial = left.popleft()
+            elif count(self._study).all < min(self._config.trials, self._points()):
+                trial = self._study.ask()
+            else:
+                return None
+            run = self._begin(trial)
+            if run is not None:
+                return run
+
+    def _points(self) -> float:
+        """How many trials there can be."""
+        points = self._space.points() if self._config.sampler == "grid" else None
+        return float("inf") if points is None else points
+
+    def _begin(self, trial: Trial) -> _Run | None:
+        """A trial made ready for its next leg; None if that can't be, or it turns out to be over."""
+        params = draw(trial, self._space, self._config.sampler, self._seed)
+        directory = RunDirectory(self._trials / f"{trial.number:04}")
+        try:
+            candidate = self._make(params)
+        except FanfoldError as error:
+            self._fail(trial, params, 0, str(error))
+            return None
+        run = _Run(trial, params, directory, candidate)
+        if not directory.config.exists():
+            directory.create(candidate.config)
+        if directory.last.exists():
+            run.now = resume(candidate.job.recipe, directory)
+        else:
+            directory.forget_after(0, 0)  # a driver may have been killed before it kept the first checkpoint
+        self._tell(TrialBegan(trial.number, directory, candidate.job, candidate.config, _started(run)))
+        # The driver before may have been killed before it could tell the study of this rung.
+        if run.now is not None and not self._judge(run, run.now):
+            return None
+        if run.now is None:
+            self._reached(run)
+        return run
+
+    def _leg(self, run: _Run) -> Leg:
+        """Compute a trial's next leg; in a thread of its own.
+
+        Raises:
+            TrialError: It failed.
+            RunError: The cluster is gone.
+        """
+        if self._config.workers_per_trial > 1:
+            return self._leg_together(run)
+        return self._leg_alone(run)
+
+    def _leg_alone(self, run: _Run) -> Leg:
+        number = run.trial.number
+        with talking_to_the_scheduler(), self._cluster.part(f"trial {number}").labelled():
+            future = self._cluster.client.submit(
+                # Bound to the function, they stand in no task's arguments, which Dask would search for keys.
+                partial(run_leg, run.candidate.job, run.now),
+                key=(f"trial-{number}-{uuid4().hex[:8]}",),  # as a tuple: a group of its own, and so its own span
+                workers=list(run.workers) or None,
+                allow_other_workers=bool(run.workers),
+                pure=False,
+            )
+        while True:
+            with talking_to_the_scheduler():
+                try:
+                    wait([future], timeout=LOOK)
+                    break
+                except TimeoutError:
+                    pass
+                if self._stopped.is_set():
+                    future.cancel()
+                    raise RunError(STOPPED)
+        if future.status == "error":
+            raise TrialError(in_words(future.exception())) from future.exception()
+        with talking_to_the_scheduler():
+            leg: Leg = future.result()
+        return leg
+
+    def _leg_together(self, run: _Run) -> Leg:
+        job, chosen = run.candidate.job, set(run.workers)
+        # Should all of them be gone, any other will do.
+        share = replace(self._cluster, chosen=lambda workers: [w for w in workers if w in chosen] or workers)
+        share = share.part(f"trial {run.trial.number}")
+        recipe, how = job.recipe, normalizations(job.recipe)[0]
+        tasks = job.evaluation.validation_tasks
+
+        def tell(event: object) -> None:
+            if isinstance(event, Noticed):
+                self._tell(Noticed(f"trial {run.trial.number}: {event.text}"))
+
+        try:
+            with open_reduction(share.part("meta-training"), uuid4().hex[:8], recipe, tell) as reduce:
+
+                def unless_stopped(state: State, iterations: int, ahead: int = 0) -> State:
+                    if self._stopped.is_set():
+                        raise RunError(STOPPED)
+                    return reduce(state, iterations, ahead)
+
+                validating = share.part("validation")
+                judge = partial(answer, validating, recipe, stream=Stream.VALIDATION, tasks=tasks, normalization=how)
+                return leg(job, run.now, unless_stopped, judge)
+        except Exception as error:
+            # What is wrong with the cluster is wrong with every trial.
+            if self._stopped.is_set() or self._cluster.client.status != "running" or not self._cluster.workers:
+                raise
+            raise TrialError(in_words(error)) from error
+
+    def _goes_on(self, run: _Run, future: "Future[Leg]") -> bool:
+        """Keep what came of a leg, and see whether the trial goes on."""
+        try:
+            leg = future.result()
+        except TrialError as error:
+            self._fail(run.trial, run.params, run.now.state.iteration if run.now else 0, str(error))
+            return False
+        for event in leg.events:
+            run.directory.log(event)
+        self._tell(LegEnded(run.trial.number, leg.events))
+        save_checkpoint(run.directory.last, leg.checkpoint)
+        run.now = leg.checkpoint
+        return self._judge(run, run.now)
+
+    def _judge(self, run: _Run, now: Checkpoint) -> bool:
+        """Tell the study where a trial stands; True if it goes on."""
+        trial, iteration = run.trial, now.state.iteration
+        if now.validated == iteration and iteration not in self._reported(trial):
+            trial.report(now.best_accuracy, iteration)
+        ended = run.candidate.job.ended(now)
+        if not ended and not trial.should_prune():
+            self._reached(run)
+            return True
+        for key, value in (
+            ("iterations", iteration),
+            ("best_iteration", now.best_iteration),
+            ("train_seconds", round(now.seconds, 3)),
+            ("parameters_sha256", parameters_sha256(now.state.parameters)),
+        ):
+            trial.set_user_attr(key, value)
+        if ended:
+            self._study.tell(trial, now.best_accuracy)
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        self._tell(
+            TrialEnded(trial.number, run.params, "finished" if ended else "pruned", iteration, now.best_accuracy)
+        )
+        return False
+
+    def _reported(self, trial: Trial) -> Mapping[int, float]:
+        frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        return frozen.intermediate_values
+
+    def _fail(self, trial: Trial, params: Params, iteration: int, reason: str) -> None:
+        trial.set_user_attr("iterations", iteration)
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+        self._tell(TrialEnded(trial.number, params, "failed", iteration, reason=reason))
+
+    def _reached(self, run: _Run) -> None:
+        now, meta = run.now, run.candidate.job.recipe.meta
+        iteration = now.state.iteration if now else 0
+        accuracy = now.best_accuracy if now and now.best_iteration is not None else None
+        self._tell(TrialReached(run.trial.number, run.params, iteration, meta.iterations, accuracy))
+
+
+def _started(run: _Run) -> TrainingStarted:
+    """From where a trial goes on."""
+    now, meta = run.now, run.candidate.job.recipe.meta
+    iteration, seconds = (now.state.iteration, now.seconds) if now else (0, 0.0)
+    limit = None if meta.minutes is None else 60 * meta.minutes
+    return TrainingStarted(f"trial-{run.trial.number}", iteration, meta.iterations, seconds, limit)
+
+
+def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wanted: int) -> tuple[str, ...]:
+    """Workers for a trial's next leg: those that it had, as far as they are there and free, then other free ones.
+
+    Args:
+        workers: All that there are.
+        taken: Those that other trials have.
+        before: Those that the trial had.
+        wanted: How many.
+    """
+    free = [worker for worker in workers if worker not in taken]
+    kept = [worker for worker in before if worker in free]
+    return tuple((kept + [worker for worker in free if worker not in kept])[:wanted])
+
+
+def in_words(error: BaseException) -> str:
+    """Why a trial failed, in a line."""
+    if isinstance(error, KilledWorker):
+        return "workers died over it again and again (out of memory?)"
+    return str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {one_line(error)}"

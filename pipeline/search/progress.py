@@ -1,0 +1,103 @@
+"""The terminal's view of a search: a line a running trial and one for all; elsewhere, plain lines as trials end."""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from rich.progress import TaskID
+
+from fanfold.pipeline.events import Noticed
+from fanfold.pipeline.recording.progress import QUIET, Terminal
+from fanfold.pipeline.search.events import SearchEvent, TrialEnded, TrialReached
+from fanfold.pipeline.search.space import Value
+from fanfold.pipeline.search.study import Counts
+
+
+class SearchProgress:
+    """Shows a search's trials, the best so far, and how many were pruned and failed. Listens to its events.
+
+    Args:
+        terminal: Where to show it.
+        trials: How many trials there are to be.
+        counts: Those that there are already.
+        best: The best accuracy so far, with its trial's number, where there is one.
+    """
+
+    def __init__(self, terminal: Terminal, trials: int, counts: Counts, best: tuple[float, int] | None) -> None:
+        self._console, self._bars = terminal.console, terminal.bars
+        self._trials, self._best = trials, best
+        self._ended = {"finished": counts.finished, "pruned": counts.pruned, "failed": counts.failed}
+        self._lines: dict[int, TaskID] = {}
+        self._said: dict[int, float] = {}
+        self._all = self._bars.add_task("search", total=trials, completed=counts.ended, status=self.summary)
+
+    @property
+    def summary(self) -> str:
+        """How the search stands, in words."""
+        ended = self._ended
+        best = "none finished yet" if self._best is None else f"best {_percent(self._best[0])} (trial {self._best[1]})"
+        over = f"{sum(ended.values())} of {self._trials} trials"
+        return f"{over} · {best} · {ended['pruned']} pruned · {ended['failed']} failed"
+
+    def __call__(self, event: SearchEvent) -> None:
+        """Show an event."""
+        match event:
+            case TrialReached():
+                self._reached(event)
+            case TrialEnded():
+                self._over(event)
+            case Noticed():
+                self._console.print(event.text, soft_wrap=True)
+
+    def _reached(self, event: TrialReached) -> None:
+        number = event.number
+        if number not in self._lines:
+            self._lines[number] = self._bars.add_task(f"trial {number}", total=event.iterations, status="")
+            self._said[number] = time.monotonic()
+        accuracy = "" if event.accuracy is None else f" · {_percent(event.accuracy)}"
+        of = "" if event.iterations is None else f" of {event.iterations:,}"
+        status = f"iteration {event.iteration:,}{of}{accuracy} · {in_short(event.params)}"
+        self._bars.update(self._lines[number], completed=event.iteration, status=status)
+        if not self._console.is_terminal and time.monotonic() - self._said[number] > QUIET:
+            self._said[number] = time.monotonic()
+            self._console.print(f"trial {number} · {status}", soft_wrap=True)
+
+    def _over(self, event: TrialEnded) -> None:
+        if event.number in self._lines:
+            self._bars.remove_task(self._lines.pop(event.number))
+        self._ended[event.state] += 1
+        what = f"{event.state} after {event.iteration:,} iterations"
+        if event.accuracy is not None:
+            what = f"{_percent(event.accuracy)}, {what}"
+        if event.reason is not None:
+            what += f": {event.reason}"
+        accuracy = event.accuracy if event.state == "finished" else None
+        if accuracy is not None and (self._best is None or accuracy > self._best[0]):
+            self._best = (accuracy, event.number)
+            what += ", best so far"
+        self._bars.update(self._all, advance=1, status=self.summary)
+        style = "red" if event.reason else None
+        self._console.print(f"trial {event.number}: {what} · {in_short(event.params)}", style=style, soft_wrap=True)
+        if not self._console.is_terminal and sum(self._ended.values()) % 10 == 0:
+            self._console.print(self.summary, soft_wrap=True)
+
+
+def in_short(params: Mapping[str, Value]) -> str:
+    """Parameters in words."""
+    names = short_names(params)
+    return ", ".join(f"{names[key]} {shown(value)}" for key, value in params.items())
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Keys without their section, where that leaves no two alike."""
+    short = {key: key.rpartition(".")[2] for key in keys}
+    names = list(short.values())
+    return {key: name if names.count(name) == 1 else key for key, name in short.items()}
+
+
+def shown(value: Value) -> str:
+    """A parameter's value, to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f} %"

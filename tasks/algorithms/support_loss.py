@@ -1,0 +1,186 @@
+"""A task's support loss: its gradient, which is differentiated once more by its Hessian.
+
+An inner step goes along the gradient g(θ) = ∇L(θ). The meta-gradient goes through it: what comes back to g in a
+direction v goes on to θ as H(θ) · v, the Hessian times a vector. Two exact ways lead there:
+
+- **reverse**: reverse-mode differentiation of g, which was itself computed so. All that the step computed is kept until
+  then, so memory grows with every inner step.
+- **mixed**: forward over reverse. Only θ is kept; on the way back g is computed once more, together with its tangent in
+  the direction v, which is H · v (Pearlmutter 1994; Kemaev et al., "Scalable Meta-Learning via Mixed-Mode
+  Differentiation", ICML 2025). Memory does not grow with inner steps, but for the θ's themselves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fanfold.tasks.network import Network
+
+if TYPE_CHECKING:
+    from fanfold.tasks.derivatives.one_task_layers import Patches
+
+Differentiation = Literal["reverse", "mixed", "auto"]
+Order = Literal["first", "reverse", "mixed"]
+
+KEPT = 2000  # images times inner steps up to which `auto` keeps them all
+
+
+def order_of(differentiation: Differentiation, images: int, steps: int) -> Order:
+    """How to differentiate through some inner steps on a support set of so many images.
+
+    `auto` decides by these two alone, so that a run's numbers depend on its configuration alone.
+    """
+    if differentiation == "auto":
+        return "reverse" if images * steps <= KEPT else "mixed"
+    return differentiation
+
+
+@dataclass(frozen=True)
+class SupportLoss:
+    """The mean cross-entropy of a task's support set, a function of the network's parameters.
+
+    Args:
+        network: The network.
+        images: `[n, 1, height, width]`.
+        labels: int64 `[n]`.
+    """
+
+    network: Network
+    images: Tensor
+    labels: Tensor
+
+    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """The loss, a scalar."""
+        return cross_entropy(self.network(parameters, self.images), self.labels)
+
+    def gradient(self, parameters: Mapping[str, Tensor], order: Order) -> dict[str, Tensor]:
+        """∇L by every parameter of the network.
+
+        Args:
+            parameters: θ, by name.
+            order: Whether PyTorch can differentiate the result: not at all (`first`), or in one of the exact ways.
+        """
+        names = list(self.network.shapes)
+        theta = [parameters[name] for name in names]
+        if self.network.together:
+            found: Sequence[Tensor] = _GradientSideBySide.apply(self.network, self.labels, self.images, *theta)
+            if order == "first":
+                found = [value.detach() for value in found]
+        elif order == "first":
+            found = self._point(theta).gradient
+        elif self.network.stack is None and order == "reverse":
+            found = torch.autograd.grad(self(parameters), theta, create_graph=True)
+        else:
+            found = _Gradient.apply(self, order == "mixed", *theta)
+        return dict(zip(names, found, strict=True))
+
+    @cached_property
+    def _inputs(self) -> "Patches":
+        assert self.network.stack is not None
+        return self.network.stack.inputs(self.images)
+
+    def _point(self, theta: Sequence[Tensor]) -> "_Point":
+        """The gradient at θ, and what its derivative needs."""
+        values = [value.detach() for value in theta]
+        return (_plain_point if self.network.stack is None else _stack_point)(self, values)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """∇L at some θ, in the order of the network's parameters, and what H · v takes from there."""
+
+    loss: SupportLoss
+    theta: Sequence[Tensor]
+    gradient: Sequence[Tensor]
+    probabilities: Tensor | None = None
+    kept: Any = None
+
+    def hessian_times(self, direction: Sequence[Tensor]) -> Sequence[Tensor]:
+        """H · v, for v in the order of the network's parameters."""
+        network = self.loss.network
+        names = list(network.shapes)
+        if network.stack is None:
+            moved: Sequence[Tensor] = torch.func.jvp(_gradient_at(self.loss), tuple(self.theta), tuple(direction))[1]
+            return moved
+        outputs_t, forth = network.stack.tangent(self.kept, dict(zip(names, direction, strict=True)))
+        p = self.probabilities
+        assert p is not None
+        d_outputs_t = p * (outputs_t - (p * outputs_t).sum(1, keepdim=True)) / len(p)
+        products = network.stack.backward_tangent(self.kept, forth, d_outputs_t)
+        return [products[name] for name in names]
+
+
+def _stack_point(loss: SupportLoss, theta: Sequence[Tensor]) -> _Point:
+    names, stack = list(loss.network.shapes), loss.network.stack
+    assert stack is not None
+    outputs, kept = stack.forward(dict(zip(names, theta, strict=True)), loss._inputs)
+    probabilities = outputs.softmax(1)
+    d_outputs = probabilities.clone()
+    d_outputs[torch.arange(len(d_outputs)), loss.labels] -= 1
+    found, both = stack.backward(kept, d_outputs / len(d_outputs))
+    return _Point(loss, theta, [found[name] for name in names], probabilities, both)
+
+
+def _plain_point(loss: SupportLoss, theta: Sequence[Tensor]) -> _Point:
+    with torch.enable_grad():
+        leaves = [value.requires_grad_() for value in theta]
+        found = torch.autograd.grad(loss(dict(zip(loss.network.shapes, leaves, strict=True))), leaves)
+    return _Point(loss, [leaf.detach() for leaf in leaves], found)
+
+
+class _Gradient(torch.autograd.Function):
+    """∇L as a function of θ, whose derivative is the Hessian, which is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: SupportLoss, again: bool, *theta: Tensor) -> tuple[Tensor, ...]:
+        point = loss._point(theta)
+        ctx.loss = loss
+        ctx.point = None if again else replace(point, gradient=())
+        ctx.save_for_backward(*theta)
+        return tuple(point.gradient)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *direction: Tensor) -> Any:
+        point = ctx.loss._point(ctx.saved_tensors) if ctx.point is None else ctx.point
+        return None, None, *point.hessian_times(direction)
+
+
+class _GradientSideBySide(torch.autograd.Function):
+    """∇L as a function of θ, for `torch.vmap`.
+
+    Always mixed: reverse over reverse, PyTorch's second derivatives of batch norm are wrong under `torch.vmap` (2.15;
+    by 2.5 % in a small network), those by forward over reverse right.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(network: Network, labels: Tensor, images: Tensor, *theta: Tensor) -> tuple[Tensor, ...]:
+        return _gradient_at(SupportLoss(network, images, labels))(*theta)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.network, ctx.labels, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *direction: Tensor) -> Any:
+        images, *theta = ctx.saved_tensors
+        gradient_at = _gradient_at(SupportLoss(ctx.network, images, ctx.labels))
+        return None, None, None, *torch.func.jvp(gradient_at, tuple(theta), direction)[1]
+
+
+def _gradient_at(loss: SupportLoss) -> Callable[..., tuple[Tensor, ...]]:
+    names = list(loss.network.shapes)
+
+    def value(*theta: Tensor) -> Tensor:
+        return loss(dict(zip(names, theta, strict=True)))
+
+    gradient: Callable[..., tuple[Tensor, ...]] = torch.func.grad(value, argnums=tuple(range(len(names))))
+    return gradient

@@ -1,0 +1,1 @@
+"""The layers' operations on a CPU, compiled by Numba."""

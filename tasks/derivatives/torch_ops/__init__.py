@@ -1,0 +1,1 @@
+"""The layers' operations in PyTorch: they run everywhere."""

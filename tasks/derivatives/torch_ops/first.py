@@ -1,0 +1,111 @@
+"""The first block's passes for several tasks at once: a convolution of the images, batch norm, ReLU and max-pooling.
+
+Its convolution has four times as many outputs as any other, of nine products each. They are computed on the way and
+nowhere kept; their means and variances follow from those of the patches that the filters see, see
+`tasks.derivatives.one_task_layers.FirstBlock`. Names are those of `tasks.derivatives.torch_ops.norms`;
+`tasks.derivatives.triton_ops.first` has the same functions as kernels for a GPU.
+
+Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the images, with one for `tasks` where all
+tasks share them.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fanfold.tasks.derivatives.geometry import Geometry
+from fanfold.tasks.derivatives.torch_ops.norms import (
+    Backward,
+    Forward,
+    Tangent,
+    at_places,
+    gated,
+    gated_tangent,
+    largest,
+    normalized,
+    normalized_tangent,
+    to_places,
+    windows,
+)
+from fanfold.tasks.derivatives.torch_ops.products import patches
+
+
+class Seen(NamedTuple):
+    """Images as the first block takes them.
+
+    Args:
+        images: `[tasks, images, height, width, channels]`.
+        mean: Of the patches at all places, `[tasks, K]`.
+        covariance: Of the patches at all places, `[tasks, K, K]`.
+    """
+
+    images: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+
+def look(images: Tensor, geometry: Geometry) -> Seen:
+    """Images `[tasks, images, height, width, channels]` as the first block takes them."""
+    # In float64: by float32, the variances that follow are off by 1e-5, and after some inner steps an activation next
+    # to nought falls on the other side now and then, which moves a gradient by percents.
+    every = patches(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
+    mean = every.mean((1, 2))
+    centred = every - mean[:, None, None]
+    covariance = (centred.mT @ centred).sum(1) / (every.shape[1] * every.shape[2])
+    return Seen(images, mean.to(images), covariance.to(images))
+
+
+def forward(
+    seen: Seen,
+    geometry: Geometry,
+    matrix: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> Forward:
+    """From x = patch · matrix, given its mean and variance `[tasks, channels]`, to z."""
+    x = windows(_convolved(seen, geometry, matrix), geometry.pool)
+    place = largest(x, scale)
+    return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
+
+
+def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+    """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
+    back = gated(norm, d_z)
+    return _by_matrix(seen, geometry, norm.place, back.d_q), back
+
+
+def tangent(
+    norm: Forward,
+    seen: Seen,
+    geometry: Geometry,
+    matrix_t: Tensor,
+    mean_t: Tensor,
+    shared: Tensor,
+    scale_t: Tensor,
+    shift_t: Tensor,
+) -> Tangent:
+    """From x_t = patch · matrix_t to z_t."""
+    x_t = windows(_convolved(seen, geometry, matrix_t), geometry.pool)
+    return normalized_tangent(norm, at_places(x_t, norm.place), mean_t, shared, scale_t, shift_t)
+
+
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
+    d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
+    return _by_matrix(seen, geometry, norm.place, d_q_t), d_scale_t, d_shift_t
+
+
+def _convolved(seen: Seen, geometry: Geometry, matrix: Tensor) -> Tensor:
+    return patches(seen.images, geometry.side, geometry.stride, geometry.padding) @ matrix[:, None, None]
+
+
+def _by_matrix(seen: Seen, geometry: Geometry, place: Tensor, values: Tensor) -> Tensor:
+    """Σ values · patch, each value's patch being that at its window's place."""
+    every = patches(seen.images, geometry.side, geometry.stride, geometry.padding)
+    spread = to_places(values, place, every.shape[2:4], geometry.pool)
+    return every.flatten(1, 3).mT @ spread.flatten(1, 3)

@@ -1,0 +1,177 @@
+"""What lies between two convolutions, for several tasks at once: batch norm, ReLU and max-pooling, and derivatives.
+
+The mathematics is that of `tasks.derivatives.numba_ops.kernels`, whose names stand here too, with each task's mean and
+variance its own. Here it is written with PyTorch's operations, for any device and precision;
+`tasks.derivatives.triton_ops.norms` has the same functions as kernels for a GPU.
+
+Pictures are `[tasks, images, height, width, channels]`; numbers of a channel `[tasks, channels]`, with one for `tasks`
+where all share them.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+PLACES = (1, 2, 3)  # what a channel's numbers are averaged over: images, height and width
+
+
+class Forward(NamedTuple):
+    """Through batch norm and ReLU.
+
+    Args:
+        mean: Of x, `[tasks, channels]`.
+        inverse: One over x's standard deviation, `[tasks, channels]`.
+        scale: Batch norm's.
+        place: Which of its window a pooled number is, uint8.
+        u: The pooled numbers, normalized.
+        z: ReLU(scale · u + shift), what the block gives.
+    """
+
+    mean: Tensor
+    inverse: Tensor
+    scale: Tensor
+    place: Tensor
+    u: Tensor
+    z: Tensor
+
+
+class Backward(NamedTuple):
+    """Back through ReLU, scale and shift.
+
+    Args:
+        d_q: The derivative by scale · u + shift.
+        d_scale: The derivative by the scale, `[tasks, channels]`.
+        d_shift: The derivative by the shift, `[tasks, channels]`.
+    """
+
+    d_q: Tensor
+    d_scale: Tensor
+    d_shift: Tensor
+
+
+class Tangent(NamedTuple):
+    """Through batch norm and ReLU in a direction.
+
+    Args:
+        mean_t: Of x, `[tasks, channels]`.
+        shared: The mean of x_t · (x normalized), by which the deviation moves, `[tasks, channels]`.
+        scale_t: Of the scale.
+        u_t: See `Forward`.
+        z_t: See `Forward`.
+    """
+
+    mean_t: Tensor
+    shared: Tensor
+    scale_t: Tensor
+    u_t: Tensor
+    z_t: Tensor
+
+
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int) -> Forward:
+    """From x, what the convolution gave, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
+    variance, mean = torch.var_mean(x, PLACES, correction=0)
+    seen = windows(x, pool)
+    place = largest(seen, scale)
+    return normalized(at_places(seen, place), place, mean, variance, scale, shift, eps)
+
+
+def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
+    """From d_z to d_x; see `tasks.derivatives.numba_ops.kernels.backward`."""
+    back = gated(norm, d_z)
+    count, gain = _count(x), norm.scale * norm.inverse
+    of_x = -gain * norm.inverse * back.d_scale / count
+    constant = -gain * back.d_shift / count - of_x * norm.mean
+    chosen = to_places(_wide(gain) * back.d_q, norm.place, x.shape[2:4], pool)
+    return chosen + _wide(of_x) * x + _wide(constant), back
+
+
+def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
+    """From x_t to z_t; see `tasks.derivatives.numba_ops.kernels.tangent`."""
+    mean_t = x_t.mean(PLACES)
+    shared = norm.inverse * ((x - _wide(norm.mean)) * x_t).mean(PLACES)
+    return normalized_tangent(norm, at_places(windows(x_t, pool), norm.place), mean_t, shared, scale_t, shift_t)
+
+
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From d_z_t to d_x_t, d_scale_t and d_shift_t; see `tasks.derivatives.numba_ops.kernels.backward_tangent`."""
+    d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
+    count, gain = _count(x), norm.scale * norm.inverse
+    gain_t = norm.inverse * (forth.scale_t - gain * forth.shared)
+    of_u = (gain * norm.inverse * forth.shared - gain_t) * back.d_scale / count - gain * d_scale_t / count
+    of_x, of_x_t = of_u * norm.inverse, -gain * norm.inverse * back.d_scale / count
+    constant = -(gain_t * back.d_shift + gain * d_shift_t) / count - of_x * norm.mean - of_x_t * forth.mean_t
+    chosen = to_places(_wide(gain_t) * back.d_q + _wide(gain) * d_q_t, norm.place, x.shape[2:4], pool)
+    return chosen + _wide(of_x) * x + _wide(of_x_t) * x_t + _wide(constant), d_scale_t, d_shift_t
+
+
+def windows(x: Tensor, pool: int) -> Tensor:
+    """Pooling's windows of pictures, `[tasks, images, down, across, pool · pool, channels]`."""
+    down, across = x.shape[2] // pool, x.shape[3] // pool
+    parts = x[:, :, : down * pool, : across * pool].unflatten(3, (across, pool)).unflatten(2, (down, pool))
+    found: Tensor = parts.transpose(3, 4).flatten(4, 5)
+    return found
+
+
+def largest(seen: Tensor, scale: Tensor) -> Tensor:
+    """Which number of every window `[tasks, …, numbers, channels]` is largest when scaled: the first one, uint8."""
+    sign = torch.where(scale < 0, -1.0, 1.0).to(seen)
+    return (seen * sign.view(-1, *[1] * (seen.dim() - 2), sign.shape[-1])).argmax(-2).to(torch.uint8)
+
+
+def at_places(seen: Tensor, place: Tensor) -> Tensor:
+    """The numbers of windows `[…, numbers, channels]` at places `[…, channels]`."""
+    return seen.gather(-2, place.long().unsqueeze(-2)).squeeze(-2)
+
+
+def to_places(values: Tensor, place: Tensor, size: Sequence[int], pool: int) -> Tensor:
+    """Pictures of some size with values at the places of their windows, and noughts elsewhere."""
+    tasks, images, down, across, channels = place.shape
+    numbers = torch.arange(pool * pool, device=place.device)[:, None]
+    spread = values.unsqueeze(-2) * (place.unsqueeze(-2) == numbers)
+    parts = spread.unflatten(-2, (pool, pool)).transpose(3, 4).reshape(tasks, images, down * pool, -1, channels)
+    return pad(parts, (0, 0, 0, size[1] - across * pool, 0, size[0] - down * pool))
+
+
+def normalized(
+    chosen: Tensor, place: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
+) -> Forward:
+    """Normalize the chosen numbers, scale and shift, and cut off below nought."""
+    inverse = (variance + eps).rsqrt()
+    u = (chosen - _wide(mean)) * _wide(inverse)
+    return Forward(mean, inverse, scale, place, u, (_wide(scale) * u + _wide(shift)).relu())
+
+
+def normalized_tangent(
+    norm: Forward, chosen_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
+) -> Tangent:
+    """The tangents of u and z, given those of the chosen numbers."""
+    u_t = _wide(norm.inverse) * (chosen_t - norm.u * _wide(shared) - _wide(mean_t))
+    q_t = _wide(scale_t) * norm.u + _wide(norm.scale) * u_t + _wide(shift_t)
+    return Tangent(mean_t, shared, scale_t, u_t, q_t * (norm.z > 0))
+
+
+def gated(norm: Forward, d_z: Tensor) -> Backward:
+    """Back through ReLU, and to scale and shift."""
+    d_q = d_z * (norm.z > 0)
+    return Backward(d_q, (d_q * norm.u).sum(PLACES), d_q.sum(PLACES))
+
+
+def gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The tangents of what `gated` gives."""
+    d_q_t = d_z_t * (norm.z > 0)
+    return d_q_t, (d_q_t * norm.u + back.d_q * forth.u_t).sum(PLACES), d_q_t.sum(PLACES)
+
+
+def _wide(of_channels: Tensor) -> Tensor:
+    """Numbers of channels beside pictures."""
+    return of_channels[:, None, None, None]
+
+
+def _count(x: Tensor) -> int:
+    """How many numbers a channel of a task has."""
+    return x.shape[1] * x.shape[2] * x.shape[3]

@@ -1,0 +1,1 @@
+"""The layers' operations on a GPU, as Triton kernels."""

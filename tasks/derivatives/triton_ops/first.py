@@ -1,0 +1,119 @@
+"""The first block's passes as kernels for a GPU: a convolution of the images, batch norm, ReLU and max-pooling.
+
+The functions of `tasks.derivatives.torch_ops.first`, in float32. A block of a kernel reads the pixels that some windows
+see, and the filters, into registers, and has the convolution's outputs from them whenever it needs them. None is ever
+in memory.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from fanfold.tasks.derivatives.geometry import Geometry
+from fanfold.tasks.derivatives.torch_ops.first import Seen
+from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
+from fanfold.tasks.derivatives.triton_ops import first_kernels as kernels
+from fanfold.tasks.derivatives.triton_ops.launches import divisor, folded, launch, task_stride
+
+ROWS = 32  # windows that a block goes over
+WARPS = 8  # that share them: with fewer, a thread would need too many registers
+
+
+def forward(
+    seen: Seen,
+    geometry: Geometry,
+    matrix: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float,
+) -> Forward:
+    """See `tasks.derivatives.torch_ops.first.forward`."""
+    images = seen.images
+    u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
+    z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
+    inverse = images.new_empty(len(u), u.shape[4])
+    arguments = matrix, task_stride(matrix), mean, variance, scale, task_stride(scale), shift, task_stride(shift), eps
+    _launch(kernels.normalize, seen, geometry, u, z, place, inverse, *arguments)
+    return Forward(mean, inverse, scale, place, u, z)
+
+
+def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+    """See `tasks.derivatives.torch_ops.first.backward`."""
+    d_q = torch.empty_like(norm.u)
+    parts = _parts(seen, norm)
+    _launch(kernels.gate, seen, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
+    by_matrix, d_scale, d_shift = _split(folded(parts))
+    return by_matrix, Backward(d_q, d_scale, d_shift)
+
+
+def tangent(
+    norm: Forward,
+    seen: Seen,
+    geometry: Geometry,
+    matrix_t: Tensor,
+    mean_t: Tensor,
+    shared: Tensor,
+    scale_t: Tensor,
+    shift_t: Tensor,
+) -> Tangent:
+    """See `tasks.derivatives.torch_ops.first.tangent`."""
+    u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
+    arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
+    directions = matrix_t, task_stride(matrix_t), mean_t, shared
+    more = scale_t, task_stride(scale_t), shift_t, task_stride(shift_t)
+    _launch(kernels.normalize_tangent, seen, geometry, u_t, z_t, *arguments, *directions, *more)
+    return Tangent(mean_t, shared, scale_t, u_t, z_t)
+
+
+def backward_tangent(
+    norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `tasks.derivatives.torch_ops.first.backward_tangent`."""
+    parts = _parts(seen, norm)
+    arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
+    _launch(kernels.gate_tangent, seen, geometry, parts, *arguments)
+    return _split(folded(parts))
+
+
+def _parts(seen: Seen, norm: Forward) -> Tensor:
+    """Room for the parts of sums: a row for each number of a patch, one for the scale and one for the shift."""
+    tasks, channels = len(norm.u), norm.u.shape[4]
+    blocks = triton.cdiv(norm.u[0].numel() // channels, ROWS)
+    return norm.u.new_empty(tasks, blocks, seen.mean.shape[1] + 2, channels)
+
+
+def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return sums[:, :-2], sums[:, -2], sums[:, -1]
+
+
+def _launch(kernel: Any, seen: Seen, geometry: Geometry, first: Tensor, *arguments: Any) -> None:
+    """Launch a kernel that goes over all windows; the first argument has the channels."""
+    tasks, images, height, width, inside = seen.images.shape
+    down, across = geometry.pooled((height, width))
+    channels = first.shape[-1]
+    columns = divisor(channels, 64)
+    launch(
+        kernel,
+        tasks * triton.cdiv(images * down * across, ROWS) * (channels // columns),
+        first,
+        *arguments,
+        seen.images.contiguous(),
+        images,
+        HEIGHT=height,
+        WIDTH=width,
+        INSIDE=inside,
+        DOWN=down,
+        ACROSS=across,
+        CHANNELS=channels,
+        SIDE=geometry.side,
+        STRIDE=geometry.stride,
+        PADDING=geometry.padding,
+        POOL=geometry.pool,
+        ROWS=ROWS,
+        COLUMNS=columns,
+        warps=WARPS,
+    )

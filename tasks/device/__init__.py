@@ -1,0 +1,1 @@
+"""What lies and runs on a GPU: the images, the tasks drawn ahead, CUDA graphs."""

@@ -1,1 +1,0 @@
-"""What a GPU computes tasks with: kernels, images on the device, captured graphs."""

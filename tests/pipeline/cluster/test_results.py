@@ -1,0 +1,46 @@
+"""What a run does when the cluster leaves it."""
+
+import threading
+
+import pytest
+from dask.delayed import delayed
+from distributed import LocalCluster
+
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline import worker as work
+from fanfold.pipeline.cluster import results as waiting
+from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.results import results
+from fanfold.pipeline.executors.choose import run_window
+from tests.waiting import wait_for
+
+
+def fail(error):
+    raise error
+
+
+def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster, monkeypatch):
+    monkeypatch.setattr(waiting, "LOOK", 0.2)
+    monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
+    with small_cluster(1) as cluster:
+        cluster.client.cluster.scale(0)
+        wait_for(lambda: not cluster.workers)
+        with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with --resume"):
+            run_window(cluster, "01234567", recipe, work.initialize(recipe), 2)
+
+
+def test_a_scheduler_that_goes_is_said(slow_recipe):
+    other = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
+    with open_cluster(ClusterConfig(kind=other.scheduler_address)) as cluster:
+        closing = threading.Timer(3, other.close)
+        closing.start()
+        with pytest.raises(RunError, match=r"The scheduler is gone .*--resume"):
+            run_window(cluster, "01234568", slow_recipe, work.initialize(slow_recipe), 2000)
+        closing.join()
+
+
+@pytest.mark.parametrize("error", [TimeoutError("mine"), OSError("mine"), FanfoldError("mine"), RunError("mine")])
+def test_a_tasks_own_error_is_not_taken_for_the_clusters(pair, error):
+    with pytest.raises(type(error), match=r"^mine$") as caught:
+        results(pair, [delayed(fail)(error)])
+    assert type(caught.value) is type(error)

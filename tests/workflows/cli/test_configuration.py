@@ -1,0 +1,115 @@
+import itertools
+
+import pytest
+import yaml
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.configuration import SECTIONS, TrainTask, to_yaml
+from fanfold.pipeline.recipe import Meta
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import Conv4, Conv4Stride, OwnModel
+from fanfold.workflows.cli.configuration import build_parser, parse
+
+
+def read(*argv):
+    return parse(build_parser("workflows.train", "", argv, SECTIONS), argv)
+
+
+def test_defaults_are_those_of_the_dataclasses():
+    options = read()
+    assert options.model == Conv4()
+    assert options.meta == Meta()
+    assert options.task == EpisodeShape()
+    assert options.dataset.name == "auto"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_variants_flags_are_known_in_every_order(order):
+    words = [["--model.name", "conv4-stride"], ["--model.reduce=flatten"], ["--model.width", "8"]]
+    options = read(*itertools.chain(*(words[place] for place in order)))
+    assert options.model == Conv4Stride(width=8, reduce="flatten")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+def test_a_flag_that_the_chosen_variant_lacks_is_refused_in_every_order(order):
+    words = [["--model.name", "conv4"], ["--model.reduce", "flatten"]]
+    with pytest.raises(FanfoldError, match=r"Unknown flag --model.reduce"):
+        read(*itertools.chain(*(words[place] for place in order)))
+
+
+def test_the_last_word_decides_which_variant(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("model:\n  name: conv4-stride\n  width: 16\ntask:\n  ways: 7\n")
+    assert read("--config", str(file)).model == Conv4Stride(width=16)
+    assert read("--model.name", "conv4", "--config", str(file)).model == Conv4Stride(width=16)
+    assert read("--config", str(file), "--model.name", "conv4").model == Conv4(width=16)
+    assert read("--config", str(file), "--task.ways", "9").task.ways == 9
+    assert read("--config", str(file)).task == EpisodeShape(ways=7)
+
+
+def test_a_key_of_another_variant_in_the_file_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("model:\n  name: conv4\n  reduce: mean\n")
+    with pytest.raises(FanfoldError, match="reduce"):
+        read("--config", str(file))
+
+
+def test_ones_own_model_takes_arguments():
+    options = read("--model.name", "package.module:Net", "--model.arguments", '{"depth": 3}')
+    assert options.model == OwnModel("package.module:Net", {"depth": 3})
+
+
+def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
+    argv = ["--model.name", "conv4-stride", "--task.shots", "5", "--meta.minutes", "2", "--train.queries", "3"]
+    options = read(*argv)
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml({section: getattr(options, section) for section in SECTIONS}))
+    again = read("--config", str(file))
+    assert all(getattr(again, section) == getattr(options, section) for section in SECTIONS)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "omniglot/maml-5way1shot"])
+def test_the_configurations_that_come_along_are_read(name):
+    from tests.workflows.conftest import ROOT
+
+    path = ROOT / "workflows" / "configs" / f"{name}.yaml"
+    options = read("--config", str(path))
+    assert options.task.ways == yaml.safe_load(path.read_text())["task"]["ways"]
+
+
+def test_training_tasks_differ_only_where_told():
+    task = EpisodeShape(5, 1, 2)
+    assert TrainTask().shape(task) == EpisodeShape(5, 1, 2, rotations=True)
+    assert TrainTask(ways=20, rotations=False).shape(task) == EpisodeShape(20, 1, 2)
+    assert TrainTask(shots=3, queries=4).shape(task) == EpisodeShape(5, 3, 4, rotations=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--foo", "3"], "Unknown flag --foo"),
+        (["--task.wayz", "3"], "Unknown flag --task.wayz: see --help. Did you mean --task.ways?"),
+        (["stray"], "Unknown word stray"),
+        (["--task.ways", "many"], "--task.ways must be of type int, not 'many'"),
+        (["--task.ways", "1"], "ways of at least 2, not 1"),
+        (["--meta.batch", "0"], "--meta.batch must be at least 1, not 0"),
+        (["--algorithm.name", "mamml"], "No algorithm 'mamml': there are maml.* Did you mean maml?"),
+        (["--model.name", "resnet"], "No model 'resnet'.*package.module:Class"),
+        (["--dataset.name", "mnist"], "No dataset 'mnist'"),
+        (["--cluster.kind", "gpu"], "No cluster 'gpu'"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml can't be read .No such file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(argv, message):
+    with pytest.raises(FanfoldError, match=message) as caught:
+        read(*argv)
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(("content", "message"), [("a: [", "is no YAML"), ("- 1\n", "must be a YAML mapping")])
+def test_a_file_that_is_no_configuration_is_said(tmp_path, content, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    with pytest.raises(FanfoldError, match=message):
+        read("--config", str(file))

@@ -1,0 +1,21 @@
+"""The cluster of a command, with Fanfold's page on its dashboard."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fanfold.pipeline.cluster import cluster as engine
+from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
+from fanfold.pipeline.dashboard.plugin import offer
+
+
+@contextmanager
+def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+    """Start or join a cluster, and put Fanfold's page on its dashboard; a page that is missing joins its notes.
+
+    Raises:
+        FanfoldError: See `fanfold.pipeline.cluster.cluster.open_cluster`.
+    """
+    with engine.open_cluster(config) as cluster:
+        notes = [note for note in (cluster.note, offer(cluster.client)) if note]
+        yield replace(cluster, note="\n".join(notes) or None)

@@ -1,0 +1,168 @@
+"""One configuration tree for every workflow: typed dataclasses, read from a YAML file and flags by jsonargparse.
+
+A component with variants (data set, algorithm, model) has a dataclass for each. Which one is decided by its `name`,
+read ahead from file and flags before the parser is built, so that the parser knows just the flags of the chosen ones.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from fanfold.data.advice import one_line
+from fanfold.data.datasets import DATASETS
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.configuration import Configuration, TrainTask
+from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.experiment import Experiment, decide
+from fanfold.pipeline.recipe import Meta
+from fanfold.tasks.algorithms.registry import ALGORITHMS, own_algorithm
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import MODELS, OwnModel
+
+VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
+OWN: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
+DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
+
+
+SECTIONS: dict[str, type] = {
+    "task": EpisodeShape,
+    "train": TrainTask,
+    "meta": Meta,
+    "evaluation": EvaluationConfig,
+    "cluster": ClusterConfig,
+}
+
+
+def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
+    """A parser for some sections of the configuration, with the variants that the file and flags name.
+
+    Args:
+        workflow: The workflow's module name.
+        description: What it does, for `--help`.
+        argv: Its arguments, for the variants' names.
+        sections: Which of dataset, task, train, algorithm, model, meta, evaluation, cluster it takes.
+
+    Raises:
+        FanfoldError: A variant's name is unknown, or a configuration file can't be read.
+    """
+    parser = ArgumentParser(
+        prog=f"python -m {workflow}", description=description, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="a YAML file; flags after it override what it says")
+    for section in sections:
+        if section in VARIANTS:
+            name = chosen_name(argv, section) or DEFAULTS[section]
+            parser.add_class_arguments(variant(section, name), section)
+            parser.set_defaults({f"{section}.name": name})
+        else:
+            parser.add_class_arguments(SECTIONS[section], section)
+    return parser
+
+
+def variant(section: str, name: str) -> type:
+    """The dataclass of a variant.
+
+    Raises:
+        FanfoldError: There is none of that name.
+    """
+    known = VARIANTS[section]
+    if name in known:
+        return known[name]
+    if section in OWN and ":" in name:
+        return OWN[section](name)
+    own = ", or one of your own as package.module:Class" if section in OWN else ""
+    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{own}.{_meant(name, known)}")
+
+
+def chosen_name(argv: Sequence[str], section: str) -> str | None:
+    """The variant that file and flags name; the last word counts, as it does in the parser."""
+    name = None
+    for flag, value in _flags(argv):
+        if flag == f"--{section}.name":
+            name = value
+        elif flag in ("--config", f"--{section}"):
+            content = _read_yaml(value)
+            part = content.get(section) if flag == "--config" else content
+            if isinstance(part, dict) and "name" in part:
+                name = str(part["name"])
+    return name
+
+
+def flag_value(argv: Sequence[str], flag: str) -> str | None:
+    """The last value that the arguments give a flag, before they are parsed."""
+    return dict(_flags(argv)).get(flag)
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """Read the arguments; every section becomes its dataclass.
+
+    Raises:
+        FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
+    """
+    try:
+        options: Namespace = parser.instantiate(parser.parse_args(list(argv)))
+        return options
+    except ArgumentError as error:
+        if isinstance(error.__cause__, FanfoldError):
+            raise error.__cause__ from error
+        raise FanfoldError(_one_line(str(error), parser)) from error
+
+
+def decided(options: Namespace) -> Experiment:
+    """The run that some parsed arguments ask for; tells what `auto` fell back from.
+
+    Raises:
+        FanfoldError: See `decide`.
+    """
+    asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
+    experiment = decide(Configuration(**asked))
+    if experiment.note:
+        print(experiment.note, flush=True)
+    return experiment
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Flags with their values, in order; both `--flag value` and `--flag=value`."""
+    for place, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            yield flag, value if equals else (argv[place + 1] if place + 1 < len(argv) else "")
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise FanfoldError(f"The configuration {path} can't be read ({reason}).") from error
+    except yaml.YAMLError as error:
+        raise FanfoldError(f"The configuration {path} is no YAML: {one_line(error)}.") from error
+    if not isinstance(content, dict):
+        raise FanfoldError(f"The configuration {path} must be a YAML mapping, such as `seed: 0`.")
+    return content
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """The parser's complaint as one line that says how to mend it."""
+    message = " ".join(message.split())
+    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        flag = unknown[1].partition("=")[0]
+        known = [option for action in parser._actions for option in action.option_strings]
+        what = "flag" if flag.startswith("-") else "word"
+        return f"Unknown {what} {flag}: see --help.{_meant(flag, known)}"
+    if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
+        kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
+        return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
+    return message
+
+
+def _meant(word: str, known: Sequence[str] | dict[str, type]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

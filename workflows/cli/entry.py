@@ -1,0 +1,41 @@
+"""How a workflow ends: its exit status, and one line for what went wrong."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from fanfold.data.errors import FanfoldError
+
+
+def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
+    """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run.
+
+    Args:
+        main: The workflow.
+        goes_on: How to go on with it, for whoever interrupts it; None where it would begin anew.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
+    # Every worker would import the workflow first, as its own main module, with all that only a driver needs; but it
+    # imports none that has no file, as an interactive session has it.
+    workflow = sys.modules["__main__"]
+    workflow.__spec__ = None
+    vars(workflow).pop("__file__", None)
+    try:
+        main(sys.argv[1:])
+    except FanfoldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        print("interrupted" if goes_on is None else f"interrupted: {goes_on}", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # What is cut off in the middle, in Dask's and Tornado's threads, would log how it was cut off.
+    logging.disable()
+    raise KeyboardInterrupt

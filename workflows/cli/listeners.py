@@ -1,0 +1,127 @@
+"""Who listens to a run, in one place: each is a small file of its own, and the pipeline knows none of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import flatten_keys
+from fanfold.pipeline.dashboard.listener import RunTeller
+from fanfold.pipeline.events import Listener, Noticed
+from fanfold.pipeline.experiment import PATHS, Experiment
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.aside import Aside
+from fanfold.pipeline.recording.mlflow import MLflow, check_installed
+from fanfold.pipeline.recording.progress import RunProgress, Terminal
+from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.recording.tensorboard import TensorBoard
+from fanfold.pipeline.search.events import SearchListener, TrialBegan
+from fanfold.pipeline.search.recording import TrialRecords
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a run is recorded besides its metrics' file.
+
+    Args:
+        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory, or in that of
+            each trial.
+        mlflow: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
+    """
+
+    tensorboard: bool = True
+    mlflow: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mlflow is not None:
+            check_installed()
+
+
+@contextmanager
+def listening(
+    plan: Experiment,
+    cluster: Cluster,
+    directory: RunDirectory,
+    terminal: Terminal,
+    name: str | None = None,
+    recording: Recording = Recording(),
+) -> Iterator[list[Listener]]:
+    """Those who listen to a run, for as long as it goes on.
+
+    Args:
+        plan: What is trained.
+        cluster: Where.
+        directory: The run's directory.
+        terminal: The terminal, of this run or of several.
+        name: The run's name on the terminal, where there are several.
+        recording: Where it is recorded besides.
+
+    Raises:
+        FanfoldError: MLflow can't be reached.
+    """
+    progress = RunProgress(terminal, name)
+    settings = plan.flat
+    page = RunTeller(cluster.client, directory.path.name, plan.recipe, settings)
+
+    def notice(text: str) -> None:
+        progress(Noticed(text))
+
+    with ExitStack() as stack:
+        told = stack.enter_context(sparing(page, "the dashboard's page", notice))
+        listeners: list[Listener] = [directory.log, progress, told]
+        if recording.tensorboard:
+            board = _tensorboard(directory, plan.recipe, settings)
+            listeners.append(stack.enter_context(sparing(board, "TensorBoard", notice)))
+        if recording.mlflow is not None:
+            mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
+            # To send takes answers of the server, which no run waits for.
+            listeners.append(stack.enter_context(sparing(Aside(mlflow, "mlflow"), "MLflow", notice)))
+        yield listeners
+
+
+@contextmanager
+def recording_trials(
+    plan: Experiment, directory: Path, recording: Recording, notice: Callable[[str], None]
+) -> Iterator[list[SearchListener]]:
+    """Those who record a search's trials, each as a run of its own, for as long as the search goes on.
+
+    Args:
+        plan: What the search is, in its configuration.
+        directory: Where it is kept.
+        recording: Where its trials are recorded.
+        notice: Says a line.
+
+    Raises:
+        FanfoldError: MLflow can't be reached.
+    """
+    with ExitStack() as stack:
+        listeners: list[SearchListener] = []
+        if recording.tensorboard:
+            boards = TrialRecords(lambda trial: _tensorboard(trial.directory, trial.job.recipe, _settings(trial)))
+            listeners.append(stack.enter_context(sparing(boards, "TensorBoard", notice)))
+        if (uri := recording.mlflow) is not None:
+            search = MLflow(uri, directory, plan.recipe, plan.flat)
+            stack.enter_context(sparing(search, "MLflow", notice))  # a run that its trials' runs stand below
+            runs = TrialRecords(
+                lambda trial: MLflow(uri, trial.directory.path, trial.job.recipe, _settings(trial), search.run)
+            )
+            # To open a run and to end it takes them too, which no trial waits for.
+            listeners.append(stack.enter_context(sparing(Aside(runs, "mlflow"), "MLflow", notice)))
+        yield listeners
+
+
+def _settings(trial: TrialBegan) -> dict[str, Any]:
+    """A trial's resolved configuration, keys with points."""
+    return flatten_keys(yaml.safe_load(trial.config))
+
+
+def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> TensorBoard:
+    """What writes a run's event files, below its run directory."""
+    # Where a run computes, and where its files lie, nobody compares runs by.
+    compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
+    return TensorBoard(directory.path / "tensorboard", recipe, compared, directory.result.exists())

@@ -1,0 +1,62 @@
+"""Dask's own report of what a workflow did on its cluster, as one HTML file that opens without a network."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distributed import performance_report
+from jsonargparse import ArgumentParser
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.cluster import Cluster
+
+
+def add_performance_flag(parser: ArgumentParser) -> None:
+    """Let a workflow have its performance reported."""
+    parser.add_argument(
+        "--performance_report", type=Path | None, default=None, help="an HTML file for Dask's own report of the run"
+    )
+
+
+def check_performance_file(path: Path | None) -> None:
+    """Raise FanfoldError where the report could not be written in the end."""
+    if path is None:
+        return
+    folder = path.parent
+    if path.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "it is not yours to write"
+    else:
+        return
+    raise FanfoldError(f"The performance report {path} can't be written ({why}): name another file.")
+
+
+@contextmanager
+def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
+    """Report what the cluster does meanwhile, also if it fails; a report that fails costs a line, and not the run.
+
+    Args:
+        cluster: The cluster.
+        path: The file; None for no report.
+    """
+    if path is None:
+        yield
+        return
+    # The last frames are those that manage contexts; the workflow's own are more to read.
+    report = performance_report(filename=str(path), mode="inline", stacklevel=3)
+    with cluster.client.as_current():
+        report.__enter__()
+        try:
+            yield
+        finally:
+            try:
+                report.__exit__(None, None, None)
+                print(f"performance report: {path}")
+            except Exception as error:  # the scheduler may be gone, or the disk be full
+                print(f"the performance report {path} can't be written ({one_line(error)})", file=sys.stderr)

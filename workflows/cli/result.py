@@ -1,0 +1,119 @@
+"""What a workflow reports: the test's keys in JSON, and the same in words."""
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.evaluation import Tested, normalizations
+from fanfold.pipeline.experiment import Experiment
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.algorithm import Normalization
+
+
+def test_keys(plan: Experiment, tests: Sequence[Tested], iteration: int | None, sha256: str) -> dict[str, Any]:
+    """What the tests' accuracies were measured with, and the accuracies: the published way's, then the others'."""
+    recipe, (published, *others) = plan.recipe, tests
+    return {
+        "dataset": plan.config["dataset"].name,
+        "split": recipe.split,
+        "algorithm": plan.config["algorithm"].name,
+        "model": plan.config["model"].name,
+        "ways": recipe.task.ways,
+        "shots": recipe.task.shots,
+        "queries": recipe.task.queries,
+        "rotations": recipe.task.rotations,
+        "inner_steps": recipe.steps if recipe.steps is not None else getattr(recipe.algorithm, "inner_steps", None),
+        "seed": recipe.seed,
+        "tested_iteration": iteration,
+        "tested_sha256": sha256,
+        **_accuracy_keys(published),
+        "other_tests": [_accuracy_keys(other) for other in others],
+    }
+
+
+def _accuracy_keys(tested: Tested) -> dict[str, Any]:
+    return {
+        "transductive": tested.transductive,
+        "normalization": tested.normalization,
+        "test_accuracy": tested.accuracy.mean,
+        "test_ci95": tested.accuracy.ci95,
+        "test_episodes": tested.accuracy.tasks,
+    }
+
+
+def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """What the training was, and on what."""
+    return {
+        "validation_accuracy": last.best_accuracy,
+        "iterations": last.state.iteration,
+        "train_seconds": round(last.seconds, 3),
+        "tasks_per_second": round(last.state.iteration * recipe.meta.batch / last.seconds, 3),
+        "parameters_sha256": parameters_sha256(last.state.parameters),
+        "workers": cluster.workers,
+        "device": cluster.device,
+        "note": last.note,
+        "environment": environment(cluster.gpus),
+    }
+
+
+def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
+    """What a result depends on besides the configuration: only closeness is promised across these.
+
+    Args:
+        gpus: The models of the cluster's GPUs.
+    """
+    names = ("torch", "numpy", "dask", "zarr")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": list(gpus),
+        "date": datetime.now().astimezone().date().isoformat(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _processor() -> str:
+    """The processor's name as it names itself, where the system says."""
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # no Linux
+        names = []
+    return str(names[0]) if names else platform.processor() or platform.machine()
+
+
+def kind_of_accuracy(recipe: Recipe) -> str:
+    """How validation, and the test's first accuracy, judge a task's queries, in words."""
+    return judged(normalizations(recipe)[0])
+
+
+def judged(normalization: Normalization | None) -> str:
+    """How a task's queries are judged, in words.
+
+    Args:
+        normalization: Which images a query is normalized with; None for a network without batch norm.
+    """
+    return {
+        "batch": "transductive: the network normalizes a task's queries together",
+        "single": "inductive: the network normalizes each query with the support set alone",
+        "population": "inductive: the network normalizes by statistics of training images",
+        None: "inductive: each query is judged by itself",
+    }[normalization]
+
+
+def in_words(keys: dict[str, Any]) -> str:
+    """The tests' accuracies, a line each."""
+    return "\n".join(
+        f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
+        f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "
+        f"{test['test_episodes']:,} test tasks, {'transductive' if test['transductive'] else 'inductive'}"
+        for test in (keys, *keys["other_tests"])
+    )

@@ -1,0 +1,283 @@
+"""A search's space, read from YAML and held against the configuration's types before anything runs.
+
+    algorithm.inner_lr: {low: 0.01, high: 1.0, log: true}
+    algorithm.inner_steps: {low: 1, high: 5}
+    algorithm.name: {choices: [maml, anil]}
+    algorithm.first_order: {choices: [true, false], when: {algorithm.name: maml}}
+
+A key of the configuration with the values that it may take: a range (`low`, `high`, and perhaps `log` or `step`), of
+whole numbers where the configuration wants such, or `choices`. With `when` it counts only in trials in which the
+dimensions named there took one of the values given.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.search.space import Dimension, Space, Value
+from fanfold.workflows.cli.configuration import SECTIONS, variant
+
+SPACES = Path(__file__).parent / "spaces"
+
+# What a search may not touch: by these, trials are judged, and all by the same.
+JUDGES = ("seed", "dataset", "task", "cluster", "search", "run")
+VALIDATION = ("every", "validation_tasks", "tasks", "other_tasks")
+WORDS = ("low", "high", "log", "step", "choices", "when")
+
+Check = Callable[[Mapping[str, Value]], object]  # of some keys' values; raises FanfoldError
+
+
+def default_space(algorithm: str) -> Path:
+    """The space that comes along for an algorithm.
+
+    Raises:
+        FanfoldError: There is none, as for one's own.
+    """
+    path = SPACES / f"{algorithm}.yaml"
+    if not path.exists():
+        raise FanfoldError(
+            f"There is no default space for {algorithm}: write one, and name it with --search.space; "
+            f"{SPACES / 'maml.yaml'} is an example."
+        )
+    return path
+
+
+def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
+    """Read a space, and try the ends of its ranges and all its choices on the configuration.
+
+    Args:
+        path: The YAML file.
+        chosen: Which variant the configuration has of `algorithm` and `model`.
+        check: Reads the configuration with some keys changed; raises FanfoldError where that can't be.
+
+    Raises:
+        FanfoldError: What is wrong, in which key of which file, and how to mend it.
+    """
+    entries = _entries(path)
+    names = {key: entry["choices"] for key, entry in entries.items() if key.endswith(".name") and "choices" in entry}
+    types = key_types({**{f"{section}.name": [name] for section, name in chosen.items()}, **names})
+    dimensions: list[Dimension] = []
+    for key in _in_order(path, entries):
+        try:
+            dimensions.append(_dimension(key, entries[key], types, {known.key: known for known in dimensions}))
+        except FanfoldError as error:
+            raise FanfoldError(f"{path}: {key}: {error}") from error
+    space = Space(tuple(dimensions))
+    for dimension in dimensions:
+        for params in _probes(dimension, space):
+            try:
+                check(params)
+            except FanfoldError as error:
+                raise FanfoldError(f"{path}: {dimension.key}: {error}") from error
+    return space
+
+
+def as_flags(params: Mapping[str, Value]) -> list[str]:
+    """Parameters as the flags that set them."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
+
+
+def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
+    """The type of each configuration key that may be searched.
+
+    Args:
+        names: The variants that may be chosen, of `algorithm.name` and `model.name`.
+    """
+    types: dict[str, Any] = {}
+    for section in ("train", "meta", "evaluation", "algorithm", "model"):
+        found = (
+            [SECTIONS[section]]
+            if section in SECTIONS
+            else [variant(section, str(name)) for name in names.get(f"{section}.name", ())]
+        )
+        for configuration in found:
+            hints = get_type_hints(configuration)
+            types |= {f"{section}.{field.name}": hints[field.name] for field in fields(configuration)}
+    return {key: kind for key, kind in types.items() if key not in {f"evaluation.{name}" for name in VALIDATION}}
+
+
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
+    """The file's content: dotted keys, with what it says of each."""
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise FanfoldError(f"The space {path} can't be read ({reason}).") from error
+    except yaml.YAMLError as error:
+        raise FanfoldError(f"The space {path} is no YAML: {one_line(error)}.") from error
+    if not isinstance(content, dict) or not content:
+        raise FanfoldError(
+            f"The space {path} must name keys, such as `algorithm.inner_lr: {{low: 0.01, high: 1.0, log: true}}`."
+        )
+    for key, entry in content.items():
+        if not isinstance(entry, dict):
+            raise FanfoldError(f"{path}: {key}: say what values it may take: `low` and `high`, or `choices`.")
+    return {str(key): entry for key, entry in content.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, and a key that stands there twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"the key {twice} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+def _in_order(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The keys, each after those that its conditions name."""
+    ordered: list[str] = []
+    left = list(entries)
+    while left:
+        ready = next((key for key in left if not set(_when(entries[key])) & set(left)), None)
+        if ready is None:
+            raise FanfoldError(f"{path}: {left[0]}: its condition depends on itself, by way of {', '.join(left)}.")
+        ordered.append(ready)
+        left.remove(ready)
+    return ordered
+
+
+def _when(entry: Mapping[str, Any]) -> dict[str, Any]:
+    when = entry.get("when", {})
+    return when if isinstance(when, dict) else {}
+
+
+def _dimension(
+    key: str, entry: Mapping[str, Any], types: Mapping[str, Any], known: Mapping[str, Dimension]
+) -> Dimension:
+    """One entry of the file.
+
+    Raises:
+        FanfoldError: What is wrong with it, and how to mend it.
+    """
+    section, _, name = key.partition(".")
+    if section in JUDGES or (section == "evaluation" and name in VALIDATION):
+        raise FanfoldError("it decides how trials are judged, which must be alike for all: leave it out of the space.")
+    if key not in types:
+        raise FanfoldError(f"there is no such key in the configuration.{_meant(key, types)}")
+    if stranger := next((word for word in entry if word not in WORDS), None):
+        raise FanfoldError(f"`{stranger}` means nothing here: there are {', '.join(WORDS)}.{_meant(stranger, WORDS)}")
+    when = {other: _wanted(other, wanted, known) for other, wanted in _conditions(entry).items()}
+    if "choices" in entry:
+        if more := next((word for word in ("low", "high", "log", "step") if word in entry), None):
+            raise FanfoldError(f"it has both `choices` and `{more}`: leave one out.")
+        return Dimension(key, _choices(entry["choices"]), when)
+    return Dimension(key, _range(entry, types[key]), when)
+
+
+def _conditions(entry: Mapping[str, Any]) -> dict[str, Any]:
+    when = entry.get("when", {})
+    if not isinstance(when, dict):
+        raise FanfoldError("`when` must name keys and their values, such as `when: {algorithm.name: maml}`.")
+    return when
+
+
+def _wanted(other: str, wanted: Any, known: Mapping[str, Dimension]) -> tuple[Value, ...]:
+    """The values of another dimension that a condition names."""
+    if other not in known:
+        raise FanfoldError(f"its condition names {other}, which the space doesn't search.{_meant(other, known)}")
+    values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
+    choices = known[other].values
+    if not isinstance(choices, CategoricalDistribution):
+        raise FanfoldError(f"its condition names {other}, which is a range: a condition needs `choices` there.")
+    if strange := next((value for value in values if value not in choices.choices), None):
+        raise FanfoldError(f"its condition wants {other} to be {strange}, which is none of its choices.")
+    return values
+
+
+def _choices(choices: Any) -> BaseDistribution:
+    if not isinstance(choices, list) or not choices:
+        raise FanfoldError("`choices` must be a list, such as `choices: [adam, sgd]`.")
+    # Optuna keeps plain values; anything else stands there as the text that its flag would have.
+    plain = [json.dumps(choice) if isinstance(choice, (list, dict)) else choice for choice in choices]
+    if len({(type(choice), choice) for choice in plain}) < len(plain):
+        raise FanfoldError("one of its `choices` stands there twice.")
+    return CategoricalDistribution(plain)
+
+
+def _range(entry: Mapping[str, Any], kind: Any) -> BaseDistribution:
+    kinds = set(_parts(kind))
+    if not kinds & {int, float}:
+        raise FanfoldError(f"it is of type {_in_words(kind)}, which has no range: give `choices`.")
+    for word in ("low", "high"):
+        if word not in entry:
+            raise FanfoldError(f"it lacks `{word}`: give `low` and `high`, or `choices`.")
+    number: type[int] | type[float] = float if float in kinds else int
+    low, high, step = (_number(word, entry.get(word), number) for word in ("low", "high", "step"))
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
+        raise FanfoldError(f"`log` must be true or false, not {log}.")
+    assert low is not None
+    assert high is not None
+    if low > high:
+        raise FanfoldError(f"`low` ({low:g}) is above `high` ({high:g}): exchange them.")
+    if log and low <= 0:
+        raise FanfoldError(f"a log scale needs `low` above 0, not {low:g}.")
+    if log and step is not None:
+        raise FanfoldError("`log` and `step` don't go together: leave one out, or give `choices`.")
+    if step is not None and not step > 0:
+        raise FanfoldError(f"`step` must be above 0, not {step:g}.")
+    if number is int:
+        step = int(step or 1)
+        if (high - low) % step:
+            raise FanfoldError(f"steps of {step} don't lead from {low:g} to {high:g}: change one of them.")
+        return IntDistribution(int(low), int(high), log=log, step=step)
+    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-8:
+        raise FanfoldError(f"steps of {step:g} don't lead from {low:g} to {high:g}: change one of them.")
+    return FloatDistribution(float(low), float(high), log=log, step=step)
+
+
+def _number(word: str, value: Any, number: type[int] | type[float]) -> int | float | None:
+    if value is None and word == "step":
+        return None
+    if isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            raise FanfoldError(f"`{word}` must be a number, not '{value}'.") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise FanfoldError(f"`{word}` must be a number, not {value}.")
+    if number is int and value != int(value):
+        raise FanfoldError(f"`{word}` must be a whole number, as the configuration wants here, not {value}.")
+    return value
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The types that a type stands for."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _in_words(kind: Any) -> str:
+    return " or ".join("none" if part is NoneType else getattr(part, "__name__", str(part)) for part in _parts(kind))
+
+
+def _probes(dimension: Dimension, space: Space) -> list[dict[str, Value]]:
+    """Settings that try a dimension's values: each with all the variants and conditions that it may go with."""
+    before = {known.key: known for known in space.dimensions}
+    needed: list[str] = [key for key in (f"{dimension.key.partition('.')[0]}.name",) if key in before]
+    for key in (dimension.key, *needed):
+        needed += [other for other in before[key].when if other not in needed]
+    found = []
+    for values in product(*(before[key].probes for key in needed if key != dimension.key)):
+        params = dict(zip([key for key in needed if key != dimension.key], values, strict=True))
+        if all(before[key].counts(params) for key in params) and dimension.counts(params):
+            found += [{**params, dimension.key: value} for value in dimension.probes]
+    return found
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

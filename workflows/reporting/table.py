@@ -1,0 +1,123 @@
+"""A table of results: its rows as JSON, and the same as Markdown."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.gpus import in_words
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.workflows.reporting.published import Published, published
+
+ORDER = ("dataset", "split", "algorithm", "model", "ways", "shots", "row")
+
+HEAD = """# Few-shot classification of {datasets}: measured beside published
+
+Accuracy in %, with its 95 % confidence interval, on classes that were never trained on; checkpoints were chosen on
+validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged for itself.
+The first is as published, *the other way* is the other of the two. Written by `python -m workflows.table`.
+
+"""
+COLUMNS = (
+    *("row", "network", "split", "queries · steps", "seeds · tasks", "accuracy", "published", "difference"),
+    *("the other way", "training"),
+)
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder that a table is to lie in.
+
+    Raises:
+        FanfoldError: It can't be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FanfoldError(
+            f"The folder {out.parent} can't be made ({error.strerror}): name another table with --out."
+        ) from error
+
+
+def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """Put results in the place of those of the same row and seed, and write OUT.json and OUT.md.
+
+    Raises:
+        FanfoldError: A file can't be read or written.
+    """
+    path = out.with_name(out.name + ".json")
+    try:
+        known = json.loads(path.read_text())["results"] if path.exists() else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FanfoldError(f"{path} is no table of results ({error}): name another with --out.") from error
+    by_run = {(result["row"], result["seed"]): result for result in (*known, *results)}
+    ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])
+    write_json(path, {"results": ordered})
+    write_bytes(out.with_name(out.name + ".md"), markdown(ordered).encode())
+
+
+def markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """The table, a line a row, over its seeds."""
+    datasets = " and ".join(dict.fromkeys(result["dataset"] for result in results))
+    rows = [list(group) for _, group in groupby(results, key=lambda result: result["row"])]
+    machines = dict.fromkeys(_machine(result) for result in results)
+    sources = dict.fromkeys(found.source for result in results if (found := _published(result)))
+    return "".join(
+        [
+            HEAD.format(datasets=datasets),
+            "| " + " | ".join(COLUMNS) + " |\n",
+            "| " + " | ".join(["---"] * len(COLUMNS)) + " |\n",
+            *(_line(row) for row in rows),
+            "\nMeasured on " + "; ".join(machines) + ".\n",
+            "\nPublished: " + "; ".join(sources) + ".\n" if sources else "",
+        ]
+    )
+
+
+def combined(results: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Mean accuracy over seeds, and half the width of its 95 % interval over all their tasks, in %."""
+    mean = fmean(result["test_accuracy"] for result in results)
+    return 100 * mean, 100 * math.hypot(*(result["test_ci95"] for result in results)) / len(results)
+
+
+def _line(runs: Sequence[Mapping[str, Any]]) -> str:
+    first, paper = runs[0], _published(runs[0])
+    others = [other for run in runs for other in run["other_tests"]]
+    spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
+    steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
+    cells = [
+        f"`{first['row']}`",
+        first["model"],
+        first["split"] + (", rotations" if first["rotations"] else ""),
+        f"{first['queries']}{steps}",
+        f"{len(runs)} · {first['test_episodes']:,}",
+        f"{_percent(runs)}{spread} {_kind(first)}",
+        str(float(paper.percent)) if paper else "",
+        f"{combined(runs)[0] - paper.percent:+.2f}" if paper else "",
+        f"{_percent(others)} {_kind(others[0])}" if others else "",
+        f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min",
+    ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _percent(results: Sequence[Mapping[str, Any]]) -> str:
+    mean, ci95 = combined(results)
+    return f"{mean:.2f} ± {ci95:.2f}"
+
+
+def _published(result: Mapping[str, Any]) -> Published | None:
+    return published(result["dataset"], result["algorithm"], result["ways"], result["shots"])
+
+
+def _kind(tested: Mapping[str, Any]) -> str:
+    return "transductive" if tested["transductive"] else "inductive"
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    found = result["environment"]
+    versions = f"Python {found['python']}, PyTorch {found['torch']}, Dask {found['dask']}"
+    device = ": ".join(filter(None, [result["device"], in_words(found.get("gpus", []))]))
+    return f"{result['workers']} workers ({device}) of {found['cores']} × {found['processor']}, {versions}"

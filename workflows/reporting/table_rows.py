@@ -1,0 +1,121 @@
+"""The rows of a table of results: what is trained for them, and what is tested."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.cli.configuration import build_parser, decided, parse
+
+JUDGED = ("task", "evaluation", "cluster")  # sections that say how a run is judged, and where; not what it learns
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration and a seed.
+
+    Args:
+        name: The configuration file's name, such as `maml-5way1shot`.
+        seed: The seed.
+        plan: What the configuration comes to.
+    """
+
+    name: str
+    seed: int
+    plan: Experiment
+
+    @property
+    def run(self) -> str:
+        """What a run is called that is trained for this row first."""
+        return f"{self.name}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run, and the rows that its parameters are tested for: all that learn alike.
+
+    Args:
+        directory: The run directory.
+        plan: How it trains, and by which tasks it is validated: the first row's, or those that it began with.
+        rows: The rows.
+    """
+
+    directory: RunDirectory
+    plan: Experiment
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.directory.path.name
+
+
+def read_plan(path: Path, seed: int | None = None) -> Experiment:
+    """What a configuration file comes to, with its own seed or another.
+
+    Raises:
+        FanfoldError: It can't be read, or does not go together.
+    """
+    argv = ["--config", str(path), *([] if seed is None else ["--seed", str(seed)])]
+    parser = build_parser("workflows.table", "", argv, SECTIONS)
+    parser.add_argument("--seed", type=int, default=0)
+    try:
+        return decided(parse(parser, argv))
+    except FanfoldError as error:
+        raise FanfoldError(f"{path}: {error}") from error
+
+
+def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
+    """What is to be trained: once for all rows that learn alike, such as Prototypical Networks of 5 and of 20 ways.
+
+    Args:
+        rows: The rows.
+        runs: The folder of run directories; one in it that learns alike is gone on with, whatever it is called.
+
+    Raises:
+        FanfoldError: Two rows have one name, or a row's run was begun with another configuration.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_learned(row.plan.yaml), []).append(row)
+    names = [(row.name, row.seed) for group in groups.values() for row in group]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise FanfoldError(f"Two rows are called {twice[0]}: give each configuration a file name of its own.")
+    begun = {_learned(config.read_text()): config for config in sorted(runs.glob("*/config.yaml"))}
+    return [
+        Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
+        if learned in begun
+        else Training(_of_its_own(group[0], runs), group[0].plan, tuple(group))
+        for learned, group in groups.items()
+    ]
+
+
+def with_tasks(row: Row, tasks: int | None) -> Row:
+    """The row with another number of test tasks; None leaves it."""
+    if tasks is None:
+        return row
+    evaluation = replace(row.plan.evaluation, tasks=tasks)
+    return replace(row, plan=replace(row.plan, evaluation=evaluation))
+
+
+def _of_its_own(row: Row, runs: Path) -> RunDirectory:
+    """Where a row is trained that nothing there learns like; a run of before may be there that is to become longer."""
+    directory = RunDirectory(runs / row.run)
+    if directory.config.exists():
+        free = [*resume_free(row.plan.recipe.meta), *(f"{section}." for section in JUDGED)]
+        try:
+            check_agreement(row.plan, directory.config, free, f"The row in {directory.path}")
+        except FanfoldError as error:
+            raise FanfoldError(f"{error} Rename its configuration file, or name another folder with --runs.") from error
+    return directory
+
+
+def _learned(config: str) -> str:
+    """The part of a resolved configuration that decides what a run learns."""
+    sections = {key: value for key, value in yaml.safe_load(config).items() if key not in JUDGED}
+    return yaml.safe_dump(sections)

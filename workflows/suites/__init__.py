@@ -1,1 +1,0 @@
-"""What the workflow `benchmark` can measure, a suite a module."""
