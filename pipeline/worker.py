@@ -100,7 +100,7 @@ def _bench(recipe: Recipe) -> Bench:
     ways = recipe.train.ways if recipe.algorithm.head else None
     how = recipe.together, recipe.meta.precision
     network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
-    network = replace(network, together=together(recipe.algorithm, network))
+    network = replace(network, vectorized=together(recipe.algorithm, network))
     return Bench(images, split, fingerprint, network, _resident(images, recipe.device) if recipe.together else None)
 
 
@@ -249,7 +249,7 @@ def _network(
 ) -> Network:
     # A network that loses its head is built with two ways: how many, its embedding doesn't know.
     module = build_network(model, ways or 2, size, seed).to(device)
-    return as_network(module, size, ways, together=together, precision=precision)
+    return as_network(module, size, ways, vectorized=together, precision=precision)
 
 
 @lru_cache(maxsize=4)

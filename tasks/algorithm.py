@@ -123,7 +123,7 @@ def sum_of_gradients(
     """
     named = unflatten(shapes or network.shapes, parameters.detach())
     meta = {name: value.requires_grad_() for name, value in named.items()}
-    return (_side_by_side if network.together else _one_by_one)(meta, tasks, judge)
+    return (_side_by_side if network.vectorized else _one_by_one)(meta, tasks, judge)
 
 
 def _one_by_one(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
@@ -205,7 +205,7 @@ def _is_in_phases(algorithm: Algorithm) -> TypeGuard[InPhases]:
 
 def together(algorithm: Algorithm, network: Network) -> bool:
     """Whether an algorithm's tasks are computed side by side with a network: unless it says that it can't."""
-    return network.together and not getattr(algorithm, "one_by_one", False)
+    return network.vectorized and not getattr(algorithm, "one_by_one", False)
 
 
 @runtime_checkable

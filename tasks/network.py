@@ -4,8 +4,6 @@ import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.derivatives.backends import stack_for
-from fanfold.tasks.derivatives.stack import Stack as WideStack
-from fanfold.tasks.derivatives.stack import as_stack as as_wide_stack
-from fanfold.tasks.derivatives.structure import Anatomy, anatomy
+from fanfold.tasks.derivatives.stack import Stack
+from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.parameters import Shapes, count, unflatten
-
-if TYPE_CHECKING:  # Numba takes its time
-    from fanfold.tasks.derivatives.one_task_stack import Stack
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,11 @@ class Network:
             batch norm and pooling 1.7 times as fast; exact second order gains nothing from it.
         outputs: Numbers that an image is mapped to: ways, or the embedding's length.
         ends_in_head: Whether the last linear layer's output is the module's.
-        draws: Whether it may draw at random as it computes, as dropout does: all may that isn't made of known layers.
-        stack: The module with its derivatives written out, where there is such a form of it, which then computes.
-        together: Whether several tasks are computed side by side, as suits a GPU, by `torch.vmap`, or one after
-            another, as suits a CPU.
-        wide: The module, with its head, with its derivatives written out for several tasks side by side, where there
-            is such a form; on a CPU for a few of them.
+        draws: Whether a call may draw random numbers, as dropout does: any module may that isn't a stack of known layers.
+        vectorized: Whether each operation computes all tasks of a chunk, by `torch.vmap` or by the stack, which suits a
+            GPU; otherwise tasks are computed one after another, a few small ones at a time, which suits a CPU.
+        stack: The module as layers with their derivatives written out, for several tasks or for one; None for a module
+            that isn't a stack of known layers.
     """
 
     module: nn.Module
@@ -51,14 +44,13 @@ class Network:
     outputs: int
     ends_in_head: bool
     draws: bool = True
-    stack: "Stack | None" = None
-    together: bool = False
-    wide: WideStack | None = None
+    vectorized: bool = False
+    stack: Stack | None = None
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
-        if self.stack is not None:
-            return self.stack(parameters, images)
+        if self.one_task_stack is not None:
+            return self.one_task_stack(parameters, images)
         if self.channels_last:
             parameters = {name: _channels_last(value) for name, value in parameters.items()}
             images = _channels_last(images)
@@ -66,6 +58,12 @@ class Network:
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         output: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
         return output
+
+    @property
+    def one_task_stack(self) -> Stack | None:
+        """The stack, if it computes one task's calls: not on a GPU, and not under `torch.vmap`, which PyTorch serves."""
+        stack = self.stack
+        return stack if stack is not None and not self.vectorized and stack.device.type == "cpu" else None
 
     @property
     def batch_norms(self) -> dict[str, _BatchNorm]:
@@ -79,8 +77,8 @@ class Network:
 
     def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """What goes into the last linear layer, `[n, d]`."""
-        if self.stack is not None:
-            return self.stack.features(parameters, images)
+        if self.one_task_stack is not None:
+            return self.one_task_stack.features(parameters, images)
         found: list[Tensor] = []
         layer = self.module.get_submodule(_last_linear(self.module) or "")
         hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
@@ -110,7 +108,7 @@ class Network:
 
 
 def as_network(
-    module: nn.Module, size: tuple[int, int], ways: int | None, *, together: bool = False, precision: str = "float32"
+    module: nn.Module, size: tuple[int, int], ways: int | None, *, vectorized: bool = False, precision: str = "float32"
 ) -> Network:
     """Wrap a module, and check that it does what it must.
 
@@ -119,12 +117,12 @@ def as_network(
         size: Height and width of the images.
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
             defined last: the network then gives embeddings, what went into that layer.
-        together: Whether several tasks are to be computed side by side.
-        precision: Of their products on a GPU, see `tasks.derivatives.backends`.
+        vectorized: Whether each operation is to compute all tasks of a chunk.
+        precision: Of vectorized tasks' products on a GPU, see `tasks.derivatives.backends.triton_operations`.
 
     Raises:
         FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
-            map an image to so many logits, by all its parameters; or it can't be computed side by side.
+            map an image to so many logits, by all its parameters; or it can't be vectorized over tasks.
     """
     for name, layer in module.named_modules():
         if getattr(layer, "running_mean", None) is not None:
@@ -136,7 +134,7 @@ def as_network(
         module = _without_last_linear(module)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     network = Network(
-        module, shapes, channels_last=ways is None and not together, outputs=0, ends_in_head=False, together=together
+        module, shapes, channels_last=ways is None and not vectorized, outputs=0, ends_in_head=False, vectorized=vectorized
     )
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
@@ -152,13 +150,14 @@ def as_network(
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
-    made_of = anatomy(module)
-    network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, draws=made_of is None)
-    if together:
-        _check_together(network, parameters, images)
-    if made_of is None:
+    structure = structure_of(module)
+    network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, draws=structure is None)
+    if vectorized:
+        _check_vectorized(network, parameters, images)
+    if structure is None or (vectorized and ways is None):  # no algorithm has use for vectorized stacks without a head
         return network
-    return _written_out(network, made_of, size, precision, head=ways is not None)
+    stack = stack_for(structure, shapes, size, output.device, vectorized=vectorized, precision=precision)
+    return replace(network, stack=stack)
 
 
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
@@ -197,7 +196,7 @@ def with_statistics(network: Network, statistics: Mapping[str, Tensor]) -> Netwo
         layer.running_mean = statistics[f"{name}.running_mean"]
         layer.running_var = statistics[f"{name}.running_var"]
         layer.eval()
-    return replace(network, module=module, stack=None, wide=None)
+    return replace(network, module=module, stack=None)
 
 
 class Embedded(Network):
@@ -208,30 +207,6 @@ class Embedded(Network):
         return images
 
 
-def _written_out(network: Network, made_of: Anatomy, size: tuple[int, int], precision: str, *, head: bool) -> Network:
-    """The network with those forms of it whose derivatives are written out.
-
-    Args:
-        network: The network.
-        made_of: What it is made of.
-        size: Height and width of the images.
-        precision: Of products on a GPU, where tasks are computed side by side.
-        head: Whether it has its head: several tasks are computed by such a form only then.
-    """
-    device = next(network.module.parameters()).device
-    if network.together:
-        if not head:
-            return network
-        return replace(network, wide=stack_for(made_of, network.shapes, size, device, precision))
-    if device.type != "cpu" or find_spec("numba") is None:
-        return network
-    from fanfold.tasks.derivatives.numba_ops.compiled import COMPILED  # only here: Numba takes its time
-    from fanfold.tasks.derivatives.one_task_stack import as_stack
-
-    wide = as_wide_stack(made_of, network.shapes, size, COMPILED, device) if head else None
-    return replace(network, stack=as_stack(made_of), wide=wide)
-
-
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:
     """What a network draws meanwhile for some images moves no generator of the worker's.
 
@@ -240,8 +215,8 @@ def _generators_kept(images: Tensor) -> AbstractContextManager[None]:
     return torch.random.fork_rng([images.device] if images.is_cuda else [])
 
 
-def _check_together(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> None:
-    """Raise FanfoldError where a network can't be computed for several tasks side by side."""
+def _check_vectorized(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> None:
+    """Raise FanfoldError where a network can't be vectorized over tasks."""
     try:
         with _generators_kept(images):
             torch.vmap(lambda of_task: network(parameters, of_task), randomness="different")(images[None])

@@ -14,15 +14,15 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization, sum_of_gradients, total
-from fanfold.tasks.algorithms import maml_vectorized as side_by_side
+from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization, sum_of_gradients
+from fanfold.tasks.algorithms import maml_vectorized
 from fanfold.tasks.algorithms.inner_loop import check_inner_loop, descend
 from fanfold.tasks.algorithms.support_loss import KEPT, Differentiation, Order, SupportLoss, order_of
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters, flatten
 
-AT_ONCE = 8  # tasks that a CPU computes side by side where they are small
+AT_ONCE = 8  # small tasks that are vectorized over on a CPU
 IMAGES = 25  # of a support set: with more, a task by itself fills the processor's vectors as well
 
 
@@ -61,12 +61,10 @@ class Maml:
         """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if self.first_order else exact
-        stack, most = network.wide, _at_once(network, tasks, self.inner_steps)
-        if stack is not None and most:
-            return total(
-                side_by_side.meta_gradient(stack, parameters, part, self.inner_lr, self.inner_steps, order)
-                for part in tasks.parts(most)
-            )
+        if network.stack is not None:
+            at_once = _at_once(network, tasks, self.inner_steps)
+            arguments = self.inner_lr, self.inner_steps, order, at_once
+            return maml_vectorized.meta_gradient(network.stack, parameters, tasks, *arguments)
 
         def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             loss = SupportLoss(network, support, tasks.support_labels)
@@ -87,10 +85,10 @@ class Maml:
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
         """See `tasks.algorithm.ClassifiesSideBySide`."""
-        if network.wide is None:
+        if network.stack is None:
             return None
         steps = self.inner_steps if steps is None else steps
-        return side_by_side.logits(network.wide, parameters, tasks, self.inner_lr, steps)
+        return maml_vectorized.logits(network.stack, parameters, tasks, self.inner_lr, steps)
 
     def _adapt(self, theta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
         """θ after the inner steps."""
@@ -101,13 +99,12 @@ class Maml:
 
 
 def _at_once(network: Network, tasks: TaskBatch, steps: int) -> int:
-    """How many of some tasks are computed side by side; 0 for one after another by automatic differentiation.
+    """The number of tasks that each operation computes.
 
-    On a CPU some where they are small, and where no more images are kept for all of them than may be for one. By the
+    On a CPU a few if they are small, and keep no more images than one task may; otherwise one. It follows from the
     configuration alone, so that a run's numbers depend on nothing else.
     """
-    if network.together:
+    if network.vectorized:
         return len(tasks)
     support, query = len(tasks.support_labels), len(tasks.query_labels)
-    small = support <= IMAGES and AT_ONCE * (support * steps + query) <= KEPT
-    return AT_ONCE if small and len(tasks) > 1 else 0
+    return AT_ONCE if support <= IMAGES and AT_ONCE * (support * steps + query) <= KEPT else 1

@@ -112,7 +112,7 @@ class Matching:
             labels = torch.arange(ways, device=votes.device).repeat(len(votes) // ways)
             return nll_loss(votes, labels), votes, labels
 
-        network = replace(network, together=together(self, network))
+        network = replace(network, vectorized=together(self, network))
         return sum_of_gradients(network, parameters, tasks, judge, self._shapes(network))
 
     def classifier(

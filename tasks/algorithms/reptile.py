@@ -70,7 +70,7 @@ class Reptile:
                 logits = network(network.unflatten(adapted), query)
             return parameters - adapted, cross_entropy(logits, tasks.query_labels), accuracy(logits, tasks.query_labels)
 
-        if network.together:
+        if network.vectorized:
             moves, losses, accuracies = torch.vmap(judge, randomness="different")(tasks.support, tasks.query)
             return MetaGradient(moves.sum(0), losses, accuracies)
         total = torch.zeros_like(parameters)

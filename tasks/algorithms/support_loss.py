@@ -13,16 +13,14 @@ direction v goes on to θ as H(θ) · v, the Hessian times a vector. Two exact w
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fanfold.tasks.derivatives.protocol import Patches
 from fanfold.tasks.network import Network
-
-if TYPE_CHECKING:
-    from fanfold.tasks.derivatives.one_task_layers import Patches
 
 Differentiation = Literal["reverse", "mixed", "auto"]
 Order = Literal["first", "reverse", "mixed"]
@@ -67,27 +65,27 @@ class SupportLoss:
         """
         names = list(self.network.shapes)
         theta = [parameters[name] for name in names]
-        if self.network.together:
-            found: Sequence[Tensor] = _GradientSideBySide.apply(self.network, self.labels, self.images, *theta)
+        if self.network.vectorized:
+            found: Sequence[Tensor] = _VectorizedGradient.apply(self.network, self.labels, self.images, *theta)
             if order == "first":
                 found = [value.detach() for value in found]
         elif order == "first":
             found = self._point(theta).gradient
-        elif self.network.stack is None and order == "reverse":
+        elif self.network.one_task_stack is None and order == "reverse":
             found = torch.autograd.grad(self(parameters), theta, create_graph=True)
         else:
             found = _Gradient.apply(self, order == "mixed", *theta)
         return dict(zip(names, found, strict=True))
 
     @cached_property
-    def _inputs(self) -> "Patches":
+    def _patches(self) -> Patches:
         assert self.network.stack is not None
-        return self.network.stack.inputs(self.images)
+        return self.network.stack.first.patches(self.images[None])
 
     def _point(self, theta: Sequence[Tensor]) -> "_Point":
         """The gradient at θ, and what its derivative needs."""
         values = [value.detach() for value in theta]
-        return (_plain_point if self.network.stack is None else _stack_point)(self, values)
+        return (_plain_point if self.network.one_task_stack is None else _stack_point)(self, values)
 
 
 @dataclass(frozen=True)
@@ -102,28 +100,26 @@ class _Point:
 
     def hessian_times(self, direction: Sequence[Tensor]) -> Sequence[Tensor]:
         """H · v, for v in the order of the network's parameters."""
-        network = self.loss.network
-        names = list(network.shapes)
-        if network.stack is None:
+        stack = self.loss.network.one_task_stack
+        if stack is None:
             moved: Sequence[Tensor] = torch.func.jvp(_gradient_at(self.loss), tuple(self.theta), tuple(direction))[1]
             return moved
-        outputs_t, forth = network.stack.tangent(self.kept, dict(zip(names, direction, strict=True)))
+        outputs_t, forth = stack.tangent(self.kept, stack.laid_out(direction))
         p = self.probabilities
         assert p is not None
-        d_outputs_t = p * (outputs_t - (p * outputs_t).sum(1, keepdim=True)) / len(p)
-        products = network.stack.backward_tangent(self.kept, forth, d_outputs_t)
-        return [products[name] for name in names]
+        d_outputs_t = p * (outputs_t - (p * outputs_t).sum(2, keepdim=True)) / p.shape[1]
+        return stack.restored(stack.backward_tangent(self.kept, forth, d_outputs_t))
 
 
 def _stack_point(loss: SupportLoss, theta: Sequence[Tensor]) -> _Point:
-    names, stack = list(loss.network.shapes), loss.network.stack
+    stack = loss.network.one_task_stack
     assert stack is not None
-    outputs, kept = stack.forward(dict(zip(names, theta, strict=True)), loss._inputs)
-    probabilities = outputs.softmax(1)
+    outputs, kept = stack.forward(stack.laid_out(theta), loss._patches)
+    probabilities = outputs.softmax(2)
     d_outputs = probabilities.clone()
-    d_outputs[torch.arange(len(d_outputs)), loss.labels] -= 1
-    found, both = stack.backward(kept, d_outputs / len(d_outputs))
-    return _Point(loss, theta, [found[name] for name in names], probabilities, both)
+    d_outputs[0, torch.arange(len(loss.labels)), loss.labels] -= 1
+    found, both = stack.backward(kept, d_outputs / len(loss.labels))
+    return _Point(loss, theta, stack.restored(found), probabilities, both)
 
 
 def _plain_point(loss: SupportLoss, theta: Sequence[Tensor]) -> _Point:
@@ -151,7 +147,7 @@ class _Gradient(torch.autograd.Function):
         return None, None, *point.hessian_times(direction)
 
 
-class _GradientSideBySide(torch.autograd.Function):
+class _VectorizedGradient(torch.autograd.Function):
     """∇L as a function of θ, for `torch.vmap`.
 
     Always mixed: reverse over reverse, PyTorch's second derivatives of batch norm are wrong under `torch.vmap` (2.15;

@@ -1,4 +1,4 @@
-"""Which kernels the layers compute with."""
+"""The choice of a backend: the operations that a network's layers compute with."""
 
 import logging
 from collections.abc import Sequence
@@ -7,65 +7,93 @@ from importlib.util import find_spec
 import torch
 
 from fanfold.data.advice import one_line
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import Stack, as_stack
-from fanfold.tasks.derivatives.structure import Anatomy
-from fanfold.tasks.derivatives.torch_ops import first, norms
-from fanfold.tasks.derivatives.torch_ops import products as unfolded
+from fanfold.tasks.derivatives.structure import Structure
+from fanfold.tasks.derivatives.torch_ops import first, norms, products
 from fanfold.tasks.parameters import Shapes
 
-PLAIN = Kernels(unfolded, norms, first)
+TORCH = Operations(products, norms, first)
 
 _LOG = logging.getLogger(__name__)
 
 
-def kernels_for(device: torch.device, precision: str, channels: Sequence[int]) -> Kernels:
-    """Triton's on a GPU, for blocks of so many channels each; elsewhere, and for odd numbers, PyTorch's operations.
+def numba_operations() -> Operations:
+    """The operations on a CPU, compiled by Numba."""
+    from fanfold.tasks.derivatives.numba_ops import first, norms, products  # only here: Numba takes its time
+
+    return Operations(products, norms, first, channel_by_channel=True)
+
+
+def triton_operations(precision: str) -> Operations:
+    """The operations on a GPU, in Triton.
 
     Args:
-        device: Where.
-        precision: Of products on a GPU: `float32`, `tf32x3` or `tf32`, see `tasks.derivatives.triton_ops.products`.
-        channels: Of what each block gives.
+        precision: Of products: `float32`, `tf32x3` or `tf32`, see `tasks.derivatives.triton_ops.products`.
+    """
+    from fanfold.tasks.derivatives.triton_ops import first, norms  # only here: a CPU worker does without Triton
+    from fanfold.tasks.derivatives.triton_ops.products import Products
+
+    return Operations(Products("ieee" if precision == "float32" else precision), norms, first)
+
+
+def operations_for(device: torch.device, precision: str, channels: Sequence[int]) -> Operations:
+    """The operations for vectorized tasks: Triton's on a GPU if it has kernels for such blocks; PyTorch's otherwise.
+
+    Args:
+        device: The parameters' device.
+        precision: Of products on a GPU, see `triton_operations`.
+        channels: The number of channels of each block's outputs.
     """
     if device.type != "cuda" or find_spec("triton") is None:
-        return PLAIN
-    from fanfold.tasks.derivatives.triton_ops import first as fused_first  # only here: a CPU worker does without Triton
-    from fanfold.tasks.derivatives.triton_ops import norms as fused_norms
-    from fanfold.tasks.derivatives.triton_ops.products import Products, supports
+        return TORCH
+    from fanfold.tasks.derivatives.triton_ops.products import supports
 
-    if not all(supports(count, count) for count in channels):
-        return PLAIN
-    products = Products("ieee" if precision == "float32" else precision)
-    return Kernels(products, fused_norms, fused_first, moments=True)
+    return triton_operations(precision) if all(supports(count, count) for count in channels) else TORCH
 
 
-def stack_for(made_of: Anatomy, shapes: Shapes, size: tuple[int, int], device: torch.device, precision: str) -> Stack:
-    """The stack of a network that is made of known layers, with the best kernels that run on its device.
+def stack_for(
+    structure: Structure,
+    shapes: Shapes,
+    size: tuple[int, int],
+    device: torch.device,
+    *,
+    vectorized: bool,
+    precision: str,
+) -> Stack | None:
+    """The stack of a network of known structure, on the fastest backend that runs on its device.
+
+    Tasks that are not vectorized have a stack on a CPU alone, and only with Numba: elsewhere PyTorch is as fast.
 
     Args:
-        made_of: What it is made of.
-        shapes: Its parameters' names and shapes, in the order of its flat vector.
+        structure: The network's structure.
+        shapes: The parameters' names and shapes, in the order of the network's vector.
         size: Height and width of the images.
-        device: Where.
-        precision: See `kernels_for`.
+        device: The parameters' device.
+        vectorized: Whether all tasks of a chunk are computed by each operation.
+        precision: Of products on a GPU, see `triton_operations`.
     """
-    kernels = kernels_for(device, precision, [block.channels for block in made_of.blocks])
-    stack = as_stack(made_of, shapes, size, kernels, device)
-    if kernels is not PLAIN:
+    if not vectorized:
+        if device.type != "cpu" or find_spec("numba") is None:
+            return None
+        return as_stack(structure, shapes, size, numba_operations(), device)
+    operations = operations_for(device, precision, [block.channels for block in structure.blocks])
+    stack = as_stack(structure, shapes, size, operations, device)
+    if operations is not TORCH:
         try:
-            _try(stack, shapes[made_of.blocks[0].names[0]][1], size, device)
+            _try(stack, shapes[structure.blocks[0].names[0]][1], size, device)
         except Exception as error:  # whatever a compiler may raise for a GPU it doesn't know
             _LOG.warning("Triton's kernels don't run on this GPU (%s): PyTorch's are slower.", one_line(error))
-            return as_stack(made_of, shapes, size, PLAIN, device)
+            return as_stack(structure, shapes, size, TORCH, device)
     return stack
 
 
 def _try(stack: Stack, channels: int, size: tuple[int, int], device: torch.device) -> None:
-    """Have every kernel run once."""
+    """Run every operation once."""
     images = torch.rand(1, 2, channels, *size, device=device)
-    theta = torch.rand(1, len(stack.layout.there), device=device)
-    outputs, kept = stack.forward(theta, stack.first.seen(images))
+    parameters = stack.layout.split(torch.rand(1, len(stack.layout.there), device=device))
+    outputs, kept = stack.forward(parameters, stack.first.patches(images))
     _, both = stack.backward(kept, torch.ones_like(outputs))
-    outputs_t, forth = stack.tangent(both, theta)
+    outputs_t, forth = stack.tangent(both, parameters)
     stack.backward_tangent(both, forth, torch.ones_like(outputs_t))
     torch.cuda.synchronize()

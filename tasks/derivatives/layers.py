@@ -1,261 +1,237 @@
-"""Layers for several tasks at once, with their first and second derivatives written out.
+"""The layers of a stack, with their first and second derivatives written out, for several tasks or for one.
 
-They are the layers of `tasks.derivatives.one_task_layers`, with the same four functions, on pictures `[tasks, images,
-height, width, channels]` and vectors `[tasks, images, d]`. Parameters have tasks in front too, one where they share it.
+Each layer is four functions: forward; backward, from the derivative by its outputs to those by its inputs and
+parameters; and the tangents of both, the changes of their results as parameters and inputs move in a direction. Each
+returns its intermediate results, which the next one takes: no layer has any state, and a pass can be taken up again as
+often as needed.
 
-A layer says how it wants its parameters to lie (`Layer.laid_out`), so that nothing is turned round on the way.
+Second derivatives are those of the loss in a direction, forward over reverse (Pearlmutter 1994, "Fast exact
+multiplication by the Hessian"): the tangent of the gradient.
+
+Feature maps lie as the backend has them, see `tasks.derivatives.protocol`; vectors are `[tasks, images, d]`. Parameters are `[tasks, …]`,
+or `[1, …]` where all tasks share them, in the order that `Layer.laid_out` gives them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-from fanfold.tasks.derivatives import structure as anatomy
-from fanfold.tasks.derivatives.geometry import Geometry
-from fanfold.tasks.derivatives.passes import Kept
-from fanfold.tasks.derivatives.torch_ops.first import Seen, look
-from fanfold.tasks.derivatives.torch_ops.products import lay_out, times
-
-
-class Kernels(NamedTuple):
-    """What the layers compute with.
-
-    Args:
-        products: A module, or the like, with the functions of `tasks.derivatives.torch_ops.products`.
-        norms: With those of `tasks.derivatives.torch_ops.norms`.
-        first: With those of `tasks.derivatives.torch_ops.first`, but for `look`.
-        look: As `tasks.derivatives.torch_ops.first.look`: images as `first` takes them.
-        lay_out: A convolution's weight as `products` takes it, but for the tasks in front.
-        moments: Whether a convolution gives its outputs' moments on the way, which `norms` then need not take.
-    """
-
-    products: Any
-    norms: Any
-    first: Any
-    look: Callable[[Tensor, Geometry], Any] = look
-    lay_out: Callable[[Tensor], Tensor] = lay_out
-    moments: bool = False
+from fanfold.tasks.derivatives.protocol import Kept, Operations, Patches, Products, Triple
+from fanfold.tasks.derivatives.structure import Block as BlockStructure
+from fanfold.tasks.derivatives.structure import Linear as LinearStructure
+from fanfold.tasks.derivatives.structure import Structure
 
 
 class Layer(Protocol):
-    """One layer; its functions are those of `tasks.derivatives.one_task_layers.Layer`.
-
-    `backward_tangent` sums what belongs to the parameters over the tasks where that is asked for, to `[1, …]`.
+    """One layer.
 
     Attributes:
-        names: Its parameters' names, in the order in which they are passed.
+        names: The parameters' names, in the order in which they are passed.
     """
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Parameters as PyTorch's module has them, as this layer takes them, but for the tasks in front."""
+        """One task's parameters as this layer takes them, from those of PyTorch's module; `tasks` is not in front."""
 
-    def forward(self, parameters: Sequence[Tensor], inputs: Any) -> tuple[Tensor, Kept]: ...
+    def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The inverse of `laid_out`."""
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor | None, Sequence[Tensor], Kept]: ...
+    def forward(self, parameters: Sequence[Tensor], inputs: Any) -> tuple[Tensor, Kept]:
+        """The outputs, and intermediate results."""
 
-    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]: ...
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor | None, Sequence[Tensor], Kept]:
+        """The derivatives by the inputs (None for the first layer) and by the parameters; intermediate results."""
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]:
+        """The outputs' tangent, given those of parameters and inputs (None for the first layer)."""
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
-    ) -> tuple[Tensor | None, Sequence[Tensor]]: ...
+    ) -> tuple[Tensor | None, Sequence[Tensor]]:
+        """The tangents of `backward`'s derivatives; those by parameters summed over the tasks if asked, `[1, …]`."""
 
 
 @dataclass(frozen=True)
-class Block(anatomy.Block):
-    """See `tasks.derivatives.one_task_layers.Block`.
+class Block(BlockStructure):
+    """A block whose inputs are another block's outputs.
 
     Args:
-        kernels: What it computes with.
+        operations: The backend.
     """
 
-    kernels: Kernels
+    operations: Operations
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Filters as the kernels have them, scale and shift `[out]`."""
+        """Filters in the backend's order, scale and shift `[out]`."""
         weight, scale, shift = parameters
-        return self.kernels.lay_out(weight), scale, shift
+        return self.operations.products.lay_out(weight), scale, shift
 
-    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+    def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Layer`."""
         filters, scale, shift = parameters
-        stride, padding = self.geometry.stride, self.geometry.padding
-        products, norms, pairs = self.kernels.products, self.kernels.norms, [(inputs, filters)]
-        if self.kernels.moments:
-            x, of_x = products.convolve_with_moments(pairs, stride, padding)
-            norm = norms.forward(x, scale, shift, self.eps, self.geometry.pool, of_x)
-        else:
-            x = products.convolve(pairs, stride, padding)
-            norm = norms.forward(x, scale, shift, self.eps, self.geometry.pool)
+        return self.operations.products.restore(filters), scale, shift
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`; inputs and outputs are feature maps."""
+        filters, scale, shift = parameters
+        geometry, products = self.geometry, self.operations.products
+        filters = products.of_tasks(filters, inputs)
+        x, moments = products.convolve_with_moments([(inputs, filters)], geometry.stride, geometry.padding)
+        norm = self.operations.norms.forward(x, scale, shift, self.eps, geometry.pool, moments)
         return norm.z, (inputs, filters, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         inputs, filters, x, norm = kept
-        d_x, back = self.kernels.norms.backward(norm, x, d_outputs, self.geometry.pool)
-        d_inputs, d_filters = self._back(inputs, [(d_x, filters)], [(inputs, d_x)])
+        d_x, back = self.operations.norms.backward(norm, x, d_outputs, self.geometry.pool)
+        d_inputs, d_filters = self._back([(inputs, filters, d_x)])
         return d_inputs, (d_filters, back.d_scale, back.d_shift), (d_x, back)
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         inputs, filters, x, norm = kept
         filters_t, scale_t, shift_t = parameters_t
-        pairs = [(inputs, filters_t), (inputs_t, filters)]
-        x_t = self.kernels.products.convolve(pairs, self.geometry.stride, self.geometry.padding)
-        forth = self.kernels.norms.tangent(norm, x, x_t, scale_t, shift_t, self.geometry.pool)
+        geometry, products = self.geometry, self.operations.products
+        filters_t = products.of_tasks(filters_t, inputs)
+        x_t = products.convolve([(inputs, filters_t), (inputs_t, filters)], geometry.stride, geometry.padding)
+        forth = self.operations.norms.tangent(norm, x, x_t, scale_t, shift_t, geometry.pool)
         return forth.z_t, (inputs_t, filters_t, x_t, forth)
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """See `Layer`."""
-        (inputs, filters, x, norm), (d_x, passed_back), (inputs_t, filters_t, x_t, passed_forth) = kept, back, forth
-        d_x_t, d_scale_t, d_shift_t = self.kernels.norms.backward_tangent(
-            norm, passed_back, passed_forth, x, x_t, d_outputs_t, self.geometry.pool
+        (inputs, filters, x, norm), (d_x, norm_back), (inputs_t, filters_t, x_t, norm_forth) = kept, back, forth
+        d_x_t, d_scale_t, d_shift_t = self.operations.norms.backward_tangent(
+            norm, norm_back, norm_forth, x, x_t, d_outputs_t, self.geometry.pool
         )
-        d_inputs_t, d_filters_t = self._back(
-            inputs, [(d_x_t, filters), (d_x, filters_t)], [(inputs, d_x_t), (inputs_t, d_x)]
-        )
+        d_inputs_t, d_filters_t = self._back([(inputs, filters, d_x_t), (inputs_t, filters_t, d_x)])
         return d_inputs_t, _summed((d_filters_t, d_scale_t, d_shift_t), summed)
 
-    def _back(
-        self, inputs: Tensor, by_inputs: Sequence[tuple[Tensor, Tensor]], by_filters: Sequence[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Derivatives by inputs and by filters."""
-        side, stride, padding = self.geometry.side, self.geometry.stride, self.geometry.padding
-        products = self.kernels.products
-        return (
-            products.by_inputs(by_inputs, (inputs.shape[2], inputs.shape[3]), stride, padding),
-            products.by_filters(by_filters, side, stride, padding),
-        )
+    def _back(self, triples: Sequence[Triple]) -> tuple[Tensor, Tensor]:
+        return self.operations.products.backward(triples, self.geometry.stride, self.geometry.padding)
 
 
 @dataclass(frozen=True)
-class FirstBlock(anatomy.Block):
-    """A block that sees the images, whose pixels nothing is differentiated by.
+class FirstBlock(BlockStructure):
+    """A block whose inputs are the images, by whose pixels nothing is differentiated.
+
+    Its convolution's outputs, four times as many as any other's, are never stored. They are linear in the patches that
+    the filters see: their means, variances and all that batch norm's derivatives need of them follow from the patches'
+    mean and covariance, which are computed once for a task's images.
 
     Args:
-        kernels: What it computes with.
+        operations: The backend.
     """
 
-    kernels: Kernels
+    operations: Operations
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """Filters as a matrix `[side · side · in, out]`, scale and shift `[out]`."""
         weight, scale, shift = parameters
         return weight.permute(2, 3, 1, 0).flatten(0, 2), scale, shift
 
-    def seen(self, images: Tensor) -> Seen:
-        """Images `[tasks, n, channels, height, width]` as this layer's inputs."""
-        seen: Seen = self.kernels.look(images.movedim(2, -1).contiguous(), self.geometry)
-        return seen
-
-    def forward(self, parameters: Sequence[Tensor], inputs: Seen) -> tuple[Tensor, Kept]:
+    def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Layer`."""
+        matrix, scale, shift = parameters
+        side = self.geometry.side
+        return matrix.unflatten(0, (side, side, -1)).permute(3, 2, 0, 1), scale, shift
+
+    def patches(self, images: Tensor) -> Patches:
+        """Images `[tasks, n, channels, height, width]` as this layer's inputs."""
+        return self.operations.first.patches_of(images.movedim(2, -1).contiguous(), self.geometry)
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
+        """See `Layer`; outputs are feature maps."""
         matrix, scale, shift = parameters
         by_covariance = inputs.covariance @ matrix
         mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
-        norm = self.kernels.first.forward(inputs, self.geometry, matrix, mean, variance, scale, shift, self.eps)
-        return norm.z, (inputs, matrix, by_covariance, norm)
+        norm = self.operations.first.forward(inputs, self.geometry, matrix, mean, variance, scale, shift, self.eps)
+        return norm.z, (inputs, matrix, scale, by_covariance, norm, norm.inverse)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
-        """See `Layer`. Means of d_x · patch follow from those of patches and of their products."""
-        inputs, _, by_covariance, norm = kept
-        at_places, back = self.kernels.first.backward(norm, inputs, self.geometry, d_outputs)
-        d_matrix = at_places - inputs.mean[:, :, None] * back.d_shift[:, None]
-        d_matrix = d_matrix - by_covariance * (norm.inverse * back.d_scale)[:, None]
-        by_parameters = (norm.inverse * norm.scale)[:, None] * d_matrix, back.d_scale, back.d_shift
-        return None, by_parameters, (d_matrix, back)
+        """See `Layer`. The means of d_x · patch follow from those of patches and of their products."""
+        inputs, _, scale, by_covariance, norm, inverse = kept
+        at_places, back = self.operations.first.backward(norm, inputs, self.geometry, d_outputs)
+        gain, of_covariance = inverse * scale, inverse * back.d_scale
+        d_matrix = _less(at_places, inputs.mean.unsqueeze(2), back.d_shift)
+        d_matrix = _less(d_matrix, by_covariance, of_covariance)
+        by_parameters = gain.unsqueeze(1) * d_matrix, back.d_scale, back.d_shift
+        return None, by_parameters, (d_matrix, gain, of_covariance, back)
 
     def tangent(
         self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
     ) -> tuple[Tensor, Kept]:
         """See `Layer`; the inputs have no tangent."""
-        inputs, matrix, _, norm = kept
+        inputs, matrix, _, _, norm, inverse = kept
         matrix_t, scale_t, shift_t = parameters_t
         by_covariance_t = inputs.covariance @ matrix_t
-        mean_t, shared = _times(inputs.mean, matrix_t), norm.inverse * (matrix * by_covariance_t).sum(1)
-        forth = self.kernels.first.tangent(norm, inputs, self.geometry, matrix_t, mean_t, shared, scale_t, shift_t)
-        return forth.z_t, (by_covariance_t, forth)
+        mean_t, shared = _times(inputs.mean, matrix_t), inverse * (matrix * by_covariance_t).sum(1)
+        forth = self.operations.first.tangent(norm, inputs, self.geometry, matrix_t, mean_t, shared, scale_t, shift_t)
+        return forth.z_t, (by_covariance_t, shared, scale_t, forth)
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[None, Sequence[Tensor]]:
         """See `Layer`."""
-        inputs, _, by_covariance, norm = kept
-        (d_matrix, passed_back), (by_covariance_t, passed_forth) = back, forth
-        at_places_t, d_scale_t, d_shift_t = self.kernels.first.backward_tangent(
-            norm, passed_back, passed_forth, inputs, self.geometry, d_outputs_t
+        inputs, _, scale, by_covariance, norm, inverse = kept
+        (d_matrix, gain, of_covariance, norm_back), (by_covariance_t, shared, scale_t, norm_forth) = back, forth
+        at_places_t, d_scale_t, d_shift_t = self.operations.first.backward_tangent(
+            norm, norm_back, norm_forth, inputs, self.geometry, d_outputs_t
         )
-        inverse_t = -norm.inverse * norm.inverse * passed_forth.shared
-        d_matrix_t = at_places_t - inputs.mean[:, :, None] * d_shift_t[:, None]
-        d_matrix_t = d_matrix_t - by_covariance * (inverse_t * passed_back.d_scale + norm.inverse * d_scale_t)[:, None]
-        d_matrix_t = d_matrix_t - by_covariance_t * (norm.inverse * passed_back.d_scale)[:, None]
-        gain_t = inverse_t * norm.scale + norm.inverse * passed_forth.scale_t
-        product = gain_t[:, None] * d_matrix + (norm.inverse * norm.scale)[:, None] * d_matrix_t
+        inverse_t = -inverse * inverse * shared
+        d_matrix_t = _less(at_places_t, inputs.mean.unsqueeze(2), d_shift_t)
+        d_matrix_t = _less(d_matrix_t, by_covariance, inverse_t * norm_back.d_scale + inverse * d_scale_t)
+        d_matrix_t = _less(d_matrix_t, by_covariance_t, of_covariance)
+        gain_t = inverse_t * scale + inverse * scale_t
+        product = torch.addcmul(gain_t.unsqueeze(1) * d_matrix, gain.unsqueeze(1), d_matrix_t)
         return None, _summed((product, d_scale_t, d_shift_t), summed)
 
 
 @dataclass(frozen=True)
-class Mean:
-    """The mean of each channel's picture, `[tasks, images, channels]`."""
+class _Vectors:
+    """A layer without parameters that turns feature maps into vectors.
 
-    names: tuple[str, ...] = ()
+    Args:
+        channels: Of the feature maps.
+        products: The backend's, which know how feature maps lie in memory.
+    """
+
+    channels: int
+    products: Products
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Nothing."""
+        """See `Layer`."""
         return ()
+
+    restored = laid_out
+
+
+@dataclass(frozen=True)
+class Mean(_Vectors):
+    """The mean of each feature map, `[tasks, images, channels]`."""
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
-        return inputs.mean((2, 3)), inputs.shape
+        maps = self.products.split(inputs, self.channels)
+        return maps.mean((2, 3)), maps.shape
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         _, _, height, width, _ = kept
-        return (d_outputs / (height * width))[:, :, None, None].expand(kept).contiguous(), (), None
-
-    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        return inputs_t.mean((2, 3)), None
-
-    def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
-        return self.backward(kept, d_outputs_t)[0], ()
-
-
-@dataclass(frozen=True)
-class Flatten:
-    """Pictures as vectors, place by place; the linear layer after it has its inputs lie so.
-
-    Args:
-        last: Whether no layer follows: channel by channel then, as PyTorch has them.
-    """
-
-    last: bool
-    names: tuple[str, ...] = ()
-
-    def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Nothing."""
-        return ()
-
-    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        return (inputs.movedim(-1, 2) if self.last else inputs).flatten(2), inputs.shape
-
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
-        if not self.last:
-            return d_outputs.reshape(kept), (), None
-        tasks, images, height, width, channels = kept
-        return d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1).contiguous(), (), None
+        d_maps = (d_outputs / (height * width))[:, :, None, None].expand(kept)
+        return self.products.join(d_maps), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
@@ -269,41 +245,84 @@ class Flatten:
 
 
 @dataclass(frozen=True)
-class Linear(anatomy.Linear):
-    """inputs `[tasks, n, d]` · weight `[tasks, d, outputs]` + bias, with ReLU after it or without.
+class Flatten(_Vectors):
+    """Feature maps as vectors.
 
     Args:
-        picture: Channels, height and width of the pictures that its inputs were, which PyTorch has channel by channel;
-            None where they were none.
+        channel_by_channel: As PyTorch's modules flatten them; otherwise place by place, as they lie in memory.
     """
 
-    picture: tuple[int, int, int] | None = None
+    channel_by_channel: bool
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        maps = self.products.split(inputs, self.channels)
+        return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2), maps.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        """See `Layer`."""
+        tasks, images, height, width, channels = kept
+        if self.channel_by_channel:
+            d_maps = d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1)
+        else:
+            d_maps = d_outputs.reshape(kept)
+        return self.products.join(d_maps), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        """See `Layer`."""
+        return self.forward((), inputs_t)[0], None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """See `Layer`."""
+        return self.backward(kept, d_outputs_t)[0], ()
+
+
+@dataclass(frozen=True)
+class Linear(LinearStructure):
+    """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`.
+
+    Args:
+        maps: Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's
+            inputs; None where the inputs are in the order of PyTorch's module.
+    """
+
+    maps: tuple[int, int, int] | None = None
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Weight `[d, outputs]`, its inputs place by place, and bias `[outputs]`."""
+        """Weight `[outputs, d]`, in the order of the inputs, and bias `[outputs]`."""
         weight, bias = parameters
-        if self.picture is not None:
-            weight = weight.unflatten(1, self.picture).movedim(1, -1).flatten(1)
-        return weight.T, bias
+        if self.maps is not None:
+            weight = weight.unflatten(1, self.maps).movedim(1, -1).flatten(1)
+        return weight, bias
+
+    def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Layer`."""
+        weight, bias = parameters
+        if self.maps is not None:
+            channels, height, width = self.maps
+            weight = weight.unflatten(1, (height, width, channels)).movedim(-1, 1).flatten(1)
+        return weight, bias
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         weight, bias = parameters
-        outputs = times(inputs, weight) + bias[:, None]
+        outputs = _affine(inputs, weight, bias)
         if self.relu:
-            outputs = outputs.relu()
+            outputs = outputs.relu_()
         return outputs, (inputs, weight, outputs > 0 if self.relu else None)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         inputs, weight, _ = kept
         d = self._gate(kept, d_outputs)
-        return times(d, weight.mT), (inputs.mT @ d, d.sum(1)), d
+        return _times_matrix(d, weight), (d.mT @ inputs, d.sum(1)), d
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         """See `Layer`."""
         (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
-        outputs_t = times(inputs_t, weight) + inputs @ weight_t + bias_t[:, None]
+        outputs_t = _affine(inputs, weight_t, bias_t) + _affine(inputs_t, weight, None)
         return self._gate(kept, outputs_t), (inputs_t, weight_t)
 
     def backward_tangent(
@@ -312,38 +331,60 @@ class Linear(anatomy.Linear):
         """See `Layer`."""
         (inputs, weight, _), (inputs_t, weight_t) = kept, forth
         d_t = self._gate(kept, d_outputs_t)
-        d_inputs_t = times(d_t, weight.mT) + back @ weight_t.mT
+        d_inputs_t = _times_matrix(d_t, weight) + _times_matrix(back, weight_t)
         if summed:
             inputs, d_t, inputs_t, back = (part.flatten(0, 1)[None] for part in (inputs, d_t, inputs_t, back))
-        return d_inputs_t, (torch.baddbmm(inputs.mT @ d_t, inputs_t.mT, back), d_t.sum(1))
+        return d_inputs_t, (torch.baddbmm(d_t.mT @ inputs, back.mT, inputs_t), d_t.sum(1))
 
     def _gate(self, kept: Kept, values: Tensor) -> Tensor:
         return values * kept[2] if self.relu else values
 
 
-def build(made_of: anatomy.Anatomy, size: tuple[int, int], kernels: Kernels) -> tuple[FirstBlock, tuple[Layer, ...]]:
-    """The layers of a network that is made of known ones: the first, and the others.
+def build(
+    structure: Structure, size: tuple[int, int], operations: Operations
+) -> tuple[FirstBlock, tuple[Layer, ...]]:
+    """The layers of a network of known structure: the first, and the others.
 
     Args:
-        made_of: What it is made of.
+        structure: The network's structure.
         size: Height and width of the images.
-        kernels: What the blocks compute with.
+        operations: The backend.
     """
-    for block in made_of.blocks:
+    for block in structure.blocks:
         size = block.geometry.pooled(size)
-    picture = None if made_of.mean else (made_of.blocks[-1].channels, *size)
-    first, *others = made_of.blocks
-    return FirstBlock(**vars(first), kernels=kernels), (
-        *(Block(**vars(block), kernels=kernels) for block in others),
-        Mean() if made_of.mean else Flatten(last=not made_of.linears),
-        *(Linear(**vars(linear), picture=None if place else picture) for place, linear in enumerate(made_of.linears)),
+    first, *others = structure.blocks
+    channels, products = structure.blocks[-1].channels, operations.products
+    # Without a linear layer to follow, the vectors are the outputs, in PyTorch's order.
+    channel_by_channel = operations.channel_by_channel or not structure.linears
+    maps = None if channel_by_channel or structure.mean else (channels, *size)
+    return FirstBlock(**vars(first), operations=operations), (
+        *(Block(**vars(block), operations=operations) for block in others),
+        Mean(channels, products) if structure.mean else Flatten(channels, products, channel_by_channel),
+        *(Linear(**vars(linear), maps=None if place else maps) for place, linear in enumerate(structure.linears)),
     )
 
 
 def _summed(parts: Sequence[Tensor], summed: bool) -> Sequence[Tensor]:
-    return [part.sum(0, keepdim=True) for part in parts] if summed else parts
+    return [part.sum(0, keepdim=True) for part in parts] if summed and parts[0].shape[0] > 1 else parts
 
 
 def _times(rows: Tensor, matrices: Tensor) -> Tensor:
     """`[tasks, k]` · `[tasks, k, n]`, `[tasks, n]`."""
-    return (rows[:, None] @ matrices)[:, 0]
+    return (rows.unsqueeze(1) @ matrices).squeeze(1)
+
+
+def _less(matrices: Tensor, others: Tensor, numbers: Tensor) -> Tensor:
+    """matrices `[tasks, k, n]` - others · numbers `[tasks, n]`, column by column."""
+    return torch.addcmul(matrices, others, numbers.unsqueeze(1), value=-1)
+
+
+def _affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """inputs `[tasks, n, d]` · weightᵀ + bias; one product where all tasks share a weight."""
+    if weight.shape[0] == 1:
+        return linear(inputs, weight[0], None if bias is None else bias[0])
+    return inputs @ weight.mT if bias is None else torch.baddbmm(bias[:, None], inputs, weight.mT)
+
+
+def _times_matrix(d_outputs: Tensor, weight: Tensor) -> Tensor:
+    """d_outputs `[tasks, n, outputs]` · weight; one product where all tasks share a weight."""
+    return d_outputs @ (weight[0] if weight.shape[0] == 1 else weight)

@@ -1,60 +1,89 @@
-"""A network that is a stack of known layers, for several tasks at once, on parameters that are one vector a task.
+"""A network that is a stack of known layers, with its first and second derivatives written out.
 
-A vector lies as the layers want it, see `Layout`, and its parameters begin at multiples of sixteen numbers, so
-that a GPU reads it in whole words. An inner step, which moves all parameters of all tasks, is then one operation.
+PyTorch's automatic differentiation serves any network. A stack of blocks of convolution, batch norm, ReLU and pooling,
+as most networks of the few-shot literature are, is computed faster by its layers' own derivatives, see
+`tasks.derivatives.layers`: for several tasks, or for one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fanfold.tasks.derivatives.layers import FirstBlock, Kernels, Layer, build
-from fanfold.tasks.derivatives.passes import Kept, Pass
-from fanfold.tasks.derivatives.structure import Anatomy
-from fanfold.tasks.derivatives.torch_ops.first import Seen
+from fanfold.tasks.derivatives.layers import FirstBlock, Layer, build
+from fanfold.tasks.derivatives.protocol import Kept, Operations, Patches
+from fanfold.tasks.derivatives.structure import Structure
 from fanfold.tasks.parameters import Shapes
 
 ALIGNED = 16  # numbers
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a network's parameters lie for a stack.
+class Pass(NamedTuple):
+    """The layers' intermediate results of a pass forward and back."""
+
+    forward: Sequence[Kept]
+    backward: Sequence[Kept]
+
+
+class Place(NamedTuple):
+    """The place of a parameter in a stack's vector.
 
     Args:
-        there: int64 `[W]`: which of the network's own numbers `[P]` stands where; P where a nought does.
-        back: int64 `[P]`: where each of them stands.
-        shapes: Of the parameters, in the layers' order.
+        start: Its first number's.
+        shape: The parameter's.
+        strides: Of the parameter, which is contiguous.
+        padding: Zeros that follow it.
+    """
+
+    start: int
+    shape: torch.Size
+    strides: tuple[int, ...]
+    padding: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of a network's parameters in one vector for a stack.
+
+    Each parameter lies as its layer takes it, and begins at a multiple of sixteen numbers: a GPU reads it in whole
+    words. An inner step, which moves all parameters of all tasks, is one operation on such vectors.
+
+    Args:
+        there: int64 `[W]`: the index, in the network's own vector `[P]`, of the number at each place; P for a zero.
+        back: int64 `[P]`: the place of each of the network's numbers.
+        places: The parameters' places, in the layers' order.
     """
 
     there: Tensor
     back: Tensor
-    shapes: tuple[torch.Size, ...]
+    places: tuple[Place, ...]
 
     def lay_out(self, vector: Tensor) -> Tensor:
-        """The network's parameters `[P]` as the stack takes them, `[1, W]`."""
+        """The network's parameters `[P]` as the stack's vector, `[1, W]`."""
         return torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]
 
     def restore(self, vector: Tensor) -> Tensor:
-        """What `lay_out` was given, `[P]`, from `[W]`."""
+        """The inverse of `lay_out`: `[P]`, from `[W]`."""
         return vector.index_select(0, self.back)
 
     def split(self, vectors: Tensor) -> list[Tensor]:
-        """The parameters `[tasks, …]` of vectors `[tasks, W]`, views of them."""
-        parts = vectors.split([_aligned(prod(shape)) for shape in self.shapes], 1)
-        return [part[:, : prod(shape)].unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        """The parameters `[tasks, …]` in vectors `[tasks, W]`, views of them."""
+        tasks, stride, first = vectors.shape[0], vectors.stride(0), vectors.storage_offset()
+        return [
+            vectors.as_strided((tasks, *place.shape), (stride, *place.strides), first + place.start)
+            for place in self.places
+        ]
 
     def join(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Vectors `[tasks, W]` of parameters `[tasks, …]`."""
+        """The inverse of `split`: vectors `[tasks, W]`, from parameters `[tasks, …]`."""
         parts = []
-        for part, shape in zip(parameters, self.shapes, strict=True):
+        for part, place in zip(parameters, self.places, strict=True):
             parts.append(part.flatten(1))
-            if missing := _aligned(prod(shape)) - prod(shape):
-                parts.append(part.new_zeros(len(part), missing))
+            if place.padding:
+                parts.append(part.new_zeros(part.shape[0], place.padding))
         return torch.cat(parts, 1)
 
 
@@ -62,10 +91,14 @@ class Layout:
 class Stack:
     """Layers, each on the outputs of the one before it.
 
+    The pure functions `forward`, `backward`, `tangent` and `backward_tangent` take parameters `[tasks, …]`, layer by
+    layer, in the layers' own order: `Layout.split` has them from vectors, `laid_out` from one task's module. Called
+    with one task's named parameters, a stack is a function that PyTorch differentiates.
+
     Args:
-        first: The layer that sees the images.
-        others: Those after it.
-        layout: How the parameters lie.
+        first: The layer whose inputs are the images.
+        others: The layers after it.
+        layout: The parameters' order in a vector.
     """
 
     first: FirstBlock
@@ -77,76 +110,145 @@ class Stack:
         """All layers."""
         return (self.first, *self.others)
 
-    def forward(self, theta: Tensor, images: Seen) -> tuple[Tensor, list[Kept]]:
-        """Outputs `[tasks, n, d]`, and what the layers kept.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, layer by layer; the module has them in the same order."""
+        return tuple(name for layer in self.layers for name in layer.names)
+
+    @property
+    def device(self) -> torch.device:
+        """The parameters' device."""
+        return self.layout.there.device
+
+    def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """One task's outputs `[n, d]` of images `[n, channels, height, width]`, twice differentiable by PyTorch."""
+        output: Tensor = _Forward.apply(self, images, *(parameters[name] for name in self.names))
+        return output
+
+    def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """As `__call__`: the inputs of the last layer, `[n, d]`."""
+        return Stack(self.first, self.others[:-1], self.layout)(parameters, images)
+
+    def laid_out(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """One task's parameters `[1, …]`, from those of the module in the order of `names`."""
+        return [part.contiguous()[None] for layer, parts in self._each(parameters) for part in layer.laid_out(parts)]
+
+    def restored(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The inverse of `laid_out`."""
+        return [part for layer, parts in self._each(parameters) for part in layer.restored([of[0] for of in parts])]
+
+    def forward(self, parameters: Sequence[Tensor], patches: Patches) -> tuple[Tensor, list[Kept]]:
+        """Outputs `[tasks, n, d]`, and the layers' intermediate results.
 
         Args:
-            theta: `[tasks, W]`, or `[1, W]` for all.
-            images: See `FirstBlock.seen`.
+            parameters: `[tasks, …]`, or `[1, …]` for all tasks.
+            patches: The images, see `FirstBlock.patches`.
         """
-        outputs: Any = images
+        outputs: Any = patches
         kept = []
-        for layer, parameters in self._each(theta):
-            outputs, of_layer = layer.forward(parameters, outputs)
+        for layer, parts in self._each(parameters):
+            outputs, of_layer = layer.forward(parts, outputs)
             kept.append(of_layer)
         return outputs, kept
 
-    def backward(self, kept: Sequence[Kept], d_outputs: Tensor) -> tuple[Tensor, Pass]:
-        """The derivatives by each task's parameters `[tasks, W]`, and what the layers kept of both ways."""
-        found: list[Tensor] = []
+    def backward(self, kept: Sequence[Kept], d_outputs: Tensor) -> tuple[list[Tensor], Pass]:
+        """The derivatives by each task's parameters, `[tasks, …]`, and the layers' intermediate results."""
+        found: list[Sequence[Tensor]] = []
         back: list[Kept] = []
         d: Tensor | None = d_outputs
         for layer, of_layer in zip(reversed(self.layers), reversed(kept), strict=True):
             assert d is not None
             d, gradients, more = layer.backward(of_layer, d)
-            found[:0] = gradients
-            back.insert(0, more)
-        return self.layout.join(found), Pass(kept, back)
+            found.append(gradients)
+            back.append(more)
+        return _forwards(found), Pass(kept, back[::-1])
 
-    def tangent(self, both: Pass, direction: Tensor) -> tuple[Tensor, list[Kept]]:
-        """How the outputs move when each task's parameters move in a direction `[tasks, W]`."""
+    def tangent(self, both: Pass, direction: Sequence[Tensor]) -> tuple[Tensor, list[Kept]]:
+        """The outputs' tangent as each task's parameters move in a direction `[tasks, …]`; intermediate results."""
         outputs_t: Tensor | None = None
         forth = []
-        for (layer, parameters_t), kept, back in zip(self._each(direction), *both, strict=True):
-            outputs_t, of_layer = layer.tangent(kept, back, parameters_t, outputs_t)
+        for (layer, parts_t), kept, back in zip(self._each(direction), *both, strict=True):
+            outputs_t, of_layer = layer.tangent(kept, back, parts_t, outputs_t)
             forth.append(of_layer)
         assert outputs_t is not None
         return outputs_t, forth
 
-    def backward_tangent(self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False) -> Tensor:
-        """How the derivatives by the parameters move, `[tasks, W]`, given how those by the outputs do.
+    def backward_tangent(
+        self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False
+    ) -> list[Tensor]:
+        """The tangents `[tasks, …]` of the derivatives by the parameters, given those of the derivatives by outputs.
 
         Args:
-            both: What the layers kept of both ways.
-            forth: What they kept of `tangent`.
+            both: The intermediate results of forward and backward.
+            forth: The intermediate results of `tangent`.
             d_outputs_t: `[tasks, n, d]`.
-            summed: Whether to sum over the tasks, to `[1, W]`.
+            summed: Whether to sum over the tasks, to `[1, …]`.
         """
-        found: list[Tensor] = []
+        found: list[Sequence[Tensor]] = []
         d_t: Tensor | None = d_outputs_t
         for layer, *passed in reversed(list(zip(self.layers, *both, forth, strict=True))):
             assert d_t is not None
             d_t, products = layer.backward_tangent(*passed, d_t, summed)
-            found[:0] = products
-        return self.layout.join(found)
+            found.append(products)
+        return _forwards(found)
 
-    def _each(self, vectors: Tensor) -> list[tuple[Layer, list[Tensor]]]:
-        """The layers, each with its part of some vectors."""
-        parts = iter(self.layout.split(vectors))
+    def _each(self, parameters: Sequence[Tensor]) -> list[tuple[Layer, list[Tensor]]]:
+        """The layers, each with its parameters."""
+        parts = iter(parameters)
         return [(layer, [next(parts) for _ in layer.names]) for layer in self.layers]
 
 
-def as_stack(made_of: Anatomy, shapes: Shapes, size: tuple[int, int], kernels: Kernels, device: torch.device) -> Stack:
-    """The stack of a network that is made of known layers.
+class _Forward(torch.autograd.Function):
+    """One task's outputs as a function of the parameters, twice differentiable by PyTorch."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: Stack, images: Tensor, *parameters: Tensor) -> Tensor:
+        """Outputs `[n, d]`; parameters are in the order of the stack's names."""
+        outputs, ctx.kept = stack.forward(stack.laid_out(parameters), stack.first.patches(images[None]))
+        ctx.stack = stack
+        ctx.save_for_backward(*parameters)
+        return outputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> Any:
+        """See `torch.autograd.Function`."""
+        return None, None, *_Backward.apply(ctx.stack, ctx.kept, *d_outputs, *ctx.saved_tensors)
+
+
+class _Backward(torch.autograd.Function):
+    """The derivatives by the parameters, as a function of those by the outputs and of the parameters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stack: Stack, kept: Sequence[Kept], d_outputs: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        found, ctx.both = stack.backward(kept, d_outputs[None])
+        ctx.stack, ctx.like = stack, d_outputs
+        return tuple(stack.restored(found))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *direction: Tensor) -> Any:
+        # Σ direction · gradient is the tangent of d_outputs · outputs in the direction.
+        stack: Stack = ctx.stack
+        outputs_t, forth = stack.tangent(ctx.both, stack.laid_out(direction))
+        products = stack.backward_tangent(ctx.both, forth, torch.zeros_like(ctx.like)[None])
+        return None, None, outputs_t[0], *stack.restored(products)
+
+
+def as_stack(
+    structure: Structure, shapes: Shapes, size: tuple[int, int], operations: Operations, device: torch.device
+) -> Stack:
+    """The stack of a network of known structure.
 
     Args:
-        made_of: What it is made of.
-        shapes: Its parameters' names and shapes, in the order of its flat vector.
+        structure: The network's structure.
+        shapes: The parameters' names and shapes, in the order of the network's vector.
         size: Height and width of the images.
-        kernels: What the layers compute with.
-        device: Where.
+        operations: The backend.
+        device: The parameters' device.
     """
-    first, others = build(made_of, size, kernels)
+    first, others = build(structure, size, operations)
     return Stack(first, others, _layout((first, *others), shapes, device))
 
 
@@ -156,15 +258,19 @@ def _layout(layers: Sequence[Layer], shapes: Shapes, device: torch.device) -> La
     own: Mapping[str, Tensor] = {
         name: part.view(shape) for (name, shape), part in zip(shapes.items(), numbers, strict=True)
     }
-    laid_out = [part for layer in layers for part in layer.laid_out([own[name] for name in layer.names])]
-    there = torch.cat(
-        [torch.cat([part.flatten(), torch.full((_aligned(part.numel()) - part.numel(),), count)]) for part in laid_out]
-    )
+    there, places, start = [], [], 0
+    for part in (part for layer in layers for part in layer.laid_out([own[name] for name in layer.names])):
+        padding = -part.numel() % ALIGNED
+        there += [part.flatten(), torch.full((padding,), count)]
+        places.append(Place(start, part.shape, part.contiguous().stride(), padding))
+        start += part.numel() + padding
+    found = torch.cat(there)
     back = torch.empty(count, dtype=torch.int64)
-    places = there < count
-    back[there[places]] = places.nonzero()[:, 0]
-    return Layout(there.to(device), back.to(device), tuple(part.shape for part in laid_out))
+    taken = found < count
+    back[found[taken]] = taken.nonzero()[:, 0]
+    return Layout(found.to(device), back.to(device), tuple(places))
 
 
-def _aligned(count: int) -> int:
-    return -(-count // ALIGNED) * ALIGNED
+def _forwards(by_layers: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The layers' tensors in one list, from the first layer's on; given from the last layer's on."""
+    return [part for parts in reversed(by_layers) for part in parts]

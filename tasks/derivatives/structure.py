@@ -46,7 +46,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Structure:
     """A stack of blocks; then each channel's mean or all of the last picture; then linear layers.
 
     Args:
@@ -66,7 +66,7 @@ class Anatomy:
         return [name for layer in layers for name in layer.names]
 
 
-def anatomy(module: nn.Module) -> Anatomy | None:
+def structure_of(module: nn.Module) -> Structure | None:
     """What a module is made of, None where it is none of that.
 
     It must be one block or more of convolution without bias, batch norm by the batch at hand, ReLU and, it may be,
@@ -85,9 +85,9 @@ def anatomy(module: nn.Module) -> Anatomy | None:
     if not leaves or not _is(leaves[0].module, nn.Flatten, start_dim=1, end_dim=-1):
         return None
     linears, leaves = _take_linears(leaves[1:])
-    made_of = Anatomy(tuple(blocks), mean, tuple(linears))
+    structure = Structure(tuple(blocks), mean, tuple(linears))
     # Parameters that several layers share have one name, that of the first.
-    return None if leaves or made_of.names != [name for name, _ in module.named_parameters()] else made_of
+    return None if leaves or structure.names != [name for name, _ in module.named_parameters()] else structure
 
 
 class _Leaf(NamedTuple):

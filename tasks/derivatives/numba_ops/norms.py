@@ -1,11 +1,12 @@
-"""What lies between two convolutions, for several tasks at once, by the compiled functions of `numba_ops.kernels`.
+"""Batch norm, ReLU and max-pooling by the compiled functions of `numba_ops.kernels`, which know one task.
 
-Those know one task's pictures. As `tasks.derivatives.numba_ops.products` has pictures lie, several tasks' are one
-picture with the channels of all, each of which has its own mean and variance: so the same functions serve.
+Several tasks' feature maps are those of one task with all tasks' channels, see `tasks.derivatives.numba_ops.products`.
+Each channel has a mean and a variance of its own, so the same functions serve.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,16 +15,26 @@ from fanfold.tasks.derivatives.numba_ops.kernels import Array
 
 
 class Forward(NamedTuple):
-    """See `numba_ops.kernels.Forward`; numbers of channels are `[tasks, channels]`, as the layers take them."""
+    """See `numba_ops.kernels.Forward`.
 
-    scale: Tensor
-    inverse: Tensor
+    Args:
+        z: The block's output.
+        channels: Of one task.
+        arrays: All results, of all tasks' channels.
+    """
+
     z: Tensor
+    channels: int
     arrays: kernels.Forward
+
+    @property
+    def inverse(self) -> Tensor:
+        """`[tasks, channels]`."""
+        return of_channels(self.arrays.inverse, self.channels)
 
 
 class Backward(NamedTuple):
-    """See `tasks.derivatives.numba_ops.kernels.Backward`."""
+    """See `numba_ops.kernels.Backward`."""
 
     d_scale: Tensor
     d_shift: Tensor
@@ -31,80 +42,64 @@ class Backward(NamedTuple):
 
 
 class Tangent(NamedTuple):
-    """See `tasks.derivatives.numba_ops.kernels.Tangent`."""
+    """See `numba_ops.kernels.Tangent`."""
 
-    shared: Tensor
-    scale_t: Tensor
     z_t: Tensor
     arrays: kernels.Tangent
 
 
-def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int) -> Forward:
-    """From x, what the convolution gave, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
-    tasks = len(x)
-    return as_forward(kernels.forward(array(x), row(scale, tasks), row(shift, tasks), eps, pool), tasks)
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
+    """See `tasks.derivatives.protocol.Norms`."""
+    array = x.numpy()
+    norm = kernels.forward(array, row(scale, array.shape[3]), row(shift, array.shape[3]), eps, pool)
+    return as_forward(norm, scale.shape[1])
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """From d_z to d_x; see `tasks.derivatives.numba_ops.kernels.backward`."""
-    d_x, back = kernels.backward(norm.arrays, array(x), array(d_z), pool)
-    return pictures(d_x, len(x)), as_backward(back, len(x))
+    """See `tasks.derivatives.protocol.Norms`."""
+    d_x, back = kernels.backward(norm.arrays, x.numpy(), d_z.numpy(), pool)
+    return torch.from_numpy(d_x), as_backward(back, norm.channels)
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """From x_t to z_t; see `tasks.derivatives.numba_ops.kernels.tangent`."""
-    tasks = len(x)
-    forth = kernels.tangent(norm.arrays, array(x), array(x_t), row(scale_t, tasks), row(shift_t, tasks), pool)
-    return as_tangent(forth, tasks)
+    """See `tasks.derivatives.protocol.Norms`."""
+    array = x.numpy()
+    numbers = row(scale_t, array.shape[3]), row(shift_t, array.shape[3])
+    return as_tangent(kernels.tangent(norm.arrays, array, x_t.numpy(), *numbers, pool))
 
 
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """From d_z_t to d_x_t, d_scale_t and d_shift_t; see `tasks.derivatives.numba_ops.kernels.backward_tangent`."""
-    d_x_t, *by_channels = kernels.backward_tangent(
-        norm.arrays, back.arrays, forth.arrays, array(x), array(x_t), array(d_z_t), pool
+    """See `tasks.derivatives.protocol.Norms`."""
+    d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
+        norm.arrays, back.arrays, forth.arrays, x.numpy(), x_t.numpy(), d_z_t.numpy(), pool
     )
-    d_scale_t, d_shift_t = (of_channels(numbers, len(x)) for numbers in by_channels)
-    return pictures(d_x_t, len(x)), d_scale_t, d_shift_t
+    return torch.from_numpy(d_x_t), of_channels(d_scale_t, norm.channels), of_channels(d_shift_t, norm.channels)
 
 
-def array(pictures: Tensor) -> Array:
-    """Pictures `[tasks, images, height, width, channels]` as one with all channels, the last."""
-    found: Array = pictures.permute(1, 2, 3, 0, 4).contiguous().flatten(3).numpy()
+def row(numbers: Tensor, count: int) -> Array:
+    """Numbers of channels `[tasks, channels]`, or `[1, channels]` for all tasks, as `[count]` of all tasks' channels."""
+    flat: Array = numbers.numpy().reshape(-1)
+    return flat if len(flat) == count else np.tile(flat, count // len(flat))
+
+
+def of_channels(numbers: Array, channels: int) -> Tensor:
+    """The inverse of `row`: `[tasks, channels]`."""
+    found: Tensor = torch.from_numpy(numbers.reshape(-1, channels))
     return found
 
 
-def pictures(array: Array, tasks: int) -> Tensor:
-    """What `array` was given."""
-    found: Tensor = torch.from_numpy(array).unflatten(3, (tasks, -1)).permute(3, 0, 1, 2, 4)
-    return found
+def as_forward(norm: kernels.Forward, channels: int) -> Forward:
+    """With tensors beside the arrays."""
+    return Forward(torch.from_numpy(norm.z), channels, norm)
 
 
-def row(numbers: Tensor, tasks: int) -> Array:
-    """Numbers of channels `[tasks, channels]`, or `[1, channels]` for all, one after the other."""
-    found: Array = numbers.expand(tasks, -1).flatten().numpy()
-    return found
+def as_backward(back: kernels.Backward, channels: int) -> Backward:
+    """With tensors beside the arrays."""
+    return Backward(of_channels(back.d_scale, channels), of_channels(back.d_shift, channels), back)
 
 
-def of_channels(numbers: Array, tasks: int) -> Tensor:
-    """What `row` was given."""
-    found: Tensor = torch.from_numpy(numbers).unflatten(0, (tasks, -1))
-    return found
-
-
-def as_forward(norm: kernels.Forward, tasks: int) -> Forward:
-    """With what the layers ask for as tensors."""
-    scale, inverse = (of_channels(numbers, tasks) for numbers in (norm.scale, norm.inverse))
-    return Forward(scale, inverse, pictures(norm.z, tasks), norm)
-
-
-def as_backward(back: kernels.Backward, tasks: int) -> Backward:
-    """With what the layers ask for as tensors."""
-    return Backward(of_channels(back.d_scale, tasks), of_channels(back.d_shift, tasks), back)
-
-
-def as_tangent(forth: kernels.Tangent, tasks: int) -> Tangent:
-    """With what the layers ask for as tensors."""
-    shared, scale_t = (of_channels(numbers, tasks) for numbers in (forth.shared, forth.scale_t))
-    return Tangent(shared, scale_t, pictures(forth.z_t, tasks), forth)
+def as_tangent(forth: kernels.Tangent) -> Tangent:
+    """With tensors beside the arrays."""
+    return Tangent(torch.from_numpy(forth.z_t), forth)

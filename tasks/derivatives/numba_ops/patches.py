@@ -13,7 +13,7 @@ from fanfold.tasks.derivatives.numba_ops import kernels
 from fanfold.tasks.derivatives.numba_ops.kernels import Array
 
 
-def look(images: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
+def patches_of(images: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
     """Patches of several tasks' images.
 
     Args:

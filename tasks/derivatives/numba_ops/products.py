@@ -1,12 +1,11 @@
-"""Convolution's three products for several tasks at once, as convolutions in groups, a task each.
+"""A convolution's products as PyTorch's convolutions in groups, a group a task; of one task, without groups.
 
-The functions are those of `tasks.derivatives.torch_ops.products`. Pictures `[tasks, images, height, width, channels]`
-lie in memory as `[images, height, width, tasks, channels]`: a picture of tasks · channels channels, the channels last,
-whose groups are the tasks. Filters are `[tasks, channels out, side, side, channels in]`, one for `tasks` where all
-tasks share them.
+Feature maps are `[images, height, width, tasks · channels]`, contiguous: those of one task that has all tasks'
+channels, whose groups are the tasks. One call then does the work of a call a task. With a few images each, a good part
+of a call's time goes by before and after its sums.
 
-One call then does what would take a call a task, whose cost, with a few images each, lies in good part in what comes
-before and after its sums.
+Filters are `[tasks, out, side, side, in]`, or `[1, …]` where all tasks share them. `of_tasks` makes of them the weight
+of a convolution in groups, `[tasks · out, in, side, side]`, the channels last in memory.
 """
 
 from collections.abc import Sequence
@@ -15,77 +14,83 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-Pair = tuple[Tensor, Tensor]
+from fanfold.tasks.derivatives.protocol import Pair, Triple
 
 
 def lay_out(weight: Tensor) -> Tensor:
-    """A convolution's weight `[out, in, side, side]` as these functions take it, but for the tasks in front."""
+    """See `tasks.derivatives.protocol.Products`: `[out, side, side, in]`."""
     return weight.permute(0, 2, 3, 1)
 
 
+def restore(filters: Tensor) -> Tensor:
+    """See `tasks.derivatives.protocol.Products`."""
+    return filters.permute(0, 3, 1, 2)
+
+
+def of_tasks(filters: Tensor, inputs: Tensor) -> Tensor:
+    """See `tasks.derivatives.protocol.Products`."""
+    tasks = inputs.shape[3] // filters.shape[4]
+    every = filters if filters.shape[0] == tasks else filters.expand(tasks, -1, -1, -1, -1)
+    return every.flatten(0, 1).permute(0, 3, 1, 2)
+
+
 def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
-    """Inputs `[tasks, images, height, width, in]` and filters to outputs `[tasks, images, down, across, out]`."""
-    tasks = len(pairs[0][0])
-    parts = [
-        conv2d(joined(inputs), _weight(filters, tasks), stride=stride, padding=padding, groups=tasks)
-        for inputs, filters in pairs
-    ]
-    return parted(_sum(parts), tasks)
-
-
-def by_inputs(pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
-    """Derivatives by outputs `[tasks, images, down, across, out]`, and filters, to those by inputs of some size."""
-    tasks, images = pairs[0][0].shape[:2]
+    """See `tasks.derivatives.protocol.Products`."""
     parts = []
-    for d_outputs, filters in pairs:
-        inputs = _empty((images, tasks * filters.shape[-1], *size), d_outputs)
-        parts.append(_backward(joined(d_outputs), inputs, _weight(filters, tasks), stride, padding, tasks, 0))
-    return parted(_sum(parts), tasks)
+    for inputs, weight in pairs:
+        groups = inputs.shape[3] // weight.shape[1]
+        parts.append(conv2d(_channels_second(inputs), weight, None, stride, padding, 1, groups))
+    return _channels_last(_sum(parts))
 
 
-def by_filters(pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
-    """Inputs, and derivatives by outputs, to those by each task's filters `[tasks, out, side, side, in]`."""
-    tasks = len(pairs[0][0])
-    parts = []
-    for inputs, d_outputs in pairs:
-        weight = _empty((tasks * d_outputs.shape[-1], inputs.shape[-1], side, side), inputs)
-        parts.append(_backward(joined(d_outputs), joined(inputs), weight, stride, padding, tasks, 1))
-    found: Tensor = _sum(parts).permute(0, 2, 3, 1).unflatten(0, (tasks, -1))
-    return found
+def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
+    """As `convolve`: `norms` computes the moments."""
+    return convolve(pairs, stride, padding), None
 
 
-def joined(pictures: Tensor) -> Tensor:
-    """Pictures as PyTorch's convolution takes them, `[images, tasks · channels, height, width]`."""
-    flat: Tensor = pictures.permute(1, 0, 4, 2, 3).flatten(1, 2)
-    return flat.contiguous(memory_format=torch.channels_last)
+def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    """See `tasks.derivatives.protocol.Products`."""
+    by_inputs, by_weight, groups = [], [], 1
+    for inputs, weight, d_outputs in triples:
+        groups = inputs.shape[3] // weight.shape[1]
+        d_inputs, d_weight, _ = torch.ops.aten.convolution_backward(
+            _channels_second(d_outputs),
+            _channels_second(inputs),
+            weight,
+            None,
+            [stride, stride],
+            [padding, padding],
+            [1, 1],
+            False,
+            [0, 0],
+            groups,
+            [True, True, False],
+        )
+        by_inputs.append(d_inputs)
+        by_weight.append(d_weight)
+    d_filters: Tensor = _sum(by_weight).permute(0, 2, 3, 1)
+    return _channels_last(_sum(by_inputs)), d_filters.reshape(groups, -1, *d_filters.shape[1:])
 
 
-def parted(pictures: Tensor, tasks: int) -> Tensor:
-    """What `joined` was given."""
-    found: Tensor = pictures.unflatten(1, (tasks, -1)).permute(1, 0, 3, 4, 2)
-    return found
+def split(maps: Tensor, channels: int) -> Tensor:
+    """See `tasks.derivatives.protocol.Products`."""
+    images, height, width, _ = maps.shape
+    return maps.view(images, height, width, -1, channels).permute(3, 0, 1, 2, 4)
 
 
-def _weight(filters: Tensor, tasks: int) -> Tensor:
-    """Each task's filters as a convolution's weight in groups, `[tasks · out, in, side, side]`."""
-    found: Tensor = filters.expand(tasks, *filters.shape[1:]).flatten(0, 1).permute(0, 3, 1, 2)
-    return found
+def join(maps: Tensor) -> Tensor:
+    """See `tasks.derivatives.protocol.Products`."""
+    return maps.permute(1, 2, 3, 0, 4).contiguous().flatten(3)
 
 
-def _backward(
-    d_outputs: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, tasks: int, which: int
-) -> Tensor:
-    """The derivative by a convolution's inputs (0) or weight (1), of which nothing but the shape is asked then."""
-    pairs = [stride] * 2, [padding] * 2
-    mask = [which == 0, which == 1, False]
-    found: Tensor = torch.ops.aten.convolution_backward(
-        d_outputs, inputs, weight, None, *pairs, [1, 1], False, [0, 0], tasks, mask
-    )[which]
-    return found
+def _channels_second(maps: Tensor) -> Tensor:
+    """Feature maps where they lie, in PyTorch's order of dimensions."""
+    return maps.permute(0, 3, 1, 2)
 
 
-def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+def _channels_last(maps: Tensor) -> Tensor:
+    """The inverse of `_channels_second`; they lie so already, but where height or width is 1."""
+    return maps.permute(0, 2, 3, 1).contiguous()
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:

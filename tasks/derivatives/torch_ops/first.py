@@ -27,10 +27,10 @@ from fanfold.tasks.derivatives.torch_ops.norms import (
     to_places,
     windows,
 )
-from fanfold.tasks.derivatives.torch_ops.products import patches
+from fanfold.tasks.derivatives.torch_ops.products import unfold
 
 
-class Seen(NamedTuple):
+class Patches(NamedTuple):
     """Images as the first block takes them.
 
     Args:
@@ -44,19 +44,19 @@ class Seen(NamedTuple):
     covariance: Tensor
 
 
-def look(images: Tensor, geometry: Geometry) -> Seen:
+def patches_of(images: Tensor, geometry: Geometry) -> Patches:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
     # In float64: by float32, the variances that follow are off by 1e-5, and after some inner steps an activation next
     # to nought falls on the other side now and then, which moves a gradient by percents.
-    every = patches(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
+    every = unfold(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
     mean = every.mean((1, 2))
     centred = every - mean[:, None, None]
     covariance = (centred.mT @ centred).sum(1) / (every.shape[1] * every.shape[2])
-    return Seen(images, mean.to(images), covariance.to(images))
+    return Patches(images, mean.to(images), covariance.to(images))
 
 
 def forward(
-    seen: Seen,
+    patches: Patches,
     geometry: Geometry,
     matrix: Tensor,
     mean: Tensor,
@@ -66,20 +66,20 @@ def forward(
     eps: float,
 ) -> Forward:
     """From x = patch · matrix, given its mean and variance `[tasks, channels]`, to z."""
-    x = windows(_convolved(seen, geometry, matrix), geometry.pool)
+    x = windows(_convolved(patches, geometry, matrix), geometry.pool)
     place = largest(x, scale)
     return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
 
 
-def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
     """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
     back = gated(norm, d_z)
-    return _by_matrix(seen, geometry, norm.place, back.d_q), back
+    return _by_matrix(patches, geometry, norm.place, back.d_q), back
 
 
 def tangent(
     norm: Forward,
-    seen: Seen,
+    patches: Patches,
     geometry: Geometry,
     matrix_t: Tensor,
     mean_t: Tensor,
@@ -88,24 +88,24 @@ def tangent(
     shift_t: Tensor,
 ) -> Tangent:
     """From x_t = patch · matrix_t to z_t."""
-    x_t = windows(_convolved(seen, geometry, matrix_t), geometry.pool)
+    x_t = windows(_convolved(patches, geometry, matrix_t), geometry.pool)
     return normalized_tangent(norm, at_places(x_t, norm.place), mean_t, shared, scale_t, shift_t)
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
     d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
-    return _by_matrix(seen, geometry, norm.place, d_q_t), d_scale_t, d_shift_t
+    return _by_matrix(patches, geometry, norm.place, d_q_t), d_scale_t, d_shift_t
 
 
-def _convolved(seen: Seen, geometry: Geometry, matrix: Tensor) -> Tensor:
-    return patches(seen.images, geometry.side, geometry.stride, geometry.padding) @ matrix[:, None, None]
+def _convolved(patches: Patches, geometry: Geometry, matrix: Tensor) -> Tensor:
+    return unfold(patches.images, geometry.side, geometry.stride, geometry.padding) @ matrix[:, None, None]
 
 
-def _by_matrix(seen: Seen, geometry: Geometry, place: Tensor, values: Tensor) -> Tensor:
+def _by_matrix(patches: Patches, geometry: Geometry, place: Tensor, values: Tensor) -> Tensor:
     """Σ values · patch, each value's patch being that at its window's place."""
-    every = patches(seen.images, geometry.side, geometry.stride, geometry.padding)
+    every = unfold(patches.images, geometry.side, geometry.stride, geometry.padding)
     spread = to_places(values, place, every.shape[2:4], geometry.pool)
     return every.flatten(1, 3).mT @ spread.flatten(1, 3)

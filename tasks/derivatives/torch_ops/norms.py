@@ -70,7 +70,7 @@ class Tangent(NamedTuple):
     z_t: Tensor
 
 
-def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int) -> Forward:
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
     """From x, what the convolution gave, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
     variance, mean = torch.var_mean(x, PLACES, correction=0)
     seen = windows(x, pool)

@@ -16,20 +16,53 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import pad
 
-Pair = tuple[Tensor, Tensor]
-
+from fanfold.tasks.derivatives.protocol import Pair, Triple
 
 def lay_out(weight: Tensor) -> Tensor:
     """A convolution's weight `[out, in, side, side]` as these functions take it, but for the tasks in front."""
     return weight.permute(2, 3, 1, 0)
 
 
+def restore(filters: Tensor) -> Tensor:
+    """See `tasks.derivatives.protocol.Products`."""
+    return filters.permute(3, 2, 0, 1)
+
+
+def of_tasks(filters: Tensor, inputs: Tensor) -> Tensor:
+    """Filters as they are."""
+    return filters
+
+
+def split(maps: Tensor, channels: int) -> Tensor:
+    """Feature maps as they are."""
+    return maps
+
+
+def join(maps: Tensor) -> Tensor:
+    """Feature maps as they are."""
+    return maps
+
+
 def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
     """Inputs `[tasks, images, height, width, in]` and filters to outputs `[tasks, images, down, across, out]`."""
     (inputs, filters), *others = pairs
-    seen = patches(inputs, filters.shape[1], stride, padding)
+    seen = unfold(inputs, filters.shape[1], stride, padding)
     outputs: Tensor = times(seen.flatten(1, 3), filters.flatten(1, 3)).unflatten(1, seen.shape[1:4])
     return outputs + convolve(others, stride, padding) if others else outputs
+
+
+def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
+    """As `convolve`: `norms` computes the moments."""
+    return convolve(pairs, stride, padding), None
+
+
+def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    """See `tasks.derivatives.protocol.Products`."""
+    inputs, filters, _ = triples[0]
+    size = inputs.shape[2], inputs.shape[3]
+    d_inputs = by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)
+    pairs = [(inputs, d_outputs) for inputs, _, d_outputs in triples]
+    return d_inputs, by_filters(pairs, filters.shape[1], stride, padding)
 
 
 def by_inputs(pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
@@ -52,12 +85,12 @@ def by_inputs(pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding
 def by_filters(pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
     """Inputs, and derivatives by outputs, to those by each task's filters `[tasks, side, side, in, out]`."""
     (inputs, d_outputs), *others = pairs
-    seen = patches(inputs, side, stride, padding)
+    seen = unfold(inputs, side, stride, padding)
     found: Tensor = (seen.flatten(1, 3).mT @ d_outputs.flatten(1, 3)).unflatten(1, (side, side, -1))
     return found + by_filters(others, side, stride, padding) if others else found
 
 
-def patches(inputs: Tensor, side: int, stride: int, padding: int) -> Tensor:
+def unfold(inputs: Tensor, side: int, stride: int, padding: int) -> Tensor:
     """What filters see at every place: `[tasks, images, down, across, side · side · channels]`."""
     padded = pad(inputs, (0, 0, padding, padding, padding, padding))
     seen = padded.unfold(2, side, stride).unfold(3, side, stride)  # …, channels, side, side

@@ -12,7 +12,8 @@ import triton
 from torch import Tensor
 
 from fanfold.tasks.derivatives.geometry import Geometry
-from fanfold.tasks.derivatives.torch_ops.first import Seen
+from fanfold.tasks.derivatives.torch_ops.first import Patches
+from fanfold.tasks.derivatives.torch_ops.first import patches_of as statistics_of
 from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import first_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, folded, launch, task_stride
@@ -21,8 +22,13 @@ ROWS = 32  # windows that a block goes over
 WARPS = 8  # that share them: with fewer, a thread would need too many registers
 
 
+def patches_of(images: Tensor, geometry: Geometry) -> Patches:
+    """See `tasks.derivatives.torch_ops.first.patches_of`."""
+    return statistics_of(images, geometry)
+
+
 def forward(
-    seen: Seen,
+    patches: Patches,
     geometry: Geometry,
     matrix: Tensor,
     mean: Tensor,
@@ -32,27 +38,27 @@ def forward(
     eps: float,
 ) -> Forward:
     """See `tasks.derivatives.torch_ops.first.forward`."""
-    images = seen.images
+    images = patches.images
     u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
     inverse = images.new_empty(len(u), u.shape[4])
     arguments = matrix, task_stride(matrix), mean, variance, scale, task_stride(scale), shift, task_stride(shift), eps
-    _launch(kernels.normalize, seen, geometry, u, z, place, inverse, *arguments)
+    _launch(kernels.normalize, patches, geometry, u, z, place, inverse, *arguments)
     return Forward(mean, inverse, scale, place, u, z)
 
 
-def backward(norm: Forward, seen: Seen, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
     """See `tasks.derivatives.torch_ops.first.backward`."""
     d_q = torch.empty_like(norm.u)
-    parts = _parts(seen, norm)
-    _launch(kernels.gate, seen, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
+    parts = _parts(patches, norm)
+    _launch(kernels.gate, patches, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
     by_matrix, d_scale, d_shift = _split(folded(parts))
     return by_matrix, Backward(d_q, d_scale, d_shift)
 
 
 def tangent(
     norm: Forward,
-    seen: Seen,
+    patches: Patches,
     geometry: Geometry,
     matrix_t: Tensor,
     mean_t: Tensor,
@@ -65,34 +71,34 @@ def tangent(
     arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
     more = scale_t, task_stride(scale_t), shift_t, task_stride(shift_t)
-    _launch(kernels.normalize_tangent, seen, geometry, u_t, z_t, *arguments, *directions, *more)
+    _launch(kernels.normalize_tangent, patches, geometry, u_t, z_t, *arguments, *directions, *more)
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, seen: Seen, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `tasks.derivatives.torch_ops.first.backward_tangent`."""
-    parts = _parts(seen, norm)
+    parts = _parts(patches, norm)
     arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
-    _launch(kernels.gate_tangent, seen, geometry, parts, *arguments)
+    _launch(kernels.gate_tangent, patches, geometry, parts, *arguments)
     return _split(folded(parts))
 
 
-def _parts(seen: Seen, norm: Forward) -> Tensor:
+def _parts(patches: Patches, norm: Forward) -> Tensor:
     """Room for the parts of sums: a row for each number of a patch, one for the scale and one for the shift."""
     tasks, channels = len(norm.u), norm.u.shape[4]
     blocks = triton.cdiv(norm.u[0].numel() // channels, ROWS)
-    return norm.u.new_empty(tasks, blocks, seen.mean.shape[1] + 2, channels)
+    return norm.u.new_empty(tasks, blocks, patches.mean.shape[1] + 2, channels)
 
 
 def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
-def _launch(kernel: Any, seen: Seen, geometry: Geometry, first: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Any, patches: Patches, geometry: Geometry, first: Tensor, *arguments: Any) -> None:
     """Launch a kernel that goes over all windows; the first argument has the channels."""
-    tasks, images, height, width, inside = seen.images.shape
+    tasks, images, height, width, inside = patches.images.shape
     down, across = geometry.pooled((height, width))
     channels = first.shape[-1]
     columns = divisor(channels, 64)
@@ -101,7 +107,7 @@ def _launch(kernel: Any, seen: Seen, geometry: Geometry, first: Tensor, *argumen
         tasks * triton.cdiv(images * down * across, ROWS) * (channels // columns),
         first,
         *arguments,
-        seen.images.contiguous(),
+        patches.images.contiguous(),
         images,
         HEIGHT=height,
         WIDTH=width,

@@ -2,7 +2,7 @@
 
 Of every block of places stand its mean and the sum of squares about that mean, which combine to those of all places
 without the loss of a difference of large numbers (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
-variance"). They are written by what has the numbers at hand: a convolution, or `moments`.
+variance"). They are written by what has the numbers at hand: a convolution, or `moments_of`.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
     places: int
 
 
-def moments(x: Tensor) -> Moments:
+def moments_of(x: Tensor) -> Moments:
     """Those of pictures `[tasks, images, height, width, channels]`."""
     tasks, channels = x.shape[0], x.shape[4]
     places = x[0].numel() // channels

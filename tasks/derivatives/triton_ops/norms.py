@@ -14,7 +14,7 @@ from torch import Tensor
 from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import norm_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, few, launch, task_stride
-from fanfold.tasks.derivatives.triton_ops.moments import Moments, few_moments, moments
+from fanfold.tasks.derivatives.triton_ops.moments import Moments, few_moments, moments_of
 
 ROWS_OF_SUMS = 64  # places that a block adds up
 
@@ -24,7 +24,7 @@ def rows_of_windows(tasks: int, windows: int) -> int:
     return 32 if tasks * windows >= 32 * 4 * 132 else 16
 
 
-def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, of_x: Moments | None = None) -> Forward:
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Moments | None = None) -> Forward:
     """See `tasks.derivatives.torch_ops.norms.forward`.
 
     Args:
@@ -33,11 +33,11 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, of_x
         shift: Batch norm's.
         eps: What batch norm adds to the variance.
         pool: Side of a window.
-        of_x: x's moments where the convolution gave them, see `tasks.derivatives.triton_ops.products`.
+        moments: x's moments where the convolution gave them, see `tasks.derivatives.triton_ops.products`.
     """
     tasks, images, height, width, channels = x.shape
     x = x.contiguous()
-    found = few_moments(of_x or moments(x))
+    found = few_moments(moments or moments_of(x))
     u = x.new_empty(tasks, images, height // pool, width // pool, channels)
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
     mean, inverse = x.new_empty(2, tasks, channels)

@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.derivatives.torch_ops.products import Pair
+from fanfold.tasks.derivatives.protocol import Pair, Triple
+from fanfold.tasks.derivatives.torch_ops import products
 from fanfold.tasks.derivatives.triton_ops.launches import compiled, divisor, launch, task_stride
 from fanfold.tasks.derivatives.triton_ops.moments import Moments, store_moments
 
@@ -96,6 +97,34 @@ class Products:
     """
 
     precision: str = "ieee"
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        """See `tasks.derivatives.torch_ops.products.lay_out`."""
+        return products.lay_out(weight)
+
+    def restore(self, filters: Tensor) -> Tensor:
+        """See `tasks.derivatives.torch_ops.products.restore`."""
+        return products.restore(filters)
+
+    def of_tasks(self, filters: Tensor, inputs: Tensor) -> Tensor:
+        """See `tasks.derivatives.torch_ops.products.of_tasks`."""
+        return products.of_tasks(filters, inputs)
+
+    def split(self, maps: Tensor, channels: int) -> Tensor:
+        """See `tasks.derivatives.torch_ops.products.split`."""
+        return products.split(maps, channels)
+
+    def join(self, maps: Tensor) -> Tensor:
+        """See `tasks.derivatives.torch_ops.products.join`."""
+        return products.join(maps)
+
+    def backward(self, triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+        """See `tasks.derivatives.torch_ops.products.backward`."""
+        inputs, filters, _ = triples[0]
+        size = inputs.shape[2], inputs.shape[3]
+        d_inputs = self.by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)
+        pairs = [(inputs, d_outputs) for inputs, _, d_outputs in triples]
+        return d_inputs, self.by_filters(pairs, filters.shape[1], stride, padding)
 
     def convolve(self, pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
         """See `tasks.derivatives.torch_ops.products.convolve`."""
