@@ -134,7 +134,12 @@ def as_network(
         module = _without_last_linear(module)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     network = Network(
-        module, shapes, channels_last=ways is None and not vectorized, outputs=0, ends_in_head=False, vectorized=vectorized
+        module,
+        shapes,
+        channels_last=ways is None and not vectorized,
+        outputs=0,
+        ends_in_head=False,
+        vectorized=vectorized,
     )
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:

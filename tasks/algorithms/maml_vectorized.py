@@ -6,18 +6,21 @@ the device, so that all of it can be captured as one CUDA graph.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
-from fanfold.tasks.algorithm import MetaGradient, total
+from fanfold.tasks.algorithm import MetaGradient
 from fanfold.tasks.algorithms.support_loss import Order
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.derivatives.protocol import Kept, Patches
 from fanfold.tasks.derivatives.stack import Pass, Stack
+
+
+Operands = Sequence[Tensor]  # parameters, or what moves with them; see `tasks.derivatives.stack.Layout`
 
 
 class Loss(NamedTuple):
@@ -35,13 +38,13 @@ class Loss(NamedTuple):
     kept: Sequence[Kept]
     targets: Tensor
 
-    def gradient(self, stack: Stack) -> tuple[Tensor, Pass]:
-        """The gradient `[tasks, W]`, and the stack's pass."""
+    def gradient(self, stack: Stack) -> tuple[Operands, Pass]:
+        """The gradient `[tasks, …]`, and the stack's pass."""
         found, both = stack.backward(self.kept, (self.probabilities - self.targets) / len(self.targets))
         return stack.layout.join(found), both
 
-    def hessian_times(self, stack: Stack, both: Pass, direction: Tensor, summed: bool) -> Tensor:
-        """H · v, `[tasks, W]`, for directions v `[tasks, W]`; summed over the tasks, `[1, W]`."""
+    def hessian_times(self, stack: Stack, both: Pass, direction: Operands, summed: bool) -> Operands:
+        """H · v, `[tasks, …]`, for directions v `[tasks, …]`; summed over the tasks, `[1, …]`."""
         logits_t, forth = stack.tangent(both, stack.layout.split(direction))
         p = self.probabilities
         d_logits_t = p * (logits_t - (p * logits_t).sum(2, keepdim=True)) / len(self.targets)
@@ -62,33 +65,35 @@ def meta_gradient(
         order: `first`, or how the exact meta-gradient goes through the steps.
         at_once: The most tasks that each operation computes.
     """
-    theta = stack.layout.lay_out(parameters)
-    found = total(_meta_gradient(stack, theta, part, rate, steps, order) for part in tasks.parts(at_once))
-    return replace(found, gradient=stack.layout.restore(found.gradient))
+    theta = stack.layout.lay_out(parameters.detach())
+    found = [_meta_gradient(stack, theta, part, rate, steps, order) for part in tasks.parts(at_once)]
+    gradients, losses, accuracies = zip(*found, strict=True)
+    summed = [reduce(torch.add, parts) for parts in zip(*gradients, strict=True)]
+    return MetaGradient(stack.layout.restore(summed), torch.cat(losses), torch.cat(accuracies))
 
 
 def logits(stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int) -> Tensor:
     """The queries' logits `[tasks, queries, ways]` after some inner steps on the support sets."""
-    support, theta = stack.first.patches(tasks.support), stack.layout.lay_out(parameters)
+    support = stack.first.patches(tasks.support)
+    theta: Operands = stack.layout.lay_out(parameters.detach())
     for _ in range(steps):
         gradient, _ = _loss(stack, theta, support, tasks.support_labels, tasks.ways).gradient(stack)
-        theta = torch.sub(theta, gradient, alpha=rate)
-    parts = stack.layout.split(theta.expand(len(tasks), -1))
-    found, _ = stack.forward(parts, stack.first.patches(tasks.query))
+        theta = _step(theta, gradient, rate)
+    found, _ = stack.forward(stack.layout.split(theta), stack.first.patches(tasks.query))
     return found
 
 
 def _meta_gradient(
-    stack: Stack, theta: Tensor, tasks: TaskBatch, rate: float, steps: int, order: Order
-) -> MetaGradient:
-    """See `meta_gradient`: from θ `[1, W]` to a gradient `[W]`, in the stack's layout both."""
+    stack: Stack, theta: Operands, tasks: TaskBatch, rate: float, steps: int, order: Order
+) -> tuple[Operands, Tensor, Tensor]:
+    """See `meta_gradient`: from θ `[1, …]` to the gradient `[1, …]`, and each task's loss and accuracy."""
     support, passed = stack.first.patches(tasks.support), []
     for _ in range(steps):
         loss = _loss(stack, theta, support, tasks.support_labels, tasks.ways)
         gradient, both = loss.gradient(stack)
         if order != "first":
             passed.append((theta, (loss, both) if order == "reverse" else None))
-        theta = torch.sub(theta, gradient, alpha=rate)
+        theta = _step(theta, gradient, rate)
 
     query_loss = _loss(stack, theta, stack.first.patches(tasks.query), tasks.query_labels, tasks.ways)
     direction, _ = query_loss.gradient(stack)
@@ -99,14 +104,24 @@ def _meta_gradient(
         loss, both = kept
         last = step == 0  # on the way back: from here on, only the sum over the tasks is needed
         products = loss.hessian_times(stack, both, direction, summed=last)
-        direction = torch.sub(direction.sum(0, keepdim=True) if last else direction, products, alpha=rate)
-    return MetaGradient(direction.sum(0), *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
+        direction = _step(_summed(direction) if last else direction, products, rate)
+    return _summed(direction), *_losses_and_accuracies(query_loss.logits, tasks.query_labels)
 
 
-def _loss(stack: Stack, theta: Tensor, images: Patches, labels: Tensor, ways: int) -> Loss:
-    """The loss at parameters `[tasks, W]`, or `[1, W]` for all tasks."""
+def _loss(stack: Stack, theta: Operands, images: Patches, labels: Tensor, ways: int) -> Loss:
+    """The loss at parameters `[tasks, …]`, or `[1, …]` for all tasks."""
     outputs, kept = stack.forward(stack.layout.split(theta), images)
     return Loss(outputs, outputs.softmax(2), kept, one_hot(labels, ways).to(outputs))
+
+
+def _step(values: Operands, along: Operands, rate: float) -> Operands:
+    """values - rate · along."""
+    return [torch.sub(value, part, alpha=rate) for value, part in zip(values, along, strict=True)]
+
+
+def _summed(operands: Operands) -> Operands:
+    """The sums over the tasks, `[1, …]`."""
+    return [part.sum(0, keepdim=True) if part.shape[0] > 1 else part for part in operands]
 
 
 def _losses_and_accuracies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import Stack, as_stack
 from fanfold.tasks.derivatives.structure import Structure
 from fanfold.tasks.derivatives.torch_ops import first, norms, products
-from fanfold.tasks.parameters import Shapes
+from fanfold.tasks.parameters import Shapes, count
 
 TORCH = Operations(products, norms, first)
 
@@ -22,7 +22,7 @@ def numba_operations() -> Operations:
     """The operations on a CPU, compiled by Numba."""
     from fanfold.tasks.derivatives.numba_ops import first, norms, products  # only here: Numba takes its time
 
-    return Operations(products, norms, first, channel_by_channel=True)
+    return Operations(products, norms, first, one_vector=False)
 
 
 def triton_operations(precision: str) -> Operations:
@@ -49,7 +49,7 @@ def operations_for(device: torch.device, precision: str, channels: Sequence[int]
         return TORCH
     from fanfold.tasks.derivatives.triton_ops.products import supports
 
-    return triton_operations(precision) if all(supports(count, count) for count in channels) else TORCH
+    return triton_operations(precision) if all(supports(number, number) for number in channels) else TORCH
 
 
 def stack_for(
@@ -81,17 +81,18 @@ def stack_for(
     stack = as_stack(structure, shapes, size, operations, device)
     if operations is not TORCH:
         try:
-            _try(stack, shapes[structure.blocks[0].names[0]][1], size, device)
+            _try(stack, shapes, size, device)
         except Exception as error:  # whatever a compiler may raise for a GPU it doesn't know
             _LOG.warning("Triton's kernels don't run on this GPU (%s): PyTorch's are slower.", one_line(error))
             return as_stack(structure, shapes, size, TORCH, device)
     return stack
 
 
-def _try(stack: Stack, channels: int, size: tuple[int, int], device: torch.device) -> None:
+def _try(stack: Stack, shapes: Shapes, size: tuple[int, int], device: torch.device) -> None:
     """Run every operation once."""
+    channels = shapes[stack.first.names[0]][1]
     images = torch.rand(1, 2, channels, *size, device=device)
-    parameters = stack.layout.split(torch.rand(1, len(stack.layout.there), device=device))
+    parameters = stack.layout.split(stack.layout.lay_out(torch.rand(count(shapes), device=device)))
     outputs, kept = stack.forward(parameters, stack.first.patches(images))
     _, both = stack.backward(kept, torch.ones_like(outputs))
     outputs_t, forth = stack.tangent(both, parameters)

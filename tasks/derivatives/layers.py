@@ -70,7 +70,7 @@ class Block(BlockStructure):
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """Filters in the backend's order, scale and shift `[out]`."""
         weight, scale, shift = parameters
-        return self.operations.products.lay_out(weight), scale, shift
+        return self.operations.products.lay_out(weight).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Layer`."""
@@ -135,7 +135,7 @@ class FirstBlock(BlockStructure):
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """Filters as a matrix `[side · side · in, out]`, scale and shift `[out]`."""
         weight, scale, shift = parameters
-        return weight.permute(2, 3, 1, 0).flatten(0, 2), scale, shift
+        return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Layer`."""
@@ -340,9 +340,7 @@ class Linear(LinearStructure):
         return values * kept[2] if self.relu else values
 
 
-def build(
-    structure: Structure, size: tuple[int, int], operations: Operations
-) -> tuple[FirstBlock, tuple[Layer, ...]]:
+def build(structure: Structure, size: tuple[int, int], operations: Operations) -> tuple[FirstBlock, tuple[Layer, ...]]:
     """The layers of a network of known structure: the first, and the others.
 
     Args:
@@ -354,8 +352,8 @@ def build(
         size = block.geometry.pooled(size)
     first, *others = structure.blocks
     channels, products = structure.blocks[-1].channels, operations.products
-    # Without a linear layer to follow, the vectors are the outputs, in PyTorch's order.
-    channel_by_channel = operations.channel_by_channel or not structure.linears
+    # Place by place, feature maps are flattened as they lie, but then the next layer's weights must lie so, too.
+    channel_by_channel = not operations.one_vector or not structure.linears
     maps = None if channel_by_channel or structure.mean else (channels, *size)
     return FirstBlock(**vars(first), operations=operations), (
         *(Block(**vars(block), operations=operations) for block in others),

@@ -171,11 +171,11 @@ class Operations:
         products: Of convolutions.
         norms: Of the blocks after the first.
         first: Of the first block.
-        channel_by_channel: Whether feature maps are flattened channel by channel, as PyTorch's modules do, or place by
-            place, as they lie in memory; the linear layer that follows then has its weights in that order.
+        one_vector: Whether a network's parameters lie in one vector, in the order that suits the operations; otherwise
+            each lies by itself, nearly as in PyTorch's module. See `tasks.derivatives.stack.Layout`.
     """
 
     products: Products
     norms: Norms
     first: First
-    channel_by_channel: bool = False
+    one_vector: bool = True

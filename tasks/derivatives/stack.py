@@ -6,9 +6,9 @@ as most networks of the few-shot literature are, is computed faster by its layer
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from fanfold.tasks.derivatives.layers import FirstBlock, Layer, build
 from fanfold.tasks.derivatives.protocol import Kept, Operations, Patches
 from fanfold.tasks.derivatives.structure import Structure
-from fanfold.tasks.parameters import Shapes
+from fanfold.tasks.parameters import Shapes, unflatten
 
 ALIGNED = 16  # numbers
 
@@ -28,8 +28,56 @@ class Pass(NamedTuple):
     backward: Sequence[Kept]
 
 
+class Layout(Protocol):
+    """The order of a network's parameters in memory, as operands of an inner step.
+
+    A step moves all parameters of all tasks: it is one operation an operand.
+    """
+
+    def lay_out(self, vector: Tensor) -> list[Tensor]:
+        """The operands `[1, …]`, from the network's vector of parameters `[P]`."""
+
+    def restore(self, operands: Sequence[Tensor]) -> Tensor:
+        """The inverse of `lay_out`: `[P]`, from operands `[1, …]`."""
+
+    def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The parameters `[tasks, …]`, as the layers take them, from operands `[tasks, …]`."""
+
+    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The inverse of `split`."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Each parameter is an operand, as suits a CPU: to copy all of them into a vector takes longer than many steps.
+
+    Args:
+        layers: The stack's.
+        shapes: The parameters' names and shapes, in the order of the network's vector.
+    """
+
+    layers: tuple[Layer, ...]
+    shapes: Shapes
+
+    def lay_out(self, vector: Tensor) -> list[Tensor]:
+        """See `Layout`."""
+        return laid_out(self.layers, list(unflatten(self.shapes, vector).values()))
+
+    def restore(self, operands: Sequence[Tensor]) -> Tensor:
+        """See `Layout`."""
+        return torch.cat([part.flatten() for part in restored(self.layers, operands)])
+
+    def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Layout`."""
+        return operands
+
+    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Layout`."""
+        return parameters
+
+
 class Place(NamedTuple):
-    """The place of a parameter in a stack's vector.
+    """The place of a parameter in a vector.
 
     Args:
         start: Its first number's.
@@ -45,11 +93,10 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The order of a network's parameters in one vector for a stack.
+class OneVector:
+    """All parameters are one operand, vectors `[tasks, W]`, as suits a GPU: each operation has to be launched.
 
-    Each parameter lies as its layer takes it, and begins at a multiple of sixteen numbers: a GPU reads it in whole
-    words. An inner step, which moves all parameters of all tasks, is one operation on such vectors.
+    Each parameter begins at a multiple of sixteen numbers: a GPU reads it in whole words.
 
     Args:
         there: int64 `[W]`: the index, in the network's own vector `[P]`, of the number at each place; P for a zero.
@@ -61,30 +108,31 @@ class Layout:
     back: Tensor
     places: tuple[Place, ...]
 
-    def lay_out(self, vector: Tensor) -> Tensor:
-        """The network's parameters `[P]` as the stack's vector, `[1, W]`."""
-        return torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]
+    def lay_out(self, vector: Tensor) -> list[Tensor]:
+        """See `Layout`."""
+        return [torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]]
 
-    def restore(self, vector: Tensor) -> Tensor:
-        """The inverse of `lay_out`: `[P]`, from `[W]`."""
-        return vector.index_select(0, self.back)
+    def restore(self, operands: Sequence[Tensor]) -> Tensor:
+        """See `Layout`."""
+        return operands[0][0].index_select(0, self.back)
 
-    def split(self, vectors: Tensor) -> list[Tensor]:
-        """The parameters `[tasks, …]` in vectors `[tasks, W]`, views of them."""
+    def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Layout`; views of the vectors."""
+        vectors, *_ = operands
         tasks, stride, first = vectors.shape[0], vectors.stride(0), vectors.storage_offset()
         return [
             vectors.as_strided((tasks, *place.shape), (stride, *place.strides), first + place.start)
             for place in self.places
         ]
 
-    def join(self, parameters: Sequence[Tensor]) -> Tensor:
-        """The inverse of `split`: vectors `[tasks, W]`, from parameters `[tasks, …]`."""
+    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `Layout`."""
         parts = []
         for part, place in zip(parameters, self.places, strict=True):
             parts.append(part.flatten(1))
             if place.padding:
                 parts.append(part.new_zeros(part.shape[0], place.padding))
-        return torch.cat(parts, 1)
+        return [torch.cat(parts, 1)]
 
 
 @dataclass(frozen=True)
@@ -92,18 +140,20 @@ class Stack:
     """Layers, each on the outputs of the one before it.
 
     The pure functions `forward`, `backward`, `tangent` and `backward_tangent` take parameters `[tasks, …]`, layer by
-    layer, in the layers' own order: `Layout.split` has them from vectors, `laid_out` from one task's module. Called
-    with one task's named parameters, a stack is a function that PyTorch differentiates.
+    layer, in the layers' own order: `layout` has them from operands of an inner step, `laid_out` from the parameters of
+    one task's module. Called with one task's named parameters, a stack is a function that PyTorch differentiates.
 
     Args:
         first: The layer whose inputs are the images.
         others: The layers after it.
-        layout: The parameters' order in a vector.
+        layout: The parameters' order in memory.
+        device: The parameters' device.
     """
 
     first: FirstBlock
     others: tuple[Layer, ...]
     layout: Layout
+    device: torch.device
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -115,11 +165,6 @@ class Stack:
         """The parameters' names, layer by layer; the module has them in the same order."""
         return tuple(name for layer in self.layers for name in layer.names)
 
-    @property
-    def device(self) -> torch.device:
-        """The parameters' device."""
-        return self.layout.there.device
-
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """One task's outputs `[n, d]` of images `[n, channels, height, width]`, twice differentiable by PyTorch."""
         output: Tensor = _Forward.apply(self, images, *(parameters[name] for name in self.names))
@@ -127,15 +172,15 @@ class Stack:
 
     def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """As `__call__`: the inputs of the last layer, `[n, d]`."""
-        return Stack(self.first, self.others[:-1], self.layout)(parameters, images)
+        return replace(self, others=self.others[:-1])(parameters, images)
 
     def laid_out(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """One task's parameters `[1, …]`, from those of the module in the order of `names`."""
-        return [part.contiguous()[None] for layer, parts in self._each(parameters) for part in layer.laid_out(parts)]
+        return laid_out(self.layers, parameters)
 
     def restored(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The inverse of `laid_out`."""
-        return [part for layer, parts in self._each(parameters) for part in layer.restored([of[0] for of in parts])]
+        return restored(self.layers, parameters)
 
     def forward(self, parameters: Sequence[Tensor], patches: Patches) -> tuple[Tensor, list[Kept]]:
         """Outputs `[tasks, n, d]`, and the layers' intermediate results.
@@ -146,7 +191,7 @@ class Stack:
         """
         outputs: Any = patches
         kept = []
-        for layer, parts in self._each(parameters):
+        for layer, parts in _each(self.layers, parameters):
             outputs, of_layer = layer.forward(parts, outputs)
             kept.append(of_layer)
         return outputs, kept
@@ -167,7 +212,7 @@ class Stack:
         """The outputs' tangent as each task's parameters move in a direction `[tasks, …]`; intermediate results."""
         outputs_t: Tensor | None = None
         forth = []
-        for (layer, parts_t), kept, back in zip(self._each(direction), *both, strict=True):
+        for (layer, parts_t), kept, back in zip(_each(self.layers, direction), *both, strict=True):
             outputs_t, of_layer = layer.tangent(kept, back, parts_t, outputs_t)
             forth.append(of_layer)
         assert outputs_t is not None
@@ -191,11 +236,6 @@ class Stack:
             d_t, products = layer.backward_tangent(*passed, d_t, summed)
             found.append(products)
         return _forwards(found)
-
-    def _each(self, parameters: Sequence[Tensor]) -> list[tuple[Layer, list[Tensor]]]:
-        """The layers, each with its parameters."""
-        parts = iter(parameters)
-        return [(layer, [next(parts) for _ in layer.names]) for layer in self.layers]
 
 
 class _Forward(torch.autograd.Function):
@@ -249,26 +289,41 @@ def as_stack(
         device: The parameters' device.
     """
     first, others = build(structure, size, operations)
-    return Stack(first, others, _layout((first, *others), shapes, device))
+    layers = (first, *others)
+    layout = _one_vector(layers, shapes, device) if operations.one_vector else Apart(layers, shapes)
+    return Stack(first, others, layout, device)
 
 
-def _layout(layers: Sequence[Layer], shapes: Shapes, device: torch.device) -> Layout:
+def laid_out(layers: Sequence[Layer], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """One task's parameters `[1, …]` as layers take them, from those of PyTorch's module."""
+    return [part.unsqueeze(0) for layer, parts in _each(layers, parameters) for part in layer.laid_out(parts)]
+
+
+def restored(layers: Sequence[Layer], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `laid_out`."""
+    of_task = [part.squeeze(0) for part in parameters]
+    return [part for layer, parts in _each(layers, of_task) for part in layer.restored(parts)]
+
+
+def _each(layers: Sequence[Layer], parameters: Sequence[Tensor]) -> list[tuple[Layer, list[Tensor]]]:
+    """The layers, each with its parameters."""
+    parts = iter(parameters)
+    return [(layer, [next(parts) for _ in layer.names]) for layer in layers]
+
+
+def _one_vector(layers: Sequence[Layer], shapes: Shapes, device: torch.device) -> OneVector:
     count = sum(prod(shape) for shape in shapes.values())
-    numbers = torch.arange(count).split([prod(shape) for shape in shapes.values()])
-    own: Mapping[str, Tensor] = {
-        name: part.view(shape) for (name, shape), part in zip(shapes.items(), numbers, strict=True)
-    }
     there, places, start = [], [], 0
-    for part in (part for layer in layers for part in layer.laid_out([own[name] for name in layer.names])):
+    for part in laid_out(layers, list(unflatten(shapes, torch.arange(count)).values())):
         padding = -part.numel() % ALIGNED
         there += [part.flatten(), torch.full((padding,), count)]
-        places.append(Place(start, part.shape, part.contiguous().stride(), padding))
+        places.append(Place(start, part.shape[1:], part.stride()[1:], padding))
         start += part.numel() + padding
     found = torch.cat(there)
     back = torch.empty(count, dtype=torch.int64)
     taken = found < count
     back[found[taken]] = taken.nonzero()[:, 0]
-    return Layout(found.to(device), back.to(device), tuple(places))
+    return OneVector(found.to(device), back.to(device), tuple(places))
 
 
 def _forwards(by_layers: Sequence[Sequence[Tensor]]) -> list[Tensor]:

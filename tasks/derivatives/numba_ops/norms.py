@@ -80,7 +80,7 @@ def backward_tangent(
 
 def row(numbers: Tensor, count: int) -> Array:
     """Numbers of channels `[tasks, channels]`, or `[1, channels]` for all tasks, as `[count]` of all tasks' channels."""
-    flat: Array = numbers.numpy().reshape(-1)
+    flat: Array = numbers.numpy().ravel()
     return flat if len(flat) == count else np.tile(flat, count // len(flat))
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from fanfold.tasks.derivatives.protocol import Pair, Triple
 
+
 def lay_out(weight: Tensor) -> Tensor:
     """A convolution's weight `[out, in, side, side]` as these functions take it, but for the tasks in front."""
     return weight.permute(2, 3, 1, 0)
