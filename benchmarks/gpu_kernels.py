@@ -149,7 +149,7 @@ def between(tasks: int, images: int, side: int) -> Iterator[tuple[str, Callable[
 def of_first(tasks: int, images: int) -> Iterator[tuple[str, Callable[[], Any], float]]:
     """The first block, of images of 28 × 28."""
     geometry = Geometry(3, 1, 1, 2)
-    seen = first.look(torch.randn(tasks, images, 28, 28, 1, device="cuda"), geometry)
+    seen = first.patches_of(torch.randn(tasks, images, 28, 28, 1, device="cuda"), geometry)
     matrix: Tensor = torch.randn(tasks, 9, CHANNELS, device="cuda")
     ones = torch.ones(tasks, CHANNELS, device="cuda")
     norm = fused_first.forward(seen, geometry, matrix, ones, ones, ones, ones, 1e-5)

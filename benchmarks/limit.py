@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.nn.functional import conv2d
@@ -21,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
-from fanfold.tasks.algorithms import maml_vectorized as side_by_side
+from fanfold.tasks.algorithm import MetaGradient
+from fanfold.tasks.algorithms import maml_vectorized
 from fanfold.tasks.algorithms.maml import AT_ONCE, Maml
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.models import Article, Conv4, Conv4Stride, Model, build_network
@@ -89,25 +91,24 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
     """
     module = build_network(setting.model, setting.ways, SIZE, 0)
     network = as_network(module, SIZE, setting.ways)
-    stack = network.wide
+    stack = network.stack
     assert stack is not None
-    one_by_one = replace(network, wide=None)
-    plain = replace(network, stack=None, wide=None)
-    algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation="reverse")
+    plain = replace(network, stack=None)
+    order: Literal["reverse"] = "reverse"
+    algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation=order)
     parameters, few, one = algorithm.initialize(network), some_tasks(setting, AT_ONCE), some_tasks(setting, 1)
+
+    def of_tasks(tasks: TaskBatch, at_once: int) -> MetaGradient:
+        how = algorithm.inner_lr, setting.steps, order, at_once
+        return maml_vectorized.meta_gradient(stack, parameters, tasks, *how)
+
     with FlopCounterMode(display=False) as counter:
-        algorithm.meta_gradient(one_by_one, parameters, 0, one)
+        of_tasks(one, 1)
     flop = float(counter.get_total_flops())
     found = [
         (
-            _seconds(lambda: algorithm.meta_gradient(one_by_one, parameters, 0, few), times=2) / AT_ONCE,
-            _seconds(
-                lambda: side_by_side.meta_gradient(
-                    stack, parameters, few, algorithm.inner_lr, setting.steps, order="reverse"
-                ),
-                times=2,
-            )
-            / AT_ONCE,
+            _seconds(lambda: of_tasks(few, 1), times=2) / AT_ONCE,
+            _seconds(lambda: of_tasks(few, AT_ONCE), times=2) / AT_ONCE,
             _seconds(lambda: algorithm.meta_gradient(plain, parameters, 0, one)),
         )
         for _ in range(rounds)

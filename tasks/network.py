@@ -61,7 +61,7 @@ class Network:
 
     @property
     def one_task_stack(self) -> Stack | None:
-        """The stack, if it computes one task's calls: not on a GPU, and not under `torch.vmap`, which PyTorch serves."""
+        """The stack, if it computes calls: on a CPU, outside of `torch.vmap`."""
         stack = self.stack
         return stack if stack is not None and not self.vectorized and stack.device.type == "cpu" else None
 
@@ -133,14 +133,8 @@ def as_network(
     if ways is None:
         module = _without_last_linear(module)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    network = Network(
-        module,
-        shapes,
-        channels_last=ways is None and not vectorized,
-        outputs=0,
-        ends_in_head=False,
-        vectorized=vectorized,
-    )
+    channels_last = ways is None and not vectorized
+    network = Network(module, shapes, channels_last, outputs=0, ends_in_head=False, vectorized=vectorized)
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
         raise FanfoldError("The model has no parameters to learn.")

@@ -27,7 +27,7 @@ from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.device import cuda_graph as captured
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import Article, Conv4, Conv4Stride, build_network
@@ -102,7 +102,7 @@ def _count(options: Options) -> int:
 def _checked(
     algorithm: Algorithm,
     model: Network,
-    kernels: Kernels,
+    operations: Operations,
     dtype: torch.dtype,
     expected: Tensor,
     allowed: float,
@@ -110,7 +110,7 @@ def _checked(
 ) -> Row:
     """The difference from what is expected; whether it is the same bits twice; and what a captured graph gives."""
     place = options.place
-    network = network_of(model, SHAPE.ways if algorithm.head else None, place, kernels, dtype)
+    network = network_of(model, SHAPE.ways if algorithm.head else None, place, operations, dtype)
     tasks = tasks_of(SHAPE, _count(options), place)
     compute = meta_gradient_of(algorithm, network, tasks, ITERATION)
     arguments = [part.to(dtype) for part in (_start(algorithm, model).to(place), tasks.support, tasks.query)]
@@ -148,10 +148,10 @@ def _captured(compute: Callable[..., tuple[Tensor, ...]], arguments: Sequence[Te
 
 
 def _checked_beside_one_by_one(
-    algorithm: Algorithm, model: Network, kernels: Kernels, allowed: float, options: Options
+    algorithm: Algorithm, model: Network, operations: Operations, allowed: float, options: Options
 ) -> Row:
     expected = _one_by_one(algorithm, model, options)
-    return _checked(algorithm, model, kernels, torch.float32, expected, allowed, options)
+    return _checked(algorithm, model, operations, torch.float32, expected, allowed, options)
 
 
 def _start(algorithm: Algorithm, model: Network) -> Tensor:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fanfold.tasks.algorithms.maml import Maml
-from fanfold.tasks.derivatives.structure import Anatomy
+from fanfold.tasks.derivatives.structure import Structure
 from fanfold.tasks.parameters import Shapes
 
 FLOAT = 4  # bytes
@@ -104,34 +104,34 @@ class Layer:
         return n * self.outputs if self.block and self.before > self.outputs else 0
 
 
-def layers(made_of: Anatomy, shapes: Shapes, size: tuple[int, int]) -> Iterator[Layer]:
+def layers(structure: Structure, shapes: Shapes, size: tuple[int, int]) -> Iterator[Layer]:
     """The layers of a network.
 
     Args:
-        made_of: What it is made of.
+        structure: The network's.
         shapes: Its parameters' names and shapes.
         size: Height and width of the images.
     """
     inputs, first = 0, True
-    for block in made_of.blocks:
+    for block in structure.blocks:
         channels, inside, side, _ = shapes[block.names[0]]
         inputs = inside * prod(size)
         wide, size = block.geometry.outputs(size), block.geometry.pooled(size)
         outputs, weights = channels * prod(size), channels * (inside * side * side + 2)
         yield Layer(inputs, channels * prod(wide), outputs, weights, inside * side * side, first, block=True)
         inputs, first = outputs, False
-    for linear in made_of.linears:
+    for linear in structure.linears:
         after, before = shapes[linear.names[0]]
         yield Layer(before, after, after, after * (before + 1), before, first=False, block=False)
 
 
 def work_of_a_task(
-    made_of: Anatomy, shapes: Shapes, size: tuple[int, int], support: int, queries: int, algorithm: Maml
+    structure: Structure, shapes: Shapes, size: tuple[int, int], support: int, queries: int, algorithm: Maml
 ) -> Work:
     """What MAML's exact meta-gradient of a task takes.
 
     Args:
-        made_of: What the network is made of.
+        structure: The network's.
         shapes: Its parameters' names and shapes.
         size: Height and width of the images.
         support: Images of the support set.
@@ -140,7 +140,7 @@ def work_of_a_task(
     """
     total = Work(0, 0)
     steps = algorithm.inner_steps
-    for layer in layers(made_of, shapes, size):
+    for layer in layers(structure, shapes, size):
         total += layer.forward(support, shared=True) + layer.backward(support)
         total += (layer.forward(support, shared=False) + layer.backward(support)) * (steps - 1)
         total += layer.forward(queries, shared=False) + layer.backward(queries)

@@ -14,7 +14,7 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
 from benchmarks.gpu.timing import Replayed
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.protocol import Operations
 
 REPLAYS, TOP, WORDS = 10, 25, 100
 TRACED = ("a", 32)
@@ -30,9 +30,9 @@ def measure(options: Options) -> Iterator[Row]:
         yield attempt(options, what, _profiled, name, tasks, kernels)
 
 
-def _profiled(name: str, tasks: int, kernels: Kernels, options: Options) -> Row:
+def _profiled(name: str, tasks: int, operations: Operations, options: Options) -> Row:
     setting = settings(options)[name]
-    network = network_of(setting.model, setting.shape.ways, options.place, kernels, torch.float32)
+    network = network_of(setting.model, setting.shape.ways, options.place, operations, torch.float32)
     parameters, batch = setting.algorithm.initialize(network), tasks_of(setting.shape, tasks, options.place)
     replayed = Replayed(meta_gradient_of(setting.algorithm, network, batch))
     for _ in range(3):

@@ -9,7 +9,7 @@ from benchmarks.gpu.options import Options, Row, attempt, need_cuda
 from benchmarks.gpu.settings import settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
 from fanfold.tasks.algorithms.support_loss import Differentiation
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.protocol import Operations
 
 WAYS: tuple[Differentiation, ...] = ("mixed", "reverse")
 
@@ -30,11 +30,11 @@ def measure(options: Options) -> Iterator[Row]:
                 yield row
 
 
-def _peak(kernels: Kernels, way: Differentiation, steps: int, options: Options) -> Row:
+def _peak(operations: Operations, way: Differentiation, steps: int, options: Options) -> Row:
     """Megabytes, over those of tasks, parameters and libraries."""
     setting = settings(options)["b"]
     algorithm = replace(setting.algorithm, inner_steps=steps, differentiation=way)
-    network = network_of(setting.model, setting.shape.ways, options.place, kernels, torch.float32)
+    network = network_of(setting.model, setting.shape.ways, options.place, operations, torch.float32)
     parameters, tasks = algorithm.initialize(network), tasks_of(setting.shape, 32, options.place)
     compute = meta_gradient_of(algorithm, network, tasks)
     compute(parameters, tasks.support, tasks.query)  # libraries take their workspaces

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks.gpu.floors import Work, work_of_a_task
 from benchmarks.gpu.options import Options, Row
 from benchmarks.gpu.settings import SIZE, module_of, settings
-from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.derivatives.structure import structure_of
 
 COLOURS = {"fanfold": "#0072b2", "vmap": "#e69f00", "jax": "#009e73", "higher": "#d55e00", "loop": "#cc79a7"}
 MARKERS = {"a": "o", "b": "s", "c": "^", "d": "D"}
@@ -29,12 +29,12 @@ def works(options: Options) -> dict[str, Work]:
     found = {}
     for name, setting in settings(options).items():
         module, shape = module_of(setting), setting.shape
-        made_of = anatomy(module)
-        assert made_of is not None
+        structure = structure_of(module)
+        assert structure is not None
         shapes = {key: value.shape for key, value in module.named_parameters()}
         of_images = shape.ways * shape.shots, shape.ways * shape.queries
         algorithm = replace(setting.algorithm, differentiation="reverse")
-        found[name] = work_of_a_task(made_of, shapes, SIZE, *of_images, algorithm)
+        found[name] = work_of_a_task(structure, shapes, SIZE, *of_images, algorithm)
     return found
 
 

@@ -8,29 +8,29 @@ import torch
 from benchmarks.gpu.settings import SIZE
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.batch import TaskBatch
-from fanfold.tasks.derivatives import backends as kernels
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.backends import TORCH, operations_for
+from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import as_stack
-from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Network, as_network
 
 PRECISIONS = ("float32", "tf32")  # that peers have, too
-OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.derivatives.backends.kernels_for`
+OWN_PRECISIONS = ("float32", "tf32x3", "tf32")  # see `tasks.derivatives.backends.triton_operations`
 CHANNELS = (64,)  # of every block of the settings' networks
 
 
-def kernel_sets(device: torch.device) -> dict[str, Kernels]:
+def kernel_sets(device: torch.device) -> dict[str, Operations]:
     """The sets of kernels there are for a device, the fastest last; `plain` are PyTorch's own operations."""
-    found = {"plain": kernels.PLAIN}
+    found = {"plain": TORCH}
     for name in OWN_PRECISIONS:
-        fused = kernels.kernels_for(device, name, CHANNELS)
-        if fused != kernels.PLAIN:
+        fused = operations_for(device, name, CHANNELS)
+        if fused != TORCH:
             found[f"fused {name}"] = fused
     return found
 
 
-def network_of(model: Model, ways: int | None, device: torch.device, own: Kernels, dtype: torch.dtype) -> Network:
+def network_of(model: Model, ways: int | None, device: torch.device, own: Operations, dtype: torch.dtype) -> Network:
     """A network for tasks side by side on a set of kernels, initialized as a run with seed 0 has it.
 
     Args:
@@ -41,9 +41,11 @@ def network_of(model: Model, ways: int | None, device: torch.device, own: Kernel
         dtype: What its parameters are.
     """
     module = build_network(model, ways or 2, SIZE, 0).to(device, dtype)
-    network = as_network(module, SIZE, ways, together=True)
-    made_of = anatomy(network.module)
-    return network if made_of is None else replace(network, wide=as_stack(made_of, network.shapes, SIZE, own, device))
+    network = as_network(module, SIZE, ways, vectorized=True)
+    structure = structure_of(network.module)
+    if structure is None:
+        return network
+    return replace(network, stack=as_stack(structure, network.shapes, SIZE, own, device))
 
 
 def meta_gradient_of(

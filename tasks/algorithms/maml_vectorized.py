@@ -19,7 +19,6 @@ from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.derivatives.protocol import Kept, Patches
 from fanfold.tasks.derivatives.stack import Pass, Stack
 
-
 Operands = Sequence[Tensor]  # parameters, or what moves with them; see `tasks.derivatives.stack.Layout`
 
 
@@ -115,7 +114,7 @@ def _loss(stack: Stack, theta: Operands, images: Patches, labels: Tensor, ways: 
 
 
 def _step(values: Operands, along: Operands, rate: float) -> Operands:
-    """values - rate · along."""
+    """The values moved by -rate · along."""
     return [torch.sub(value, part, alpha=rate) for value, part in zip(values, along, strict=True)]
 
 

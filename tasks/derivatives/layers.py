@@ -8,8 +8,8 @@ often as needed.
 Second derivatives are those of the loss in a direction, forward over reverse (Pearlmutter 1994, "Fast exact
 multiplication by the Hessian"): the tangent of the gradient.
 
-Feature maps lie as the backend has them, see `tasks.derivatives.protocol`; vectors are `[tasks, images, d]`. Parameters are `[tasks, …]`,
-or `[1, …]` where all tasks share them, in the order that `Layer.laid_out` gives them.
+Feature maps lie as the backend has them, see `tasks.derivatives.protocol`; vectors are `[tasks, images, d]`. Parameters
+are `[tasks, …]`, or `[1, …]` where all tasks share them, in the order that `Layer.laid_out` gives them.
 """
 
 from collections.abc import Sequence
@@ -372,12 +372,12 @@ def _times(rows: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _less(matrices: Tensor, others: Tensor, numbers: Tensor) -> Tensor:
-    """matrices `[tasks, k, n]` - others · numbers `[tasks, n]`, column by column."""
+    """The matrices `[tasks, k, n]` less others · numbers `[tasks, n]`, column by column."""
     return torch.addcmul(matrices, others, numbers.unsqueeze(1), value=-1)
 
 
 def _affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """inputs `[tasks, n, d]` · weightᵀ + bias; one product where all tasks share a weight."""
+    """Inputs `[tasks, n, d]` · weightᵀ + bias; one product where all tasks share a weight."""
     if weight.shape[0] == 1:
         return linear(inputs, weight[0], None if bias is None else bias[0])
     return inputs @ weight.mT if bias is None else torch.baddbmm(bias[:, None], inputs, weight.mT)

@@ -54,8 +54,10 @@ def forward(
 ) -> Forward:
     """See `tasks.derivatives.protocol.First`."""
     matrices = _matrices(matrix, patches)
-    numbers = [row(part, _count(matrices)) for part in (mean, variance, scale, shift)]
-    return as_forward(kernels.first_forward(patches.windows, matrices, *numbers, eps), scale.shape[1])
+    count = _count(matrices)
+    of_x, of_norm = (row(mean, count), row(variance, count)), (row(scale, count), row(shift, count))
+    norm = kernels.first_forward(patches.windows, matrices, *of_x, *of_norm, eps)
+    return as_forward(norm, scale.shape[1])
 
 
 def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
@@ -100,7 +102,8 @@ def _matrices(matrix: Tensor, patches: Patches) -> Array:
 
 def _count(matrices: Array) -> int:
     """The number of all tasks' channels."""
-    return matrices.shape[0] * matrices.shape[2]
+    tasks, _, channels = matrices.shape
+    return int(tasks * channels)
 
 
 def _by_matrix(at_places: Array, patches: Patches) -> Tensor:
