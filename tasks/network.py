@@ -31,7 +31,7 @@ class Network:
             batch norm and pooling 1.7 times as fast; exact second order gains nothing from it.
         outputs: Numbers that an image is mapped to: ways, or the embedding's length.
         ends_in_head: Whether the last linear layer's output is the module's.
-        draws: Whether a call may draw random numbers, as dropout does: any module may that isn't a stack of known layers.
+        draws: Whether a call may draw random numbers, as dropout does: any module may but a stack of known layers.
         vectorized: Whether each operation computes all tasks of a chunk, by `torch.vmap` or by the stack, which suits a
             GPU; otherwise tasks are computed one after another, a few small ones at a time, which suits a CPU.
         stack: The module as layers with their derivatives written out, for several tasks or for one; None for a module
@@ -207,9 +207,9 @@ class Embedded(Network):
 
 
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:
-    """What a network draws meanwhile for some images moves no generator of the worker's.
+    """A context whose random numbers leave the worker's generators as they were.
 
-    No GPU's but the one that the images are on: asked for its generator, a GPU gets a context.
+    Of GPUs, only that of the images is asked: asked for its generator, a GPU gets a context.
     """
     return torch.random.fork_rng([images.device] if images.is_cuda else [])
 
@@ -221,8 +221,7 @@ def _check_vectorized(network: Network, parameters: Mapping[str, Tensor], images
             torch.vmap(lambda of_task: network(parameters, of_task), randomness="different")(images[None])
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(
-            f"The model can't be computed for several tasks side by side ({one_line(error)}): give --meta.together "
-            "false."
+            f"The model can't be vectorized over tasks ({one_line(error)}): give --meta.together false."
         ) from error
 
 

@@ -39,7 +39,7 @@ from benchmarks.gpu.settings import SIZE, exact_gradient, module_of, tasks_of
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.registry import ALGORITHMS
-from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, Article, Conv4, Conv4Stride
 from fanfold.workflows.benchmark.peers.loop import prepare
@@ -82,7 +82,7 @@ def of_a_task(setting, module=None):
     module = module or module_of(setting)
     shapes = {name: value.shape for name, value in module.named_parameters()}
     support, queries = (setting.shape.ways * each for each in (setting.shape.shots, setting.shape.queries))
-    return work_of_a_task(anatomy(module), shapes, SIZE, support, queries, setting.algorithm)
+    return work_of_a_task(structure_of(module), shapes, SIZE, support, queries, setting.algorithm)
 
 
 def test_a_step_by_mixed_differentiation_goes_forward_and_backward_once_more():
@@ -90,14 +90,14 @@ def test_a_step_by_mixed_differentiation_goes_forward_and_backward_once_more():
     mixed = replace(setting, algorithm=Maml(inner_steps=1, differentiation="mixed"))
     module = module_of(setting)
     shapes = {name: value.shape for name, value in module.named_parameters()}
-    again = [layer.forward(6, shared=False) + layer.backward(6) for layer in layers(anatomy(module), shapes, SIZE)]
+    again = [layer.forward(6, shared=False) + layer.backward(6) for layer in layers(structure_of(module), shapes, SIZE)]
     assert of_a_task(mixed).operations - of_a_task(setting).operations == sum(work.operations for work in again)
 
 
 def test_least_bytes_of_a_layer_are_its_tensors():
     module = module_of(Setting(EpisodeShape(3, 1, 1), Maml(), Conv4(width=4)))
     shapes = {name: value.shape for name, value in module.named_parameters()}
-    first, second, *_ = layers(anatomy(module), shapes, SIZE)
+    first, second, *_ = layers(structure_of(module), shapes, SIZE)
     picture, pooled, weights = 14 * 14 * 4, 7 * 7 * 4, 4 * 4 * 9 + 2 * 4
     assert first.forward(5, shared=True).bytes == 4 * 5 * (28 * 28 + picture) + 5 * picture
     assert second.forward(5, shared=False).bytes == 4 * (5 * (picture + picture + pooled) + weights) + 5 * pooled

@@ -173,15 +173,15 @@ def test_wrapping_a_module_draws_nothing():
     assert torch.equal(torch.rand(3), after)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_a_network_of_known_layers_draws_nothing_with_its_head_or_without(together):
-    whole, bare = (as_network(make_module(Conv4(width=3)), SIZE, ways, together=together) for ways in (WAYS, None))
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_network_of_known_layers_draws_nothing_with_its_head_or_without(vectorized):
+    whole, bare = (as_network(make_module(Conv4(width=3)), SIZE, ways, vectorized=vectorized) for ways in (WAYS, None))
     assert not whole.draws
     assert not bare.draws
-    assert whole.wide is not None
-    assert bare.wide is None
+    assert whole.stack is not None
+    assert (bare.stack is None) is vectorized  # no algorithm has use for it
     dropout = Wrapped(nn.Flatten(), nn.Linear(256, 16), nn.Dropout(0.5), nn.Linear(16, WAYS))
-    assert as_network(dropout, SIZE, WAYS, together=together).draws
+    assert as_network(dropout, SIZE, WAYS, vectorized=vectorized).draws
 
 
 class Unused(SmallNet):

@@ -79,7 +79,7 @@ def backward_tangent(
 
 
 def row(numbers: Tensor, count: int) -> Array:
-    """Numbers of channels `[tasks, channels]`, or `[1, channels]` for all tasks, as `[count]` of all tasks' channels."""
+    """Numbers of channels `[tasks, channels]`, or `[1, channels]` for all tasks, as `[count]` of all tasks."""
     flat: Array = numbers.numpy().ravel()
     return flat if len(flat) == count else np.tile(flat, count // len(flat))
 

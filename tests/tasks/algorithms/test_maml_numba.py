@@ -1,10 +1,11 @@
-"""A few tasks computed at once on a CPU are those computed one after another, and it is told by the configuration."""
+"""A few tasks computed at once on a CPU are those computed one by one, and their number follows the configuration."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
+from fanfold.tasks.algorithms import maml_vectorized
 from fanfold.tasks.algorithms.maml import AT_ONCE, IMAGES, Maml
 from fanfold.tasks.algorithms.support_loss import KEPT
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
@@ -21,26 +22,39 @@ def test_tasks_computed_at_once_are_those_computed_one_by_one(model, differentia
     algorithm = Maml(inner_lr=0.1, inner_steps=steps, first_order=not exact, **exact)
     network, parameters = make_network(model)
     parameters, tasks = nudged(parameters), make_tasks(AT_ONCE + 1)  # in two parts, of different sizes
-    expected = algorithm.meta_gradient(replace(network, wide=None), parameters, 0, tasks)
-    found = algorithm.meta_gradient(network, parameters, 0, tasks)
-    assert_agree(found, expected, 1e-11)
-    assert not torch.equal(found.gradient, expected.gradient)  # two ways, which round otherwise
+    order = "first" if algorithm.first_order else differentiation
+    expected = algorithm.meta_gradient(replace(network, stack=None), parameters, 0, tasks)
+    for at_once in (1, AT_ONCE):
+        found = maml_vectorized.meta_gradient(network.stack, parameters, tasks, 0.1, steps, order, at_once)
+        assert_agree(found, expected, 1e-11)
+
+
+def test_small_tasks_are_computed_at_once():
+    network, parameters = make_network(Conv4Stride(width=2))
+    tasks = make_tasks(3)
+    found = Maml(inner_lr=0.01).meta_gradient(network, parameters, 0, tasks)
+    expected, one_by_one = (
+        maml_vectorized.meta_gradient(network.stack, parameters, tasks, 0.01, 1, "reverse", at_once)
+        for at_once in (AT_ONCE, 1)
+    )
+    assert torch.equal(found.gradient, expected.gradient)
+    assert not torch.equal(found.gradient, one_by_one.gradient)  # two ways, which round otherwise
 
 
 @pytest.mark.parametrize(
     ("tasks", "steps"),
     [
-        (make_tasks(1), 1),
         (make_tasks(2, shots=IMAGES // WAYS + 1), 1),
         (make_tasks(2, queries=KEPT // AT_ONCE // WAYS), 1),
         (make_tasks(2), KEPT // AT_ONCE // (2 * WAYS)),
     ],
-    ids=["one task", "many images", "many queries", "many steps"],
+    ids=["many images", "many queries", "many steps"],
 )
-def test_one_task_alone_and_large_tasks_are_computed_one_by_one(tasks, steps):
+def test_large_tasks_are_computed_one_by_one(tasks, steps):
     network, parameters = make_network(Conv4Stride(width=2))
     algorithm = Maml(inner_lr=0.01, inner_steps=steps)
-    one_by_one = algorithm.meta_gradient(replace(network, wide=None), parameters, 0, tasks)
+    order = "reverse" if len(tasks.support_labels) * steps <= KEPT else "mixed"
+    one_by_one = maml_vectorized.meta_gradient(network.stack, parameters, tasks, 0.01, steps, order, 1)
     assert torch.equal(algorithm.meta_gradient(network, parameters, 0, tasks).gradient, one_by_one.gradient)
 
 

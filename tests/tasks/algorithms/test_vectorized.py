@@ -1,4 +1,4 @@
-"""Tasks computed side by side, as a GPU has them, are those computed one after another; here in float64 on a CPU."""
+"""Vectorized over tasks, as on a GPU, results are those of tasks one after another; here in float64 on a CPU."""
 
 from dataclasses import replace
 
@@ -20,11 +20,11 @@ MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="fla
 
 
 def both_ways(algorithm, model):
-    """The network for tasks one after another and for tasks side by side, and meta-parameters."""
+    """The network for tasks one after another and vectorized over tasks, and meta-parameters."""
     module, ways = make_module(model), WAYS if algorithm.head else None
-    one_by_one, together = (as_network(module, SIZE, ways, together=together) for together in (False, True))
+    alone, vectorized = (as_network(module, SIZE, ways, vectorized=how) for how in (False, True))
     torch.manual_seed(1)
-    return replace(one_by_one, wide=None), together, nudged(algorithm.initialize(one_by_one))
+    return alone, vectorized, nudged(algorithm.initialize(alone))
 
 
 # Before batch norm, a convolution's bias has a gradient of nothing but rounding, which Adam scales up: without it.
@@ -33,10 +33,10 @@ def both_ways(algorithm, model):
 def test_the_meta_gradient_is_the_same(algorithm, model):
     if isinstance(algorithm, Anil) and model.name == "small":
         model = Conv4Stride(width=3)
-    one_by_one, together, parameters = both_ways(algorithm, model)
+    alone, vectorized, parameters = both_ways(algorithm, model)
     tasks = make_tasks(3, shots=2, queries=2)
-    expected = algorithm.meta_gradient(one_by_one, parameters, 3, tasks)
-    found = algorithm.meta_gradient(together, parameters, 3, tasks)
+    expected = algorithm.meta_gradient(alone, parameters, 3, tasks)
+    found = algorithm.meta_gradient(vectorized, parameters, 3, tasks)
     assert_agree(found, expected, 1e-10)
 
 
@@ -46,15 +46,15 @@ def test_the_meta_gradient_is_the_same(algorithm, model):
 def test_maml_is_written_out_for_every_network_of_the_literature(model, differentiation, steps):
     exact = {} if differentiation == "first order" else {"differentiation": differentiation}
     algorithm = Maml(inner_lr=0.1, inner_steps=steps, first_order=not exact, **exact)
-    one_by_one, together, parameters = both_ways(algorithm, model)
-    assert together.wide is not None
+    alone, vectorized, parameters = both_ways(algorithm, model)
+    assert vectorized.stack is not None
     tasks = make_tasks(3)
-    expected = algorithm.meta_gradient(one_by_one, parameters, 0, tasks)
-    found = algorithm.meta_gradient(together, parameters, 0, tasks)
+    expected = algorithm.meta_gradient(alone, parameters, 0, tasks)
+    found = algorithm.meta_gradient(vectorized, parameters, 0, tasks)
     assert_agree(found, expected, 1e-11)
 
 
-def test_the_last_picture_may_be_the_logits():
+def test_the_last_feature_maps_may_be_the_logits():
     """Numbers that no linear layer puts in order are the classes' in the order that PyTorch has them in."""
     blocks = [
         layer
@@ -67,27 +67,27 @@ def test_the_last_picture_may_be_the_logits():
     ]
     torch.manual_seed(0)
     module = nn.Sequential(*blocks, nn.MaxPool2d(2), nn.Flatten()).double()  # pictures of 2 channels and 2 × 2 places
-    one_by_one, together = (as_network(module, SIZE, 8, together=together) for together in (False, True))
-    algorithm, tasks, parameters = Maml(inner_lr=0.1), make_tasks(2, ways=8), nudged(flatten(together.initial()))
-    expected = algorithm.meta_gradient(replace(one_by_one, wide=None), parameters, 0, tasks)
-    for network in (one_by_one, together):
-        assert network.wide is not None
+    alone, vectorized = (as_network(module, SIZE, 8, vectorized=how) for how in (False, True))
+    algorithm, tasks, parameters = Maml(inner_lr=0.1), make_tasks(2, ways=8), nudged(flatten(vectorized.initial()))
+    expected = algorithm.meta_gradient(replace(alone, stack=None), parameters, 0, tasks)
+    for network in (alone, vectorized):
+        assert network.stack is not None
         found = algorithm.meta_gradient(network, parameters, 0, tasks)
         assert relative_error(found.gradient, expected.gradient) < 1e-10
         assert torch.equal(found.accuracies, expected.accuracies)
 
 
 @each(EVERY)
-def test_the_answers_are_the_same_however_queries_are_normalized(algorithm):
-    one_by_one, together, parameters = both_ways(algorithm, Conv4(width=3))
+def test_predictions_are_the_same_however_queries_are_normalized(algorithm):
+    alone, vectorized, parameters = both_ways(algorithm, Conv4(width=3))
     tasks = make_tasks(3)
     for normalization in algorithm.normalizations:
         if normalization == "population":
             images = make_tasks(20).support.flatten(0, 1)
-            statistics = batch_statistics(one_by_one, one_by_one.own(parameters), images)
-            networks = [with_statistics(network, statistics) for network in (one_by_one, together)]
+            statistics = batch_statistics(alone, alone.own(parameters), images)
+            networks = [with_statistics(network, statistics) for network in (alone, vectorized)]
         else:
-            networks = [one_by_one, together]
+            networks = [alone, vectorized]
         expected, found = (
             answer_tasks(algorithm, network, parameters, tasks, None, normalization) for network in networks
         )
@@ -97,22 +97,10 @@ def test_the_answers_are_the_same_however_queries_are_normalized(algorithm):
 
 
 def test_statistics_of_training_images_are_the_same():
-    one_by_one, together, parameters = both_ways(EVERY["protonet"], Conv4(width=3))
+    alone, vectorized, parameters = both_ways(EVERY["protonet"], Conv4(width=3))
     images = make_tasks(4).support.flatten(0, 1)
-    expected, found = (batch_statistics(network, network.own(parameters), images) for network in (one_by_one, together))
+    expected, found = (batch_statistics(network, network.own(parameters), images) for network in (alone, vectorized))
     assert all(torch.allclose(found[name], expected[name]) for name in expected)
-
-
-def test_a_layout_keeps_every_number_and_begins_each_parameter_at_a_whole_word():
-    network = as_network(make_module(Article(width=3, hidden=7)), SIZE, WAYS, together=True)
-    layout, vector = network.wide.layout, flatten(network.initial())
-    laid_out = layout.lay_out(vector)
-    assert torch.equal(layout.restore(laid_out[0]), vector)
-    parts = layout.split(laid_out)
-    assert torch.equal(layout.join(parts), laid_out)
-    starts = [(part.data_ptr() - laid_out.data_ptr()) // laid_out.element_size() for part in parts]
-    assert all(start % 16 == 0 for start in starts)
-    assert laid_out.shape[1] % 16 == 0
 
 
 class Deciding(nn.Module):
@@ -127,7 +115,7 @@ class Deciding(nn.Module):
         return self.head(flat if flat.sum() > 0 else -flat)
 
 
-def test_a_network_that_cannot_be_computed_side_by_side_says_so():
+def test_a_network_that_cannot_be_vectorized_says_so():
     assert as_network(Deciding(3), SIZE, 3).outputs == 3
     with pytest.raises(FanfoldError, match=r"--meta\.together false"):
-        as_network(Deciding(3), SIZE, 3, together=True)
+        as_network(Deciding(3), SIZE, 3, vectorized=True)

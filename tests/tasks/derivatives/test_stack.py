@@ -1,19 +1,32 @@
+"""Stacks against the modules they are made of, by PyTorch's own differentiation; one task against several."""
+
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.derivatives.numba_ops import kernels
-from fanfold.tasks.derivatives.one_task_stack import as_stack
-from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.derivatives.backends import TORCH, numba_operations
+from fanfold.tasks.derivatives.stack import ALIGNED, as_stack
+from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.tasks.network import as_network
-from tests.tasks.reference import Small, make_network, nudged
+from fanfold.tasks.parameters import flatten
+from tests.tasks.derivatives.modules import block, network_of
+from tests.tasks.reference import SIZE, make_module, make_network, nudged
+
+BACKENDS = [pytest.param(TORCH, id="torch"), pytest.param(numba_operations(), id="numba")]
+MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="flatten"), Article(width=3, hidden=7)]
+
+
+def stack_of(module, size, operations):
+    shapes = {name: value.shape for name, value in module.named_parameters()}
+    return as_stack(structure_of(module), shapes, size, operations, torch.device("cpu"))
+
+
+def values_of(module):
+    return [value.detach() for value in module.parameters()]
 
 
 def derivatives(call, parameters, labels):
@@ -56,12 +69,13 @@ def test_written_out_derivatives_are_those_of_the_module(model, size, dtype):
         assert (found - expected).norm() <= tolerance * expected.norm()
 
 
+@pytest.mark.parametrize("operations", BACKENDS)
 @pytest.mark.parametrize(("kernel", "channels"), [(5, 1), (3, 2), (1, 1)])
-def test_first_filters_of_any_size(kernel, channels):
+def test_first_filters_of_any_size(kernel, channels, operations):
     torch.manual_seed(0)
     first = block(convolution=nn.Conv2d(channels, 4, kernel, padding=kernel // 2, bias=False))
     module = network_of(first, 4 * 49).double()
-    stack, parameters = as_stack(anatomy(module)), dict(module.named_parameters())
+    stack, parameters = stack_of(module, (15, 14), operations), dict(module.named_parameters())
     images, labels = torch.rand(6, channels, 15, 14, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
     ours = derivatives(lambda theta: stack(theta, images), parameters, labels)
     theirs = derivatives(lambda theta: torch.func.functional_call(module, theta, images), parameters, labels)
@@ -76,107 +90,82 @@ def test_features_are_what_goes_into_the_last_layer():
     torch.testing.assert_close(network.features(named, images), replace(network, stack=None).features(named, images))
 
 
-def block(**changes):
-    layers = {
-        "convolution": nn.Conv2d(1, 4, 3, padding=1, bias=False),
-        "norm": nn.BatchNorm2d(4, track_running_stats=False),
-        "relu": nn.ReLU(),
-        "pool": nn.MaxPool2d(2),
-    } | changes
-    return nn.Sequential(*[layer for layer in layers.values() if layer is not None])
-
-
-def network_of(body, features):
-    return nn.Sequential(body, nn.Flatten(), nn.Linear(features, 3))
-
-
-class Doubled(nn.Sequential):
-    """A sequence of one's own, which does more than call one layer after the other."""
-
-    def forward(self, images):
-        return 2 * super().forward(images)
-
-
-def tied(*, layer):
-    """Two linear layers that are one and the same, or that share their weight."""
-    one, other = nn.Linear(256, 256), nn.Linear(256, 256)
-    other.weight = one.weight
-    return nn.Sequential(block(), nn.Flatten(), one, nn.ReLU(), one if layer else other, nn.ReLU(), nn.Linear(256, 3))
-
-
-def hooked(register):
-    module = network_of(block(), 4 * 64)
-    getattr(module[0][2], register)(lambda *_: None)
-    return module
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        network_of(block(convolution=nn.Conv2d(1, 4, 3, padding=1)), 4 * 64),
-        network_of(block(convolution=nn.Conv2d(1, 4, 3, padding=1, bias=False, padding_mode="reflect")), 4 * 64),
-        network_of(block(convolution=nn.Conv2d(1, 4, 3, padding="same", bias=False)), 4 * 64),
-        network_of(block(convolution=nn.Conv2d(1, 4, (3, 1), padding=(1, 0), bias=False)), 4 * 64),
-        network_of(block(convolution=nn.Conv2d(1, 4, 3, padding=2, dilation=2, bias=False)), 4 * 64),
-        network_of(block(norm=None), 4 * 64),
-        network_of(block(norm=nn.GroupNorm(2, 4)), 4 * 64),
-        network_of(block(norm=nn.BatchNorm2d(4, affine=False, track_running_stats=False)), 4 * 64),
-        network_of(block(relu=nn.SiLU()), 4 * 64),
-        network_of(block(pool=nn.MaxPool2d(2, stride=1)), 4 * 225),
-        network_of(block(pool=nn.MaxPool2d(3, stride=2, padding=1)), 4 * 64),
-        network_of(block(pool=nn.AvgPool2d(2)), 4 * 64),
-        nn.Sequential(block(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 3)),
-        nn.Sequential(block(), nn.Flatten(), nn.Linear(256, 3, bias=False)),
-        nn.Sequential(block(), nn.Linear(8, 3)),
-        nn.Sequential(nn.Flatten(), nn.Linear(256, 3)),
-        nn.Sequential(block(), nn.Flatten(), nn.Linear(256, 3), nn.Sigmoid()),
-        Doubled(block(), nn.Flatten(), nn.Linear(256, 3)),
-        nn.utils.parametrizations.weight_norm(nn.Linear(256, 3)),
-        hooked("register_forward_hook"),
-        hooked("register_forward_pre_hook"),
-        hooked("register_full_backward_hook"),
-        hooked("register_full_backward_pre_hook"),
-        tied(layer=True),
-        tied(layer=False),
-        Small().build(3, (16, 16)),
-    ],
-    ids=lambda module: str(module)[:0],
-)
-def test_what_is_no_stack_is_left_to_pytorch(module):
-    assert anatomy(module) is None
-
-
-def test_a_plain_sequence_of_ones_own_is_a_stack():
-    module = nn.Sequential(block(), nn.Identity(), nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3))
-    assert as_stack(anatomy(module)).names == (
-        "0.0.weight",
-        "0.1.weight",
-        "0.1.bias",
-        *(f"{n}.{w}" for n in (3, 5) for w in ("weight", "bias")),
-    )
-
-
 def test_a_layer_without_parameters_may_stand_in_several_places():
     torch.manual_seed(0)
     relu = nn.ReLU()
     head = nn.Linear(256, 8), relu, nn.Linear(8, 8), relu, nn.Linear(8, 3)
     module = nn.Sequential(block(), nn.Flatten(), *head).double()
     images = torch.rand(6, 1, 16, 16, dtype=torch.float64)
-    found = as_stack(anatomy(module))(dict(module.named_parameters()), images)
+    found = stack_of(module, (16, 16), numba_operations())(dict(module.named_parameters()), images)
     torch.testing.assert_close(found, module(images))
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 200), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
-def test_moments_are_those_of_float64_also_far_from_nought(rows, mean, deviation, seed):
-    x = np.random.default_rng(seed).normal(mean, deviation, (rows, 3)).astype(np.float32)
-    found, variance = kernels.moments(x)
-    exact = x.astype(np.float64)
-    np.testing.assert_allclose(found, exact.mean(0), rtol=1e-5, atol=1e-5 * deviation)
-    np.testing.assert_allclose(variance, exact.var(0), rtol=1e-3, atol=1e-6 * deviation**2)
 
 
 def test_what_is_not_a_number_shows():
     network, parameters = make_network(Conv4(width=4))
     images = torch.full((3, 1, 16, 16), float("nan"), dtype=torch.float64)
     assert network(network.unflatten(parameters), images).isnan().all()
+
+
+@pytest.mark.parametrize("operations", BACKENDS)
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_several_tasks_are_as_each_by_itself(model, operations):
+    """Forward, backward, tangent and backward tangent; tasks with parameters of their own, and with the same."""
+    module = make_module(model)
+    stack, tasks = stack_of(module, SIZE, operations), 3
+    own = [stack.laid_out(values_of(module)) for _ in range(tasks)]
+    own = [[nudged(part, 0.1 * task) for part in parts] for task, parts in enumerate(own)]
+    given = torch.rand(tasks, 6, 1, *SIZE).double(), torch.randn(tasks, 6, 3).double()
+    for parameters in (own, own[:1]):
+        alone = [
+            all_passes(stack, parameters[place % len(parameters)], *(part[place : place + 1] for part in given))
+            for place in range(tasks)
+        ]
+        together = all_passes(stack, [torch.cat(parts) for parts in zip(*parameters, strict=True)], *given)
+        for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+            torch.testing.assert_close(found, torch.cat(expected), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("operations", BACKENDS)
+def test_tangents_may_be_summed_over_the_tasks(operations):
+    module = make_module(Article(width=3, hidden=7))
+    stack, tasks = stack_of(module, SIZE, operations), 3
+    parameters = stack.laid_out(values_of(module))
+    images, d_outputs = torch.rand(tasks, 6, 1, *SIZE).double(), torch.randn(tasks, 6, 3).double()
+    _, kept = stack.forward(parameters, stack.first.patches(images))
+    gradient, both = stack.backward(kept, d_outputs)
+    _, forth = stack.tangent(both, gradient)
+    each = stack.backward_tangent(both, forth, torch.cos(d_outputs))
+    summed = stack.backward_tangent(both, forth, torch.cos(d_outputs), summed=True)
+    for found, expected in zip(summed, each, strict=True):
+        torch.testing.assert_close(found, expected.sum(0, keepdim=True))
+
+
+def all_passes(stack, parameters, images, d_outputs):
+    """All that a stack computes, in a direction that differs from task to task."""
+    outputs, kept = stack.forward(parameters, stack.first.patches(images))
+    gradient, both = stack.backward(kept, d_outputs)
+    outputs_t, forth = stack.tangent(both, [torch.cos(part) for part in gradient])
+    return outputs, *gradient, outputs_t, *stack.backward_tangent(both, forth, torch.sin(d_outputs))
+
+
+@pytest.mark.parametrize("operations", BACKENDS)
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_a_layout_keeps_every_number(model, operations):
+    module = make_module(model)
+    stack, vector = stack_of(module, SIZE, operations), flatten(dict(module.named_parameters())).detach()
+    operands = stack.layout.lay_out(vector)
+    assert torch.equal(stack.layout.restore(operands), vector)
+    parts = stack.layout.split(operands)
+    assert all(map(torch.equal, stack.layout.join(parts), operands))
+    expected = stack.laid_out(values_of(module))
+    assert all(map(torch.equal, parts, expected))
+    assert all(map(torch.equal, stack.restored(parts), values_of(module)))
+
+
+def test_in_one_vector_each_parameter_begins_at_a_whole_word():
+    module = make_module(Article(width=3, hidden=7))
+    layout = stack_of(module, SIZE, TORCH).layout
+    (vector,) = layout.lay_out(flatten(dict(module.named_parameters())).detach())
+    starts = [(part.data_ptr() - vector.data_ptr()) // vector.element_size() for part in layout.split([vector])]
+    assert all(start % ALIGNED == 0 for start in starts)
+    assert vector.shape[1] % ALIGNED == 0

@@ -3,11 +3,13 @@
 from typing import TypeVar
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.numba_ops import kernels
 from fanfold.tasks.derivatives.numba_ops.kernels import Array
-from fanfold.tasks.derivatives.numba_ops.patches import look
+from fanfold.tasks.derivatives.numba_ops.patches import patches_of
 
 Parts = TypeVar("Parts", kernels.Forward, kernels.Backward, kernels.Tangent)
 
@@ -40,7 +42,7 @@ def test_batch_norms_sums_are_as_exact_as_float32_has_them() -> None:
 
 def test_the_first_filters_sums_are_as_exact_as_float32_has_them() -> None:
     roll = np.random.default_rng(0)
-    windows, _, _ = look(roll.random((1, 400, 20, 20, 1), dtype=np.float32), Geometry(3, 1, 1, 2))
+    windows, _, _ = patches_of(roll.random((1, 400, 20, 20, 1), dtype=np.float32), Geometry(3, 1, 1, 2))
     weight = roll.random((1, kernels.NINE, 4), dtype=np.float32)
     mean, variance, scale, shift = (roll.random(4, dtype=np.float32) + 1 for _ in range(4))
     norm = kernels.first_forward(windows, weight, mean, variance, scale, shift, 1e-5)
@@ -48,6 +50,16 @@ def test_the_first_filters_sums_are_as_exact_as_float32_has_them() -> None:
     found, _ = kernels.first_backward(norm, windows, d_z)
     exact, _ = kernels.first_backward(_exactly(norm), _exact(windows), _exact(d_z))
     _assert_near(found, exact)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 200), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_moments_are_those_of_float64_also_far_from_zero(rows: int, mean: float, deviation: float, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(mean, deviation, (rows, 3)).astype(np.float32)
+    found, variance = kernels.moments(x)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(found, exact.mean(0), rtol=1e-5, atol=1e-5 * deviation)
+    np.testing.assert_allclose(variance, exact.var(0), rtol=1e-3, atol=1e-6 * deviation**2)
 
 
 def _exact(array: Array) -> Array:

@@ -7,7 +7,7 @@ from torch.nn.functional import unfold
 
 from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.numba_ops.kernels import NINE
-from fanfold.tasks.derivatives.numba_ops.patches import look
+from fanfold.tasks.derivatives.numba_ops.patches import patches_of
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from fanfold.tasks.derivatives.numba_ops.patches import look
 @pytest.mark.parametrize("channels", [1, 3])
 def test_patches_stand_window_by_window(geometry: Geometry, channels: int) -> None:
     images = torch.rand(2, 3, channels, 13, 14)
-    windows, mean, covariance = look(images.movedim(2, -1).numpy(), geometry)
+    windows, mean, covariance = patches_of(images.movedim(2, -1).numpy(), geometry)
     height, width = geometry.outputs((13, 14))
     pool = geometry.pool
     every = unfold(images.flatten(0, 1), geometry.side, stride=geometry.stride, padding=geometry.padding)
@@ -37,8 +37,8 @@ def test_patches_stand_window_by_window(geometry: Geometry, channels: int) -> No
 
 def test_moments_of_many_patches_are_as_exact_as_float32_has_them() -> None:
     images = np.random.default_rng(0).random((2, 300, 28, 28, 1), dtype=np.float32) ** 4
-    _, mean, covariance = look(images, Geometry(3, 1, 1, 2))
-    _, exact_mean, exact_covariance = look(images.astype(np.float64), Geometry(3, 1, 1, 2))
+    _, mean, covariance = patches_of(images, Geometry(3, 1, 1, 2))
+    _, exact_mean, exact_covariance = patches_of(images.astype(np.float64), Geometry(3, 1, 1, 2))
     for found, exact in ((mean, exact_mean), (covariance, exact_covariance)):
         assert found.dtype == np.float32
         assert np.abs(found - exact).max() < 2**-24 * np.abs(exact).max()

@@ -99,7 +99,7 @@ def test_what_lies_between_compiles(launched):
 
 def test_the_first_block_compiles(launched):
     geometry = Geometry(3, 1, 1, 2)
-    seen = first.Seen(torch.empty(32, 5, 28, 28, 1), torch.empty(32, 9), torch.empty(32, 9, 9))
+    seen = first.Patches(torch.empty(32, 5, 28, 28, 1), torch.empty(32, 9), torch.empty(32, 9, 9))
     matrix, of_channels = torch.empty(32, 640)[:, : 9 * 64].view(32, 9, 64), torch.empty(32, 64)
     norm = fused_first.forward(seen, geometry, matrix, *[of_channels] * 4, 1e-5)
     _, back = fused_first.backward(norm, seen, geometry, norm.z)

@@ -27,7 +27,7 @@ LARGE = [
 @pytest.mark.parametrize("case", [*SMALL, *(pytest.param(case, marks=GPU) for case in LARGE)])
 def test_passes_are_those_of_pytorchs_operations(random, parameters, poisoned, case):
     tasks, images, height, width, inside, channels, geometry = case
-    seen = first.look(random(tasks, images, height, width, inside), geometry)
+    seen = first.patches_of(random(tasks, images, height, width, inside), geometry)
     size = seen.mean.shape[1]
     matrix, matrix_t = parameters(tasks, size, channels), parameters(1, size, channels)
     scale, shift = parameters(tasks, channels), parameters(1, channels)
@@ -56,7 +56,7 @@ def test_passes_are_those_of_pytorchs_operations(random, parameters, poisoned, c
 @pytest.mark.parametrize("case", [pytest.param(LARGE[0], marks=GPU)])
 def test_passes_have_the_same_bits_every_time(random, parameters, device, case):
     tasks, images, height, width, inside, channels, geometry = case
-    seen = first.look(random(tasks, images, height, width, inside), geometry)
+    seen = first.patches_of(random(tasks, images, height, width, inside), geometry)
     matrix, scale = parameters(tasks, seen.mean.shape[1], channels), parameters(tasks, channels)
     d_z = random(tasks, images, *geometry.pooled((height, width)), channels)
 

@@ -5,10 +5,10 @@ import torch
 
 from fanfold.tasks.algorithms import maml_vectorized as maml
 from fanfold.tasks.batch import TaskBatch
-from fanfold.tasks.derivatives.backends import PLAIN
-from fanfold.tasks.derivatives.layers import Kernels
+from fanfold.tasks.derivatives.backends import TORCH
+from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import as_stack
-from fanfold.tasks.derivatives.structure import anatomy
+from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.derivatives.triton_ops import first as fused_first
 from fanfold.tasks.derivatives.triton_ops import norms as fused_norms
 from fanfold.tasks.derivatives.triton_ops.products import Products
@@ -29,12 +29,12 @@ def relative_error(model, size, precision, device, steps, order):
     images = (torch.rand(2, 2, 3, 1, size, size) > 0.7).float()
     tasks = TaskBatch(images[0], label, images[1], label)
     exact = TaskBatch(images[0].double(), label, images[1].double(), label)
-    made_of = anatomy(module)
-    plain = as_stack(made_of, network.shapes, (size, size), PLAIN, torch.device("cpu"))
-    expected = maml.meta_gradient(plain, parameters.double(), exact, 0.1, steps, order)
-    kernels = Kernels(Products(precision), fused_norms, fused_first, moments=True)
-    fused = as_stack(made_of, network.shapes, (size, size), kernels, torch.device(device))
-    found = maml.meta_gradient(fused, parameters.to(device), tasks.to(device), 0.1, steps, order)
+    structure = structure_of(module)
+    plain = as_stack(structure, network.shapes, (size, size), TORCH, torch.device("cpu"))
+    expected = maml.meta_gradient(plain, parameters.double(), exact, 0.1, steps, order, 2)
+    operations = Operations(Products(precision), fused_norms, fused_first)
+    fused = as_stack(structure, network.shapes, (size, size), operations, torch.device(device))
+    found = maml.meta_gradient(fused, parameters.to(device), tasks.to(device), 0.1, steps, order, 2)
     return float((found.gradient.cpu().double() - expected.gradient).norm() / expected.gradient.norm())
 
 
