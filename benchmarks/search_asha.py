@@ -24,7 +24,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from fanfold.pipeline.checkpoint import load_checkpoint
-from fanfold.pipeline.evaluation import evaluate, normalizations
+from fanfold.pipeline.evaluation import normalizations, predict, summarize
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.search.events import SearchEvent, TrialEnded
 from fanfold.pipeline.search.study import best_trial, count
@@ -81,7 +82,8 @@ def measure(argv: Sequence[str], pruner: str) -> dict[str, Any]:
             recipe = replace(request.plan(best.params).recipe, device=cluster.device)
             last = load_checkpoint(request.trial(best.number).last)
             how = normalizations(recipe)[0]
-            checked = evaluate(cluster, recipe, last.best, Stream.VALIDATION, CHECK, how)
+            executor = GraphExecutor(cluster, recipe)
+            checked = summarize(predict(executor, recipe, last.best, Stream.VALIDATION, CHECK, how).accuracies)
             return {
                 "seconds": seconds,
                 "best": best.value,

@@ -25,7 +25,7 @@ class Checkpoint:
     Args:
         state: Parameters, optimizer's moments, iterations done.
         best: The parameters that did best on validation classes, float32 `[P]`; those at the start before any did.
-        fingerprint: What identifies the store's content, see `pipeline.worker.bench`.
+        fingerprint: What identifies the store's content, see `pipeline.worker.open_context`.
         best_iteration: Iterations at the best validation; None before the first.
         best_accuracy: Its accuracy; 0 before the first.
         validated: Iterations at the last validation.
@@ -78,6 +78,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FanfoldError(f"The checkpoint {path} is damaged ({error}): use another one.") from error
     best = vectors.pop("best")
-    return Checkpoint(
-        State(iteration=facts["iteration"], records=(), **vectors), best, **{name: facts[name] for name in FACTS}
-    )
+    return Checkpoint(State(iteration=facts["iteration"], **vectors), best, **{name: facts[name] for name in FACTS})

@@ -3,21 +3,24 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from uuid import uuid4
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.cluster.results import results
-from fanfold.pipeline.executors.graph import evaluation_graph
+from fanfold.pipeline.executors.base import Executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Answers, join
+
+EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
+VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Tested:
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:
     """How tasks of this recipe may be tested, as published first."""
-    network = work.bench(replace(recipe, device="cpu")).network
+    network = worker.open_context(replace(recipe, device="cpu")).network
     return recipe.algorithm.normalizations if network.normalizes_by_batch else (None,)
 
 
@@ -110,43 +113,52 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     """
     published, *others = normalizations(recipe)
     counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
-    testing, tests = cluster.part("test"), list[Tested]()
+    executor, tests = GraphExecutor(cluster.part("test"), recipe), list[Tested]()
     for normalization, tasks in counts.items():
         if tasks:
-            answers = answer(testing, recipe, parameters, Stream.TEST, tasks, normalization)
+            answers = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)
             tests.append(Tested(normalization, summarize(answers.accuracies), answers))
     return tests
 
 
-def evaluate(
-    cluster: Cluster,
-    recipe: Recipe,
-    parameters: Vector,
-    stream: Stream,
-    tasks: int,
-    normalization: Normalization | None,
-) -> Accuracy:
-    """Judge parameters on the first tasks of a stream.
-
-    Raises:
-        RunError: The cluster lost all its workers.
-    """
-    return summarize(answer(cluster, recipe, parameters, stream, tasks, normalization).accuracies)
-
-
-def answer(
-    cluster: Cluster,
+def predict(
+    executor: Executor,
     recipe: Recipe,
     parameters: Vector,
     stream: Stream,
     tasks: int,
     normalization: Normalization | None,
 ) -> Answers:
-    """What is answered with some parameters to the queries of the first tasks of a stream.
+    """The predictions for the queries of the first tasks of a stream.
+
+    Args:
+        executor: What computes the chunks.
+        recipe: What the run's numbers depend on.
+        parameters: The meta-parameters.
+        stream: Validation or test.
+        tasks: How many tasks.
+        normalization: Which images a query is normalized with; None for a network without batch norm.
 
     Raises:
         RunError: The cluster lost all its workers.
     """
-    run, how = uuid4().hex[:8], normalization or "batch"
-    graph = evaluation_graph(run, recipe, parameters, stream, tasks, how, cluster.addresses)
-    return join(results(cluster, graph))
+    how, population = normalization or "batch", None
+    if how == "population":
+        (population,) = executor.map("statistics", partial(worker.statistics, recipe), [parameters], [()])
+    name = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}[stream]
+    chunks = evaluation_chunks(recipe, tasks, how)
+    return join(executor.map(name, partial(worker.test, recipe, how, stream), [parameters, population], chunks))
+
+
+def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:
+    """First and last (exclusive) number of each chunk of a validation's or a test's tasks, wherever it is computed."""
+    if normalization == "population":
+        size = EMBEDDED
+    elif recipe.vectorized:
+        shape = recipe.task
+        support, queries = shape.ways * shape.shots, shape.ways * shape.queries
+        images = support + queries * (support + 1 if normalization == "single" else 1)
+        size = max(recipe.meta.chunk, VECTORIZED_IMAGES // images)
+    else:
+        size = recipe.meta.chunk
+    return recipe.meta.chunks(tasks, size)

@@ -10,7 +10,7 @@ import yaml
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.evaluation import EvaluationConfig
@@ -86,7 +86,7 @@ def decide(asked: Configuration) -> Experiment:
         "dataset": dataset,
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
-    return Experiment(config, work.check_recipe(recipe), asked.evaluation, asked.cluster, note)
+    return Experiment(config, worker.check_recipe(recipe), asked.evaluation, asked.cluster, note)
 
 
 def resume_free(meta: Meta) -> list[str]:

@@ -23,7 +23,6 @@ from fanfold.data.store import open_store
 from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.step import step as step
 from fanfold.tasks.algorithm import (
     ClassifiesSideBySide,
     MetaGradient,
@@ -52,7 +51,7 @@ _ONE_AT_A_TIME = RLock()
 
 
 @dataclass(frozen=True)
-class Bench:
+class WorkerContext:
     """What a worker keeps open for a recipe.
 
     Args:
@@ -79,7 +78,7 @@ class Bench:
         }[stream]
 
 
-def bench(recipe: Recipe) -> Bench:
+def open_context(recipe: Recipe) -> WorkerContext:
     """Open the store and build the network, or take them where they lie from an earlier chunk.
 
     Raises:
@@ -87,10 +86,10 @@ def bench(recipe: Recipe) -> Bench:
             from it, or the model can't be built.
     """
     with _ONE_AT_A_TIME:
-        return _bench(recipe)
+        return _open_context(recipe)
 
 
-def _bench(recipe: Recipe) -> Bench:
+def _open_context(recipe: Recipe) -> WorkerContext:
     images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
     if recipe.fingerprint not in (None, fingerprint):
         raise FanfoldError(
@@ -98,19 +97,21 @@ def _bench(recipe: Recipe) -> Bench:
             "set again, or start a new run."
         )
     ways = recipe.train.ways if recipe.algorithm.head else None
-    how = recipe.together, recipe.meta.precision
+    how = recipe.vectorized, recipe.meta.precision
     network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
     network = replace(network, together=together(recipe.algorithm, network))
-    return Bench(images, split, fingerprint, network, _resident(images, recipe.device) if recipe.together else None)
+    return WorkerContext(
+        images, split, fingerprint, network, _resident(images, recipe.device) if recipe.vectorized else None
+    )
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
     """Raise, before anything is started, what a worker would raise else; return the recipe bound to its store.
 
     Raises:
-        FanfoldError: See `bench`.
+        FanfoldError: See `open_context`.
     """
-    opened = bench(recipe)
+    opened = open_context(recipe)
     for stream in Stream:
         check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
         check_turns(_shape(recipe, stream), opened.images.size)
@@ -119,7 +120,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
 
 def initialize(recipe: Recipe) -> State:
     """The state before the first iteration: drawn from the seed, on the CPU, the same everywhere."""
-    network = bench(replace(recipe, device="cpu")).network
+    network = open_context(replace(recipe, device="cpu")).network
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return initial_state(_to_vector(recipe.algorithm.initialize(network)))
@@ -128,7 +129,7 @@ def initialize(recipe: Recipe) -> State:
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     """Draw the tasks in places `first` to `last` of the state's meta-batch, and sum their meta-gradients."""
     offset = state.iteration * recipe.meta.batch
-    with at_the_bench(recipe, Stream.TRAIN, offset + first) as opened:
+    with in_context(recipe, Stream.TRAIN, offset + first) as opened:
         parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
         phase = phase_of(recipe.algorithm, state.iteration)
         if opened.resident is None or phase is None:
@@ -152,7 +153,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
     """What batch norm sees of some thousand training images, for `test` with the `population` normalization."""
-    with at_the_bench(recipe, Stream.POPULATION, 0) as opened:
+    with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
         tasks = _tasks(recipe, opened, Stream.POPULATION, 0, count)
@@ -165,9 +166,9 @@ def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float
 def test(
     recipe: Recipe,
     normalization: Normalization,
+    stream: Stream,
     parameters: Vector,
     population: Mapping[str, NDArray[np.float32]] | None,
-    stream: Stream,
     first: int,
     last: int,
 ) -> Answers:
@@ -176,13 +177,13 @@ def test(
     Args:
         recipe: What the run's numbers depend on.
         normalization: Which images a query is normalized with.
+        stream: Validation or test.
         parameters: The meta-parameters to test.
         population: For the `population` normalization, see `statistics`.
-        stream: Validation or test.
         first: Number of the first task.
         last: Number after the last task.
     """
-    with at_the_bench(recipe, stream, first) as opened:
+    with in_context(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
         if (
             opened.resident is not None
@@ -203,18 +204,13 @@ def test(
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
     """Tasks by number, with their images, to be looked at: of what classes and drawings they are, and the images."""
-    opened = bench(replace(recipe, device="cpu"))
+    opened = open_context(replace(recipe, device="cpu"))
     episodes = _episodes(recipe, opened, stream, first, last)
     return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
 
 
-def without_records(state: State) -> State:
-    """A state as a window starts with it."""
-    return replace(state, records=())
-
-
 @contextmanager
-def at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
+def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerContext]:
     """A worker's surroundings while it computes the tasks from number `first` on: always the same."""
     # The generators of the device that is computed on, and no others: asked for its generator, a GPU gets a context.
     devices = [torch.cuda.current_device()] if recipe.device == "cuda" else []
@@ -223,7 +219,7 @@ def at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
         # Set here, not where the worker starts: PyTorch keeps the number of threads for each thread that asks.
         torch.set_num_threads(recipe.meta.threads)
         # Before the generators are set: where a network is built first, and its kernels are tried, a GPU's moves.
-        opened = bench(recipe)
+        opened = open_context(recipe)
         # For networks that draw, as dropout does; from the chunk's numbers, as everything else.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
         # The same kernels every time, and products as precise as asked for.
@@ -260,7 +256,7 @@ def _resident(images: Images, device: str) -> Resident | None:
 @lru_cache(maxsize=16)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
     """In a phase of an algorithm, from parameters `[P]`, an iteration's numbers and tasks' codes to `MetaGradient`."""
-    opened = _bench(recipe)
+    opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
@@ -275,7 +271,7 @@ def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
 @lru_cache(maxsize=16)
 def _captured_answers(recipe: Recipe) -> Captured:
     """From parameters `[P]` and tasks' codes to what is answered, see `tasks.algorithm.answered`."""
-    opened = _bench(recipe)
+    opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
@@ -290,27 +286,27 @@ def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
     return recipe.train if stream in (Stream.TRAIN, Stream.POPULATION) else recipe.task
 
 
-def _tasks(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> TaskBatch:
+def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> TaskBatch:
     if opened.resident is not None:
         return opened.resident.tasks(_codes(recipe, opened, stream, first, last), _shape(recipe, stream))
     episodes = _episodes(recipe, opened, stream, first, last)
     return gather_tasks(episodes, _shape(recipe, stream), opened.images).to(recipe.device)
 
 
-def _codes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Tensor:
+def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:
     """Tasks as they are sent to the device that the images lie on."""
     assert opened.resident is not None
     drawn = codes(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 
-def _episodes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Episodes:
+def _episodes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Episodes:
     shape, drawings = _shape(recipe, stream), opened.images.drawings
     return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), drawings)
 
 
 def _embedded_tasks(
-    recipe: Recipe, opened: Bench, network: Network, meta: Tensor, stream: Stream, first: int, last: int
+    recipe: Recipe, opened: WorkerContext, network: Network, meta: Tensor, stream: Stream, first: int, last: int
 ) -> TaskBatch:
     """Tasks with embeddings in the place of images, each of which is embedded once, however many tasks have it."""
     images, places = gather_distinct(_episodes(recipe, opened, stream, first, last), opened.images)

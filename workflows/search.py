@@ -26,7 +26,6 @@ from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.experiment import PATHS, Experiment, check_agreement
 from fanfold.pipeline.files import write_bytes, write_json
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.recorder import sparing
@@ -36,7 +35,7 @@ from fanfold.pipeline.search.events import SearchEvent, SearchListener
 from fanfold.pipeline.search.progress import SearchProgress
 from fanfold.pipeline.search.space import Space, Value
 from fanfold.pipeline.search.study import SearchConfig, best_trial, count, make_pruner, open_study
-from fanfold.pipeline.training import train
+from fanfold.pipeline.training import Job, train
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run

@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed import Client
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.dashboard.drawings import QUERIES, SHOTS, draw, how_many
 from fanfold.pipeline.dashboard.wire import Wire
 from fanfold.pipeline.events import (
@@ -122,7 +122,7 @@ class RunTeller:
         tasks = how_many(len(answers), shape.ways, shape.shots, shape.queries)
         if not self._drawn:  # the tasks of every validation are the same
             self._drawn = True
-            _, batch = work.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
+            _, batch = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
             drawn = draw(*batch.by_class())
             self.wire.send(
                 {"kind": "drawn", "run": self._started.run, "tasks": drawn, "shots": min(shape.shots, SHOTS)}

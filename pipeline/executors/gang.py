@@ -8,25 +8,24 @@ place of their own in Dask's order of precedence, so that all workers take up th
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from distributed import Future, wait
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline import worker as work
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 from fanfold.pipeline.events import Listener, Noticed
-from fanfold.pipeline.executors import gang_member as collective
+from fanfold.pipeline.executors import gang_member
+from fanfold.pipeline.executors.base import Window
 from fanfold.pipeline.executors.communicator import DisbandedError
-from fanfold.pipeline.executors.gang_member import Gang, Window
-from fanfold.pipeline.executors.graph import Adapt, gang_graph
-from fanfold.pipeline.optimizer import State, Vector
+from fanfold.pipeline.executors.gang_member import Gang, Order
+from fanfold.pipeline.executors.graph import GraphExecutor, Key, as_collections
+from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
 
-LOOK = 1.0  # seconds between looks at the workers while a window lasts
+POLL_SECONDS = 1.0  # between two checks of the workers while a window lasts
 CONNECT = 10.0  # seconds that workers may take to connect with each other
 NOTICE = 2.0  # seconds that the scheduler may take to notice that a worker is gone
 ATTEMPTS = 4  # gangs that may fail over one window
@@ -77,54 +76,36 @@ class Pulse:
         return address in self._heard
 
 
-@dataclass(frozen=True)
-class _Ahead:
-    """A window that a gang computes before it is asked for."""
-
-    iterations: int
-    futures: "list[Future[Any]]"
-
-
-class Gangs:
-    """Has gangs compute a run's windows: one gang as long as it is whole, then the next.
+class GangExecutor(GraphExecutor):
+    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs.
 
     Args:
         cluster: The cluster.
-        run: The run's identifier.
         recipe: What the run's numbers depend on.
-        tell: Whom to tell when a gang breaks.
-        adapt: What computes a chunk.
+        run: The run's identifier.
+        tell: Told when a gang breaks.
     """
 
-    def __init__(self, cluster: Cluster, run: str, recipe: Recipe, tell: Listener, adapt: Adapt = work.adapt) -> None:
-        self._cluster, self._run, self._recipe, self._tell, self._adapt = cluster, run, recipe, tell, adapt
-        self._pulse = Pulse(cluster)
+    def __init__(self, cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> None:
+        super().__init__(cluster, recipe, run)
+        self._tell, self._pulse = tell, Pulse(cluster)
         self._gang: Gang | None = None
-        self._last: Vector | None = None  # the parameters where the gang stands, or stood before it went on
-        self._ahead: _Ahead | None = None
+        self._standing: State | None = None  # where the gang stands
         self._formed = self._handed = 0
 
-    def window(self, state: State, iterations: int, ahead: int = 0) -> Window:
-        """Some more meta-iterations; from their start again with another gang, when one breaks.
-
-        Args:
-            state: The state.
-            iterations: How many.
-            ahead: How many are asked for next, 0 if that is not known: the gang goes on with them at once.
+    def window(self, state: State, iterations: int) -> Window:
+        """See `Executor.window`; from its start again with another gang, when one breaks.
 
         Raises:
             NoGangError: Gangs break again and again.
-            RunError: No worker has been there for a while, a loss is not finite, or the scheduler is gone.
-            Exception: What a chunk raised.
         """
         these = f"iterations {state.iteration + 1:,} to {state.iteration + iterations:,}"
         for _ in range(ATTEMPTS):
             members = self._members()
             try:
                 if self._gang is None or self._gang.workers != members:
-                    self._call_off()
                     self._gang = self._form(members)
-                return self._compute(self._gang, state, iterations, ahead)
+                return self._compute(self._gang, state, iterations)
             except DisbandedError as error:
                 self._gang, why = None, self._losses(members) or str(error)
                 self._tell(Noticed(f"{why}: {these} are computed again"))
@@ -132,12 +113,10 @@ class Gangs:
 
     def close(self) -> None:
         """Have the workers close what they keep of the run's gang."""
-        with suppress(Exception):
-            self._call_off()
         with suppress(Exception):  # whoever can't be reached has nothing to close, or closes it with itself
             bound = self._cluster.patience
             self._cluster.client.run(
-                collective.leave, self._run, workers=self._pulse.alive(), on_error="ignore", callback_timeout=bound
+                gang_member.leave, self._run, workers=self._pulse.alive(), on_error="ignore", callback_timeout=bound
             )
 
     def _members(self) -> tuple[str, ...]:
@@ -156,10 +135,10 @@ class Gangs:
             DisbandedError: Not all could be connected.
         """
         self._formed += 1
-        self._last = None
+        self._standing = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
-        port, *_ = self._ask(members, collective.take_seat, gang)  # a new worker imports PyTorch now, and not after
-        answers = self._ask(members, collective.connect, gang, port, CONNECT, self._recipe.device)
+        port, *_ = self._ask(members, gang_member.take_seat, gang)  # a new worker imports PyTorch now, and not after
+        answers = self._ask(members, gang_member.connect, gang, port, CONNECT, self._recipe.device)
         if failures := [str(answer) for answer in answers if answer is not None]:
             raise DisbandedError(f"workers can't reach each other ({failures[0]})")
         return gang
@@ -179,46 +158,37 @@ class Gangs:
                 raise DisbandedError(f"a worker didn't answer ({type(answer).__name__})") from answer
         return [answers[member] for member in members]
 
-    def _compute(self, gang: Gang, state: State, iterations: int, ahead: int) -> Window:
-        """Have a gang compute a window, if it is not at it already, and go on with the next.
+    def _compute(self, gang: Gang, state: State, iterations: int) -> Window:
+        """Have a gang compute a window.
 
         Raises:
             DisbandedError: The gang broke.
             Exception: What a chunk raised.
         """
-        end, size = state.iteration + iterations, len(state.parameters)
-        at_it, stands_there = self._ahead, state.parameters is self._last
-        self._ahead, self._last = None, None
-        if at_it is not None and stands_there and at_it.iterations == iterations:
-            futures = at_it.futures
-        else:
-            if at_it is not None:  # it goes on from where it stands, to where nobody wants it
-                self._cancel(at_it.futures)
-                stands_there = False
-            futures = self._hand(gang, state.iteration if stands_there else state, size, iterations)
+        standing, self._standing = self._standing, None
+        goes_on = standing is not None and standing.equals(state)
+        order = Order(state.iteration, iterations, len(state.parameters), goes_on)
+        futures = self._hand(gang, order, None if goes_on else state)
         try:
-            if ahead:
-                self._ahead = _Ahead(ahead, self._hand(gang, end, size, ahead))
             self._watch(gang, futures)
             window = self._fetch(gang, futures[0])
         except BaseException:
             # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
-            self._cancel(futures)
-            self._call_off()
+            with talking_to_the_scheduler():
+                self._cluster.client.cancel(futures)
             raise
-        self._last = window.state.parameters
+        self._standing = window.state
         return window
 
-    def _hand(self, gang: Gang, start: State | int, size: int, iterations: int) -> "list[Future[Any]]":
-        """Hand a gang a window; from the iterations done, if it stands there, or will."""
+    def _hand(self, gang: Gang, order: Order, start: State | None) -> "list[Future[Any]]":
+        """Hand a gang a window: one task a member, that no other worker may take."""
         self._handed += 1
-        goes_on = isinstance(start, int)
-        done = start if isinstance(start, int) else start.iteration
-        tasks = [
-            partial(collective.window, gang, rank, self._recipe, self._adapt, first, size, iterations, goes_on)
-            for rank, first in enumerate([start, *[done] * (len(gang.workers) - 1)])
-        ]
-        graph = gang_graph(self._run, self._handed, dict(zip(gang.workers, tasks, strict=True)))
+        of_rank = partial(gang_member.window, gang)
+        tasks: dict[Key, Any] = {
+            (f"window-{self._run}", self._handed, rank): (partial(of_rank, rank, self._recipe, order, first),)
+            for rank, first in enumerate([start, *[None] * (len(gang.workers) - 1)])
+        }
+        graph = as_collections(tasks, list(tasks), lambda key: [gang.workers[int(key[-1])]], elsewhere=False)
         with talking_to_the_scheduler(), self._cluster.labelled():
             # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
             # gives what is handed over one precedence.
@@ -227,23 +197,13 @@ class Gangs:
             )
         return futures
 
-    def _call_off(self) -> None:
-        """Call off what the gang is at that nobody waits for yet."""
-        at_it, self._ahead, self._last = self._ahead, None, None
-        if at_it is not None:
-            self._cancel(at_it.futures)
-
-    def _cancel(self, futures: "list[Future[Any]]") -> None:
-        with talking_to_the_scheduler():
-            self._cluster.client.cancel(futures)
-
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
         """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""
         left = set(futures)
         while futures[0] in left:
             with talking_to_the_scheduler():
                 try:
-                    left = wait(left, timeout=LOOK, return_when="FIRST_COMPLETED").not_done
+                    left = wait(left, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").not_done
                 except TimeoutError:
                     self._check(gang)
             for future in futures:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.answer_sheet import TASKS, draw_answers
@@ -113,5 +113,5 @@ class TensorBoard:
     def _drawn(self, answers: Answers) -> TaskBatch:
         """The tasks to draw: those of every validation are the same."""
         if self._tasks is None:
-            _, self._tasks = work.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(answers)))
+            _, self._tasks = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(answers)))
         return self._tasks

@@ -14,6 +14,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import optuna
@@ -25,18 +26,17 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
-from fanfold.pipeline.evaluation import answer, normalizations
 from fanfold.pipeline.events import Noticed, TrainingStarted
-from fanfold.pipeline.executors.choose import open_reduction
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.executors.base import Executor, Window
+from fanfold.pipeline.executors.choose import open_executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.events import LegEnded, SearchListener, TrialBegan, TrialEnded, TrialReached
 from fanfold.pipeline.search.space import Space, Value
 from fanfold.pipeline.search.study import Params, SearchConfig, count, draw, left_running
-from fanfold.pipeline.search.trial import Leg, leg, run_leg
-from fanfold.pipeline.training import resume
-from fanfold.tasks.episodes import Stream
+from fanfold.pipeline.search.trial import Segment, compute_segment, run_segment
+from fanfold.pipeline.training import Job, judge_by_validation, resume
 
 LOOK = 1.0  # seconds between looks at the workers
 AT_ONCE = 1024  # trials under way at once, at most
@@ -122,7 +122,7 @@ class Search:
         """
         left = deque(left_running(self._study))
         ready: deque[_Run] = deque()
-        under_way: dict[Future[Leg], _Run] = {}
+        under_way: dict[Future[Segment], _Run] = {}
         seen = time.monotonic()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
@@ -137,7 +137,7 @@ class Search:
                             break
                         taken = {worker for other in under_way.values() for worker in other.workers}
                         run.workers = choose(workers, taken, run.workers, self._config.workers_per_trial)
-                        under_way[pool.submit(self._leg, run)] = run
+                        under_way[pool.submit(self._segment, run)] = run
                     if not under_way:
                         return
                     done, _ = wait_for(under_way, timeout=LOOK, return_when=FIRST_COMPLETED)
@@ -200,7 +200,7 @@ class Search:
             self._reached(run)
         return run
 
-    def _leg(self, run: _Run) -> Leg:
+    def _segment(self, run: _Run) -> Segment:
         """Compute a trial's next leg; in a thread of its own.
 
         Raises:
@@ -208,15 +208,15 @@ class Search:
             RunError: The cluster is gone.
         """
         if self._config.workers_per_trial > 1:
-            return self._leg_together(run)
-        return self._leg_alone(run)
+            return self._segment_on_several(run)
+        return self._segment_on_one(run)
 
-    def _leg_alone(self, run: _Run) -> Leg:
+    def _segment_on_one(self, run: _Run) -> Segment:
         number = run.trial.number
         with talking_to_the_scheduler(), self._cluster.part(f"trial {number}").labelled():
             future = self._cluster.client.submit(
                 # Bound to the function, they stand in no task's arguments, which Dask would search for keys.
-                partial(run_leg, run.candidate.job, run.now),
+                partial(run_segment, run.candidate.job, run.now),
                 key=(f"trial-{number}-{uuid4().hex[:8]}",),  # as a tuple: a group of its own, and so its own span
                 workers=list(run.workers) or None,
                 allow_other_workers=bool(run.workers),
@@ -235,50 +235,41 @@ class Search:
         if future.status == "error":
             raise TrialError(in_words(future.exception())) from future.exception()
         with talking_to_the_scheduler():
-            leg: Leg = future.result()
-        return leg
+            found: Segment = future.result()
+        return found
 
-    def _leg_together(self, run: _Run) -> Leg:
+    def _segment_on_several(self, run: _Run) -> Segment:
         job, chosen = run.candidate.job, set(run.workers)
         # Should all of them be gone, any other will do.
         share = replace(self._cluster, chosen=lambda workers: [w for w in workers if w in chosen] or workers)
         share = share.part(f"trial {run.trial.number}")
-        recipe, how = job.recipe, normalizations(job.recipe)[0]
-        tasks = job.evaluation.validation_tasks
 
         def tell(event: object) -> None:
             if isinstance(event, Noticed):
                 self._tell(Noticed(f"trial {run.trial.number}: {event.text}"))
 
         try:
-            with open_reduction(share.part("meta-training"), uuid4().hex[:8], recipe, tell) as reduce:
-
-                def unless_stopped(state: State, iterations: int, ahead: int = 0) -> State:
-                    if self._stopped.is_set():
-                        raise RunError(STOPPED)
-                    return reduce(state, iterations, ahead)
-
-                validating = share.part("validation")
-                judge = partial(answer, validating, recipe, stream=Stream.VALIDATION, tasks=tasks, normalization=how)
-                return leg(job, run.now, unless_stopped, judge)
+            with open_executor(share.part("meta-training"), job.recipe, uuid4().hex[:8], tell) as executor:
+                judge = partial(judge_by_validation, job, GraphExecutor(share.part("validation"), job.recipe))
+                return compute_segment(job, run.now, _UnlessStopped(executor, self._stopped), judge)
         except Exception as error:
             # What is wrong with the cluster is wrong with every trial.
             if self._stopped.is_set() or self._cluster.client.status != "running" or not self._cluster.workers:
                 raise
             raise TrialError(in_words(error)) from error
 
-    def _goes_on(self, run: _Run, future: "Future[Leg]") -> bool:
+    def _goes_on(self, run: _Run, future: "Future[Segment]") -> bool:
         """Keep what came of a leg, and see whether the trial goes on."""
         try:
-            leg = future.result()
+            found = future.result()
         except TrialError as error:
             self._fail(run.trial, run.params, run.now.state.iteration if run.now else 0, str(error))
             return False
-        for event in leg.events:
+        for event in found.events:
             run.directory.log(event)
-        self._tell(LegEnded(run.trial.number, leg.events))
-        save_checkpoint(run.directory.last, leg.checkpoint)
-        run.now = leg.checkpoint
+        self._tell(LegEnded(run.trial.number, found.events))
+        save_checkpoint(run.directory.last, found.checkpoint)
+        run.now = found.checkpoint
         return self._judge(run, run.now)
 
     def _judge(self, run: _Run, now: Checkpoint) -> bool:
@@ -321,6 +312,21 @@ class Search:
         iteration = now.state.iteration if now else 0
         accuracy = now.best_accuracy if now and now.best_iteration is not None else None
         self._tell(TrialReached(run.trial.number, run.params, iteration, meta.iterations, accuracy))
+
+
+class _UnlessStopped(Executor):
+    """An executor whose windows end with the search."""
+
+    def __init__(self, executor: Executor, stopped: threading.Event) -> None:
+        self._executor, self._stopped = executor, stopped
+
+    def window(self, state: State, iterations: int) -> Window:
+        if self._stopped.is_set():
+            raise RunError(STOPPED)
+        return self._executor.window(state, iterations)
+
+    def map(self, *arguments: Any) -> list[Any]:
+        return self._executor.map(*arguments)
 
 
 def _started(run: _Run) -> TrainingStarted:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fanfold.pipeline.events import Event, Noticed, TrainingStarted
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.study import Params
+from fanfold.pipeline.training import Job
 
 
 @dataclass(frozen=True)

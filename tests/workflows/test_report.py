@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import load_checkpoint
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.evaluation import summarize
@@ -147,7 +147,7 @@ def test_the_reports_numbers_are_those_of_the_test(findings, name):
     assert sum(one.mistakes for one in found.confusions) <= (~found.answers.right).sum()
     for task in (*found.best, *found.worst):
         assert (task.answers.guesses == found.answers.guesses[task.number]).all()
-        _, images = work.tasks_of(recipe, Stream.TEST, task.number, task.number + 1)
+        _, images = worker.tasks_of(recipe, Stream.TEST, task.number, task.number + 1)
         assert (task.support.reshape(3, 16, 16) == images.support[0, :, 0].numpy()).all()
     worst = found.worst[0].answers.accuracies[0]
     assert worst == found.answers.accuracies.min()
@@ -159,7 +159,7 @@ def test_the_adaptation_curve_passes_through_the_test(findings):
     points = dict(found.adaptation)
     assert found.steps == 1
     assert (points[1].mean, points[1].ci95, points[1].tasks) == (result["test_accuracy"], result["test_ci95"], TASKS)
-    alone = work.test(replace(recipe, steps=3), "batch", best, None, Stream.TEST, 0, TASKS)
+    alone = worker.test(replace(recipe, steps=3), "batch", Stream.TEST, best, None, 0, TASKS)
     assert points[3] == summarize(alone.accuracies)
     assert findings("protonet")[0].adaptation == []
 

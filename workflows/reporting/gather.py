@@ -6,9 +6,10 @@ from pathlib import Path
 
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Accuracy, Tested, answer, normalizations, summarize
+from fanfold.pipeline.evaluation import Accuracy, Tested, normalizations, predict, summarize
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import Normalization
@@ -73,7 +74,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
     """
     names, how = open_store(Path(recipe.store)).names, normalizations(recipe)[0]
     if tested is None:
-        answers = answer(cluster, recipe, parameters, Stream.TEST, tasks, how)
+        answers = predict(GraphExecutor(cluster, recipe), recipe, parameters, Stream.TEST, tasks, how)
     else:
         answers = tested.answers.part(0, tasks)
     episodes = _episodes(recipe, len(answers))
@@ -110,14 +111,15 @@ def _adaptation(
         if steps == tested:
             seen = answers.part(0, tasks)
         else:
-            seen = answer(cluster, replace(recipe, steps=steps), parameters, Stream.TEST, tasks, how)
+            other = replace(recipe, steps=steps)
+            seen = predict(GraphExecutor(cluster, other), other, parameters, Stream.TEST, tasks, how)
         points.append((steps, summarize(seen.accuracies)))
     return points
 
 
 def _episodes(recipe: Recipe, tasks: int) -> Episodes:
     """The first test tasks, of what classes and drawings they are."""
-    opened = work.bench(replace(recipe, device="cpu"))
+    opened = worker.open_context(replace(recipe, device="cpu"))
     return draw_episodes(
         *(recipe.seed, Stream.TEST, 0, tasks),
         *(recipe.task, opened.classes(Stream.TEST), opened.images.drawings),
@@ -126,7 +128,7 @@ def _episodes(recipe: Recipe, tasks: int) -> Episodes:
 
 def _task(recipe: Recipe, number: int) -> tuple[Episodes, TaskBatch]:
     """A test task alone."""
-    return work.tasks_of(recipe, Stream.TEST, number, number + 1)
+    return worker.tasks_of(recipe, Stream.TEST, number, number + 1)
 
 
 def _example(recipe: Recipe, mistake: Mistake) -> tuple[Image, Image]:

@@ -14,7 +14,7 @@ from dask.utils import key_split
 from distributed import Client, LocalCluster
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.gpus import Gpus
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT, gpu_workers
@@ -24,7 +24,7 @@ from fanfold.pipeline.executors.choose import run_window
 def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the_names(pair, slow_recipe):
     pair.client.get_task_stream()  # starts to collect what the dashboard's stream shows
     began = time.time()
-    state = work.initialize(slow_recipe)
+    state = worker.initialize(slow_recipe)
     training = threading.Thread(target=run_window, args=(pair, "0fedcba9", slow_recipe, state, 20))
     training.start()
     with urllib.request.urlopen(pair.dashboard, timeout=20) as page:

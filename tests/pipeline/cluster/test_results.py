@@ -7,7 +7,7 @@ from dask.delayed import delayed
 from distributed import LocalCluster
 
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.results import results
@@ -26,7 +26,7 @@ def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster,
         cluster.client.cluster.scale(0)
         wait_for(lambda: not cluster.workers)
         with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with --resume"):
-            run_window(cluster, "01234567", recipe, work.initialize(recipe), 2)
+            run_window(cluster, "01234567", recipe, worker.initialize(recipe), 2)
 
 
 def test_a_scheduler_that_goes_is_said(slow_recipe):
@@ -35,7 +35,7 @@ def test_a_scheduler_that_goes_is_said(slow_recipe):
         closing = threading.Timer(3, other.close)
         closing.start()
         with pytest.raises(RunError, match=r"The scheduler is gone .*--resume"):
-            run_window(cluster, "01234568", slow_recipe, work.initialize(slow_recipe), 2000)
+            run_window(cluster, "01234568", slow_recipe, worker.initialize(slow_recipe), 2000)
         closing.join()
 
 

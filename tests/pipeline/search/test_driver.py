@@ -26,7 +26,7 @@ from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, draw, left_running, make_pruner, open_study
 from fanfold.tasks.algorithms.maml import Maml
 from tests.lines import lines
-from tests.pipeline.reference import run_alone
+from tests.pipeline.reference import alone
 
 EVALUATION = EvaluationConfig(every=2, validation_tasks=20, tasks=20)
 SPACE = Space(
@@ -150,7 +150,7 @@ def test_a_trial_has_the_same_parameters_wherever_it_runs(tmp_path, pair, candid
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, value, reported, sha256 in found:
         recipe = candidate(params).job.recipe
-        assert sha256 == parameters_sha256(run_alone(recipe, 8).parameters)
+        assert sha256 == parameters_sha256(alone(recipe, 8).state.parameters)
         assert list(reported) == [2, 4, 6, 8]
         assert value == reported[8] == max(reported.values())
 
@@ -221,7 +221,7 @@ def test_a_worker_killed_in_the_middle_loses_a_leg_at_most(tmp_path, trio, candi
     assert killed
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, _, _, sha256 in found:
-        assert sha256 == parameters_sha256(run_alone(candidate(params).job.recipe, 8).parameters)
+        assert sha256 == parameters_sha256(alone(candidate(params).job.recipe, 8).state.parameters)
 
 
 def test_when_the_time_is_up_trials_wait_for_the_search_to_go_on(tmp_path, single, candidate):

@@ -15,7 +15,7 @@ import psutil
 from dask.system import CPU_COUNT
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
 from fanfold.pipeline.experiment import resolve_dataset
 from fanfold.pipeline.files import write_bytes, write_json
@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> None:
     if note:
         print(note, flush=True)
     recipes = {
-        name: work.check_recipe(SETTINGS[name].recipe(dataset, options.seed, options.meta)) for name in options.settings
+        name: worker.check_recipe(SETTINGS[name].recipe(dataset, options.seed, options.meta))
+        for name in options.settings
     }
     load = psutil.getloadavg()[0]
     if load > BUSY:
