@@ -148,7 +148,7 @@ def test_an_interrupted_process_leaves_nothing_behind(tmp_path: Path) -> None:
     program = f"""
 import signal, time
 from pathlib import Path
-from data.store import write_store
+from fanfold.data.store import write_store
 from tests.data.conftest import NoiseSource
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
@@ -175,8 +175,8 @@ def test_a_file_too_large_is_an_error_of_one_line(tmp_path: Path) -> None:
     program = f"""
 import resource, sys
 from pathlib import Path
-from data.errors import FanfoldError
-from data.store import write_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import write_store
 from tests.data.conftest import NoiseSource
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

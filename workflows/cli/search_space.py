@@ -28,7 +28,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.space import Dimension, Space, Value
 from fanfold.workflows.cli.configuration import SECTIONS, variant
 
-SPACES = Path(__file__).parent / "spaces"
+SPACES = Path(__file__).parents[1] / "spaces"
 
 # What a search may not touch: by these, trials are judged, and all by the same.
 JUDGES = ("seed", "dataset", "task", "cluster", "search", "run")
