@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,9 @@ from fanfold.pipeline.executors.choose import run_window
 from fanfold.pipeline.executors.gang import Gangs
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.algorithm import MetaGradient, Normalization
+from fanfold.tasks.algorithm import Algorithm, MetaGradient
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import flatten
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
@@ -35,17 +34,12 @@ WINDOW = 10  # meta-iterations a window
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Algorithm):
     """An algorithm that computes next to nothing."""
 
-    head: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+    normalizations = ("batch",)
 
     name: str = "idle"
-
-    def initialize(self, network: Network) -> Tensor:
-        """The network's parameters."""
-        return flatten(network.initial())
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """A hundredth of the parameters."""

@@ -17,7 +17,7 @@ from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers, join
+from fanfold.tasks.predictions import Predictions, join
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class Tested:
     Args:
         normalization: Which images a query was normalized with; None for a network without batch norm.
         accuracy: The accuracy.
-        answers: What was answered to each task.
+        predictions: The predictions for the tasks.
     """
 
     normalization: Normalization | None
     accuracy: Accuracy
-    answers: Answers = field(repr=False, compare=False)
+    predictions: Predictions = field(repr=False, compare=False)
 
     @property
     def transductive(self) -> bool:
@@ -113,8 +113,8 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     testing, tests = cluster.part("test"), list[Tested]()
     for normalization, tasks in counts.items():
         if tasks:
-            answers = answer(testing, recipe, parameters, Stream.TEST, tasks, normalization)
-            tests.append(Tested(normalization, summarize(answers.accuracies), answers))
+            predictions = answer(testing, recipe, parameters, Stream.TEST, tasks, normalization)
+            tests.append(Tested(normalization, summarize(predictions.accuracies), predictions))
     return tests
 
 
@@ -141,8 +141,8 @@ def answer(
     stream: Stream,
     tasks: int,
     normalization: Normalization | None,
-) -> Answers:
-    """What is answered with some parameters to the queries of the first tasks of a stream.
+) -> Predictions:
+    """Predictions, with some parameters, for the queries of the first tasks of a stream.
 
     Raises:
         RunError: The cluster lost all its workers.

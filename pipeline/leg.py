@@ -12,12 +12,12 @@ from fanfold.pipeline.evaluation import EvaluationConfig, summarize
 from fanfold.pipeline.events import Listener, Validated, WindowEnded
 from fanfold.pipeline.optimizer import State, Vector
 from fanfold.pipeline.recipe import Meta, Recipe
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
 WINDOW = 3.0  # seconds that a window is to take
 FIRST = 10  # iterations of the first window, before any pace is known
 
-Judge = Callable[[Vector], Answers]  # parameters to the answers to validation tasks
+Judge = Callable[[Vector], Predictions]  # parameters to the answers to validation tasks
 Keep = Callable[[Checkpoint], None]
 
 
@@ -97,7 +97,7 @@ def advance(
     return now
 
 
-def _validate(now: Checkpoint, answers: Answers, tell: Listener) -> Checkpoint:
+def _validate(now: Checkpoint, answers: Predictions, tell: Listener) -> Checkpoint:
     """Judge the parameters by the answers to validation tasks, and keep them if they are the best so far."""
     iteration, found = now.state.iteration, summarize(answers.accuracies)
     best = now.best_iteration is None or found.mean > now.best_accuracy

@@ -23,7 +23,6 @@ from fanfold.pipeline.fold import ChunkSum, fold_ahead, fold_all
 from fanfold.pipeline.optimizer import Rates, Record, State, Vector, Vectors, moved, rates_at
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.step import not_finite
-from fanfold.tasks.algorithm import gradient_in, numbers_of, phase_of
 from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.prefetch import Deck, Numbers, Prefetch, draw_codes
 from fanfold.tasks.episodes import Stream
@@ -68,7 +67,7 @@ def suits(recipe: Recipe, opened: work.Bench) -> bool:
     Its tasks are computed side by side, of images that lie on the device, by an algorithm that says in what iterations
     differ, and by a network that draws nothing at random.
     """
-    return opened.resident is not None and not opened.network.draws and phase_of(recipe.algorithm, 0) is not None
+    return opened.resident is not None and not opened.network.draws and recipe.algorithm.phase(0) is not None
 
 
 class DeviceLoop:
@@ -100,7 +99,7 @@ class DeviceLoop:
         self._at = empty(1, dtype=torch.int64)
         self._codes = empty(BLOCK, tasks, shape.ways, shape.shots + shape.queries, dtype=torch.int32)
         self._rates = empty(BLOCK, len(Rates._fields))
-        self._numbers = empty(BLOCK, len(numbers_of(recipe.algorithm, 0)))
+        self._numbers = empty(BLOCK, len(recipe.algorithm.numbers(0)))
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
         self._broken = empty(BLOCK, tasks, dtype=torch.bool)
         self._left = share.left()
@@ -141,7 +140,7 @@ class DeviceLoop:
             self._numbers[:count].copy_(self._numbers_in(block))
             self._at.zero_()
             for iteration in block:
-                self._once(others, phase_of(self._recipe.algorithm, iteration))
+                self._once(others, self._recipe.algorithm.phase(iteration))
             others.check()
             sums.append(self._sums[:count].clone())
             broken.append(self._broken[:count].clone())
@@ -162,7 +161,7 @@ class DeviceLoop:
 
     def _numbers_in(self, iterations: range) -> Tensor:
         """By what some iterations differ from others of their phase, `[iterations, n]`."""
-        return torch.from_numpy(np.array([numbers_of(self._recipe.algorithm, each) for each in iterations], np.float32))
+        return torch.from_numpy(np.array([self._recipe.algorithm.numbers(each) for each in iterations], np.float32))
 
     def _once(self, others: Others, phase: Hashable) -> None:
         if self._share.ranks == 1:
@@ -206,7 +205,7 @@ class DeviceLoop:
         counts = [last - first for first, last in self._chunks]
         for count, (begin, end) in zip(counts, pairwise(accumulate(counts, initial=0)), strict=True):
             tasks = self._resident.tasks(codes[begin:end], self._recipe.train)
-            found = gradient_in(algorithm, phase, numbers, self._network, parameters, tasks)
+            found = algorithm.gradient_in_phase(phase, numbers, self._network, parameters, tasks)
             sums.append(ChunkSum(found.gradient, found.losses.double().sum(), found.accuracies.double().sum(), count))
             finite = found.losses.isfinite()
             untold = finite.all() & ~found.gradient.isfinite().all()  # whose gradient overflowed can't be told

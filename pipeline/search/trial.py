@@ -22,7 +22,7 @@ from fanfold.pipeline.leg import Job, Judge, Reduce, advance, start
 from fanfold.pipeline.optimizer import State, Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers, join
+from fanfold.tasks.predictions import Predictions, join
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def compute(recipe: Recipe, state: State, iterations: int, check: Callable[[], N
     return state
 
 
-def judge(job: Job, parameters: Vector) -> Answers:
+def judge(job: Job, parameters: Vector) -> Predictions:
     """The answers to validation tasks with some parameters, all in this process."""
     recipe = job.recipe
     how = normalizations(recipe)[0] or "batch"

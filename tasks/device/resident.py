@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fanfold.data.images import Images, WholeImages
 from fanfold.tasks.batch import TaskBatch, as_tasks
-from fanfold.tasks.episodes import Episodes, EpisodeShape, check_turns
+from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
 
 _BITS = 3  # of a code, that say the orientation
 ORIENTATIONS = 1 << _BITS
@@ -54,7 +54,7 @@ class Resident:
         Raises:
             FanfoldError: The images can't be turned.
         """
-        check_turns(shape, self.size)
+        check_rotations(shape, self.size)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
         pixels = upright.gather(1, self.sources.index_select(0, code & ORIENTATIONS - 1))

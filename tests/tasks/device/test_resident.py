@@ -85,9 +85,9 @@ def test_images_that_are_not_square_are_mirrored_but_not_turned(wide, device):
     turned, resident = EpisodeShape(5, 1, 2, rotations=True), reside(wide, device)
     episodes = draw_episodes(0, Stream.TRAIN, 0, 5, turned, CLASSES, wide.drawings)
     sent = torch.from_numpy(codes(episodes, resident.drawings)).to(device)
-    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be turned"):
+    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         resident.tasks(sent, turned)
-    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be turned"):
+    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         gather_tasks(episodes, turned, wide)
 
 
