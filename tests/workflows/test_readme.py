@@ -38,7 +38,7 @@ def test_what_is_no_algorithm_is_said_in_a_line(workflow_here, tmp_path, monkeyp
         ("mine:Plain", "error: Algorithm 'mine:Plain' must be a frozen dataclass that subclasses Algorithm: import it"),
         (
             "mine:Bare",
-            "error: Algorithm 'mine:Bare' lacks classifier, meta_gradient: see fanfold.tasks.algorithm.Algorithm.",
+            "error: Algorithm 'mine:Bare' lacks classifier, meta_gradient: see fanfold.tasks.",
         ),
         ("mine:Absent", "error: No algorithm 'mine:Absent'"),
         ("nowhere:Absent", "error: No algorithm 'nowhere:Absent'"),
