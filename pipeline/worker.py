@@ -27,7 +27,7 @@ from fanfold.pipeline.step import step as step
 from fanfold.tasks.algorithm import MetaGradient, Normalization
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from fanfold.tasks.device.cuda_graph import Captured
-from fanfold.tasks.device.resident import Resident, codes, reside
+from fanfold.tasks.device.resident import Resident, encode, make_resident
 from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
@@ -240,7 +240,7 @@ def _network(
 
 @lru_cache(maxsize=4)
 def _resident(images: Images, device: str) -> Resident | None:
-    return reside(images, device)
+    return make_resident(images, device)
 
 
 @lru_cache(maxsize=16)
@@ -287,7 +287,7 @@ def _tasks(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int)
 def _codes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Tensor:
     """Tasks as they are sent to the device that the images lie on."""
     assert opened.resident is not None
-    drawn = codes(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
+    drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 

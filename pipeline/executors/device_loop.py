@@ -24,7 +24,7 @@ from fanfold.pipeline.optimizer import Rates, Record, State, Vector, Vectors, mo
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.step import not_finite
 from fanfold.tasks.device.cuda_graph import Captured
-from fanfold.tasks.device.prefetch import Deck, Numbers, Prefetch, draw_codes
+from fanfold.tasks.device.prefetch import Prefetch, RankTasks, TaskSource, draw_codes
 from fanfold.tasks.episodes import Stream
 
 BLOCK = 64  # iterations whose tasks are sent to the device at a time
@@ -89,8 +89,8 @@ class DeviceLoop:
         self._share, self._chunks, self.size = share, share.of(share.rank), size
         device, shape, length = opened.resident.pixels.device, recipe.train, segment_size(size, share.ranks)
         classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
-        deck = Deck(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
-        self._prefetch = Prefetch(partial(draw_codes, deck))
+        source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
+        self._prefetch = Prefetch(partial(draw_codes, source))
         empty = partial(torch.zeros, device=device)
         self._parameters = empty(length * share.ranks)
         self._own = Vectors(*(empty(length) for _ in range(4)))
@@ -149,9 +149,9 @@ class DeviceLoop:
         means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
-    def _tasks(self, first: int, iterations: int) -> Numbers:
+    def _tasks(self, first: int, iterations: int) -> RankTasks:
         batch = self._recipe.meta.batch
-        return Numbers(first * batch, iterations, batch, self._chunks)
+        return RankTasks(first * batch, iterations, batch, self._chunks)
 
     def _rates_in(self, iterations: range) -> Tensor:
         """The rates of some iterations, `[iterations, 3]`."""
