@@ -178,14 +178,14 @@ def sum_parts(parts: Iterable[MetaGradient]) -> MetaGradient:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of logits `[n, ways]` whose largest entry is that of the label, a float64 scalar."""
+    """The share of rows of logits `[n, ways]` that have their maximum at the label, a float64 scalar."""
     return (logits.argmax(1) == labels).double().mean()
 
 
 def sum_of_gradients(
     network: Network, parameters: Tensor, tasks: TaskBatch, task_loss: TaskLoss, shapes: Shapes | None = None
 ) -> MetaGradient:
-    """The summed meta-gradient of an algorithm whose meta-gradient is the gradient of a loss of each task.
+    """Differentiate a loss of each task by the meta-parameters, and sum the gradients over the tasks.
 
     Args:
         network: The network. It says whether the tasks are vectorized, or computed one after another.

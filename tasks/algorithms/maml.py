@@ -90,7 +90,7 @@ class Maml(Algorithm):
 
 
 def _vectorized_tasks(network: Network, tasks: TaskBatch, steps: int) -> int:
-    """How many tasks one vectorized batch has; 0 if the tasks are computed one after another.
+    """The size of a vectorized batch of tasks; 0 if tasks are computed one after another.
 
     A CPU vectorizes small tasks only, and keeps no more images for a batch of them than it may for one task. The number
     follows from the configuration alone, so that a run's results depend on nothing else.

@@ -46,8 +46,8 @@ def support_masks(shots: int, images: int, *, every: bool) -> Tensor:
     Args:
         shots: Support images of each class.
         images: Support and query images of each class.
-        every: Whether there is a rotation for every image, whose support set is that image and the `shots` - 1 images
-            after it; if not, there is one rotation, whose support set is the first images.
+        every: Whether there is a rotation for each image. Its support set is then that image and the next `shots` - 1.
+            If not, the first images are the only support set.
     """
     count = images if every else 1
     return (torch.arange(images) - torch.arange(count)[:, None]) % images < shots

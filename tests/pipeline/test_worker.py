@@ -152,8 +152,8 @@ def test_what_is_not_finite_names_its_tasks(recipe):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (EpisodeShape(50, 1, 1), "50 ways, but the split has .* classes"),
-        (EpisodeShape(3, 4, 5), "need 9 drawings of each class"),
+        (EpisodeShape(50, 1, 1), "`task.ways` must be at most 12, .* classes of the split, not 50"),
+        (EpisodeShape(3, 4, 5), "`task.shots` and `task.queries` must add up to at most 8, .*, not to 9"),
     ],
 )
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
@@ -171,7 +171,7 @@ class Narrow(PatternSource):
 def test_quarter_turns_of_images_that_are_not_square_are_refused_at_once(recipe, tmp_path):
     write_store(tmp_path / "narrow.zarr", Narrow(), progress=False)
     narrow = replace(recipe, store=str(tmp_path / "narrow.zarr"))
-    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*--train.rotations"):
+    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*set `train.rotations` and `task.rotations` to false"):
         work.check_recipe(narrow)
     work.check_recipe(replace(narrow, train=EpisodeShape(3, 1, 2)))
 
