@@ -77,8 +77,8 @@ class ProtoNet(Algorithm):
 def squared_distances(points: Tensor, others: Tensor) -> Tensor:
     """Squared Euclidean distances between points `[n, d]` and others `[…, m, d]`, as `[…, n, m]`.
 
-    Computed as ‖a‖² - 2 a·b + ‖b‖², with one matrix product. The rounding error of ‖a‖² is the same for a whole row, and
-    cancels in softmax.
+    Computed as ‖a‖² - 2 a·b + ‖b‖², with one matrix product. The rounding error of ‖a‖² is the same for a whole row,
+    and cancels in softmax.
     """
     return (
         points.square().sum(1)[:, None] - 2 * points @ others.transpose(-1, -2) + others.square().sum(-1)[..., None, :]
