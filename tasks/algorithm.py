@@ -77,7 +77,7 @@ class Algorithm(ABC):
 
     @property
     def vectorizes(self) -> bool:
-        """Whether `torch.vmap` can vectorize the algorithm over tasks. If not, its network never asks for that."""
+        """Whether `torch.vmap` can vectorize the algorithm over tasks. If not, tasks are computed one after another."""
         return True
 
     @property
