@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +21,9 @@ from fanfold.pipeline.executors.gang import GangExecutor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.algorithm import MetaGradient, Normalization
+from fanfold.tasks.algorithm import Algorithm, MetaGradient
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import flatten
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
@@ -34,17 +33,12 @@ WINDOW = 10  # meta-iterations a window
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Algorithm):
     """An algorithm that computes next to nothing."""
 
-    head: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+    normalizations = ("batch",)
 
     name: str = "idle"
-
-    def initialize(self, network: Network) -> Tensor:
-        """The network's parameters."""
-        return flatten(network.initial())
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """A hundredth of the parameters."""

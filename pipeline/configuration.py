@@ -10,7 +10,7 @@ from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.algorithm import Algorithm
-from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.episodes import EpisodeShape, check_counts
 from fanfold.tasks.models import Model
 
 
@@ -31,6 +31,9 @@ class TrainTask:
     queries: int | None = None
     rotations: bool = True
     reflections: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts("train", {"ways": self.ways, "shots": self.shots, "queries": self.queries})
 
     def shape(self, task: EpisodeShape) -> EpisodeShape:
         """The training tasks' shape, given that of the tested ones."""

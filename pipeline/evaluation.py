@@ -17,7 +17,7 @@ from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers, join
+from fanfold.tasks.predictions import Predictions, join
 
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
@@ -83,12 +83,12 @@ class Tested:
     Args:
         normalization: Which images a query was normalized with; None for a network without batch norm.
         accuracy: The accuracy.
-        answers: What was answered to each task.
+        predictions: The predictions for the tasks.
     """
 
     normalization: Normalization | None
     accuracy: Accuracy
-    answers: Answers = field(repr=False, compare=False)
+    predictions: Predictions = field(repr=False, compare=False)
 
     @property
     def transductive(self) -> bool:
@@ -116,8 +116,8 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     executor, tests = GraphExecutor(cluster.part("test"), recipe), list[Tested]()
     for normalization, tasks in counts.items():
         if tasks:
-            answers = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)
-            tests.append(Tested(normalization, summarize(answers.accuracies), answers))
+            predictions = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)
+            tests.append(Tested(normalization, summarize(predictions.accuracies), predictions))
     return tests
 
 
@@ -128,7 +128,7 @@ def predict(
     stream: Stream,
     tasks: int,
     normalization: Normalization | None,
-) -> Answers:
+) -> Predictions:
     """The predictions for the queries of the first tasks of a stream.
 
     Args:

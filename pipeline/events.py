@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fanfold.pipeline.optimizer import Record
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
 if TYPE_CHECKING:  # it imports PyTorch, which not everyone needs who hears of a run
     from fanfold.pipeline.evaluation import Tested
@@ -60,7 +60,7 @@ class Validated:
         accuracy: Their mean accuracy.
         ci95: Half the width of its 95 % confidence interval.
         best: Whether no validation before was as good.
-        answers: What was answered to each task.
+        predictions: The predictions for the tasks.
     """
 
     iteration: int
@@ -68,7 +68,7 @@ class Validated:
     accuracy: float
     ci95: float
     best: bool
-    answers: Answers = field(repr=False, compare=False)
+    predictions: Predictions = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

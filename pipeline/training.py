@@ -21,12 +21,12 @@ from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
 WINDOW_SECONDS = 3.0  # that a window is to take
 FIRST = 10  # iterations of the first window, before any pace is known
 
-Judge = Callable[[Vector], Answers]  # parameters to the predictions for validation tasks
+Judge = Callable[[Vector], Predictions]  # parameters to the predictions for validation tasks
 Keep = Callable[[Checkpoint], None]
 
 
@@ -162,18 +162,18 @@ def train_segment(
     return now
 
 
-def judge_by_validation(job: Job, executor: Executor, parameters: Vector) -> Answers:
+def judge_by_validation(job: Job, executor: Executor, parameters: Vector) -> Predictions:
     """The predictions for a job's validation tasks, tested as the algorithm's paper does."""
     normalization = normalizations(job.recipe)[0]
     tasks = job.evaluation.validation_tasks
     return predict(executor, job.recipe, parameters, Stream.VALIDATION, tasks, normalization)
 
 
-def _validate(now: Checkpoint, answers: Answers, tell: Listener) -> Checkpoint:
-    """Judge the parameters by the answers to validation tasks, and keep them if they are the best so far."""
-    iteration, found = now.state.iteration, summarize(answers.accuracies)
+def _validate(now: Checkpoint, predictions: Predictions, tell: Listener) -> Checkpoint:
+    """Judge the parameters by the predictions for validation tasks, and keep them if they are the best so far."""
+    iteration, found = now.state.iteration, summarize(predictions.accuracies)
     best = now.best_iteration is None or found.mean > now.best_accuracy
-    tell(Validated(iteration, float(answers.losses.mean()), found.mean, found.ci95, best, answers))
+    tell(Validated(iteration, float(predictions.losses.mean()), found.mean, found.ci95, best, predictions))
     now = replace(now, validated=iteration)
     return replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean) if best else now
 

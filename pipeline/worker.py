@@ -23,25 +23,15 @@ from fanfold.data.store import open_store
 from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.algorithm import (
-    ClassifiesSideBySide,
-    MetaGradient,
-    Normalization,
-    answer_tasks,
-    answered,
-    as_answers,
-    gradient_in,
-    numbers_of,
-    phase_of,
-    together,
-)
+from fanfold.tasks.algorithm import MetaGradient, Normalization
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from fanfold.tasks.device.cuda_graph import Captured
-from fanfold.tasks.device.resident import Resident, codes, reside
-from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
+from fanfold.tasks.device.resident import Resident, encode, make_resident
+from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
+from fanfold.tasks.predictions import Predictions
 
 POPULATION = 1000  # training images that batch norm's statistics are taken from, at least
 
@@ -99,7 +89,7 @@ def _open_context(recipe: Recipe) -> WorkerContext:
     ways = recipe.train.ways if recipe.algorithm.head else None
     how = recipe.vectorized, recipe.meta.precision
     network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
-    network = replace(network, together=together(recipe.algorithm, network))
+    network = replace(network, together=network.together and recipe.algorithm.vectorizes)
     return WorkerContext(
         images, split, fingerprint, network, _resident(images, recipe.device) if recipe.vectorized else None
     )
@@ -114,7 +104,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     opened = open_context(recipe)
     for stream in Stream:
         check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
-        check_turns(_shape(recipe, stream), opened.images.size)
+        check_rotations(_shape(recipe, stream), opened.images.size)
     return replace(recipe, fingerprint=opened.fingerprint)
 
 
@@ -131,12 +121,12 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     offset = state.iteration * recipe.meta.batch
     with in_context(recipe, Stream.TRAIN, offset + first) as opened:
         parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
-        phase = phase_of(recipe.algorithm, state.iteration)
+        phase = recipe.algorithm.phase(state.iteration)
         if opened.resident is None or phase is None:
             tasks = _tasks(recipe, opened, Stream.TRAIN, *numbers)
             result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
         else:
-            moving = _to_tensor(np.array(numbers_of(recipe.algorithm, state.iteration), np.float32), recipe)
+            moving = _to_tensor(np.array(recipe.algorithm.numbers(state.iteration), np.float32), recipe)
             compute = _captured_gradient(recipe, phase)
             result = MetaGradient(*compute(parameters, moving, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
@@ -171,8 +161,8 @@ def test(
     population: Mapping[str, NDArray[np.float32]] | None,
     first: int,
     last: int,
-) -> Answers:
-    """What is answered to the queries of tasks `first` to `last` of the validation or test stream.
+) -> Predictions:
+    """Predictions for the queries of tasks `first` to `last` of the validation or test stream.
 
     Args:
         recipe: What the run's numbers depend on.
@@ -185,21 +175,17 @@ def test(
     """
     with in_context(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
-        if (
-            opened.resident is not None
-            and isinstance(recipe.algorithm, ClassifiesSideBySide)
-            and normalization == "batch"
-        ):
-            compute = _captured_answers(recipe)
-            guesses, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
-            return as_answers(guesses, confidences, losses, recipe.task.ways)
+        if opened.resident is not None and recipe.algorithm.defines_logits and normalization == "batch":
+            compute = _captured_predictions(recipe)
+            labels, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
+            return to_host(labels, confidences, losses, recipe.task.ways)
         if population is None:
             tasks = _tasks(recipe, opened, stream, first, last)
         else:
             fixed = with_statistics(network, {name: _to_tensor(value, recipe) for name, value in population.items()})
             tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
             network = Embedded(**vars(network))
-        return answer_tasks(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
+        return predict(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
 
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
@@ -250,7 +236,7 @@ def _network(
 
 @lru_cache(maxsize=4)
 def _resident(images: Images, device: str) -> Resident | None:
-    return reside(images, device)
+    return make_resident(images, device)
 
 
 @lru_cache(maxsize=16)
@@ -262,24 +248,25 @@ def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
 
     def gradient(parameters: Tensor, numbers: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tasks = resident.tasks(codes, recipe.train)
-        found = gradient_in(algorithm, phase, numbers, network, parameters, tasks)
+        found = algorithm.gradient_in_phase(phase, numbers, network, parameters, tasks)
         return found.gradient, found.losses, found.accuracies
 
     return Captured(gradient, resident.pixels.device)
 
 
 @lru_cache(maxsize=16)
-def _captured_answers(recipe: Recipe) -> Captured:
-    """From parameters `[P]` and tasks' codes to what is answered, see `tasks.algorithm.answered`."""
+def _captured_predictions(recipe: Recipe) -> Captured:
+    """From parameters `[P]` and tasks' codes to predictions on the device, see `tasks.predict.from_logits`."""
     opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
-    def answers(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predictions(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tasks = resident.tasks(codes, recipe.task)
-        return answered(algorithm, network, parameters, tasks, recipe.steps, "batch")
+        logits = query_logits(algorithm, network, parameters, tasks, recipe.steps, "batch")
+        return from_logits(logits, tasks.query_labels)
 
-    return Captured(answers, resident.pixels.device)
+    return Captured(predictions, resident.pixels.device)
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
@@ -296,7 +283,7 @@ def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, la
 def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:
     """Tasks as they are sent to the device that the images lie on."""
     assert opened.resident is not None
-    drawn = codes(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
+    drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 

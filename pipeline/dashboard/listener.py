@@ -118,8 +118,8 @@ class RunTeller:
         self._windows, self._sent = [], time.monotonic()
 
     def _judge(self, event: Validated) -> None:
-        shape, answers = self._recipe.task, event.answers
-        tasks = how_many(len(answers), shape.ways, shape.shots, shape.queries)
+        shape, predictions = self._recipe.task, event.predictions
+        tasks = how_many(len(predictions), shape.ways, shape.shots, shape.queries)
         if not self._drawn:  # the tasks of every validation are the same
             self._drawn = True
             _, batch = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
@@ -135,7 +135,7 @@ class RunTeller:
                 "loss": event.loss,
                 "accuracy": float(event.accuracy),
                 "ci95": float(event.ci95),
-                "guesses": answers.guesses[:tasks, :, :QUERIES].tolist(),
-                "confidences": answers.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
+                "guesses": predictions.labels[:tasks, :, :QUERIES].tolist(),
+                "confidences": predictions.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
             }
         )

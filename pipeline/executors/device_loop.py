@@ -23,9 +23,8 @@ from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import ChunkSum, fold_ahead, fold_all
 from fanfold.pipeline.optimizer import Rates, Record, State, Vector, Vectors, moved, rates_at
 from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.algorithm import gradient_in, numbers_of, phase_of
 from fanfold.tasks.device.cuda_graph import Captured
-from fanfold.tasks.device.prefetch import Deck, Numbers, Prefetch, draw_codes
+from fanfold.tasks.device.prefetch import Prefetch, RankTasks, TaskSource, draw_codes
 from fanfold.tasks.episodes import Stream
 
 BLOCK = 64  # iterations whose tasks are sent to the device at a time
@@ -38,7 +37,7 @@ def suits(recipe: Recipe, opened: worker.WorkerContext) -> bool:
     Its tasks are computed side by side, of images that lie on the device, by an algorithm that says in what iterations
     differ, and by a network that draws nothing at random.
     """
-    return opened.resident is not None and not opened.network.draws and phase_of(recipe.algorithm, 0) is not None
+    return opened.resident is not None and not opened.network.draws and recipe.algorithm.phase(0) is not None
 
 
 class DeviceLoop(MemberLoop):
@@ -57,8 +56,8 @@ class DeviceLoop(MemberLoop):
         self._share, self._chunks, self._size = share, share.own, size
         device, shape, length = opened.resident.pixels.device, recipe.train, segment_size(size, share.ranks)
         classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
-        deck = Deck(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
-        self._prefetch = Prefetch(partial(draw_codes, deck))
+        source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
+        self._prefetch = Prefetch(partial(draw_codes, source))
         empty = partial(torch.zeros, device=device)
         self._parameters = empty(length * share.ranks)
         self._own = Vectors(*(empty(length) for _ in range(4)))
@@ -67,7 +66,7 @@ class DeviceLoop(MemberLoop):
         self._at = empty(1, dtype=torch.int64)
         self._codes = empty(BLOCK, tasks, shape.ways, shape.shots + shape.queries, dtype=torch.int32)
         self._rates = empty(BLOCK, len(Rates._fields))
-        self._numbers = empty(BLOCK, len(numbers_of(recipe.algorithm, 0)))
+        self._numbers = empty(BLOCK, len(recipe.algorithm.numbers(0)))
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
         self._broken = empty(BLOCK, tasks, dtype=torch.bool)
         left = share.left()
@@ -119,7 +118,7 @@ class DeviceLoop(MemberLoop):
                 self._numbers[:count].copy_(self._numbers_in(block))
                 self._at.zero_()
                 for iteration in block:
-                    self._once(communicator, phase_of(self._recipe.algorithm, iteration))
+                    self._once(communicator, self._recipe.algorithm.phase(iteration))
                 check()
                 sums.append(self._sums[:count].clone())
                 broken.append(self._broken[:count].clone())
@@ -130,9 +129,9 @@ class DeviceLoop(MemberLoop):
         means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
-    def _tasks(self, first: int, iterations: int) -> Numbers:
+    def _tasks(self, first: int, iterations: int) -> RankTasks:
         batch = self._recipe.meta.batch
-        return Numbers(first * batch, iterations, batch, self._chunks)
+        return RankTasks(first * batch, iterations, batch, self._chunks)
 
     def _rates_in(self, iterations: range) -> Tensor:
         """The rates of some iterations, `[iterations, 3]`."""
@@ -142,7 +141,7 @@ class DeviceLoop(MemberLoop):
 
     def _numbers_in(self, iterations: range) -> Tensor:
         """By what some iterations differ from others of their phase, `[iterations, n]`."""
-        return torch.from_numpy(np.array([numbers_of(self._recipe.algorithm, each) for each in iterations], np.float32))
+        return torch.from_numpy(np.array([self._recipe.algorithm.numbers(each) for each in iterations], np.float32))
 
     def _once(self, communicator: Communicator | None, phase: Hashable) -> None:
         if communicator is None or self._share.ranks == 1:
@@ -173,7 +172,7 @@ class DeviceLoop(MemberLoop):
         counts = [last - first for first, last in self._chunks]
         for count, (begin, end) in zip(counts, pairwise(accumulate(counts, initial=0)), strict=True):
             tasks = self._resident.tasks(codes[begin:end], self._recipe.train)
-            found = gradient_in(algorithm, phase, numbers, self._network, parameters, tasks)
+            found = algorithm.gradient_in_phase(phase, numbers, self._network, parameters, tasks)
             sums.append(ChunkSum(found.gradient, found.losses.double().sum(), found.accuracies.double().sum(), count))
             finite = found.losses.isfinite()
             untold = finite.all() & ~found.gradient.isfinite().all()  # whose gradient overflowed can't be told

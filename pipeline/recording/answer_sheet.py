@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from fanfold.pipeline.recording.paper import on_paper
 from fanfold.tasks.batch import TaskBatch
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
 SIDE = 56  # pixels of an image
 FRAME = 4
@@ -21,17 +21,17 @@ PAPER, INK = (255, 255, 255), (60, 60, 60)
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion, which colour-blind people tell apart
 
 
-def draw_answers(tasks: TaskBatch, answers: Answers) -> NDArray[np.uint8]:
+def draw_predictions(tasks: TaskBatch, predictions: Predictions) -> NDArray[np.uint8]:
     """The first of some tasks, one below the other.
 
     Args:
         tasks: The tasks.
-        answers: The answers to them.
+        predictions: The predictions for them.
 
     Returns:
         uint8 `[height, width, 3]`, RGB.
     """
-    ways, queries = answers.guesses.shape[1:]
+    ways, queries = predictions.labels.shape[1:]
     count = min(len(tasks), TASKS)
     support, query = tasks.by_class()
     shots, asked = min(support.shape[2], SHOTS), min(queries, QUERIES)
@@ -49,7 +49,7 @@ def draw_answers(tasks: TaskBatch, answers: Answers) -> NDArray[np.uint8]:
         pen.line((left, top, left + pitch, top), INK)
         top += 2 * GAP
         for place in range(asked):
-            guess = int(answers.guesses[task, way, place])
+            guess = int(predictions.labels[task, way, place])
             _frame(pen, left, top, guess == way)
             sheet.paste(_scaled(query[task, way, place]), (left + FRAME, top + FRAME))
             if guess != way:

@@ -16,10 +16,10 @@ from torch.utils.tensorboard.summary import hparams
 from fanfold.pipeline import worker
 from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.answer_sheet import TASKS, draw_answers
+from fanfold.pipeline.recording.answer_sheet import TASKS, draw_predictions
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
 FLUSH = 10  # seconds that a point may take to the file
 VALIDATION, TEST = "validation/accuracy", "test/accuracy"
@@ -99,7 +99,7 @@ class TensorBoard:
         self._writer.add_scalar("validation/loss", event.loss, event.iteration)
         for tag, value in zip(INTERVAL, (event.accuracy, low, high), strict=True):
             self._writer.add_scalar(tag, value, event.iteration)
-        picture = draw_answers(self._drawn(event.answers), event.answers)
+        picture = draw_predictions(self._drawn(event.predictions), event.predictions)
         self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
         # The checkpoint that follows is gone on from: what stands here before it, is not told again.
         self._writer.flush()
@@ -110,8 +110,8 @@ class TensorBoard:
             kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
             self._writer.add_scalar(tag + kind, test.accuracy.mean, self._iteration)
 
-    def _drawn(self, answers: Answers) -> TaskBatch:
+    def _drawn(self, predictions: Predictions) -> TaskBatch:
         """The tasks to draw: those of every validation are the same."""
         if self._tasks is None:
-            _, self._tasks = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(answers)))
+            _, self._tasks = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(predictions)))
         return self._tasks

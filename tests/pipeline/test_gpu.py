@@ -35,7 +35,7 @@ from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, OwnModel
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel
 from tests.pipeline.reference import alone, assert_same
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -97,7 +97,7 @@ def test_a_loop_on_the_device_gives_the_bits_of_chunks(recipe, algorithm):
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
     """As on a CPU, see `test_work`; a GPU has a generator of its own."""
     one_by_one = replace(recipe.meta, together=False)
-    there = replace(recipe, device="cuda", meta=one_by_one, model=OwnModel("tests.pipeline.test_worker:Dropping"))
+    there = replace(recipe, device="cuda", meta=one_by_one, model=PluginModel("tests.pipeline.test_worker:Dropping"))
     state = worker.initialize(there)
     worker.adapt(there, state, 0, 3)
     later = worker.adapt(there, state, 3, 6)

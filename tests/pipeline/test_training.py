@@ -27,7 +27,7 @@ from fanfold.tasks.algorithms.meta_sgd import MetaSgd
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.models import OwnModel
+from fanfold.tasks.models import PluginModel
 from tests.lines import lines
 from tests.pipeline.reference import alone, assert_same
 from tests.waiting import wait_for
@@ -234,7 +234,7 @@ def test_every_algorithm_gives_the_same_parameters_on_a_cluster(pair, recipe, di
 
 
 def test_a_network_without_batch_norm_is_tested_in_one_way(pair, recipe):
-    plain = replace(recipe, algorithm=ProtoNet(), model=OwnModel("tests.pipeline.test_worker:Dropping"))
+    plain = replace(recipe, algorithm=ProtoNet(), model=PluginModel("tests.pipeline.test_worker:Dropping"))
     parameters = worker.initialize(plain).parameters
     assert list(evaluation.normalizations(plain)) == [None]
     (tested,) = evaluation.test(pair, plain, parameters, EvaluationConfig(tasks=6))

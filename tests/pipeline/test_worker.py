@@ -1,5 +1,4 @@
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,15 +10,16 @@ from fanfold.data.store import write_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.fold import fold_all
 from fanfold.pipeline.optimizer import Record, advance, step
-from fanfold.tasks.algorithm import answer_tasks, sum_of_gradients
+from fanfold.tasks.algorithm import sum_of_gradients
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.batch import gather_tasks
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
-from fanfold.tasks.models import OwnModel
+from fanfold.tasks.models import PluginModel
 from fanfold.tasks.network import with_statistics
+from fanfold.tasks.predict import predict
 from tests.pipeline.conftest import PatternSource
 from tests.pipeline.reference import alone
 
@@ -47,7 +47,7 @@ class Dropping(nn.Module):
 
 
 def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"))
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"))
     state = worker.initialize(own)
     before = worker.adapt(own, state, 3, 6)
     torch.rand(5)
@@ -58,7 +58,7 @@ def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
     """A worker builds the network when its first chunk comes; building it must take none of the chunk's numbers."""
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"))
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"))
     state = worker.initialize(own)
     later = worker.adapt(own, state, 3, 6)
     worker._network.cache_clear()
@@ -69,7 +69,7 @@ def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
 class Deciding(ProtoNet):
     """An algorithm of one's own whose way depends on the numbers it sees, which `torch.vmap` can't follow."""
 
-    one_by_one: ClassVar[bool] = True
+    vectorizes = False
 
     def meta_gradient(self, network, parameters, iteration, tasks):
         def judge(theta, support, query):
@@ -90,7 +90,7 @@ def test_an_algorithm_of_ones_own_says_that_its_tasks_are_computed_one_by_one(re
 
 
 def test_dropout_is_off_in_tests(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"), steps=0)
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"), steps=0)
     state = worker.initialize(own)
     worker.adapt(own, state, 0, 3)  # leaves the network in training mode
     tested = worker.test(own, "batch", Stream.TEST, state.parameters, None, 0, 40).accuracies
@@ -151,8 +151,8 @@ def test_what_is_not_finite_names_its_tasks(recipe):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (EpisodeShape(50, 1, 1), "50 ways, but the split has .* classes"),
-        (EpisodeShape(3, 4, 5), "need 9 drawings of each class"),
+        (EpisodeShape(50, 1, 1), "`task.ways` must be at most 12, .* classes of the split, not 50"),
+        (EpisodeShape(3, 4, 5), "`task.shots` and `task.queries` must add up to at most 8, .*, not to 9"),
     ],
 )
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
@@ -170,7 +170,7 @@ class Narrow(PatternSource):
 def test_quarter_turns_of_images_that_are_not_square_are_refused_at_once(recipe, tmp_path):
     write_store(tmp_path / "narrow.zarr", Narrow(), progress=False)
     narrow = replace(recipe, store=str(tmp_path / "narrow.zarr"))
-    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*--train.rotations"):
+    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*set `train.rotations` and `task.rotations` to false"):
         worker.check_recipe(narrow)
     worker.check_recipe(replace(narrow, train=EpisodeShape(3, 1, 2)))
 
@@ -249,7 +249,7 @@ def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
         tasks = worker._tasks(recipe, opened, Stream.TEST, 0, 12)
         vector, statistics = torch.tensor(state.parameters), {name: torch.tensor(v) for name, v in population.items()}
         still = with_statistics(opened.network, statistics)
-        plain = answer_tasks(recipe.algorithm, still, vector, tasks, None, "population").accuracies
+        plain = predict(recipe.algorithm, still, vector, tasks, None, "population").accuracies
     np.testing.assert_allclose(whole, plain)
     parts = [
         worker.test(recipe, "population", Stream.TEST, state.parameters, population, n, n + 4).accuracies
@@ -264,6 +264,6 @@ def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
 
 
 def test_a_network_without_linear_head_is_refused_by_anil_at_the_start(recipe):
-    own = replace(recipe, algorithm=Anil(), model=OwnModel("tests.tasks.reference:Headless"))
+    own = replace(recipe, algorithm=Anil(), model=PluginModel("tests.tasks.reference:Headless"))
     with pytest.raises(FanfoldError, match=r"must end in an nn\.Linear"):
         worker.initialize(own)

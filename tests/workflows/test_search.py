@@ -172,7 +172,7 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
         ({"meta.lr": {"low": 0.1, "high": 1, "step": 0.4}}, "steps of 0.4 don't lead from 0.1 to 1"),
         ({"meta.lr": {"choices": [0.1], "low": 1}}, "both `choices` and `low`"),
         ({"algorithm.inner_steps": {"low": 1.5, "high": 3}}, "`low` must be a whole number"),
-        ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "MAML needs at least one inner step, not 0"),
+        ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "algorithm.inner_steps`? must be at least 1, not 0"),
         ({"algorithm.first_order": {"low": 0, "high": 1}}, "of type bool, which has no range: give `choices`"),
         ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be of type bool"),
         ({"algorithm.first_order": {"choices": True}}, "`choices` must be a list"),

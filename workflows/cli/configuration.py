@@ -22,12 +22,12 @@ from fanfold.pipeline.configuration import Configuration, TrainTask
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.experiment import Experiment, decide
 from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.algorithms.registry import ALGORITHMS, own_algorithm
+from fanfold.tasks.algorithms.registry import ALGORITHMS, plugin_algorithm
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, OwnModel
+from fanfold.tasks.models import MODELS, PluginModel
 
 VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
-OWN: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
+OWN: dict[str, Callable[[str], type]] = {"algorithm": plugin_algorithm, "model": lambda _: PluginModel}
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 

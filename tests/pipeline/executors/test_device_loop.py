@@ -1,7 +1,6 @@
 """Windows computed without a word to the host give the bits of a graph of Dask's tasks; here on a CPU."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 from uuid import uuid4
 
 import numpy as np
@@ -22,7 +21,7 @@ from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.models import OwnModel
+from fanfold.tasks.models import PluginModel
 from tests.pipeline.executors.gangs import in_gangs, nothing_to_tell, of_share
 from tests.pipeline.reference import alone, assert_same
 
@@ -132,14 +131,14 @@ def test_a_loss_that_is_not_finite_is_said_as_by_the_graph(trio, recipe):
 class Silent(Maml):
     """An algorithm that does not say in what iterations differ."""
 
-    steady: ClassVar[bool] = False
+    steady = False
 
 
 def test_what_may_change_from_iteration_to_iteration_or_draws_is_left_to_chunks(recipe):
     assert not suits(recipe, worker.open_context(recipe))
     silent = replace(side_by_side(recipe), algorithm=Silent(inner_lr=0.1))
     assert not suits(silent, worker.open_context(silent))
-    drawing = replace(side_by_side(recipe), model=OwnModel("tests.pipeline.test_worker:Dropping"))
+    drawing = replace(side_by_side(recipe), model=PluginModel("tests.pipeline.test_worker:Dropping"))
     assert not suits(drawing, worker.open_context(drawing))
     steady = replace(silent, algorithm=Maml(inner_lr=0.1))
     assert alone(silent, 3).state.parameters.tobytes() == alone(steady, 3).state.parameters.tobytes()
@@ -163,7 +162,7 @@ def test_test_tasks_are_answered_side_by_side_as_one_by_one(recipe, algorithm):
     for normalization in algorithm.normalizations:
         how = (normalization, Stream.TEST, parameters, population if normalization == "population" else None, 5, 25)
         expected, found = worker.test(recipe, *how), worker.test(side_by_side(recipe), *how)
-        assert (found.guesses == expected.guesses).all()
+        assert (found.labels == expected.labels).all()
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.confidences, expected.confidences, rtol=1e-4, atol=1e-5)
 

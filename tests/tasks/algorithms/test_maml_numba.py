@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fanfold.tasks.algorithms.maml import AT_ONCE, IMAGES, Maml
+from fanfold.tasks.algorithms.maml import CPU_IMAGES, CPU_TASKS, Maml
 from fanfold.tasks.algorithms.support_loss import KEPT
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from tests.tasks.reference import WAYS, assert_agree, make_network, make_tasks, nudged
@@ -20,7 +20,7 @@ def test_tasks_computed_at_once_are_those_computed_one_by_one(model, differentia
     exact = {} if differentiation == "first order" else {"differentiation": differentiation}
     algorithm = Maml(inner_lr=0.1, inner_steps=steps, first_order=not exact, **exact)
     network, parameters = make_network(model)
-    parameters, tasks = nudged(parameters), make_tasks(AT_ONCE + 1)  # in two parts, of different sizes
+    parameters, tasks = nudged(parameters), make_tasks(CPU_TASKS + 1)  # in two parts, of different sizes
     expected = algorithm.meta_gradient(replace(network, wide=None), parameters, 0, tasks)
     found = algorithm.meta_gradient(network, parameters, 0, tasks)
     assert_agree(found, expected, 1e-11)
@@ -31,9 +31,9 @@ def test_tasks_computed_at_once_are_those_computed_one_by_one(model, differentia
     ("tasks", "steps"),
     [
         (make_tasks(1), 1),
-        (make_tasks(2, shots=IMAGES // WAYS + 1), 1),
-        (make_tasks(2, queries=KEPT // AT_ONCE // WAYS), 1),
-        (make_tasks(2), KEPT // AT_ONCE // (2 * WAYS)),
+        (make_tasks(2, shots=CPU_IMAGES // WAYS + 1), 1),
+        (make_tasks(2, queries=KEPT // CPU_TASKS // WAYS), 1),
+        (make_tasks(2), KEPT // CPU_TASKS // (2 * WAYS)),
     ],
     ids=["one task", "many images", "many queries", "many steps"],
 )

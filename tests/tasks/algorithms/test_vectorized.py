@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import answer_tasks
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.tasks.network import as_network, batch_statistics, with_statistics
 from fanfold.tasks.parameters import flatten
+from fanfold.tasks.predict import predict
+from tests.tasks.every_algorithm import EVERY, each
 from tests.tasks.reference import SIZE, WAYS, Small, assert_agree, make_module, make_tasks, nudged, relative_error
-from tests.tasks.test_algorithm import EVERY, each
 
 MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="flatten"), Article(width=3, hidden=7)]
 
@@ -22,7 +22,7 @@ MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="fla
 def both_ways(algorithm, model):
     """The network for tasks one after another and for tasks side by side, and meta-parameters."""
     module, ways = make_module(model), WAYS if algorithm.head else None
-    one_by_one, together = (as_network(module, SIZE, ways, together=together) for together in (False, True))
+    one_by_one, together = (as_network(module, SIZE, ways, together=wanted) for wanted in (False, algorithm.vectorizes))
     torch.manual_seed(1)
     return replace(one_by_one, wide=None), together, nudged(algorithm.initialize(one_by_one))
 
@@ -78,7 +78,7 @@ def test_the_last_picture_may_be_the_logits():
 
 
 @each(EVERY)
-def test_the_answers_are_the_same_however_queries_are_normalized(algorithm):
+def test_the_predictions_are_the_same_however_queries_are_normalized(algorithm):
     one_by_one, together, parameters = both_ways(algorithm, Conv4(width=3))
     tasks = make_tasks(3)
     for normalization in algorithm.normalizations:
@@ -88,10 +88,8 @@ def test_the_answers_are_the_same_however_queries_are_normalized(algorithm):
             networks = [with_statistics(network, statistics) for network in (one_by_one, together)]
         else:
             networks = [one_by_one, together]
-        expected, found = (
-            answer_tasks(algorithm, network, parameters, tasks, None, normalization) for network in networks
-        )
-        assert (found.guesses == expected.guesses).all()
+        expected, found = (predict(algorithm, network, parameters, tasks, None, normalization) for network in networks)
+        assert (found.labels == expected.labels).all()
         torch.testing.assert_close(torch.from_numpy(found.confidences), torch.from_numpy(expected.confidences))
         torch.testing.assert_close(torch.from_numpy(found.losses), torch.from_numpy(expected.losses))
 
@@ -129,5 +127,5 @@ class Deciding(nn.Module):
 
 def test_a_network_that_cannot_be_computed_side_by_side_says_so():
     assert as_network(Deciding(3), SIZE, 3).outputs == 3
-    with pytest.raises(FanfoldError, match=r"--meta\.together false"):
+    with pytest.raises(FanfoldError, match=r"set `meta\.together` to false"):
         as_network(Deciding(3), SIZE, 3, together=True)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.store import write_store
 from fanfold.pipeline.recipe import Meta, Recipe
-from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization
+from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.network import Network
@@ -23,7 +22,7 @@ CLASSES, SIDE = 40, 4  # of the images, as few and small as can be
 
 
 @dataclass(frozen=True)
-class Sleep:
+class Sleep(Algorithm):
     """An algorithm that sleeps, and whose gradient is the parameters times the tasks' mean pixel.
 
     Args:
@@ -31,8 +30,7 @@ class Sleep:
         floats: How many meta-parameters there are.
     """
 
-    head: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+    normalizations = ("batch",)
 
     name: str = "sleep"
     seconds: float = 0.0
