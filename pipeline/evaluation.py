@@ -1,12 +1,8 @@
 """Accuracy on held-out classes, spread over the workers."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker as work
@@ -15,6 +11,7 @@ from fanfold.pipeline.cluster.results import results
 from fanfold.pipeline.executors.graph import evaluation_graph
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Accuracy, Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Answers, join
@@ -47,53 +44,6 @@ class EvaluationConfig:
             raise FanfoldError(f"--evaluation.other_tasks must be 0 or at least 2, not {self.other_tasks}.")
         if self.steps is not None and self.steps < 0:
             raise FanfoldError(f"--evaluation.steps can't be negative, and is {self.steps}.")
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A mean over tasks, as a share of 1.
-
-    Args:
-        mean: Mean accuracy of the tasks.
-        ci95: Half the width of its 95 % confidence interval, 1.96 standard errors of the tasks' mean.
-        tasks: How many tasks.
-    """
-
-    mean: float
-    ci95: float
-    tasks: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
-
-
-def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
-    """Mean and confidence interval of the tasks' accuracies `[tasks]`, at least two."""
-    count = len(accuracies)
-    return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """An accuracy, and how it was measured.
-
-    Args:
-        normalization: Which images a query was normalized with; None for a network without batch norm.
-        accuracy: The accuracy.
-        answers: What was answered to each task.
-    """
-
-    normalization: Normalization | None
-    accuracy: Accuracy
-    answers: Answers = field(repr=False, compare=False)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether a task's queries were judged together, and influenced each other."""
-        return self.normalization == "batch"
-
-    def __str__(self) -> str:
-        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:

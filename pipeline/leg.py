@@ -8,10 +8,11 @@ from typing import Protocol
 
 from fanfold.pipeline import worker as work
 from fanfold.pipeline.checkpoint import Checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig, summarize
+from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.events import Listener, Validated, WindowEnded
 from fanfold.pipeline.optimizer import State, Vector
 from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.predictions import Answers
 
 WINDOW = 3.0  # seconds that a window is to take

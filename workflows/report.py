@@ -12,9 +12,9 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import Tested
 from fanfold.pipeline.experiment import PATHS, check_agreement
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import check_parameters
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse

@@ -29,7 +29,7 @@ from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.progress import Terminal
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.events import SearchEvent, SearchListener
@@ -270,7 +270,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
             progress(Noticed(text))
 
         with (
-            sparing(page, "the dashboard's page", notice) as told,
+            guarded(page, "the dashboard's page", notice) as told,
             recording_trials(plan, request.directory, request.recording, notice) as recorders,
         ):
             listeners: list[SearchListener] = [progress, told, *recorders]

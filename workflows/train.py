@@ -13,12 +13,13 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import Tested, test
+from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse

@@ -18,7 +18,7 @@ from distributed.core import rpc
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, look
+from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 
 DASK_SETTINGS = {
@@ -254,7 +254,7 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         except Exception as error:  # whatever dask-cuda or the driver finds wrong
             raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
         client = _connect(own.enter_context(_unhurried(started)), config, own)
-        hardware = common(client.run(look))
+        hardware = common(client.run(probe_device))
         if hardware.device == "cpu":
             raise _NoGpuError(hardware.problem or "the driver tells of a GPU, but workers find none")
         stack.push(own.pop_all())
@@ -304,7 +304,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
             "`dask worker --nthreads 1 --nworkers N`."
         )
     try:
-        hardware = common(client.run(look))
+        hardware = common(client.run(probe_device))
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []

@@ -9,7 +9,7 @@ from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 
 WITHOUT_WORKERS = 120.0  # seconds that a cluster may be without any worker before a run gives up
-LOOK = 30.0  # seconds of waiting between looks at the workers
+POLL_SECONDS = 30.0  # between checks whether there still are workers
 
 
 def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
@@ -42,7 +42,7 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
     seen = time.monotonic()
     while True:
         try:
-            wait(futures, timeout=LOOK)
+            wait(futures, timeout=POLL_SECONDS)
             return
         except TimeoutError:
             pass

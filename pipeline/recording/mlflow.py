@@ -1,7 +1,7 @@
 """A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
 
 MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent is waited for: a run,
-which a slow server must not hold up, hands it over by `pipeline.recording.aside`.
+which a slow server must not hold up, is recorded by a `BackgroundRecorder`.
 """
 
 import re

@@ -7,7 +7,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from fanfold.pipeline.clock import clock
 from fanfold.pipeline.events import (
     Event,
     Noticed,
@@ -16,8 +15,10 @@ from fanfold.pipeline.events import (
     TrainingStarted,
     Validated,
     WindowEnded,
+    format_duration,
+    seconds_left,
+    share_done,
 )
-from fanfold.pipeline.remaining import seconds_left, share_done
 
 QUIET = 10.0  # seconds between plain lines
 
@@ -97,7 +98,7 @@ class RunProgress:
         iteration = event.records[-1].iteration + 1
         status = (
             f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
-            f"{event.tasks_per_second:.0f} tasks/s · {clock(seconds_left(self._started, event))} left"
+            f"{event.tasks_per_second:.0f} tasks/s · {format_duration(seconds_left(self._started, event))} left"
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)

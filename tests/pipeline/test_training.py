@@ -13,12 +13,13 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import evaluation
 from fanfold.pipeline import worker as work
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig, evaluate, summarize
+from fanfold.pipeline.evaluation import EvaluationConfig, evaluate
 from fanfold.pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.choose import run_window
 from fanfold.pipeline.leg import window_length
 from fanfold.pipeline.recipe import Meta
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.pipeline.training import train
 from fanfold.tasks.algorithms import registry as algorithms
 from fanfold.tasks.algorithms.anil import Anil

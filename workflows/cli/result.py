@@ -11,9 +11,10 @@ from typing import Any
 
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Tested, normalizations
+from fanfold.pipeline.evaluation import normalizations
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested
 from fanfold.tasks.algorithm import Normalization
 
 

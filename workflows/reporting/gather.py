@@ -8,9 +8,10 @@ from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker as work
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Accuracy, Tested, answer, normalizations, summarize
+from fanfold.pipeline.evaluation import answer, normalizations
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Accuracy, Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Episodes, Stream, draw_episodes

@@ -20,7 +20,7 @@ def fail(error):
 
 
 def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster, monkeypatch):
-    monkeypatch.setattr(waiting, "LOOK", 0.2)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
     with small_cluster(1) as cluster:
         cluster.client.cluster.scale(0)

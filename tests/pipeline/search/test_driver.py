@@ -17,7 +17,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256, save_checkpoint
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.leg import Job
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.driver import Candidate, Search, choose
 from fanfold.pipeline.search.events import TrialEnded, TrialReached
@@ -167,7 +167,7 @@ def test_each_trial_is_a_run_of_its_own_in_tensorboard(tmp_path, single, candida
         return TensorBoard(trial.directory.path / "tensorboard", trial.job.recipe, {"lr": trial.job.recipe.meta.lr})
 
     def killed_at(calls):
-        with sparing(TrialRecords(board), "TensorBoard", pytest.fail) as record:
+        with guarded(TrialRecords(board), "TensorBoard", pytest.fail) as record:
             return search(tmp_path, single, candidate, SearchConfig(trials=4), dying(record, *calls))
 
     for call in (3, 8):  # when a leg has ended that no checkpoint is of yet, and later
