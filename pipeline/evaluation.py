@@ -39,11 +39,11 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("validation_tasks", 2), ("tasks", 2)):
             if getattr(self, name) < least:
-                raise FanfoldError(f"--evaluation.{name} must be at least {least}, not {getattr(self, name)}.")
+                raise FanfoldError(f"`evaluation.{name}` must be at least {least}, not {getattr(self, name)}.")
         if self.other_tasks < 0 or self.other_tasks == 1:
-            raise FanfoldError(f"--evaluation.other_tasks must be 0 or at least 2, not {self.other_tasks}.")
+            raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
         if self.steps is not None and self.steps < 0:
-            raise FanfoldError(f"--evaluation.steps can't be negative, and is {self.steps}.")
+            raise FanfoldError(f"`evaluation.steps` must be at least 0, not {self.steps}.")
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:

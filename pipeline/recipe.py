@@ -52,19 +52,19 @@ class Meta:
     def __post_init__(self) -> None:
         for name in ("batch", "chunk", "window", "checkpoint", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise FanfoldError(f"--meta.{name} must be at least 1, not {getattr(self, name)}.")
+                raise FanfoldError(f"`meta.{name}` must be at least 1, not {value}.")
         if self.iterations is None and self.minutes is None:
-            raise FanfoldError("A run needs an end: give --meta.iterations or --meta.minutes.")
+            raise FanfoldError("A run needs an end: give `meta.iterations` or `meta.minutes`.")
         if self.iterations is not None and self.iterations < 1:
-            raise FanfoldError(f"--meta.iterations must be at least 1, not {self.iterations}.")
+            raise FanfoldError(f"`meta.iterations` must be at least 1, not {self.iterations}.")
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise FanfoldError(f"--meta.minutes must be above 0, not {self.minutes}.")
+            raise FanfoldError(f"`meta.minutes` must be above 0, not {self.minutes}.")
         if not 0 < self.lr < inf:
-            raise FanfoldError(f"--meta.lr must be above 0, not {self.lr}.")
+            raise FanfoldError(f"`meta.lr` must be above 0, not {self.lr}.")
         if not 0 <= self.average < 1:
-            raise FanfoldError(f"--meta.average must be from 0 to below 1, not {self.average}.")
+            raise FanfoldError(f"`meta.average` must be from 0 to below 1, not {self.average}.")
         if self.schedule != "constant" and self.iterations is None:
-            raise FanfoldError(f"A {self.schedule} schedule ends at --meta.iterations: give them.")
+            raise FanfoldError(f"A {self.schedule} schedule ends at `meta.iterations`: give them.")
 
     @property
     def longest_graph(self) -> int:

@@ -18,6 +18,7 @@ from fanfold.tasks.batch import TaskBatch, gather_tasks
 from fanfold.tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 
 GAP = 2  # pixels between and around images
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError(f"--tasks must be at least 1, not {options.tasks}.")
     dataset, note = resolve_dataset(options.dataset)
     if note:
-        print(note)
+        print(in_flags(note))
     store = open_store(Path(dataset.store or ""))
     images, classes = open_images(store), split_classes(store, dataset.split).test
     check_episode_shape(Stream.TEST, options.task, classes, images.drawings)

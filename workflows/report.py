@@ -19,6 +19,7 @@ from fanfold.pipeline.training import check_parameters
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.reporting.comparison import comparison
 from fanfold.workflows.reporting.gather import gather
 from fanfold.workflows.reporting.page import write_page
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
         with open_cluster(plan.cluster) as cluster:
             if cluster.note:
-                print(cluster.note)
+                print(in_flags(cluster.note))
             written = report(runs[0], cluster, plan.recipe, options.tasks, options.out)
     print(f"report: {written}")
 

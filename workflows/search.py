@@ -37,9 +37,10 @@ from fanfold.pipeline.search.progress import SearchProgress
 from fanfold.pipeline.search.space import Space, Value
 from fanfold.pipeline.search.study import SearchConfig, best_trial, count, make_pruner, open_study
 from fanfold.pipeline.training import train
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
@@ -127,9 +128,7 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.workflows.reporting.search import table, write_report  # only here: what draws takes its time to import
 
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}")
+        show_cluster(cluster)
         with open_request(request) as study:
             config, meta = request.config, request.base.recipe.meta
             print(f"search: {request.directory} ({cluster.workers} workers, {cluster.hardware})")
@@ -261,7 +260,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     """Search to the end, shown on the terminal."""
     best = best_trial(study)
     known = None if best is None else (best.value or 0.0, best.number)
-    with Terminal() as terminal:
+    with Terminal(in_flags) as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
         plan = request.as_plan
         page = SearchTeller(cluster.client, request.directory.name, plan.flat, request.config.trials)
@@ -280,7 +279,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
                     listener(event)
 
             seconds = search(request, study, cluster, tell)
-        terminal.console.print(progress.summary, soft_wrap=True)
+        terminal.say(progress.summary)
     return seconds
 
 
@@ -351,7 +350,10 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
         return load_checkpoint(directory.last)
     if not directory.config.exists():
         directory.create(plan.yaml)
-    with Terminal() as terminal, listening(plan, cluster, directory, terminal, "best", request.recording) as listeners:
+    with (
+        Terminal(in_flags) as terminal,
+        listening(plan, cluster, directory, terminal, "best", request.recording) as listeners,
+    ):
         recipe = replace(plan.recipe, device=cluster.device)
         return train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
 

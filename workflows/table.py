@@ -21,9 +21,10 @@ from fanfold.pipeline.events import Event, Listener, MetaTested
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.training import train
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.result import in_words, run_keys, test_keys
@@ -55,9 +56,7 @@ def main(argv: Sequence[str]) -> None:
     planned = trainings(rows, options.runs)
     make_folder(options.out)
     with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}")
+        show_cluster(cluster)
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
         failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out, options.record)
     print(f"written to {options.out}.md and {options.out}.json")
@@ -72,7 +71,7 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
         What went wrong, a line each failed run; the others go on.
     """
     shares, stopped, failures = Shares(cluster), threading.Event(), []
-    with Terminal() as terminal, ThreadPoolExecutor(at_once) as pool:
+    with Terminal(in_flags) as terminal, ThreadPoolExecutor(at_once) as pool:
 
         def complete(training: Training) -> list[dict[str, Any]]:
             with shares.one() as share:
@@ -86,10 +85,10 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
                     found = future.result()
                 except FanfoldError as error:
                     failures.append(f"{name}: {error}")
-                    terminal.console.print(f"{name}: {error}", style="red", soft_wrap=True)
+                    terminal.say(f"{name}: {error}", style="red")
                     continue
                 for keys in found:
-                    terminal.console.print(f"{keys['row']}: {in_words(keys)}", soft_wrap=True)
+                    terminal.say(f"{keys['row']}: {in_words(keys)}")
                 add_to_table(out, found)
         except BaseException:
             stopped.set()

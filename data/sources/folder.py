@@ -42,7 +42,7 @@ class FolderSource:
     def __init__(self, folder: Path | str, size: int = 28, invert: Invert = "auto") -> None:
         self.folder, self.size, self.invert = Path(folder), size, invert
         if size < 1:
-            raise FanfoldError(f"--dataset.size {size}: an image needs one pixel at least")
+            raise FanfoldError(f"`dataset.size` must be at least 1, not {size}")
         self._drawings = {_name(self.folder, path): _images(path) for path in _class_folders(self.folder)}
         self.names: Sequence[ClassName] = sorted(self._drawings)
 
@@ -75,7 +75,7 @@ class FolderSource:
 
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with --dataset.source")
+        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
     found: list[Path] = []
     for outer in _folders(folder):
         inner = _folders(outer)

@@ -68,23 +68,23 @@ class ClusterConfig:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
         if self.workers is not None and self.workers < 1:
-            raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
+            raise FanfoldError(f"`cluster.workers` must be at least 1, not {self.workers}.")
         if self.per_gpu < 1:
-            raise FanfoldError(f"--cluster.per_gpu must be at least 1, not {self.per_gpu}.")
+            raise FanfoldError(f"`cluster.per_gpu` must be at least 1, not {self.per_gpu}.")
         if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
-            raise FanfoldError(f"--cluster.per_gpu is for GPUs of this machine, not for --cluster.kind {self.kind}.")
+            raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")
         if self.protocol not in ("tcp", "ucx"):
             raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
         if self.protocol != "tcp" and "://" in self.kind:
             raise FanfoldError(
-                f"The address {self.kind} says what its workers talk over: leave --cluster.protocol out."
+                f"The address {self.kind} says what its workers talk over: leave `cluster.protocol` out."
             )
         if not self.timeout > 0:
-            raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+            raise FanfoldError(f"`cluster.timeout` must be above 0, not {self.timeout:g}.")
         if self.reduction not in ("auto", "graph", "collective"):
             raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
         if not self.patience >= 2:  # workers give a sign of life every half second, those of large clusters less often
-            raise FanfoldError(f"--cluster.patience must be at least 2 seconds, not {self.patience:g}.")
+            raise FanfoldError(f"`cluster.patience` must be at least 2 seconds, not {self.patience:g}.")
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def talking_to_the_scheduler() -> Iterator[None]:
         yield
     except (CancelledError, OSError, ClosedClientError) as error:
         reason = type(error).__name__  # the message itself takes several lines
-        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with --resume.") from error
+        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with `resume`.") from error
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
         except _NoGpuError as error:
             why = str(error)
             if config.kind == "cuda":
-                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use --cluster.kind cpu.") from error
+                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use `cluster.kind=cpu`.") from error
             cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
         yield cluster
 
@@ -243,8 +243,8 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     places = len(gpus.names) * config.per_gpu
     if config.workers is not None and config.workers > places:
         raise FanfoldError(
-            f"--cluster.workers {config.workers}, but GPUs are there for {places}: raise --cluster.per_gpu "
-            f"({config.per_gpu}) to let more share one, or use --cluster.kind cpu."
+            f"`cluster.workers={config.workers}`, but GPUs are there for {places}: raise `cluster.per_gpu` "
+            f"({config.per_gpu}) to let more share one, or use `cluster.kind=cpu`."
         )
     with contextlib.ExitStack() as own:
         try:
@@ -287,7 +287,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
-            "with `dask scheduler`, or use --cluster.kind cpu."
+            "with `dask scheduler`, or use `cluster.kind=cpu`."
         ) from error
     wanted = config.workers or 1
     try:

@@ -30,7 +30,7 @@ def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
             if isinstance(error, KilledWorker):
                 raise RunError(
                     f"Workers died again and again over task {error.task}: see their logs (out of memory?), and go on "
-                    "with --resume."
+                    "with `resume`."
                 ) from error
             raise error
     with talking_to_the_scheduler():
@@ -54,4 +54,4 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
 
 def without_workers() -> RunError:
     """What to raise when no worker has been there for too long."""
-    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with --resume.")
+    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with `resume`.")

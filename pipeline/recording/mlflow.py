@@ -29,7 +29,7 @@ def check_installed() -> None:
     try:
         import mlflow  # noqa: F401
     except ImportError as error:
-        raise FanfoldError(f"--record.mlflow needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
+        raise FanfoldError(f"`record.mlflow` needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
 
 
 class MLflow:
@@ -63,7 +63,7 @@ class MLflow:
             self._run, self._known = self._open(settings, parent)
         except Exception as error:
             raise FanfoldError(
-                f"MLflow at {uri} can't be written ({one_line(error)}): give --record.mlflow another address, or leave "
+                f"MLflow at {uri} can't be written ({one_line(error)}): give `record.mlflow` another address, or leave "
                 "it out."
             ) from error
 

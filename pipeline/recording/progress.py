@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
@@ -24,9 +25,15 @@ QUIET = 10.0  # seconds between plain lines
 
 
 class Terminal:
-    """Shows the progress of one run, or of several at once, on standard error."""
+    """Shows the progress of one run, or of several at once, on standard error.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        reword: Words every message before it is shown, as a command does that shows configuration fields as flags.
+        console: Where to show it; by default standard error.
+    """
+
+    def __init__(self, reword: Callable[[str], str] = str, console: Console | None = None) -> None:
+        self._reword = reword
         self.console = console or Console(file=sys.stderr, highlight=False)
         self.bars = Progress(
             TextColumn("[bold]{task.description}"),
@@ -44,6 +51,10 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
+    def say(self, message: str, style: str | None = None) -> None:
+        """Show a message above the bars."""
+        self.console.print(self._reword(message), style=style, soft_wrap=True)
+
 
 class RunProgress:
     """Shows loss, accuracy, tasks a second and time left of a run. Listens to its events.
@@ -56,7 +67,7 @@ class RunProgress:
     """
 
     def __init__(self, terminal: Terminal, name: str | None = None) -> None:
-        self._console, self._bar = terminal.console, terminal.bars
+        self._terminal, self._bar = terminal, terminal.bars
         self._name = name or "meta-training"
         self._prefix = f"{name}: " if name else ""
         self._task: TaskID | None = None
@@ -88,7 +99,7 @@ class RunProgress:
                     self._bar.update(self._task, completed=1.0)
 
     def _say(self, text: str) -> None:
-        self._console.print(self._prefix + text, soft_wrap=True)
+        self._terminal.say(self._prefix + text)
 
     def _window(self, event: WindowEnded) -> None:
         for record in event.records:
@@ -102,6 +113,6 @@ class RunProgress:
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)
-        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
+        if not self._terminal.console.is_terminal and time.monotonic() - self._said > QUIET:
             self._said = time.monotonic()
             self._say(status)

@@ -259,7 +259,7 @@ def test_the_other_way_of_testing_may_be_left_out(pair, recipe):
 
 @pytest.mark.parametrize("count", [-1, 1])
 def test_so_few_tasks_in_the_other_way_are_refused(count):
-    with pytest.raises(FanfoldError, match=r"--evaluation\.other_tasks must be 0 or at least 2"):
+    with pytest.raises(FanfoldError, match=r"`evaluation\.other_tasks` must be 0 or at least 2"):
         EvaluationConfig(other_tasks=count)
 
 

@@ -15,29 +15,15 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from fanfold.data.advice import one_line
-from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.configuration import Configuration, TrainTask
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import Configuration
 from fanfold.pipeline.experiment import Experiment, decide
-from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.algorithms.registry import ALGORITHMS, own_algorithm
-from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, OwnModel
+from fanfold.tasks.algorithms.registry import own_algorithm
+from fanfold.tasks.models import OwnModel
+from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, in_flags
 
-VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
-OWN: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
+PLUGINS: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
-
-
-SECTIONS: dict[str, type] = {
-    "task": EpisodeShape,
-    "train": TrainTask,
-    "meta": Meta,
-    "evaluation": EvaluationConfig,
-    "cluster": ClusterConfig,
-}
 
 
 def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
@@ -75,10 +61,10 @@ def variant(section: str, name: str) -> type:
     known = VARIANTS[section]
     if name in known:
         return known[name]
-    if section in OWN and ":" in name:
-        return OWN[section](name)
-    own = ", or one of your own as package.module:Class" if section in OWN else ""
-    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{own}.{_meant(name, known)}")
+    if section in PLUGINS and ":" in name:
+        return PLUGINS[section](name)
+    plugin = ", or your own as package.module:Class" if section in PLUGINS else ""
+    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{_meant(name, known)}")
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
@@ -124,7 +110,7 @@ def decided(options: Namespace) -> Experiment:
     asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
     experiment = decide(Configuration(**asked))
     if experiment.note:
-        print(experiment.note, flush=True)
+        print(in_flags(experiment.note), flush=True)
     return experiment
 
 

@@ -26,9 +26,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.space import Dimension, Space, Value
-from fanfold.workflows.cli.configuration import SECTIONS, variant
+from fanfold.workflows.cli.configuration import variant
+from fanfold.workflows.cli.flags import SECTIONS
 
-SPACES = Path(__file__).parent / "spaces"
+SPACES = Path(__file__).parents[1] / "spaces"
 
 # What a search may not touch: by these, trials are judged, and all by the same.
 JUDGES = ("seed", "dataset", "task", "cluster", "search", "run")

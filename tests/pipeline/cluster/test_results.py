@@ -25,7 +25,7 @@ def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster,
     with small_cluster(1) as cluster:
         cluster.client.cluster.scale(0)
         wait_for(lambda: not cluster.workers)
-        with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with --resume"):
+        with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with `resume`"):
             run_window(cluster, "01234567", recipe, work.initialize(recipe), 2)
 
 
@@ -34,7 +34,7 @@ def test_a_scheduler_that_goes_is_said(slow_recipe):
     with open_cluster(ClusterConfig(kind=other.scheduler_address)) as cluster:
         closing = threading.Timer(3, other.close)
         closing.start()
-        with pytest.raises(RunError, match=r"The scheduler is gone .*--resume"):
+        with pytest.raises(RunError, match=r"The scheduler is gone .*`resume`"):
             run_window(cluster, "01234568", slow_recipe, work.initialize(slow_recipe), 2000)
         closing.join()
 

@@ -319,7 +319,7 @@ def test_the_choice_is_made_once_and_told(recipe):
 
 @pytest.mark.parametrize("wrong", [{"reduction": "tree"}, {"patience": 0}])
 def test_settings_without_sense_are_refused(wrong):
-    with pytest.raises(FanfoldError, match=r"No reduction 'tree'|--cluster\.patience must be at least"):
+    with pytest.raises(FanfoldError, match=r"No reduction 'tree'|`cluster\.patience` must be at least"):
         ClusterConfig(**wrong)
 
 

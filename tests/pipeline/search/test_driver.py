@@ -303,7 +303,7 @@ def test_a_trial_keeps_its_workers_while_they_are_there_and_free():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"trials": 0}, "--search.trials must be at least 1"), ({"minutes": 0.0}, "--search.minutes must be above 0")],
+    [({"trials": 0}, "`search.trials` must be at least 1"), ({"minutes": 0.0}, "`search.minutes` must be above 0")],
 )
 def test_a_search_that_can_not_be_is_refused(wrong, message):
     with pytest.raises(FanfoldError, match=message):
