@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import worker as work
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.results import results
@@ -37,13 +37,9 @@ class EvaluationConfig:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("validation_tasks", 2), ("tasks", 2)):
-            if getattr(self, name) < least:
-                raise FanfoldError(f"`evaluation.{name}` must be at least {least}, not {getattr(self, name)}.")
+        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
         if self.other_tasks < 0 or self.other_tasks == 1:
             raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
-        if self.steps is not None and self.steps < 0:
-            raise FanfoldError(f"`evaluation.steps` must be at least 0, not {self.steps}.")
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:

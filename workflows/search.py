@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
-from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
+from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
 
 # What may change when a search is started again: its length, where it runs, and what is done with the best trial.
@@ -319,17 +319,15 @@ def _test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds:
 
 
 def _test(request: Request, plan: Experiment, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
-    """The test's keys: from its file, where the same parameters were tested in the same way before."""
-    sha256, path = parameters_sha256(last.best), request.directory / "test.json"
-    judged = {"task": asdict(recipe.task), "evaluation": asdict(plan.evaluation)}
-    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tests": 0}
-    if (before.get("tested_sha256"), before.get("judged")) == (sha256, judged):
-        return before
-    keys = test_keys(plan, test(cluster, recipe, last.best, plan.evaluation), last.best_iteration, sha256)
-    # How often a search that was prolonged has looked at test classes: once for each time that another trial won.
-    found = {**keys, "judged": judged, "tests": before["tests"] + 1}
-    write_json(path, found)
-    return found
+    """The test's keys, from the test of before where that is the same."""
+
+    def measure(before: dict[str, Any]) -> dict[str, Any]:
+        tests = test(cluster, recipe, last.best, plan.evaluation)
+        keys = test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best))
+        # A search that goes on looks at test classes again whenever another trial has won: it counts how often.
+        return {**keys, "tests": before.get("tests", 0) + 1}
+
+    return tested_once(request.directory / "test.json", plan, last, measure)
 
 
 def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluster) -> Checkpoint:

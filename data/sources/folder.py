@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.sources.resize import FILTER, area_average
 
@@ -41,8 +41,7 @@ class FolderSource:
 
     def __init__(self, folder: Path | str, size: int = 28, invert: Invert = "auto") -> None:
         self.folder, self.size, self.invert = Path(folder), size, invert
-        if size < 1:
-            raise FanfoldError(f"`dataset.size` must be at least 1, not {size}")
+        check_at_least("dataset", self, size=1)
         self._drawings = {_name(self.folder, path): _images(path) for path in _class_folders(self.folder)}
         self.names: Sequence[ClassName] = sorted(self._drawings)
 

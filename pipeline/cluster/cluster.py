@@ -17,7 +17,7 @@ from distributed.client import ClosedClientError
 from distributed.core import rpc
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError, RunError
+from fanfold.data.errors import FanfoldError, RunError, check_at_least
 from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 
@@ -67,10 +67,7 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
-        if self.workers is not None and self.workers < 1:
-            raise FanfoldError(f"`cluster.workers` must be at least 1, not {self.workers}.")
-        if self.per_gpu < 1:
-            raise FanfoldError(f"`cluster.per_gpu` must be at least 1, not {self.per_gpu}.")
+        check_at_least("cluster", self, workers=1, per_gpu=1)
         if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
             raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")
         if self.protocol not in ("tcp", "ucx"):

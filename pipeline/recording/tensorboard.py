@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from fanfold.pipeline import worker as work
 from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.answer_sheet import TASKS, draw_answers
+from fanfold.pipeline.recording.task_sheet import TASKS, draw_predictions
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Answers
@@ -99,7 +99,7 @@ class TensorBoard:
         self._writer.add_scalar("validation/loss", event.loss, event.iteration)
         for tag, value in zip(INTERVAL, (event.accuracy, low, high), strict=True):
             self._writer.add_scalar(tag, value, event.iteration)
-        picture = draw_answers(self._drawn(event.answers), event.answers)
+        picture = draw_predictions(self._drawn(event.answers), event.answers)
         self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
         # The checkpoint that follows is gone on from: what stands here before it, is not told again.
         self._writer.flush()

@@ -6,7 +6,7 @@ read ahead from file and flags before the parser is built, so that the parser kn
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def variant(section: str, name: str) -> type:
     if section in PLUGINS and ":" in name:
         return PLUGINS[section](name)
     plugin = ", or your own as package.module:Class" if section in PLUGINS else ""
-    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{_meant(name, known)}")
+    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
@@ -142,13 +142,14 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
         flag = unknown[1].partition("=")[0]
         known = [option for action in parser._actions for option in action.option_strings]
         what = "flag" if flag.startswith("-") else "word"
-        return f"Unknown {what} {flag}: see --help.{_meant(flag, known)}"
+        return f"Unknown {what} {flag}: see --help.{did_you_mean(flag, known)}"
     if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
         return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
     return message
 
 
-def _meant(word: str, known: Sequence[str] | dict[str, type]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is most like another; empty where none is."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {close[0]}?" if close else ""

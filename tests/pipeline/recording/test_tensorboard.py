@@ -11,9 +11,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fanfold.pipeline.evaluation import EvaluationConfig, test
 from fanfold.pipeline.events import MetaTested, Validated
-from fanfold.pipeline.recording.answer_sheet import RIGHT, WRONG, draw_answers
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.recording.task_sheet import RIGHT, WRONG, draw_predictions
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.training import train
 from fanfold.pipeline.worker import tasks_of
@@ -137,13 +137,13 @@ def test_pictures_show_which_answers_are_right(record, recipe):
     ways, queries = job.task.ways, job.task.queries
     guesses = np.broadcast_to(np.arange(ways, dtype=np.int16)[:, None], (3, ways, queries)).copy()
     sure, losses = np.ones(guesses.shape, np.float32), np.zeros(3, np.float32)
-    all_right = draw_answers(tasks, Answers(guesses, sure, losses))
+    all_right = draw_predictions(tasks, Answers(guesses, sure, losses))
     assert all_right.shape == picture.shape
     assert has(all_right, RIGHT)
     assert not has(all_right, WRONG)
 
     guesses[2, 1, 0] = 2
-    one_wrong = draw_answers(tasks, Answers(guesses, sure, losses))
+    one_wrong = draw_predictions(tasks, Answers(guesses, sure, losses))
     assert has(one_wrong, WRONG)
     changed = np.argwhere((one_wrong != all_right).any(axis=2))
     height, width = len(picture) // 3, picture.shape[1] / ways
