@@ -242,7 +242,7 @@ def test_every_algorithm_gives_the_same_parameters_on_a_cluster(pair, recipe, di
 
 
 def test_a_network_without_batch_norm_is_tested_in_one_way(pair, recipe):
-    plain = replace(recipe, algorithm=ProtoNet(), model=OwnModel("tests.pipeline.test_work:Dropping"))
+    plain = replace(recipe, algorithm=ProtoNet(), model=OwnModel("tests.pipeline.test_worker:Dropping"))
     parameters = work.initialize(plain).parameters
     assert list(evaluation.normalizations(plain)) == [None]
     (tested,) = evaluation.test(pair, plain, parameters, EvaluationConfig(tasks=6))

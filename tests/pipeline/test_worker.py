@@ -47,7 +47,7 @@ class Dropping(nn.Module):
 
 
 def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"))
+    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"))
     state = work.initialize(own)
     before = work.adapt(own, state, 3, 6)
     torch.rand(5)
@@ -58,7 +58,7 @@ def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
     """A worker builds the network when its first chunk comes; building it must take none of the chunk's numbers."""
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"))
+    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"))
     state = work.initialize(own)
     later = work.adapt(own, state, 3, 6)
     work._network.cache_clear()
@@ -90,7 +90,7 @@ def test_an_algorithm_of_ones_own_says_that_its_tasks_are_computed_one_by_one(re
 
 
 def test_dropout_is_off_in_tests(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"), steps=0)
+    own = replace(recipe, model=OwnModel("tests.pipeline.test_worker:Dropping"), steps=0)
     state = work.initialize(own)
     work.adapt(own, state, 0, 3)  # leaves the network in training mode
     tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40).accuracies

@@ -146,7 +146,7 @@ def test_what_may_change_from_iteration_to_iteration_or_draws_is_left_to_chunks(
     assert not suits(recipe, work.bench(recipe))
     silent = replace(side_by_side(recipe), algorithm=Silent(inner_lr=0.1))
     assert not suits(silent, work.bench(silent))
-    drawing = replace(side_by_side(recipe), model=OwnModel("tests.pipeline.test_work:Dropping"))
+    drawing = replace(side_by_side(recipe), model=OwnModel("tests.pipeline.test_worker:Dropping"))
     assert not suits(drawing, work.bench(drawing))
     steady = replace(silent, algorithm=Maml(inner_lr=0.1))
     assert run_alone(silent, 3).parameters.tobytes() == run_alone(steady, 3).parameters.tobytes()
