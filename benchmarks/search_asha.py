@@ -24,9 +24,10 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from fanfold.pipeline.checkpoint import load_checkpoint
-from fanfold.pipeline.evaluation import normalizations, predict, summarize
+from fanfold.pipeline.evaluation import normalizations, predict
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.files import write_json
+from fanfold.pipeline.results import summarize
 from fanfold.pipeline.search.events import SearchEvent, TrialEnded
 from fanfold.pipeline.search.study import best_trial, count
 from fanfold.tasks.episodes import Stream

@@ -24,12 +24,13 @@ from matplotlib.figure import Figure
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import normalizations, predict, summarize
+from fanfold.pipeline.evaluation import normalizations, predict
 from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fanfold.data.advice import prepare_command
+from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import JSON, Source
 from fanfold.data.sources.download import DownloadError, download_omniglot
@@ -18,7 +18,7 @@ STORES = Path("stores")
 """Where stores lie unless told otherwise, below the current directory."""
 
 _OMNIGLOT_URL = "https://github.com/brendenlake/omniglot"
-_OPTIONS = {"height": "--dataset.size", "invert": "--dataset.invert", "source": "--dataset.source"}
+_FIELDS = {"height": "dataset.size", "invert": "dataset.invert", "source": "dataset.source"}  # of store attributes
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True)
         return _first_to_be_had(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
     path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `--overwrite true`")
+        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`")
     write_store(path, _source(dataset, path, progress=progress), overwrite=overwrite, progress=progress)
     return Prepared(path, dataset.name)
 
@@ -193,7 +193,7 @@ def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) 
 
 def _folder(dataset: Folder) -> str:
     if dataset.source is None:
-        raise FanfoldError("--dataset.name folder: name the folder of class folders with --dataset.source")
+        raise FanfoldError("`dataset.name=folder`: name the folder of class folders with `dataset.source`")
     return dataset.source
 
 
@@ -201,8 +201,8 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
     """A store of another data set than the one asked for, or otherwise made, must not be taken for it."""
     if dataset.name not in ("auto", store.dataset):
         raise FanfoldError(
-            f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for --dataset.name {store.dataset}, or "
-            f"name another with --dataset.store"
+            f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for `dataset.name={store.dataset}`, or "
+            "name another store with `dataset.store`"
         )
     if not isinstance(dataset, Folder):
         return
@@ -211,8 +211,9 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
         asked["source"] = str(Path(dataset.source).resolve())
     for key, value in asked.items():
         if (found := store.attributes.get(key)) != value:
-            command = prepare_command(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
+            made = in_fields({_FIELDS[key]: found})
+            again = preparation(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
             raise FanfoldError(
-                f"{store.path}: made with {_OPTIONS[key]} {found}, not {value}; ask for that, name another place with "
-                f"--dataset.store, or prepare it again with `{command}`"
+                f"{store.path}: made with {made}, not {value}; ask for that, name another store with `dataset.store`, "
+                f"or prepare it again with {again}"
             )

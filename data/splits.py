@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fanfold.data.advice import in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.sources.omniglot import CHARACTERS
@@ -73,7 +74,7 @@ def split_classes(store: Store, name: str | None = None) -> Split:
     if name not in fitting:
         problem = f"doesn't fit {store.path} ({SPLITS[name].needs})" if name in SPLITS else "is not known"
         choice = f"choose one of {', '.join(fitting)}" if fitting else "and it has too few classes for any other"
-        raise FanfoldError(f"--dataset.split {name}: {problem}; {choice}")
+        raise FanfoldError(f"{in_fields({'dataset.split': name})}: {problem}; {choice}")
     return SPLITS[name].split(store)
 
 

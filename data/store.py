@@ -32,7 +32,7 @@ import zarr
 from dask.diagnostics.progress import ProgressBar
 from numpy.typing import NDArray
 
-from fanfold.data.advice import one_line, prepare_command, ranges
+from fanfold.data.advice import one_line, preparation, ranges
 from fanfold.data.atomic import OccupiedError, complete_folder
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import JSON, ClassName, Source
@@ -142,11 +142,11 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
                 fill_store(partial, source)
             verify_store(partial)
     except OccupiedError as error:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `--overwrite true`") from error
+        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`") from error
     except OSError as error:
         raise FanfoldError(
             f"{path}: the store can't be written: {error.strerror or error}; free some space, or name another place "
-            f"with --dataset.store"
+            "with `dataset.store`"
         ) from error
 
 
@@ -162,22 +162,22 @@ def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
     """
     path = Path(path)
     if not path.exists():
-        raise FanfoldError(f"{path}: there is no such store; make it with `{prepare_command(path, dataset)}`")
+        raise FanfoldError(f"{path}: there is no such store; make it with {preparation(path, dataset)}")
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
         attributes = group.attrs.asdict()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FanfoldError(
             f"{path}: not a store of Fanfold's, or damaged ({one_line(error)}); move it away, and make one with "
-            f"`{prepare_command(path, dataset)}`"
+            f"{preparation(path, dataset)}"
         ) from error
     if "schema" not in attributes or "dataset" not in attributes:
         raise FanfoldError(
             f"{path}: a Zarr group, but not a store of Fanfold's; move it away, and make one with "
-            f"`{prepare_command(path, dataset)}`"
+            f"{preparation(path, dataset)}"
         )
     dataset = str(attributes["dataset"])
-    again = f"prepare it again with `{prepare_command(path, dataset, attributes, overwrite=True)}`"
+    again = f"prepare it again with {preparation(path, dataset, attributes, overwrite=True)}"
     if attributes["schema"] != SCHEMA:
         raise FanfoldError(f"{path}: written in schema {attributes['schema']}, not {SCHEMA}; {again}")
     try:
@@ -277,7 +277,7 @@ def _damage(store: Store, damaged: Mapping[int, str]) -> FanfoldError:
     else:
         which = f"{len(numbers)} classes, {ranges(numbers)},"
     where = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {', '.join(chunks)}"
-    again = prepare_command(store.path, store.dataset, store.attributes, overwrite=True)
+    again = preparation(store.path, store.dataset, store.attributes, overwrite=True)
     return FanfoldError(
-        f"{store.path}: array images, {which} in {where}: damaged ({damaged[first]}); prepare it again with `{again}`"
+        f"{store.path}: array images, {which} in {where}: damaged ({damaged[first]}); prepare it again with {again}"
     )

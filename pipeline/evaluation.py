@@ -1,20 +1,17 @@
 """Accuracy on held-out classes, spread over the workers."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Predictions, join
@@ -43,60 +40,9 @@ class EvaluationConfig:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("validation_tasks", 2), ("tasks", 2)):
-            if getattr(self, name) < least:
-                raise FanfoldError(f"--evaluation.{name} must be at least {least}, not {getattr(self, name)}.")
+        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
         if self.other_tasks < 0 or self.other_tasks == 1:
-            raise FanfoldError(f"--evaluation.other_tasks must be 0 or at least 2, not {self.other_tasks}.")
-        if self.steps is not None and self.steps < 0:
-            raise FanfoldError(f"--evaluation.steps can't be negative, and is {self.steps}.")
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A mean over tasks, as a share of 1.
-
-    Args:
-        mean: Mean accuracy of the tasks.
-        ci95: Half the width of its 95 % confidence interval, 1.96 standard errors of the tasks' mean.
-        tasks: How many tasks.
-    """
-
-    mean: float
-    ci95: float
-    tasks: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
-
-
-def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
-    """Mean and confidence interval of the tasks' accuracies `[tasks]`, at least two."""
-    count = len(accuracies)
-    return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """An accuracy, and how it was measured.
-
-    Args:
-        normalization: Which images a query was normalized with; None for a network without batch norm.
-        accuracy: The accuracy.
-        predictions: The predictions for the tasks.
-    """
-
-    normalization: Normalization | None
-    accuracy: Accuracy
-    predictions: Predictions = field(repr=False, compare=False)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether a task's queries were judged together, and influenced each other."""
-        return self.normalization == "batch"
-
-    def __str__(self) -> str:
-        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"
+            raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:

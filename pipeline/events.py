@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fanfold.pipeline.optimizer import Record
+from fanfold.pipeline.results import Tested
 from fanfold.tasks.predictions import Predictions
-
-if TYPE_CHECKING:  # it imports PyTorch, which not everyone needs who hears of a run
-    from fanfold.pipeline.evaluation import Tested
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,38 @@ class MetaTested:
             run's own.
     """
 
-    tests: "tuple[Tested, ...]"
+    tests: tuple[Tested, ...]
     name: str | None = None
 
 
 Event = TrainingStarted | WindowEnded | Validated | Noticed | ReductionPicked | TrainingEnded | MetaTested
 Listener = Callable[[Event], None]
+
+
+def share_done(started: TrainingStarted, window: WindowEnded) -> float:
+    """How much of the run is done, 0 to 1: by iterations or by time, whichever is further."""
+    by_iterations = _iteration(window) / started.iterations if started.iterations else 0.0
+    by_time = window.seconds / started.limit_seconds if started.limit_seconds else 0.0
+    return min(max(by_iterations, by_time), 1.0)
+
+
+def seconds_left(started: TrainingStarted, window: WindowEnded) -> float:
+    """Seconds left: at the pace since this start, up to the end that comes first."""
+    ends, iteration = [], _iteration(window)
+    if started.limit_seconds is not None:
+        ends.append(started.limit_seconds - window.seconds)
+    if started.iterations is not None and iteration > started.iteration:
+        pace = (window.seconds - started.seconds) / (iteration - started.iteration)
+        ends.append((started.iterations - iteration) * pace)
+    return max(min(ends, default=0.0), 0.0)
+
+
+def _iteration(window: WindowEnded) -> int:
+    return window.records[-1].iteration + 1
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

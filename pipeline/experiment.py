@@ -66,7 +66,7 @@ def decide(asked: Configuration) -> Experiment:
     shape = asked.train.shape(asked.task)
     if asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
-            f"{asked.algorithm.name} is tested with the ways it was trained with: give --train.ways and --task.ways "
+            f"{asked.algorithm.name} is tested with the ways it was trained with: give `train.ways` and `task.ways` "
             f"the same number, not {shape.ways} and {asked.task.ways}."
         )
     recipe = Recipe(
@@ -107,7 +107,7 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
     asked = experiment.flat
     before = flatten_keys(yaml.safe_load(saved.read_text()))
     different = [
-        f"--{key} (was {before.get(key)}, now {asked.get(key)})"
+        f"`{key}` (was {before.get(key)}, now {asked.get(key)})"
         for key in dict.fromkeys((*before, *asked))
         if before.get(key) != asked.get(key)
         and not any(key.startswith(name) if name.endswith(".") else key == name for name in free)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import TYPE_CHECKING, Literal
 
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.tasks.episodes import EpisodeShape, check_seed
 
 if TYPE_CHECKING:  # they import PyTorch, and a recipe needs none
@@ -50,13 +50,9 @@ class Meta:
     precision: Literal["float32", "tf32x3", "tf32"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "chunk", "window", "checkpoint", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise FanfoldError(f"`meta.{name}` must be at least 1, not {value}.")
+        check_at_least("meta", self, batch=1, chunk=1, window=1, checkpoint=1, threads=1, iterations=1)
         if self.iterations is None and self.minutes is None:
             raise FanfoldError("A run needs an end: give `meta.iterations` or `meta.minutes`.")
-        if self.iterations is not None and self.iterations < 1:
-            raise FanfoldError(f"`meta.iterations` must be at least 1, not {self.iterations}.")
         if self.minutes is not None and not 0 < self.minutes < inf:
             raise FanfoldError(f"`meta.minutes` must be above 0, not {self.minutes}.")
         if not 0 < self.lr < inf:

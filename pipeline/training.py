@@ -12,7 +12,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict, summarize
+from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict
 from fanfold.pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor
@@ -20,6 +20,7 @@ from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Predictions
 

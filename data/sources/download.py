@@ -52,8 +52,8 @@ def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
         except _FAILURES as error:
             raise DownloadError(
                 f"Omniglot could not be downloaded ({one_line(error)}); name a folder that holds images_background.zip "
-                f"and images_evaluation.zip with --dataset.source or OMNIGLOT_SOURCE, or take the embedded data set "
-                f"with --dataset.name glyphs"
+                f"and images_evaluation.zip with `dataset.source` or OMNIGLOT_SOURCE, or take the embedded data set "
+                "with `dataset.name=glyphs`"
             ) from error
     return folder
 

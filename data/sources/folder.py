@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.sources.resize import FILTER, area_average
 
@@ -41,8 +41,7 @@ class FolderSource:
 
     def __init__(self, folder: Path | str, size: int = 28, invert: Invert = "auto") -> None:
         self.folder, self.size, self.invert = Path(folder), size, invert
-        if size < 1:
-            raise FanfoldError(f"--dataset.size {size}: an image needs one pixel at least")
+        check_at_least("dataset", self, size=1)
         self._drawings = {_name(self.folder, path): _images(path) for path in _class_folders(self.folder)}
         self.names: Sequence[ClassName] = sorted(self._drawings)
 
@@ -75,7 +74,7 @@ class FolderSource:
 
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with --dataset.source")
+        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
     found: list[Path] = []
     for outer in _folders(folder):
         inner = _folders(outer)

@@ -30,7 +30,7 @@ SIZE = (28, 28)
 _ORIGINAL_SIZE = (105, 105)
 _WAYS_OUT = (
     "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
-    "unpacked folders with --dataset.source or OMNIGLOT_SOURCE"
+    "unpacked folders with `dataset.source` or OMNIGLOT_SOURCE"
 )
 
 

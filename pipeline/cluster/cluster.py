@@ -17,8 +17,8 @@ from distributed.client import ClosedClientError
 from distributed.core import rpc
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, look
+from fanfold.data.errors import FanfoldError, RunError, check_at_least
+from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 
 DASK_SETTINGS = {
@@ -67,24 +67,21 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
-        if self.workers is not None and self.workers < 1:
-            raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
-        if self.per_gpu < 1:
-            raise FanfoldError(f"--cluster.per_gpu must be at least 1, not {self.per_gpu}.")
+        check_at_least("cluster", self, workers=1, per_gpu=1)
         if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
-            raise FanfoldError(f"--cluster.per_gpu is for GPUs of this machine, not for --cluster.kind {self.kind}.")
+            raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")
         if self.protocol not in ("tcp", "ucx"):
             raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
         if self.protocol != "tcp" and "://" in self.kind:
             raise FanfoldError(
-                f"The address {self.kind} says what its workers talk over: leave --cluster.protocol out."
+                f"The address {self.kind} says what its workers talk over: leave `cluster.protocol` out."
             )
         if not self.timeout > 0:
-            raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+            raise FanfoldError(f"`cluster.timeout` must be above 0, not {self.timeout:g}.")
         if self.reduction not in ("auto", "graph", "collective"):
             raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
         if not self.patience >= 2:  # workers give a sign of life every half second, those of large clusters less often
-            raise FanfoldError(f"--cluster.patience must be at least 2 seconds, not {self.patience:g}.")
+            raise FanfoldError(f"`cluster.patience` must be at least 2 seconds, not {self.patience:g}.")
 
 
 @contextlib.contextmanager
@@ -94,7 +91,7 @@ def talking_to_the_scheduler() -> Iterator[None]:
         yield
     except (CancelledError, OSError, ClosedClientError) as error:
         reason = type(error).__name__  # the message itself takes several lines
-        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with --resume.") from error
+        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with `resume`.") from error
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
         except _NoGpuError as error:
             why = str(error)
             if config.kind == "cuda":
-                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use --cluster.kind cpu.") from error
+                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use `cluster.kind=cpu`.") from error
             cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
         yield cluster
 
@@ -243,8 +240,8 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     places = len(gpus.names) * config.per_gpu
     if config.workers is not None and config.workers > places:
         raise FanfoldError(
-            f"--cluster.workers {config.workers}, but GPUs are there for {places}: raise --cluster.per_gpu "
-            f"({config.per_gpu}) to let more share one, or use --cluster.kind cpu."
+            f"`cluster.workers={config.workers}`, but GPUs are there for {places}: raise `cluster.per_gpu` "
+            f"({config.per_gpu}) to let more share one, or use `cluster.kind=cpu`."
         )
     with contextlib.ExitStack() as own:
         try:
@@ -254,7 +251,7 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         except Exception as error:  # whatever dask-cuda or the driver finds wrong
             raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
         client = _connect(own.enter_context(_unhurried(started)), config, own)
-        hardware = common(client.run(look))
+        hardware = common(client.run(probe_device))
         if hardware.device == "cpu":
             raise _NoGpuError(hardware.problem or "the driver tells of a GPU, but workers find none")
         stack.push(own.pop_all())
@@ -287,7 +284,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
-            "with `dask scheduler`, or use --cluster.kind cpu."
+            "with `dask scheduler`, or use `cluster.kind=cpu`."
         ) from error
     wanted = config.workers or 1
     try:
@@ -304,7 +301,7 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
             "`dask worker --nthreads 1 --nworkers N`."
         )
     try:
-        hardware = common(client.run(look))
+        hardware = common(client.run(probe_device))
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []

@@ -178,7 +178,7 @@ def _named(inventory: Inventory, word: str) -> int | str | None:
     return inventory.uuids.index(meant[0]) if meant[0] in inventory.uuids else meant[0]
 
 
-def look() -> Device:
+def probe_device() -> Device:
     """What a worker has, seen from within it: to know that a GPU can be used, it is used."""
     if not torch.cuda.is_available():
         gpus = find_gpus()

@@ -109,5 +109,5 @@ def _free_dashboard(address: str) -> str:
         except OSError:
             return f"{host}:0"
         except (ValueError, OverflowError) as error:
-            raise FanfoldError(f"--cluster.dashboard must be host:port or :port, not '{address}'.") from error
+            raise FanfoldError(f"`cluster.dashboard` must be host:port or :port, not '{address}'.") from error
     return address

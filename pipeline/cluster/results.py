@@ -9,7 +9,7 @@ from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 
 WITHOUT_WORKERS = 120.0  # seconds that a cluster may be without any worker before a run gives up
-LOOK = 30.0  # seconds of waiting between looks at the workers
+POLL_SECONDS = 30.0  # between checks whether there still are workers
 
 
 def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
@@ -30,7 +30,7 @@ def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
             if isinstance(error, KilledWorker):
                 raise RunError(
                     f"Workers died again and again over task {error.task}: see their logs (out of memory?), and go on "
-                    "with --resume."
+                    "with `resume`."
                 ) from error
             raise error
     with talking_to_the_scheduler():
@@ -42,7 +42,7 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
     seen = time.monotonic()
     while True:
         try:
-            wait(futures, timeout=LOOK)
+            wait(futures, timeout=POLL_SECONDS)
             return
         except TimeoutError:
             pass
@@ -54,4 +54,4 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
 
 def without_workers() -> RunError:
     """What to raise when no worker has been there for too long."""
-    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with --resume.")
+    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with `resume`.")

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.pipeline.recording.paper import on_paper
+from fanfold.pipeline.recording.task_sheet import on_paper
 
 CELLS = 120  # images drawn, at most, but for a task of very many ways
 SIDE = 40  # pixels, at most

@@ -18,9 +18,10 @@ from fanfold.pipeline.events import (
     TrainingStarted,
     Validated,
     WindowEnded,
+    seconds_left,
+    share_done,
 )
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.remaining import seconds_left, share_done
 from fanfold.tasks.episodes import Stream
 
 EVERY = 1.0  # seconds between messages of windows

@@ -7,8 +7,8 @@ from bokeh.models import LayoutDOM
 from bokeh.models.widgets import Div
 from jinja2 import Environment, FileSystemLoader
 
-from fanfold.pipeline.clock import clock
 from fanfold.pipeline.dashboard.board import Run, Trial
+from fanfold.pipeline.events import format_duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 PIECES = ("status", "tasks", "table", "configuration")
@@ -20,7 +20,7 @@ class Pieces:
 
     def __init__(self) -> None:
         environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-        environment.filters |= {"percent": percent, "clock": clock, "milliseconds": milliseconds}
+        environment.filters |= {"percent": percent, "duration": format_duration, "milliseconds": milliseconds}
         # Bokeh gives every piece a style of its own: the page's doesn't reach into it.
         style = (TEMPLATES / "pieces.css").read_text()
         self._macros = environment.get_template("pieces.html").module

@@ -43,7 +43,7 @@ class NoGangError(RunError):
         self.why = f"{ATTEMPTS} gangs broke one after another; the last: {why}"
         super().__init__(
             f"{ATTEMPTS} gangs of workers broke one after another over {iterations} ({why}): see the workers' logs, "
-            "and go on with --resume, perhaps with --cluster.reduction graph."
+            "and go on with `resume`, perhaps with `cluster.reduction=graph`."
         )
 
 

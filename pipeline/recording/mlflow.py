@@ -1,7 +1,7 @@
 """A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
 
 MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent is waited for: a run,
-which a slow server must not hold up, hands it over by `pipeline.recording.aside`.
+which a slow server must not hold up, is recorded by a `BackgroundRecorder`.
 """
 
 import re
@@ -29,7 +29,7 @@ def check_installed() -> None:
     try:
         import mlflow  # noqa: F401
     except ImportError as error:
-        raise FanfoldError(f"--record.mlflow needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
+        raise FanfoldError(f"`record.mlflow` needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
 
 
 class MLflow:
@@ -63,7 +63,7 @@ class MLflow:
             self._run, self._known = self._open(settings, parent)
         except Exception as error:
             raise FanfoldError(
-                f"MLflow at {uri} can't be written ({one_line(error)}): give --record.mlflow another address, or leave "
+                f"MLflow at {uri} can't be written ({one_line(error)}): give `record.mlflow` another address, or leave "
                 "it out."
             ) from error
 

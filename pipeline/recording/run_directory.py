@@ -54,7 +54,7 @@ class RunDirectory:
     def check_free(self) -> None:
         """Raise FanfoldError if the directory already holds a run."""
         if self.config.exists():
-            raise FanfoldError(f"{self.path} already holds a run: go on with --resume, or name another with --run.")
+            raise FanfoldError(f"{self.path} already holds a run: go on with `resume`, or name another with `run`.")
 
     def create(self, config: str) -> None:
         """Make the directory for a new run.
@@ -115,7 +115,7 @@ def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise FanfoldError(
-            f"{path} can't be written ({error.strerror}): mend that, and go on with --resume."
+            f"{path} can't be written ({error.strerror}): mend that, and go on with `resume`."
         ) from error
 
 

@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from fanfold.pipeline import worker
 from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.answer_sheet import TASKS, draw_predictions
+from fanfold.pipeline.recording.task_sheet import TASKS, draw_predictions
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Predictions

@@ -38,7 +38,7 @@ from fanfold.pipeline.search.study import Params, SearchConfig, count, draw, lef
 from fanfold.pipeline.search.trial import Segment, compute_segment, run_segment
 from fanfold.pipeline.training import Job, judge_by_validation, resume
 
-LOOK = 1.0  # seconds between looks at the workers
+POLL_SECONDS = 1.0  # between checks of the workers
 AT_ONCE = 1024  # trials under way at once, at most
 STOPPED = "The search was stopped."
 SECONDS = "seconds"  # the study's attribute that holds the search's length so far
@@ -140,7 +140,7 @@ class Search:
                         under_way[pool.submit(self._segment, run)] = run
                     if not under_way:
                         return
-                    done, _ = wait_for(under_way, timeout=LOOK, return_when=FIRST_COMPLETED)
+                    done, _ = wait_for(under_way, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for future in sorted(done, key=lambda future: under_way[future].trial.number):
                         run = under_way.pop(future)
                         if self._goes_on(run, future):
@@ -225,7 +225,7 @@ class Search:
         while True:
             with talking_to_the_scheduler():
                 try:
-                    wait([future], timeout=LOOK)
+                    wait([future], timeout=POLL_SECONDS)
                     break
                 except TimeoutError:
                     pass

@@ -23,7 +23,7 @@ class SearchProgress:
     """
 
     def __init__(self, terminal: Terminal, trials: int, counts: Counts, best: tuple[float, int] | None) -> None:
-        self._console, self._bars = terminal.console, terminal.bars
+        self._terminal, self._bars = terminal, terminal.bars
         self._trials, self._best = trials, best
         self._ended = {"finished": counts.finished, "pruned": counts.pruned, "failed": counts.failed}
         self._lines: dict[int, TaskID] = {}
@@ -46,7 +46,7 @@ class SearchProgress:
             case TrialEnded():
                 self._over(event)
             case Noticed():
-                self._console.print(event.text, soft_wrap=True)
+                self._terminal.say(event.text)
 
     def _reached(self, event: TrialReached) -> None:
         number = event.number
@@ -57,9 +57,9 @@ class SearchProgress:
         of = "" if event.iterations is None else f" of {event.iterations:,}"
         status = f"iteration {event.iteration:,}{of}{accuracy} · {in_short(event.params)}"
         self._bars.update(self._lines[number], completed=event.iteration, status=status)
-        if not self._console.is_terminal and time.monotonic() - self._said[number] > QUIET:
+        if not self._terminal.console.is_terminal and time.monotonic() - self._said[number] > QUIET:
             self._said[number] = time.monotonic()
-            self._console.print(f"trial {number} · {status}", soft_wrap=True)
+            self._terminal.say(f"trial {number} · {status}")
 
     def _over(self, event: TrialEnded) -> None:
         if event.number in self._lines:
@@ -76,9 +76,9 @@ class SearchProgress:
             what += ", best so far"
         self._bars.update(self._all, advance=1, status=self.summary)
         style = "red" if event.reason else None
-        self._console.print(f"trial {event.number}: {what} · {in_short(event.params)}", style=style, soft_wrap=True)
-        if not self._console.is_terminal and sum(self._ended.values()) % 10 == 0:
-            self._console.print(self.summary, soft_wrap=True)
+        self._terminal.say(f"trial {event.number}: {what} · {in_short(event.params)}", style)
+        if not self._terminal.console.is_terminal and sum(self._ended.values()) % 10 == 0:
+            self._terminal.say(self.summary)
 
 
 def in_short(params: Mapping[str, Value]) -> str:

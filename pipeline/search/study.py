@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, Random
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline.search.space import Space, Value
 
 STARTUP = 5  # trials that end before the median pruner begins
@@ -63,12 +63,9 @@ class SearchConfig:
     retrain: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("rung", 1), ("factor", 2), ("workers_per_trial", 1), ("retrain", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise FanfoldError(f"--search.{name} must be at least {least}, not {value}.")
+        check_at_least("search", self, trials=1, rung=1, factor=2, workers_per_trial=1, retrain=1)
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise FanfoldError(f"--search.minutes must be above 0, not {self.minutes}.")
+            raise FanfoldError(f"`search.minutes` must be above 0, not {self.minutes}.")
 
 
 @contextmanager
@@ -93,7 +90,7 @@ def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Stu
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise FanfoldError(
-                f"Another search is at work in {path.parent}: name another directory with --run."
+                f"Another search is at work in {path.parent}: name another directory with `run`."
             ) from error
         try:
             storage = RDBStorage(f"sqlite:///{path.resolve()}")

@@ -91,7 +91,7 @@ def test_progress_is_one_line_where_there_is_no_terminal(
 
 def test_a_store_is_not_overwritten_unasked(noise_store: Path) -> None:
     before = contents(noise_store)
-    with pytest.raises(FanfoldError, match=r"noise\.zarr: exists already.*--overwrite"):
+    with pytest.raises(FanfoldError, match=r"noise\.zarr: exists already.*`overwrite=true`"):
         write_store(noise_store, NoiseSource(seed=1), progress=False)
     assert contents(noise_store) == before
 

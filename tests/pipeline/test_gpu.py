@@ -95,7 +95,7 @@ def test_a_loop_on_the_device_gives_the_bits_of_chunks(recipe, algorithm):
 
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
-    """As on a CPU, see `test_work`; a GPU has a generator of its own."""
+    """As on a CPU, see `test_worker`; a GPU has a generator of its own."""
     one_by_one = replace(recipe.meta, together=False)
     there = replace(recipe, device="cuda", meta=one_by_one, model=PluginModel("tests.pipeline.test_worker:Dropping"))
     state = worker.initialize(there)

@@ -12,11 +12,12 @@ import pytest
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig, predict, summarize
+from fanfold.pipeline.evaluation import EvaluationConfig, predict
 from fanfold.pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.recipe import Meta
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.pipeline.training import train, window_length
 from fanfold.tasks.algorithms import registry as algorithms
 from fanfold.tasks.algorithms.anil import Anil
@@ -251,7 +252,7 @@ def test_the_other_way_of_testing_may_be_left_out(pair, recipe):
 
 @pytest.mark.parametrize("count", [-1, 1])
 def test_so_few_tasks_in_the_other_way_are_refused(count):
-    with pytest.raises(FanfoldError, match=r"--evaluation\.other_tasks must be 0 or at least 2"):
+    with pytest.raises(FanfoldError, match=r"`evaluation\.other_tasks` must be 0 or at least 2"):
         EvaluationConfig(other_tasks=count)
 
 

@@ -16,8 +16,8 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import load_checkpoint
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import summarize
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.workflows import report, train
 from fanfold.workflows.cli.configuration import build_parser, decided, parse

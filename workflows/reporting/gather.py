@@ -8,10 +8,11 @@ from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Accuracy, Tested, normalizations, predict, summarize
+from fanfold.pipeline.evaluation import normalizations, predict
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Accuracy, Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Episodes, Stream, draw_episodes

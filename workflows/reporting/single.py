@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanfold.pipeline.cluster.gpus import in_words
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.result import judged
 from fanfold.workflows.reporting.adaptation import draw_adaptation
 from fanfold.workflows.reporting.alphabets import draw_alphabets
@@ -33,7 +34,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
     if run.result is None:
         said.append(_unfinished(run))
     elif run.result.get("note"):
-        said.append(str(run.result["note"]))
+        said.append(in_flags(str(run.result["note"])))
     sections = [_course(run)]
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]

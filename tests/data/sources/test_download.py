@@ -95,7 +95,7 @@ def test_no_network_is_an_error_with_the_ways_out(tmp_path: Path, no_network: No
     assert time.perf_counter() - start < 10
     message = str(caught.value)
     assert message.startswith("Omniglot could not be downloaded (<urlopen error [Errno 111] Connection refused>)")
-    for way_out in ("--dataset.source", "OMNIGLOT_SOURCE", "--dataset.name glyphs"):
+    for way_out in ("`dataset.source`", "OMNIGLOT_SOURCE", "`dataset.name=glyphs`"):
         assert way_out in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())

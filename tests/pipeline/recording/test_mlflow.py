@@ -9,7 +9,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.evaluation import EvaluationConfig, test
 from fanfold.pipeline.events import MetaTested, TrainingStarted, Validated
 from fanfold.pipeline.leg import Job
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.events import LegEnded, TrialBegan, TrialEnded
 from fanfold.pipeline.search.recording import TrialRecords
@@ -49,7 +49,7 @@ def record(pair, recipe, tmp_path, uri):
                 raise StoppedError
 
         job = replace(recipe, meta=replace(recipe.meta, iterations=iterations, checkpoint=10))
-        with sparing(MLflow(uri, directory.path, job, SETTINGS), "MLflow", pytest.fail) as listen:
+        with guarded(MLflow(uri, directory.path, job, SETTINGS), "MLflow", pytest.fail) as listen:
             last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
             tests = test(pair, job, last.best, EVALUATION)
             listen(MetaTested(tuple(tests)))
@@ -109,7 +109,7 @@ def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_pat
     board = MLflow(uri, directory.path, job, {})
     client, run = only_run(uri)
     client.delete_run(run.info.run_id)
-    with sparing(board, "MLflow", said.append) as listen:
+    with guarded(board, "MLflow", said.append) as listen:
         last = train(pair, job, EVALUATION, directory, [listen])
     assert last.state.iteration == 5
     assert len(said) == 1
@@ -123,7 +123,7 @@ def test_the_trials_of_a_search_are_runs_below_its_own(recipe, tmp_path, uri):
     for states in ((), ("pruned",)):  # the search is stopped, and started again
         search = MLflow(uri, tmp_path / "search", recipe, {"seed": 3})
         records = TrialRecords(lambda trial, run=search.run: MLflow(uri, trial.directory.path, recipe, {}, run))
-        with sparing(search, "MLflow", pytest.fail), sparing(records, "MLflow", pytest.fail) as listen:
+        with guarded(search, "MLflow", pytest.fail), guarded(records, "MLflow", pytest.fail) as listen:
             started = TrainingStarted("trial-0", now.state.iteration if now else 0, 10, 0.0, None)
             listen(TrialBegan(0, directory, job, "seed: 3\n", started))
             done = leg(job, now, partial(compute, job.recipe), partial(judge, job))

@@ -49,5 +49,5 @@ def test_what_will_be_computed_again_is_forgotten(tmp_path):
 def test_a_validation_that_can_not_be_written_is_said(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.validations.mkdir()
-    with pytest.raises(FanfoldError, match=r"validations.jsonl can't be written .*--resume"):
+    with pytest.raises(FanfoldError, match=r"validations.jsonl can't be written .*`resume`"):
         directory.log(validated(4))

@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fanfold.pipeline.evaluation import EvaluationConfig, test
-from fanfold.pipeline.events import MetaTested, Noticed, TrainingStarted, Validated
-from fanfold.pipeline.recording.answer_sheet import RIGHT, WRONG, draw_predictions
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.events import MetaTested, Validated
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.recording.task_sheet import RIGHT, WRONG, draw_predictions
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.training import train
 from fanfold.pipeline.worker import tasks_of
@@ -46,7 +46,7 @@ def record(pair, recipe, tmp_path):
 
         job = replace(recipe, meta=replace(recipe.meta, iterations=iterations, schedule="linear", checkpoint=10))
         board = TensorBoard(tmp_path / "tensorboard", job, SETTINGS, directory.result.exists())
-        with sparing(board, "TensorBoard", pytest.fail) as listen:
+        with guarded(board, "TensorBoard", pytest.fail) as listen:
             last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
             tests = test(pair, job, last.best, EVALUATION)
             listen(MetaTested(tuple(tests)))
@@ -160,32 +160,8 @@ def test_a_folder_that_cannot_be_written_costs_a_line_and_not_the_run(pair, reci
     directory, said = RunDirectory(tmp_path), []
     directory.create("seed: 3\n")
     job = replace(recipe, meta=replace(recipe.meta, iterations=5))
-    with sparing(TensorBoard(tmp_path / "tensorboard", job, {}), "TensorBoard", said.append) as listen:
+    with guarded(TensorBoard(tmp_path / "tensorboard", job, {}), "TensorBoard", said.append) as listen:
         last = train(pair, job, EVALUATION, directory, [listen])
     assert last.state.iteration == 5
     assert len(said) == 1
     assert said[0].startswith("TensorBoard records no more of this (")
-
-
-def test_what_ends_a_run_is_told_to_whoever_records_it():
-    heard = []
-
-    class Recorder:
-        def __call__(self, event):
-            heard.append(event)
-
-        def close(self, error):
-            heard.append(error)
-
-    stop, started = KeyboardInterrupt(), TrainingStarted("run", 0, 5, 0.0, None)
-
-    def fail():
-        with sparing(Recorder(), "it", pytest.fail) as listen:
-            listen(started)
-            raise stop
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    with sparing(Recorder(), "it", pytest.fail) as listen:
-        listen(Noticed("something"))
-    assert heard == [started, stop, Noticed("something"), None]

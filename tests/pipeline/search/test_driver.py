@@ -1,6 +1,5 @@
 """A search goes on, whatever happens to it, and comes to the same."""
 
-import math
 import os
 import signal
 import time
@@ -17,7 +16,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256, save_checkpoint
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.leg import Job
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.driver import Candidate, Search, choose
 from fanfold.pipeline.search.events import TrialEnded, TrialReached
@@ -167,7 +166,7 @@ def test_each_trial_is_a_run_of_its_own_in_tensorboard(tmp_path, single, candida
         return TensorBoard(trial.directory.path / "tensorboard", trial.job.recipe, {"lr": trial.job.recipe.meta.lr})
 
     def killed_at(calls):
-        with sparing(TrialRecords(board), "TensorBoard", pytest.fail) as record:
+        with guarded(TrialRecords(board), "TensorBoard", pytest.fail) as record:
             return search(tmp_path, single, candidate, SearchConfig(trials=4), dying(record, *calls))
 
     for call in (3, 8):  # when a leg has ended that no checkpoint is of yet, and later
@@ -267,44 +266,8 @@ def test_draws_depend_on_seed_and_number_alone(tmp_path, sampler):
     assert stopped == straight
 
 
-def test_two_searches_at_once_in_one_directory_are_refused(tmp_path):
-    with (
-        open_study(tmp_path / "study.db", "test", NopPruner()),
-        pytest.raises(FanfoldError, match="Another search is at work"),
-        open_study(tmp_path / "study.db", "test", NopPruner()),
-    ):
-        pass
-    (tmp_path / "other.db").write_text("no database" * 100)
-    with (
-        pytest.raises(FanfoldError, match=r"other.db can't be opened"),
-        open_study(tmp_path / "other.db", "x", NopPruner()),
-    ):
-        pass
-    (tmp_path / "third.lock").mkdir()
-    with (
-        pytest.raises(FanfoldError, match=r"The study .*third\.db can't be written \(Is a directory\)"),
-        open_study(tmp_path / "third.db", "x", NopPruner()),
-    ):
-        pass
-
-
-def test_a_grid_counts_what_its_conditions_leave():
-    assert CONDITIONAL.points() == 3 * 3 + 3
-    assert SPACE.points() is None
-    assert math.isclose(CONDITIONAL.dimensions[2].grid[-1], 1.0)
-
-
 def test_a_trial_keeps_its_workers_while_they_are_there_and_free():
     assert choose(["a", "b", "c"], {"a"}, ["c"], 1) == ("c",)
     assert choose(["a", "b"], {"a"}, ["c"], 1) == ("b",)
     assert choose(["a", "b", "c", "d"], {"c"}, ["d", "c"], 2) == ("d", "a")
     assert choose([], set(), ["a"], 1) == ()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"trials": 0}, "--search.trials must be at least 1"), ({"minutes": 0.0}, "--search.minutes must be above 0")],
-)
-def test_a_search_that_can_not_be_is_refused(wrong, message):
-    with pytest.raises(FanfoldError, match=message):
-        SearchConfig(**wrong)

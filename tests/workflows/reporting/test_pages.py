@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fanfold.data.source import ClassName
-from fanfold.pipeline.evaluation import Accuracy
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import draw_adaptation, steps_to_try
