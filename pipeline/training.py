@@ -33,12 +33,12 @@ Keep = Callable[[Checkpoint], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained: all that the numbers depend on.
+    """A training: everything that its numbers depend on.
 
     Args:
         recipe: The recipe.
         evaluation: When and how to validate.
-        note: What to remember with the run, see `Checkpoint`.
+        note: Kept with the run, see `Checkpoint`.
     """
 
     recipe: Recipe
@@ -46,7 +46,7 @@ class Job:
     note: str | None = None
 
     def ended(self, now: Checkpoint) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether nothing is left to train."""
         return not window_length(now, self.recipe.meta, self.evaluation.every)
 
 
@@ -66,7 +66,7 @@ def train(
         evaluation: When and how to validate.
         directory: Where checkpoints and metrics go.
         listeners: Whom to tell what happens.
-        note: What to remember with the run, see `Checkpoint`.
+        note: Kept with the run, see `Checkpoint`.
 
     Returns:
         The last checkpoint, and with it the parameters that did best on validation classes.
@@ -124,7 +124,7 @@ def check_parameters(recipe: Recipe, parameters: Vector, path: Path) -> None:
 
 
 def start(job: Job) -> Checkpoint:
-    """Where a job stands before its first iteration."""
+    """The checkpoint of a job before its first iteration."""
     state = worker.initialize(job.recipe)
     fingerprint = worker.open_context(replace(job.recipe, device="cpu")).fingerprint
     return Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=job.note)
@@ -139,12 +139,12 @@ def train_segment(
         job: What is trained.
         now: Where it stands.
         executor: What computes windows.
-        judge: What answers validation tasks.
-        tell: Whom to tell what happens.
-        keep: What keeps checkpoints, when they are due.
+        judge: Gives the predictions for validation tasks.
+        tell: Told what happens.
+        keep: Keeps checkpoints, when they are due.
 
     Returns:
-        Where it stands then, with the best parameters so far.
+        The checkpoint then, with the best parameters so far.
     """
     meta, every = job.recipe.meta, job.evaluation.every
     goal = (now.state.iteration // every + 1) * every
@@ -180,10 +180,10 @@ def _validate(now: Checkpoint, predictions: Predictions, tell: Listener) -> Chec
 
 
 def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
-    """How many iterations to hand out next: some seconds', up to the next validation or checkpoint, and the end.
+    """The length of the next window: some seconds, and no further than the next validation, checkpoint, or the end.
 
-    It changes no number. A longer window costs less beside its iterations; but until it is over, nobody sees how the
-    run goes, and a gang that loses a worker computes it again.
+    It changes no number. A longer window costs less beside its iterations, but nobody sees how the run goes before its
+    end, and a gang that loses a worker computes all of it again.
 
     Args:
         now: Where the run stands.

@@ -1,6 +1,6 @@
-"""What workers compute: the functions behind the graphs' tasks.
+"""The functions that workers compute.
 
-Their results depend on their arguments alone, never on the worker or on what it did before.
+Their results depend on their arguments alone, never on the worker or on its earlier tasks.
 """
 
 import zlib
@@ -33,23 +33,23 @@ from fanfold.tasks.network import Embedded, Network, as_network, batch_statistic
 from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
 
-POPULATION = 1000  # training images that batch norm's statistics are taken from, at least
+POPULATION = 1000  # training images, at least, for batch norm's statistics
 
-# A network's module holds the parameters of the call that is under way, and PyTorch's generator is the process's: one
-# thread at a time, on a worker and in a driver of several runs.
+# One thread at a time: a network's module holds the parameters of the current call, and PyTorch's generator belongs to
+# the process. A driver of several runs has several threads.
 _ONE_AT_A_TIME = RLock()
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker keeps open for a recipe.
+    """The worker context: what a worker keeps open for a recipe.
 
     Args:
         images: The store's images.
         split: Which of its classes train, validate, test.
-        fingerprint: What identifies its content.
+        fingerprint: Identifies the store's content.
         network: The network, on the device.
-        resident: The images on the device, where tasks are computed side by side and they fit there.
+        resident: The images on the device, where tasks are vectorized and the images fit.
     """
 
     images: Images
@@ -59,7 +59,7 @@ class WorkerContext:
     resident: Resident | None
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
-        """The classes that a stream's tasks are made of."""
+        """The classes of a stream's tasks."""
         return {
             Stream.TRAIN: self.split.train,
             Stream.POPULATION: self.split.train,
@@ -69,7 +69,7 @@ class WorkerContext:
 
 
 def open_context(recipe: Recipe) -> WorkerContext:
-    """Open the store and build the network, or take them where they lie from an earlier chunk.
+    """Open the store and build the network, or take those of an earlier chunk.
 
     Raises:
         FanfoldError: The store can't be opened or is not the one that the run began with, the tasks can't be drawn
@@ -96,7 +96,7 @@ def _open_context(recipe: Recipe) -> WorkerContext:
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """Raise, before anything is started, what a worker would raise else; return the recipe bound to its store.
+    """Check a recipe before anything is started, and bind it to its store.
 
     Raises:
         FanfoldError: See `open_context`.
@@ -109,7 +109,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
 
 
 def initialize(recipe: Recipe) -> State:
-    """The state before the first iteration: drawn from the seed, on the CPU, the same everywhere."""
+    """The state before the first iteration, drawn from the seed on the CPU: the same everywhere."""
     network = open_context(replace(recipe, device="cpu")).network
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -131,7 +131,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
             result = MetaGradient(*compute(parameters, moving, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
     if not torch.isfinite(result.gradient).all() and finite.all():
-        finite = torch.zeros_like(finite)  # whose gradient overflowed can't be told from the sum
+        finite = torch.zeros_like(finite)  # the sum does not tell whose gradient overflowed
     return ChunkSum(
         gradient=_to_vector(result.gradient),
         loss=float(result.losses.double().sum()),
@@ -142,7 +142,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
-    """What batch norm sees of some thousand training images, for `test` with the `population` normalization."""
+    """Batch norm's statistics of some thousand training images, for `test` with the `population` normalization."""
     with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
@@ -189,7 +189,7 @@ def test(
 
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
-    """Tasks by number, with their images, to be looked at: of what classes and drawings they are, and the images."""
+    """Some tasks by number, on the host: their classes and drawings, and their images."""
     opened = open_context(replace(recipe, device="cpu"))
     episodes = _episodes(recipe, opened, stream, first, last)
     return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
@@ -197,25 +197,25 @@ def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Epi
 
 @contextmanager
 def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerContext]:
-    """A worker's surroundings while it computes the tasks from number `first` on: always the same."""
-    # The generators of the device that is computed on, and no others: asked for its generator, a GPU gets a context.
+    """The worker context, with the same generators, threads and kernels for tasks from `first` on."""
+    # The device's generators alone: a GPU that is asked for its generator gets a CUDA context.
     devices = [torch.cuda.current_device()] if recipe.device == "cuda" else []
-    # What is not finite is found at the end, and said there: NumPy need not warn of it as well.
+    # Numbers that are not finite are reported at the end; NumPy need not warn of them.
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices), np.errstate(all="ignore"):
-        # Set here, not where the worker starts: PyTorch keeps the number of threads for each thread that asks.
+        # Here, not where the worker starts: PyTorch's number of threads belongs to the calling thread.
         torch.set_num_threads(recipe.meta.threads)
-        # Before the generators are set: where a network is built first, and its kernels are tried, a GPU's moves.
+        # Before the generators are seeded: building a network, and trying its kernels, moves a GPU's generator.
         opened = open_context(recipe)
-        # For networks that draw, as dropout does; from the chunk's numbers, as everything else.
+        # For networks that draw, as dropout does.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
-        # The same kernels every time, and products as precise as asked for.
+        # The same kernels every time, and products of the configured precision.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.meta.precision == "tf32"
         opened.network.module.train(stream is Stream.TRAIN)
         yield opened
 
 
-# A fingerprint among the arguments, so that a store that was prepared anew is opened anew.
+# The fingerprint is an argument, so that a store that was prepared anew is opened anew.
 @lru_cache(maxsize=4)
 def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, str]:
     opened = open_store(Path(store))
@@ -229,7 +229,7 @@ def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, 
 def _network(
     model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str, together: bool, precision: str
 ) -> Network:
-    # A network that loses its head is built with two ways: how many, its embedding doesn't know.
+    # A network that loses its head is built with two ways: its embedding doesn't depend on them.
     module = build_network(model, ways or 2, size, seed).to(device)
     return as_network(module, size, ways, together=together, precision=precision)
 
@@ -241,7 +241,7 @@ def _resident(images: Images, device: str) -> Resident | None:
 
 @lru_cache(maxsize=16)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
-    """In a phase of an algorithm, from parameters `[P]`, an iteration's numbers and tasks' codes to `MetaGradient`."""
+    """Parameters `[P]`, an iteration's numbers and tasks' codes to a meta-gradient, in a phase of the algorithm."""
     opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
@@ -281,7 +281,7 @@ def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, la
 
 
 def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:
-    """Tasks as they are sent to the device that the images lie on."""
+    """Tasks as codes, on the device of the images."""
     assert opened.resident is not None
     drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
@@ -295,7 +295,7 @@ def _episodes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int,
 def _embedded_tasks(
     recipe: Recipe, opened: WorkerContext, network: Network, meta: Tensor, stream: Stream, first: int, last: int
 ) -> TaskBatch:
-    """Tasks with embeddings in the place of images, each of which is embedded once, however many tasks have it."""
+    """Tasks with embeddings in place of images. Each image is embedded once, however many tasks have it."""
     images, places = gather_distinct(_episodes(recipe, opened, stream, first, last), opened.images)
     theta = network.own(meta)
     with torch.no_grad():
@@ -304,7 +304,7 @@ def _embedded_tasks(
 
 
 def _to_tensor(vector: Vector, recipe: Recipe) -> Tensor:
-    # A copy: what a worker receives is read-only, and lies wherever the message did.
+    # A copy: the arrays that a worker receives are read-only, and lie in the message.
     return torch.tensor(np.asarray(vector), device=recipe.device)
 
 

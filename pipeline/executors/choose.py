@@ -15,10 +15,10 @@ from fanfold.pipeline.recipe import Recipe
 
 Picked = Literal["graph", "collective"]
 
-# What the graph takes beyond its chunks: seconds an iteration, and a task. `benchmarks/reduction.py` measures it.
+# Seconds that a graph takes beside its chunks: an iteration, and a task. `benchmarks/reduction.py` measures them.
 ITERATION_SECONDS, TASK_SECONDS = 0.012, 0.002
-MEASURED = 3  # windows that a choice is made by
-WORTH = 0.02  # the share of an iteration that a gang must save: the graph is kinder to workers that come and go
+MEASURED = 3  # windows that are measured before the choice
+WORTH = 0.02  # share of an iteration that a gang must save: a graph is kinder to workers that come and go
 
 
 def open_executor(cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> Executor:
@@ -31,7 +31,7 @@ def open_executor(cluster: Cluster, recipe: Recipe, run: str, tell: Listener) ->
         tell: Told what was chosen, and which workers were lost.
     """
     graph = GraphExecutor(cluster, recipe, run)
-    # What `auto` picks, it picks by windows that gangs compute.
+    # `auto` begins with gangs, whose windows it measures.
     tell(ReductionPicked("graph" if cluster.reduction == "graph" else "collective", None))
     if cluster.reduction == "graph":
         return graph
@@ -81,12 +81,12 @@ class AutoExecutor(Executor):
         self._gang.close()
 
     def _measure(self, window: Window) -> None:
-        """Look at a gang's window; pick when there are enough of one gang."""
+        """Keep a gang's window, and pick when there are enough of one gang."""
         if self._measured and len(window.seconds) != len(self._measured[0].seconds):
             self._measured = []
         self._measured.append(window)
         if len(self._measured) == MEASURED:
-            # The best of each worker: in the first window it warms up, and in any it may have been disturbed.
+            # The best of each worker: it warms up in the first window, and may be disturbed in any.
             best = [min(times) for times in zip(*(window.seconds for window in self._measured), strict=True)]
             self._pick(*pick(self._chunks, best))
 
@@ -100,18 +100,18 @@ class AutoExecutor(Executor):
 def pick(chunks: int, seconds: Sequence[float]) -> tuple[Picked, str]:
     """What suits some chunks, and why.
 
-    A gang's worker always computes the same number of chunks; of a graph's, whichever is free takes the next one, but
-    every task takes time of its own.
+    In a gang every worker computes its own chunks. In a graph whichever worker is free takes the next chunk, but every
+    task costs time.
 
     Args:
         chunks: Chunks a meta-batch.
-        seconds: Seconds a chunk by rank; nought for a rank without chunks.
+        seconds: Seconds of a chunk, by rank; 0 for a rank without chunks.
     """
     known = statistics.median([value for value in seconds if value])
     pace = [value or known for value in seconds]
     owners = owners_of(chunks, len(pace))
     gang = max(owners.count(rank) * value for rank, value in enumerate(pace))
-    free = [0.0] * len(pace)  # when a worker would be free for one more chunk, given to who is through with it first
+    free = [0.0] * len(pace)  # when each worker is free again; a chunk goes to whoever ends it first
     for _ in range(chunks):
         first = min(range(len(pace)), key=lambda rank: free[rank] + pace[rank])
         free[first] += pace[first]

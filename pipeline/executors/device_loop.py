@@ -1,9 +1,9 @@
-"""A rank's meta-iterations on its device: nothing of a window comes off it before the window's end.
+"""A rank's meta-iterations on its device: nothing comes back to the host before the window's end.
 
-The window's tasks are drawn on the host, as numbers, and sent a block of iterations at a time; an iteration is then one
-CUDA graph, or two with an exchange between them where there are other ranks: gather the images, compute the chunks'
-sums, fold, step. On a CPU the same calls are made plainly. Fold and step are those of every reduction, in the same
-order, so that the parameters are bit for bit those of a graph of Dask's tasks.
+The host draws the window's tasks as numbers, and sends them a block of iterations at a time. An iteration is one CUDA
+graph: gather the images, compute the chunks' sums, fold, step. Where there are other ranks it is two, with an exchange
+between them. On a CPU the same functions are called plainly. Folds and steps have the order of every executor's, and so
+the parameters have the same bits.
 """
 
 import time
@@ -34,8 +34,8 @@ POLL_SECONDS = 0.05  # between two checks that a window is still wanted
 def suits(recipe: Recipe, opened: worker.WorkerContext) -> bool:
     """Whether a run's windows may be computed by a `DeviceLoop`.
 
-    Its tasks are computed side by side, of images that lie on the device, by an algorithm that says in what iterations
-    differ, and by a network that draws nothing at random.
+    The tasks must be vectorized, the images must lie on the device, the algorithm must have phases, and the network
+    must draw nothing at random.
     """
     return opened.resident is not None and not opened.network.draws and recipe.algorithm.phase(0) is not None
 
@@ -61,7 +61,7 @@ class DeviceLoop(MemberLoop):
         empty = partial(torch.zeros, device=device)
         self._parameters = empty(length * share.ranks)
         self._own = Vectors(*(empty(length) for _ in range(4)))
-        # What differs from iteration to iteration lies in blocks, and `_at` says where in them.
+        # Blocks hold what differs between iterations; `_at` is the place of the current one.
         tasks = sum(last - first for first, last in self._chunks)
         self._at = empty(1, dtype=torch.int64)
         self._codes = empty(BLOCK, tasks, shape.ways, shape.shots + shape.queries, dtype=torch.int32)
@@ -74,9 +74,9 @@ class DeviceLoop(MemberLoop):
         self._left_tasks = [count for _, count in left]
         self._found = empty(len(left), length + FACTS)
         self._iteration: int | None = None
-        # By a number of the host's, CUDA multiplies with the reciprocal, which rounds otherwise.
+        # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
-        # Of each phase of the algorithm, and what is the same in all.
+        # One of each for every phase of the algorithm, and the step, which all phases share.
         self._alone = cache(lambda phase: Captured(partial(self._iteration_alone, phase), device))
         self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
         self._after = Captured(self._step, device)
@@ -140,7 +140,7 @@ class DeviceLoop(MemberLoop):
         return torch.from_numpy(np.array(rates, np.float32))
 
     def _numbers_in(self, iterations: range) -> Tensor:
-        """By what some iterations differ from others of their phase, `[iterations, n]`."""
+        """The numbers by which some iterations differ within their phase, `[iterations, n]`."""
         return torch.from_numpy(np.array([self._recipe.algorithm.numbers(each) for each in iterations], np.float32))
 
     def _once(self, communicator: Communicator | None, phase: Hashable) -> None:
@@ -175,7 +175,7 @@ class DeviceLoop(MemberLoop):
             found = algorithm.gradient_in_phase(phase, numbers, self._network, parameters, tasks)
             sums.append(ChunkSum(found.gradient, found.losses.double().sum(), found.accuracies.double().sum(), count))
             finite = found.losses.isfinite()
-            untold = finite.all() & ~found.gradient.isfinite().all()  # whose gradient overflowed can't be told
+            untold = finite.all() & ~found.gradient.isfinite().all()  # no task's loss tells whose gradient overflowed
             broken.append(~finite | untold)
         if broken:
             self._broken.index_copy_(0, self._at, torch.cat(broken)[None])

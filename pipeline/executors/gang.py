@@ -1,8 +1,8 @@
-"""The driver's side of gangs: who is in one, what it is to do, and what becomes of its window when a member is lost.
+"""The driver's side of gangs: it forms them, hands them windows, and forms another when a member is lost.
 
-Dask stays in charge: a window is one task a worker, pinned to it, and Dask starts nothing else there meanwhile. Two
-gangs that share workers never wait for each other: the tasks of a window are handed over in one message and have a
-place of their own in Dask's order of precedence, so that all workers take up the windows of all runs in the same order.
+A window is one Dask task a worker, pinned to it, and Dask starts nothing else there meanwhile. Two gangs that share
+workers never wait for each other: the tasks of a window go to the scheduler in one message, with a priority that no
+other window has, so all workers take up the windows of all runs in the same order.
 """
 
 import time
@@ -26,8 +26,8 @@ from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
 
 POLL_SECONDS = 1.0  # between two checks of the workers while a window lasts
-CONNECT = 10.0  # seconds that workers may take to connect with each other
-NOTICE = 2.0  # seconds that the scheduler may take to notice that a worker is gone
+CONNECT = 10.0  # seconds within which workers must connect with each other
+NOTICE = 2.0  # seconds within which the scheduler notices that a worker is gone
 ATTEMPTS = 4  # gangs that may fail over one window
 
 
@@ -35,7 +35,7 @@ class NoGangError(RunError):
     """Gangs break again and again.
 
     Args:
-        why: What broke the last of them.
+        why: Why the last of them broke.
         iterations: The window, in words.
     """
 
@@ -50,16 +50,18 @@ class NoGangError(RunError):
 class Pulse:
     """Which workers show signs of life.
 
-    Every worker tells the scheduler so about twice a second, whatever long chunk it is at. Dask itself counts on a
-    worker whose process is stopped, or whose machine is gone without a goodbye, for minutes.
+    Every worker sends the scheduler a heartbeat about twice a second, however long its chunk takes. Dask itself waits
+    for minutes for a worker whose process is stopped, or whose machine is gone.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._heard: dict[str, tuple[float, float]] = {}  # the scheduler's time of a sign, and ours when that was new
+        self._heard: dict[
+            str, tuple[float, float]
+        ] = {}  # a heartbeat's time, and ours when it was new
 
     def alive(self) -> list[str]:
-        """The workers that gave a sign of life within the cluster's patience, in the order of their addresses."""
+        """The workers with a heartbeat within the cluster's patience, in the order of their addresses."""
         client, now = self._cluster.client, time.monotonic()
         with talking_to_the_scheduler():
             workers = client.sync(client.scheduler.identity)["workers"]  # type: ignore[union-attr]
@@ -72,7 +74,7 @@ class Pulse:
         return sorted(address for address, (_, at) in self._heard.items() if now - at < self._cluster.patience)
 
     def is_there(self, address: str) -> bool:
-        """Whether the scheduler counts on a worker, silent or not."""
+        """Whether the scheduler still knows a worker, silent or not."""
         return address in self._heard
 
 
@@ -120,7 +122,7 @@ class GangExecutor(GraphExecutor):
             )
 
     def _members(self) -> tuple[str, ...]:
-        """The workers to form a gang of: those of the run's share that are alive."""
+        """The workers of the next gang: those of the run's share that are alive."""
         began = time.monotonic()
         while not (members := self._cluster.chosen(self._pulse.alive())):
             if time.monotonic() - began > waiting.WITHOUT_WORKERS:
@@ -129,7 +131,7 @@ class GangExecutor(GraphExecutor):
         return tuple(members)
 
     def _form(self, members: tuple[str, ...]) -> Gang:
-        """Connect some workers with each other; beside their tasks, so that a busy worker keeps nobody waiting.
+        """Connect some workers with each other, beside their tasks: a busy worker keeps nobody waiting.
 
         Raises:
             DisbandedError: Not all could be connected.
@@ -137,14 +139,14 @@ class GangExecutor(GraphExecutor):
         self._formed += 1
         self._standing = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
-        port, *_ = self._ask(members, gang_member.take_seat, gang)  # a new worker imports PyTorch now, and not after
+        port, *_ = self._ask(members, gang_member.take_seat, gang)  # a new worker imports PyTorch here
         answers = self._ask(members, gang_member.connect, gang, port, CONNECT, self._recipe.device)
         if failures := [str(answer) for answer in answers if answer is not None]:
             raise DisbandedError(f"workers can't reach each other ({failures[0]})")
         return gang
 
     def _ask(self, members: Sequence[str], function: Any, *arguments: Any) -> list[Any]:
-        """What some workers answer, without waiting for ever."""
+        """Run a function on some workers, within bounds of time."""
         bound = CONNECT + self._cluster.patience
         with talking_to_the_scheduler():
             try:
@@ -173,7 +175,7 @@ class GangExecutor(GraphExecutor):
             self._watch(gang, futures)
             window = self._fetch(gang, futures[0])
         except BaseException:
-            # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
+            # A worker that still computes sees that nobody waits for its result any more, and leaves the gang.
             with talking_to_the_scheduler():
                 self._cluster.client.cancel(futures)
             raise
@@ -190,15 +192,15 @@ class GangExecutor(GraphExecutor):
         }
         graph = as_collections(tasks, list(tasks), lambda key: [gang.workers[int(key[-1])]], elsewhere=False)
         with talking_to_the_scheduler(), self._cluster.labelled():
-            # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
-            # gives what is handed over one precedence.
+            # Before other runs' chunks, as the gang's other members wait already. Without `fifo_timeout`, Dask gives
+            # all that comes within it one priority.
             futures: list[Future[Any]] = self._cluster.client.compute(
                 graph, optimize_graph=False, priority=1, fifo_timeout=0
             )
         return futures
 
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
-        """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""
+        """Wait for rank 0, which ends when all do; raise the error of any rank, or DisbandedError where one is lost."""
         left = set(futures)
         while futures[0] in left:
             with talking_to_the_scheduler():
@@ -211,7 +213,7 @@ class GangExecutor(GraphExecutor):
                     raise future.exception()
 
     def _fetch(self, gang: Gang, future: "Future[Any]") -> Window:
-        """The result of rank 0, whose worker may be lost even now."""
+        """The result of rank 0, whose worker may still be lost."""
         while True:
             with talking_to_the_scheduler():
                 try:
@@ -226,7 +228,7 @@ class GangExecutor(GraphExecutor):
             raise DisbandedError("a worker is lost")
 
     def _losses(self, members: Sequence[str]) -> str:
-        """Which members were lost, in words; empty if none was."""
+        """The lost members, in words; empty if none is lost."""
         began = time.monotonic()
         while not (lost := set(members) - set(self._pulse.alive())) and time.monotonic() - began < NOTICE:
             time.sleep(0.1)
