@@ -68,7 +68,7 @@ def test_a_study_survives_its_being_closed(tmp_path):
 def test_a_second_search_in_the_same_directory_is_refused_as_long_as_the_first_goes_on(tmp_path):
     with (
         open_study(tmp_path / "study.db", "test", NopPruner()),
-        pytest.raises(FanfoldError, match=r"Another search is at work in .*: name another directory with `run`\."),
+        pytest.raises(FanfoldError, match=r"Another search runs in .*: name another directory with `run`\."),
         open_study(tmp_path / "study.db", "test", NopPruner()),
     ):
         pass
