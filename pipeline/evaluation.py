@@ -19,15 +19,15 @@ from fanfold.tasks.predictions import Answers, join
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How parameters are judged.
+    """Settings of validation and test.
 
     Args:
         every: Meta-iterations between validations.
-        validation_tasks: Tasks a validation.
-        tasks: Tasks a test.
-        other_tasks: Tasks tested in the other way too, inductive where the published one is transductive, and the
+        validation_tasks: Tasks of a validation.
+        tasks: Tasks of a test.
+        other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
-        steps: Inner steps at validation and test; none for as many as in training.
+        steps: Inner steps at validation and test; null for as many as in training.
     """
 
     every: int = 500

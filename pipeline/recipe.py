@@ -1,4 +1,4 @@
-"""All that the numbers of a run depend on."""
+"""Recipes: all that the numbers of a run depend on."""
 
 from dataclasses import dataclass
 from math import cos, inf, pi
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.tasks.episodes import EpisodeShape, check_seed
 
-if TYPE_CHECKING:  # they import PyTorch, which not everyone needs who holds a recipe
+if TYPE_CHECKING:  # they import PyTorch, which processes without workers don't need
     from fanfold.tasks.algorithm import Algorithm
     from fanfold.tasks.models import Model
 
@@ -17,22 +17,22 @@ class Meta:
     """The outer loop.
 
     Args:
-        batch: Tasks a meta-batch.
-        chunk: Tasks a chunk, which one worker computes at a time; the last chunk of a meta-batch may be shorter.
-        iterations: Length of the run in meta-iterations; none for a run bounded by `minutes` alone.
-        minutes: Length of the run in minutes of training, validation included; whichever ends first, ends it.
+        batch: Tasks of a meta-batch.
+        chunk: Tasks of a chunk, which one worker computes at a time; the last chunk of a meta-batch may be shorter.
+        iterations: Length of the run in meta-iterations; null for a run bounded by `minutes` alone.
+        minutes: Length of the run in minutes of training, with validation. The first of the two bounds ends the run.
         lr: Meta learning rate.
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
-        schedule: How the meta learning rate goes on: `constant`, or down to nought at `iterations`: `cosine`, `linear`.
-        average: Decay of a running average of the parameters, which is then what is validated and tested; 0 for none.
-        window: Meta-iterations handed to the scheduler at once, at most; by default as many as take some seconds, but
-            no more than 50 as a graph.
-        checkpoint: Iterations between checkpoints; more where they take less than seconds.
-        threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
-        together: Whether a chunk's tasks are computed side by side, as suits a GPU, or one after another, as suits a
-            CPU, whose cache holds one; by default what suits the device.
-        precision: How products are taken on a GPU: as `float32`; by tensor cores, as three products of parts, which is
-            nearly that, `tf32x3`; or by tensor cores with factors rounded to 11 bits, `tf32`. Sums are float32 always.
+        schedule: The meta learning rate's course: `constant`, or down to zero at `iterations` by `cosine` or `linear`.
+        average: Decay of a running average of the parameters, which is then validated and tested; 0 for none.
+        window: Largest number of meta-iterations handed to the scheduler at once; by default a few seconds' worth, and
+            at most 50 in a graph.
+        checkpoint: Iterations between checkpoints; more where these take less than seconds.
+        threads: PyTorch threads of a chunk; another number may round sums differently.
+        together: Whether a chunk's tasks are vectorized, as suits a GPU, or computed one after another, as suits a CPU,
+            whose cache holds one; by default as suits the device.
+        precision: Products on a GPU: `float32`; `tf32x3`, three products of parts on tensor cores, which is nearly as
+            exact; or `tf32`, factors rounded to 11 bits on tensor cores. Sums are always float32.
     """
 
     batch: int = 32
@@ -64,7 +64,7 @@ class Meta:
 
     @property
     def longest_graph(self) -> int:
-        """Meta-iterations that a graph has, at most."""
+        """The largest number of meta-iterations in a graph."""
         return self.window or 50
 
     def chunks(self, total: int | None = None, size: int | None = None) -> list[tuple[int, int]]:
@@ -82,20 +82,20 @@ class Meta:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker must know to compute any chunk of a run.
+    """All that a worker needs to compute any chunk of a run.
 
     Args:
         seed: The run's seed.
         store: Absolute path of the store.
-        split: Which of its classes train, validate, test.
+        split: The split of its classes.
         algorithm: The algorithm.
         model: The network.
-        train: The tasks trained on.
-        task: The tasks validated and tested on.
+        train: The training tasks.
+        task: The tasks of validation and test.
         steps: Inner steps at validation and test; None for as many as in training.
         meta: The outer loop.
-        device: Where chunks are computed, `cpu` or `cuda`.
-        fingerprint: What identifies the store's content; None where that is still to be seen.
+        device: The device of the chunks, `cpu` or `cuda`.
+        fingerprint: The identifier of the store's content; None before the store is opened.
     """
 
     seed: int
@@ -115,5 +115,5 @@ class Recipe:
 
     @property
     def together(self) -> bool:
-        """Whether a chunk's tasks are computed side by side."""
+        """Whether a chunk's tasks are vectorized."""
         return self.device == "cuda" if self.meta.together is None else self.meta.together
