@@ -16,21 +16,22 @@ from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Predictions, join
 
+STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How parameters are judged.
+    """Settings of validation and test.
 
     Args:
         every: Meta-iterations between validations.
-        validation_tasks: Tasks a validation.
-        tasks: Tasks a test.
-        other_tasks: Tasks tested in the other way too, inductive where the published one is transductive, and the
+        validation_tasks: Tasks of a validation.
+        tasks: Tasks of a test.
+        other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
-        steps: Inner steps at validation and test; none for as many as in training.
+        steps: Inner steps at validation and test; null for as many as in training.
     """
 
     every: int = 500
@@ -91,9 +92,10 @@ def predict(
     how, population = normalization or "batch", None
     if how == "population":
         (population,) = executor.map("statistics", partial(worker.statistics, recipe), [parameters], [()])
-    name = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}[stream]
     chunks = evaluation_chunks(recipe, tasks, how)
-    return join(executor.map(name, partial(worker.test, recipe, how, stream), [parameters, population], chunks))
+    return join(
+        executor.map(STREAM_NAMES[stream], partial(worker.test, recipe, how, stream), [parameters, population], chunks)
+    )
 
 
 def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What happens in a run, for whoever listens: the terminal, the metrics' file."""
+"""The events of a run, for its listeners: the terminal, the metrics' file, recorders, the dashboard's page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from fanfold.tasks.predictions import Predictions
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Training goes on from an iteration; it ends at another, or after some seconds of training, or both.
+    """A training begins or goes on.
 
     Args:
-        run: The run's identifier, which stands in the keys of its tasks on the cluster.
+        run: The run's identifier in the keys of its tasks on the cluster.
         iteration: Iterations done.
-        iterations: Iterations at the end, where it is bounded by them.
+        iterations: Iterations at the end; None where they have no bound.
         seconds: Seconds of training so far.
-        limit_seconds: Seconds at the end, where it is bounded by them.
+        limit_seconds: Seconds of training at the end; None where they have no bound.
     """
 
     run: str
@@ -30,12 +30,12 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class WindowEnded:
-    """A window of meta-iterations is done.
+    """A window of meta-iterations has ended.
 
     Args:
-        records: What each iteration showed.
-        tasks_per_second: Of this window.
-        seconds: Seconds of training since the run began, stops not counted.
+        records: Loss and accuracy of each iteration.
+        tasks_per_second: Training tasks a second in this window.
+        seconds: Seconds of training since the run began, without interruptions.
     """
 
     records: Sequence[Record]
@@ -43,22 +43,22 @@ class WindowEnded:
     seconds: float
 
     def some(self, limit: int = 100) -> Sequence[Record]:
-        """So many of the records at most, evenly, the last among them: on a GPU a window has thousands."""
+        """Evenly spaced records, at most `limit`, with the last one: on a GPU a window has thousands."""
         every = -(-len(self.records) // limit) or 1
         return self.records[::-1][::every][::-1]
 
 
 @dataclass(frozen=True)
 class Validated:
-    """The parameters after an iteration were judged on validation classes.
+    """The parameters were validated.
 
     Args:
         iteration: Iterations done.
         loss: Mean loss of the validation tasks.
         accuracy: Their mean accuracy.
         ci95: Half the width of its 95 % confidence interval.
-        best: Whether no validation before was as good.
-        predictions: The predictions for the tasks.
+        best: Whether the accuracy is the highest so far.
+        predictions: The predictions for each task.
     """
 
     iteration: int
@@ -71,18 +71,18 @@ class Validated:
 
 @dataclass(frozen=True)
 class Noticed:
-    """Something worth a line: a choice that was made, a worker that was lost."""
+    """A message to the user in one line, such as a lost worker."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ReductionPicked:
-    """What brings the chunks together from now on.
+    """An executor was picked for the next windows.
 
     Args:
         reduction: `graph` or `collective`.
-        why: Why; None at the start, before anything was measured.
+        why: The reason; None at the start, before any measurement.
     """
 
     reduction: Literal["graph", "collective"]
@@ -91,7 +91,7 @@ class ReductionPicked:
 
 @dataclass(frozen=True)
 class TrainingEnded:
-    """Training is over."""
+    """The training has ended."""
 
     iteration: int
     seconds: float
@@ -99,12 +99,11 @@ class TrainingEnded:
 
 @dataclass(frozen=True)
 class MetaTested:
-    """The parameters that did best on validation classes were tested.
+    """The best parameters on validation classes were tested.
 
     Args:
-        tests: What was found: as published first, then in the other ways.
-        name: What the test is called, where a run's parameters are tested on several kinds of tasks; None for the
-            run's own.
+        tests: The results: as published first, then in the other ways.
+        name: The test's name, where a run's parameters are tested on several kinds of tasks; None for the run's own.
     """
 
     tests: tuple[Tested, ...]
@@ -116,14 +115,14 @@ Listener = Callable[[Event], None]
 
 
 def share_done(started: TrainingStarted, window: WindowEnded) -> float:
-    """How much of the run is done, 0 to 1: by iterations or by time, whichever is further."""
+    """The share of the run that is done, 0 to 1: by iterations or by time, whichever is larger."""
     by_iterations = _iteration(window) / started.iterations if started.iterations else 0.0
     by_time = window.seconds / started.limit_seconds if started.limit_seconds else 0.0
     return min(max(by_iterations, by_time), 1.0)
 
 
 def seconds_left(started: TrainingStarted, window: WindowEnded) -> float:
-    """Seconds left: at the pace since this start, up to the end that comes first."""
+    """Seconds left to the first of the run's ends, at the pace since its last start."""
     ends, iteration = [], _iteration(window)
     if started.limit_seconds is not None:
         ends.append(started.limit_seconds - window.seconds)

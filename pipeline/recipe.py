@@ -64,7 +64,7 @@ class Meta:
 
     @property
     def longest_graph(self) -> int:
-        """Meta-iterations that a graph has, at most."""
+        """The largest number of meta-iterations in a graph."""
         return self.window or 50
 
     def chunks(self, total: int | None = None, size: int | None = None) -> list[tuple[int, int]]:
@@ -87,11 +87,11 @@ class Recipe:
     Args:
         seed: The run's seed.
         store: Absolute path of the store.
-        split: Which of its classes train, validate, test.
+        split: The split of its classes.
         algorithm: The algorithm.
         model: The network.
-        train: The tasks trained on.
-        task: The tasks validated and tested on.
+        train: The training tasks.
+        task: The tasks of validation and test.
         steps: Inner steps at validation and test; None for as many as in training.
         meta: The outer loop.
         device: Where chunks are computed, `cpu` or `cuda`.

@@ -15,12 +15,12 @@ if TYPE_CHECKING:  # it imports PyTorch, which a scheduler's process does withou
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A mean over tasks, as a share of 1.
+    """The mean accuracy of tasks, as a share of 1.
 
     Args:
         mean: Mean accuracy of the tasks.
-        ci95: Half the width of its 95 % confidence interval, 1.96 standard errors of the tasks' mean.
-        tasks: How many tasks.
+        ci95: Half the width of its 95 % confidence interval: 1.96 standard errors of the mean.
+        tasks: The number of tasks.
     """
 
     mean: float
@@ -32,19 +32,19 @@ class Accuracy:
 
 
 def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
-    """Mean and confidence interval of the tasks' accuracies `[tasks]`, at least two."""
+    """Mean and confidence interval of accuracies `[tasks]` of at least two tasks."""
     count = len(accuracies)
     return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
 
 
 @dataclass(frozen=True)
 class Tested:
-    """An accuracy, and how it was measured.
+    """A test's accuracy, and how it was measured.
 
     Args:
-        normalization: Which images a query was normalized with; None for a network without batch norm.
+        normalization: The images that a query was normalized with; None for a network without batch norm.
         accuracy: The accuracy.
-        predictions: The predictions for the tasks.
+        predictions: The predictions for each task.
     """
 
     normalization: "Normalization | None"
@@ -53,7 +53,7 @@ class Tested:
 
     @property
     def transductive(self) -> bool:
-        """Whether a task's queries were judged together, and influenced each other."""
+        """Whether a task's queries were normalized together, and so influenced each other."""
         return self.normalization == "batch"
 
     def __str__(self) -> str:

@@ -56,9 +56,7 @@ class Pulse:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._heard: dict[
-            str, tuple[float, float]
-        ] = {}  # a heartbeat's time, and ours when it was new
+        self._heard: dict[str, tuple[float, float]] = {}  # a heartbeat's time, and ours when it was new
 
     def alive(self) -> list[str]:
         """The workers with a heartbeat within the cluster's patience, in the order of their addresses."""

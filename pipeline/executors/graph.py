@@ -57,7 +57,7 @@ class GraphExecutor(Executor):
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
     ) -> list[Result]:
         """See `Executor.map`."""
-        graph = map_graph(f"{name}-{uuid4().hex[:8]}", function, shared, chunks, self._cluster.addresses)
+        graph = map_graph(name, uuid4().hex[:8], function, shared, chunks, self._cluster.addresses)
         return results(self._cluster, graph)
 
 
@@ -93,6 +93,7 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
 
 def map_graph(
     name: str,
+    run: str,
     function: Callable[..., Any],
     shared: Sequence[Any],
     chunks: Sequence[tuple[int, ...]],
@@ -101,15 +102,20 @@ def map_graph(
     """`function(*shared, *chunk)` for every chunk.
 
     Args:
-        name: The first word of every key, which nothing else on the scheduler has.
+        name: What Dask's pages call the chunks' tasks.
+        run: An identifier that nothing else on the scheduler has.
         function: The function.
         shared: The arguments that all chunks share.
         chunks: The arguments of each chunk.
         workers: Addresses to spread the chunks over.
     """
-    given: dict[Key, Any] = {(f"shared-{name}", place): value for place, value in enumerate(shared)}
-    spread: dict[Key, Any] = {(name, place): (function, *given, *chunk) for place, chunk in enumerate(chunks)}
-    return as_collections(given | spread, list(spread), partial(_preferred, name, len(chunks), tuple(workers)))
+    given: dict[Key, Any] = {(f"shared-{run}", place): value for place, value in enumerate(shared)}
+    spread: dict[Key, Any] = {
+        (f"{name}-{run}", place): (function, *given, *chunk) for place, chunk in enumerate(chunks)
+    }
+    return as_collections(
+        given | spread, list(spread), partial(_preferred, f"{name}-{run}", len(chunks), tuple(workers))
+    )
 
 
 def as_collections(

@@ -1,4 +1,4 @@
-"""The terminal's view of a run: a bar on a terminal, a plain line now and then elsewhere."""
+"""The terminal's view of a run: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -41,7 +41,7 @@ class Terminal:
             TextColumn("{task.fields[status]}"),
             console=self.console,
             disable=not self.console.is_terminal,
-            refresh_per_second=2,  # a window takes seconds; drawing more often takes time from the workers
+            refresh_per_second=2,  # a window takes seconds, and drawing more often would slow the workers
         )
 
     def __enter__(self) -> Self:
@@ -57,13 +57,13 @@ class Terminal:
 
 
 class RunProgress:
-    """Shows loss, accuracy, tasks a second and time left of a run. Listens to its events.
+    """Shows a run's loss, accuracy, tasks a second and time left. Listens to its events.
 
-    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
+    Loss and accuracy are of training tasks, as running means in which the newest iteration has a weight of 1 / 50.
 
     Args:
-        terminal: Where to show it.
-        name: The run's name, where there are several.
+        terminal: The terminal.
+        name: The run's name where the terminal shows several runs.
     """
 
     def __init__(self, terminal: Terminal, name: str | None = None) -> None:
@@ -74,7 +74,7 @@ class RunProgress:
         self._started = TrainingStarted("", 0, None, 0.0, None)
         self._loss: float | None = None
         self._accuracy = 0.0
-        self._said = time.monotonic()
+        self._shown_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -113,6 +113,6 @@ class RunProgress:
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)
-        if not self._terminal.console.is_terminal and time.monotonic() - self._said > QUIET:
-            self._said = time.monotonic()
+        if not self._terminal.console.is_terminal and time.monotonic() - self._shown_at > QUIET:
+            self._shown_at = time.monotonic()
             self._say(status)

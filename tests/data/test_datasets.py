@@ -152,4 +152,4 @@ def test_every_data_set_is_read_from_flags_and_explained() -> None:
     for text, value in (("auto", "auto"), ("true", True), ("false", False)):
         assert parser.parse_args([f"--dataset.invert={text}"]).dataset.invert == value
     help_text = " ".join(parser.format_help().split())
-    assert "height and width of the stored images, in pixels" in help_text
+    assert "Height and width of the stored images, in pixels" in help_text

@@ -25,12 +25,11 @@ from fanfold.pipeline.cluster.gpus import find_gpus, take_inventory
 from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
-from fanfold.pipeline.training import train
+from fanfold.pipeline.training import Job, train
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet

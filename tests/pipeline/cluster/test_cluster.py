@@ -177,7 +177,7 @@ def test_workers_take_the_gpus_in_turn(promised_gpus):
 
 def test_auto_turns_to_the_cpu_where_workers_can_not_use_the_gpu(promised_gpus):
     note, device, _ = opened(kind="auto")
-    assert note == "the driver tells of a GPU, but workers find none: computing on the CPU"
+    assert note == "the driver lists a GPU, but workers find none: computing on the CPU"
     assert device == "cpu"
 
 
@@ -195,6 +195,6 @@ def test_auto_turns_to_the_cpu_where_dask_cuda_fails_and_cuda_is_an_error(monkey
 
 def test_more_workers_than_may_share_the_gpus_are_refused(promised_gpus):
     with pytest.raises(
-        FanfoldError, match=r"`cluster.workers=5`, but GPUs are there for 4: raise `cluster.per_gpu` \(2\)"
+        FanfoldError, match=r"`cluster.workers=5`, but the GPUs have places for 4: raise `cluster.per_gpu` \(2\)"
     ):
         opened(kind="cuda", workers=5, per_gpu=2)

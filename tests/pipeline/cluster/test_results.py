@@ -25,7 +25,7 @@ def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster,
     with small_cluster(1) as cluster:
         cluster.client.cluster.scale(0)
         wait_for(lambda: not cluster.workers)
-        with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with `resume`"):
+        with pytest.raises(RunError, match=r"There has been no worker for 1 s: start workers, and go on with `resume`"):
             GraphExecutor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
 
 

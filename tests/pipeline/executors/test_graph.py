@@ -61,5 +61,5 @@ def test_what_is_mapped_comes_back_in_order_with_what_all_share(pair, recipe):
 
 
 def test_what_is_shared_stands_in_a_graph_once(recipe):
-    graph = map_graph("tested-0123abcd", ordered, [np.zeros(2), None], [(place,) for place in range(7)])[0].dask
-    assert count_names(graph) == {"shared-tested": 2, "tested": 7}
+    graph = map_graph("tested", "0123abcd", ordered, [np.zeros(2), None], [(place,) for place in range(7)])[0].dask
+    assert count_names(graph) == {"shared": 2, "tested": 7}

@@ -8,13 +8,13 @@ import pytest
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.evaluation import EvaluationConfig, test
 from fanfold.pipeline.events import MetaTested, TrainingStarted, Validated
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search.events import LegEnded, TrialBegan, TrialEnded
+from fanfold.pipeline.search.events import SegmentEnded, TrialBegan, TrialEnded
 from fanfold.pipeline.search.recording import TrialRecords
-from fanfold.pipeline.search.trial import compute, judge, leg
-from fanfold.pipeline.training import train
+from fanfold.pipeline.search.trial import compute_segment
+from fanfold.pipeline.training import Job, judge_by_validation, train
 from tests.lines import lines
 
 test.__test__ = False
@@ -118,6 +118,7 @@ def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_pat
 
 def test_the_trials_of_a_search_are_runs_below_its_own(recipe, tmp_path, uri):
     job = Job(replace(recipe, meta=replace(recipe.meta, iterations=10)), EVALUATION)
+    executor = LocalExecutor(job.recipe)
     directory, now = RunDirectory(tmp_path / "search" / "trials" / "0000"), None
     directory.create("seed: 3\n")
     for states in ((), ("pruned",)):  # the search is stopped, and started again
@@ -126,9 +127,9 @@ def test_the_trials_of_a_search_are_runs_below_its_own(recipe, tmp_path, uri):
         with guarded(search, "MLflow", pytest.fail), guarded(records, "MLflow", pytest.fail) as listen:
             started = TrainingStarted("trial-0", now.state.iteration if now else 0, 10, 0.0, None)
             listen(TrialBegan(0, directory, job, "seed: 3\n", started))
-            done = leg(job, now, partial(compute, job.recipe), partial(judge, job))
+            done = compute_segment(job, now, executor, partial(judge_by_validation, job, executor))
             now = done.checkpoint
-            listen(LegEnded(0, done.events))
+            listen(SegmentEnded(0, done.events))
             for state in states:
                 listen(TrialEnded(0, {}, state, 10, 0.5))
         client = mlflow.MlflowClient(tracking_uri=uri)

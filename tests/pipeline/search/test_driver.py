@@ -15,7 +15,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256, save_checkpoint
 from fanfold.pipeline.evaluation import EvaluationConfig
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.driver import Candidate, Search, choose
@@ -23,6 +22,7 @@ from fanfold.pipeline.search.events import TrialEnded, TrialReached
 from fanfold.pipeline.search.recording import TrialRecords
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, draw, left_running, make_pruner, open_study
+from fanfold.pipeline.training import Job
 from fanfold.tasks.algorithms.maml import Maml
 from tests.lines import lines
 from tests.pipeline.reference import alone
@@ -169,7 +169,7 @@ def test_each_trial_is_a_run_of_its_own_in_tensorboard(tmp_path, single, candida
         with guarded(TrialRecords(board), "TensorBoard", pytest.fail) as record:
             return search(tmp_path, single, candidate, SearchConfig(trials=4), dying(record, *calls))
 
-    for call in (3, 8):  # when a leg has ended that no checkpoint is of yet, and later
+    for call in (3, 8):  # when a segment has ended that no checkpoint is of yet, and later
         with pytest.raises(KilledError):
             killed_at([call])
     found = killed_at([])
@@ -231,7 +231,7 @@ def test_when_the_time_is_up_trials_wait_for_the_search_to_go_on(tmp_path, singl
         ends.append(event)
 
     ((state, _, _, reported, _),) = search(tmp_path, single, candidate, short, slowly)
-    assert (state, list(reported)) == (TrialState.RUNNING, [2])  # the leg under way was not lost
+    assert (state, list(reported)) == (TrialState.RUNNING, [2])  # the segment under way was not lost
     assert search(tmp_path, single, candidate, short) == search(tmp_path, single, candidate, short)  # no time is left
     found = search(tmp_path, single, candidate, replace(short, minutes=None))
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 2

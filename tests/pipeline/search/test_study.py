@@ -68,7 +68,7 @@ def test_a_study_survives_its_being_closed(tmp_path):
 def test_a_second_search_in_the_same_directory_is_refused_as_long_as_the_first_goes_on(tmp_path):
     with (
         open_study(tmp_path / "study.db", "test", NopPruner()),
-        pytest.raises(FanfoldError, match=r"Another search is at work in .*: name another directory with `run`\."),
+        pytest.raises(FanfoldError, match=r"Another search runs in .*: name another directory with `run`\."),
         open_study(tmp_path / "study.db", "test", NopPruner()),
     ):
         pass
@@ -108,34 +108,43 @@ def test_samplers_and_pruners_by_name():
         assert isinstance(make_pruner(SearchConfig(pruner=name), 2, 8), kind)
 
 
-def pruned(study, config, rung):
-    """At which step each of nine trials is pruned, of which each is a little worse than the one before."""
-    study.pruner = make_pruner(config, rung, 8 * rung)
+def pruned(study, config, values):
+    """At which step each trial is pruned, if it is, that reports its value at the steps 10, 20, 30 and 40."""
+    study.pruner = make_pruner(config, 10, 40)
     found = []
-    for number in range(9):
+    for value in values:
         trial, at = study.ask(), None
-        for step in range(rung, 8 * rung + 1, rung):
-            trial.report(0.9 - number / 10, step)
+        for step in (10, 20, 30, 40):
+            trial.report(value, step)
             if trial.should_prune():
                 at = step
                 break
-        study.tell(trial, 0.9 - number / 10) if at is None else study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, value) if at is None else study.tell(trial, state=TrialState.PRUNED)
         found.append(at)
     return found
 
 
+FALLING = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+
+
 def test_successive_halving_prunes_poor_trials_at_the_first_rung(study):
-    assert pruned(study, SearchConfig(pruner="asha", factor=3), 10) == [None, *[10] * 8]
+    assert pruned(study, SearchConfig(pruner="asha"), FALLING) == [None, *[10] * 6]
+
+
+@pytest.mark.parametrize(("factor", "goes_on"), [(3, True), (4, False)])
+def test_one_of_as_many_trials_as_the_factor_goes_on(study, factor, goes_on):
+    *_, second_of_six = pruned(study, SearchConfig(pruner="asha", factor=factor), (0.9, 0.1, 0.2, 0.3, 0.4, 0.8))
+    assert (second_of_six != 10) is goes_on
 
 
 def test_the_median_pruner_waits_for_some_trials_to_end(study):
-    found = pruned(study, SearchConfig(pruner="median"), 10)
+    found = pruned(study, SearchConfig(pruner="median"), FALLING)
     assert found[:5] == [None] * 5
     assert all(found[5:])
 
 
 def test_without_a_pruner_every_trial_ends(study):
-    assert pruned(study, SearchConfig(pruner="none"), 10) == [None] * 9
+    assert pruned(study, SearchConfig(pruner="none"), FALLING) == [None] * 7
 
 
 def test_draws_depend_on_the_seed_and_the_number_and_keep_the_conditions(study):
@@ -153,6 +162,9 @@ def test_draws_depend_on_the_seed_and_the_number_and_keep_the_conditions(study):
 
 
 def test_a_draw_depends_on_its_place_in_the_space_and_not_on_those_after_it():
+    alike = Space(tuple(Dimension(key, FloatDistribution(0.0, 1.0)) for key in "xy"))
+    drawn = draw(optuna.create_study().ask(), alike, "random", 1)
+    assert drawn["x"] != drawn["y"]
     shorter = Space(SPACE.dimensions[:1])
     params = draw(optuna.create_study().ask(), SPACE, "random", 1)
     assert draw(optuna.create_study().ask(), shorter, "random", 1) == {"lr": params["lr"]}
