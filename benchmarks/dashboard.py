@@ -24,7 +24,7 @@ from fanfold.pipeline.dashboard.listener import RunTeller
 from fanfold.pipeline.dashboard.plugin import BoardPlugin
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.cluster import open_cluster
@@ -83,7 +83,7 @@ def measure(
             listeners = []
         else:
             teller = RunTeller(cluster.client, "measured", recipe, config)
-            listeners = [stack.enter_context(sparing(teller, "the page", print))]
+            listeners = [stack.enter_context(guarded(teller, "the page", print))]
         if way == "looked at":
             stack.enter_context(looked_at(cluster))
         own, others, began = time.process_time(), workers_seconds(cluster), time.monotonic()

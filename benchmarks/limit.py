@@ -24,7 +24,7 @@ from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.algorithm import MetaGradient
 from fanfold.tasks.algorithms import maml_vectorized
-from fanfold.tasks.algorithms.maml import AT_ONCE, Maml
+from fanfold.tasks.algorithms.maml import CPU_TASKS, Maml
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.models import Article, Conv4, Conv4Stride, Model, build_network
 from fanfold.tasks.network import as_network
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)
     rates = {"convolution": convolution_rate(options.rounds), "matrix product": product_rate(options.rounds)}
     print("rates: " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
-    print(f"{'':40} GFLOP  limit  one by one  {AT_ONCE} at once  gain  of limit  autograd  ratio   (ms a task)")
+    print(f"{'':40} GFLOP  limit  one by one  {CPU_TASKS} at once  gain  of limit  autograd  ratio   (ms a task)")
     rows = []
     for setting in SETTINGS:
         row = measure(setting, max(rates.values()), options.rounds)
@@ -87,7 +87,7 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
     """Operations of a task, and the seconds they would take at a rate, and those that they do take, in three ways.
 
     `ratio` is automatic differentiation's seconds to those of a task by itself, `gain` the latter's to those of a task
-    of `AT_ONCE`.
+    of `CPU_TASKS`.
     """
     module = build_network(setting.model, setting.ways, SIZE, 0)
     network = as_network(module, SIZE, setting.ways)
@@ -96,7 +96,7 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
     plain = replace(network, stack=None)
     order: Literal["reverse"] = "reverse"
     algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation=order)
-    parameters, few, one = algorithm.initialize(network), some_tasks(setting, AT_ONCE), some_tasks(setting, 1)
+    parameters, few, one = algorithm.initialize(network), some_tasks(setting, CPU_TASKS), some_tasks(setting, 1)
 
     def of_tasks(tasks: TaskBatch, at_once: int) -> MetaGradient:
         how = algorithm.inner_lr, setting.steps, order, at_once
@@ -107,8 +107,8 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
     flop = float(counter.get_total_flops())
     found = [
         (
-            _seconds(lambda: of_tasks(few, 1), times=2) / AT_ONCE,
-            _seconds(lambda: of_tasks(few, AT_ONCE), times=2) / AT_ONCE,
+            _seconds(lambda: of_tasks(few, 1), times=2) / CPU_TASKS,
+            _seconds(lambda: of_tasks(few, CPU_TASKS), times=2) / CPU_TASKS,
             _seconds(lambda: algorithm.meta_gradient(plain, parameters, 0, one)),
         )
         for _ in range(rounds)

@@ -6,26 +6,24 @@ chunks still take, measured on the workers, is taken off. Windows by graph and b
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.executors.choose import run_window
-from fanfold.pipeline.executors.gang import Gangs
+from fanfold.pipeline.executors.base import Executor, Window
+from fanfold.pipeline.executors.gang import GangExecutor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.algorithm import MetaGradient, Normalization
+from fanfold.tasks.algorithm import Algorithm, MetaGradient
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import flatten
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
@@ -35,17 +33,12 @@ WINDOW = 10  # meta-iterations a window
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Algorithm):
     """An algorithm that computes next to nothing."""
 
-    head: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch",)
+    normalizations = ("batch",)
 
     name: str = "idle"
-
-    def initialize(self, network: Network) -> Tensor:
-        """The network's parameters."""
-        return flatten(network.initial())
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """A hundredth of the parameters."""
@@ -64,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv)
     plan = decided(options)
     with open_cluster(plan.cluster) as cluster:
-        parameters = len(work.initialize(plan.recipe).parameters)
+        parameters = len(worker.initialize(plan.recipe).parameters)
         print(f"{cluster.workers} workers, {parameters:,} parameters; overhead in ms a meta-iteration")
         print("chunks    graph     gang   gang / graph")
         for chunks in CHUNKS:
@@ -75,22 +68,23 @@ def main(argv: Sequence[str]) -> None:
 
 def measure(cluster: Cluster, recipe: Recipe, rounds: int) -> tuple[float, float]:
     """Seconds a meta-iteration beyond what its chunks take, by graph and by gang."""
-    state, chunks, quiet = work.initialize(recipe), len(recipe.meta.chunks()), lambda _: None
+    state, chunks, quiet = worker.initialize(recipe), len(recipe.meta.chunks()), lambda _: None
     graph, gang, chunk = [], [], []
-    with closing(Gangs(cluster, "measured-gang", recipe, quiet)) as gangs:
+    by_graph = GraphExecutor(cluster, recipe)
+    with GangExecutor(cluster, recipe, "measured-gang", quiet) as by_gang:
         for _ in range(rounds + 1):
-            graph.append(timed(partial(run_window, cluster, "measured-graph", recipe), state)[0])
-            seconds, window = timed(gangs.window, state)
+            graph.append(timed(by_graph, state)[0])
+            seconds, window = timed(by_gang, state)
             gang.append(seconds)
             chunk.append(max(window.seconds))
     computing = statistics.median(chunk[1:]) * -(-chunks // cluster.workers)
     return statistics.median(graph[1:]) - computing, statistics.median(gang[1:]) - computing
 
 
-def timed(window: Callable[[State, int], Any], state: State) -> tuple[float, Any]:
+def timed(executor: Executor, state: State) -> tuple[float, Window]:
     """Seconds a meta-iteration of a window, and what came of it."""
     began = time.perf_counter()
-    found = window(state, WINDOW)
+    found = executor.window(state, WINDOW)
     return (time.perf_counter() - began) / WINDOW, found
 
 

@@ -24,8 +24,10 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from fanfold.pipeline.checkpoint import load_checkpoint
-from fanfold.pipeline.evaluation import evaluate, normalizations
+from fanfold.pipeline.evaluation import normalizations, predict
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.files import write_json
+from fanfold.pipeline.results import summarize
 from fanfold.pipeline.search.events import SearchEvent, TrialEnded
 from fanfold.pipeline.search.study import best_trial, count
 from fanfold.tasks.episodes import Stream
@@ -81,7 +83,8 @@ def measure(argv: Sequence[str], pruner: str) -> dict[str, Any]:
             recipe = replace(request.plan(best.params).recipe, device=cluster.device)
             last = load_checkpoint(request.trial(best.number).last)
             how = normalizations(recipe)[0]
-            checked = evaluate(cluster, recipe, last.best, Stream.VALIDATION, CHECK, how)
+            executor = GraphExecutor(cluster, recipe)
+            checked = summarize(predict(executor, recipe, last.best, Stream.VALIDATION, CHECK, how).accuracies)
             return {
                 "seconds": seconds,
                 "best": best.value,

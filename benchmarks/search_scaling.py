@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe
 from fanfold.workflows.benchmark.cluster import bare_loops, measure_bare
@@ -68,7 +68,7 @@ def measure(argv: Sequence[str], workers: int) -> tuple[float, list[str]]:
             open_cluster(replace(request.base.cluster, workers=workers)) as cluster,
             open_request(request) as study,
         ):
-            cluster.client.run(work.initialize, request.base.recipe)
+            cluster.client.run(worker.initialize, request.base.recipe)
             began = time.monotonic()
             search(request, study, cluster)
             seconds = time.monotonic() - began

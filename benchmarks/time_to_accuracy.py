@@ -22,13 +22,15 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import evaluate, normalizations
-from fanfold.pipeline.executors.choose import open_reduction
+from fanfold.pipeline.evaluation import normalizations, predict
+from fanfold.pipeline.executors.choose import open_executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse
@@ -94,12 +96,12 @@ def main(argv: Sequence[str]) -> None:
 def train(cluster: Cluster, recipe: Recipe, every: float) -> list[tuple[float, int, Vector]]:
     """Train from nothing to the end, and put parameters aside: seconds, iterations and what is to be tested."""
     began, aside = time.monotonic(), list[tuple[float, int, Vector]]()
-    state, name = work.initialize(recipe), uuid4().hex[:8]
+    state, name = worker.initialize(recipe), uuid4().hex[:8]
     assert recipe.meta.iterations is not None
-    with open_reduction(cluster, name, recipe, lambda _: None) as reduce:
+    with open_executor(cluster, recipe, name, lambda _: None) as executor:
         while state.iteration < recipe.meta.iterations:
             iterations = min(WINDOW, recipe.meta.iterations - state.iteration)
-            state = work.without_records(reduce(state, iterations))
+            state = executor.window(state, iterations).state
             seconds = time.monotonic() - began
             if not aside or seconds - aside[-1][0] >= every or state.iteration == recipe.meta.iterations:
                 aside.append((seconds, state.iteration, state.average))
@@ -108,9 +110,13 @@ def train(cluster: Cluster, recipe: Recipe, every: float) -> list[tuple[float, i
 
 def test_all(cluster: Cluster, recipe: Recipe, aside: Sequence[tuple[float, int, Vector]], tasks: int) -> list[Point]:
     """The accuracy of all that was put aside."""
-    how = normalizations(recipe)[0]
+    how, executor = normalizations(recipe)[0], GraphExecutor(cluster, recipe)
     return [
-        Point(seconds, iteration, evaluate(cluster, recipe, parameters, Stream.TEST, tasks, how).mean)
+        Point(
+            seconds,
+            iteration,
+            summarize(predict(executor, recipe, parameters, Stream.TEST, tasks, how).accuracies).mean,
+        )
         for seconds, iteration, parameters in aside
     ]
 

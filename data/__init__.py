@@ -1,5 +1,5 @@
-"""Where images come from, and how they are stored.
+"""Data sets: their sources, and their stores.
 
 A data set is read from its source (`omniglot`, `glyphs`, `folder`) once, resized, and written to a Zarr store
-(`store`); what trains and tests reads the store alone (`images`), split by classes (`splits`).
+(`store`); training and tests read only the store (`images`), split by classes (`splits`).
 """

@@ -1,4 +1,8 @@
-"""Words for errors: what was wrong, and the command that mends it."""
+"""Words for messages: configuration fields, ranges of numbers, errors on one line.
+
+A message names a configuration field by its dotted path in backquotes: `meta.batch`, and with a value
+`dataset.size=28`. Whoever shows a message may word the fields otherwise, as the command line words them as flags.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,26 +11,36 @@ from pathlib import Path
 from fanfold.data.source import JSON
 
 
-def prepare_command(
-    path: Path, dataset: str = "auto", attributes: Mapping[str, JSON] | None = None, *, overwrite: bool = False
-) -> str:
-    """The command that makes a store, for the user to copy.
+def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
+    """Settings of configuration fields as messages show them, such as "`dataset.size=28`".
 
     Args:
-        path: where the store lies, or shall.
-        dataset: the data set's name.
-        attributes: those of the store to make again, which say how a folder's was made.
-        overwrite: whether there is one to be replaced.
+        settings: The values by the fields' dotted paths.
+        command: The command that takes them, if it is to be named.
     """
-    words = ["python", "-m", "workflows.prepare", "--dataset.name", dataset, "--dataset.store", str(path)]
+    words = [f"{field}={str(value).lower() if isinstance(value, bool) else value}" for field, value in settings.items()]
+    return f"`{shlex.join([*command, *words])}`"
+
+
+def preparation(
+    path: Path, dataset: str = "auto", attributes: Mapping[str, JSON] | None = None, *, overwrite: bool = False
+) -> str:
+    """The settings of `prepare` that make a store, for a message.
+
+    Args:
+        path: The store's path.
+        dataset: The data set's name.
+        attributes: The attributes of the store to make again; they say how the store of a folder was made.
+        overwrite: Whether a store lies there that is to be replaced.
+    """
+    settings: dict[str, JSON] = {"dataset.name": dataset, "dataset.store": str(path)}
     if dataset == "folder":
-        words += ["--dataset.source", str((attributes or {}).get("source", "FOLDER"))]
+        settings["dataset.source"] = (attributes or {}).get("source", "FOLDER")
         if attributes:
-            words += ["--dataset.size", str(attributes.get("height"))]
-            words += ["--dataset.invert", str(attributes.get("invert")).lower()]
+            settings |= {"dataset.size": attributes.get("height"), "dataset.invert": attributes.get("invert")}
     if overwrite:
-        words += ["--overwrite", "true"]
-    return shlex.join(words)
+        settings["overwrite"] = True
+    return in_fields(settings, "prepare")
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -37,5 +51,5 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, or else what it is called, on one line."""
+    """An error's message on one line; the error's class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

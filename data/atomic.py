@@ -14,25 +14,27 @@ _RENAME_EXCHANGE = 2
 
 
 class OccupiedError(Exception):
-    """Something lies already where a folder was to appear."""
+    """The path for a new folder is taken."""
 
 
 @contextmanager
 def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to fill, which takes its place at `path` when the block ends, and vanishes when the block fails.
+    """A folder to fill: it is moved to `path` when the block ends, and removed when the block fails.
 
-    It lies beside `path` under a hidden name of its own until then. Where the operating system can exchange two
-    folders in one step (Linux), `path` is complete at every instant of an overwriting; elsewhere there is an
-    instant between two renames.
+    Until then it lies beside `path` under a hidden name. Linux can exchange two folders in one step, so `path` is
+    complete at every instant of an overwrite; on other systems it is absent between two renames.
 
     Args:
-        path: the final place; its parents are made.
-        overwrite: replace what lies at `path`. Otherwise nothing but an empty folder may lie there.
+        path: The final path; missing parents are made.
+        overwrite: Replace the folder at `path`. Otherwise only an empty folder may lie there.
+
+    Yields:
+        The folder to fill.
 
     Raises:
-        OccupiedError: something lies at `path`, at the start or by the end, and `overwrite` is false.
+        OccupiedError: `path` is taken, at the start or at the end, and `overwrite` is false.
     """
-    path = path.resolve()  # what a symbolic link points to is replaced, not the link
+    path = path.resolve()  # a symbolic link stays; its target is replaced
     if not overwrite:
         _check_free(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
@@ -45,14 +47,14 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             else:
                 _check_free(path)
                 partial.rename(path)
-        finally:  # whatever lies at the hidden name now, a failed attempt or the folder replaced, is of no more use
+        finally:  # the hidden name now holds a failed attempt, the replaced folder, or nothing
             if partial.exists():
                 shutil.rmtree(partial)
 
 
 @contextmanager
 def needed_folder(path: Path) -> Iterator[None]:
-    """Make a folder and those above it; when the block fails, those that were made and are empty vanish again."""
+    """Make a folder and its parents; when the block fails, remove those of the new ones that are empty."""
     absent = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,16 +74,16 @@ def _check_free(path: Path) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Let two folders change places, in one step where that can be had."""
+    """Exchange two folders, in one step where the system can."""
     if sys.platform == "linux":
         renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
         if renameat2 and not renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
             return
-    aside = new.with_name(new.name + ".replaced")
-    old.rename(aside)
+    replaced = new.with_name(new.name + ".replaced")
+    old.rename(replaced)
     try:
         new.rename(old)
     except OSError:
-        aside.rename(old)
+        replaced.rename(old)
         raise
-    aside.rename(new)
+    replaced.rename(new)

@@ -1,4 +1,4 @@
-"""The data sets one can ask for, and how the store of each is found or made."""
+"""The data sets, and how the store of each is found or made."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fanfold.data.advice import prepare_command
+from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import JSON, Source
 from fanfold.data.sources.download import DownloadError, download_omniglot
@@ -15,22 +15,22 @@ from fanfold.data.sources.omniglot import OmniglotSource
 from fanfold.data.store import Store, open_store, write_store
 
 STORES = Path("stores")
-"""Where stores lie unless told otherwise, below the current directory."""
+"""The default folder of stores, below the current directory."""
 
 _OMNIGLOT_URL = "https://github.com/brendenlake/omniglot"
-_OPTIONS = {"height": "--dataset.size", "invert": "--dataset.invert", "source": "--dataset.source"}
+_FIELDS = {"height": "dataset.size", "invert": "dataset.invert", "source": "dataset.source"}  # of store attributes
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Omniglot if its store, a local copy or a download can be had; otherwise the embedded glyphs.
+    """Omniglot if its store, a local copy or a download is available; otherwise the embedded glyphs.
 
     Args:
-        name: the data set's name.
-        source: a local copy of Omniglot: a folder with its two official archives or their unpacked folders; by
-            default what the environment variable OMNIGLOT_SOURCE names.
-        store: path of the Zarr store; by default stores/omniglot.zarr or stores/glyphs.zarr.
-        split: which classes train, validate and test; by default the data set's own.
+        name: The data set's name.
+        source: A local copy of Omniglot: a folder with its two official archives or their unpacked folders; by
+            default the folder named by the environment variable OMNIGLOT_SOURCE.
+        store: Path of the Zarr store; by default stores/omniglot.zarr or stores/glyphs.zarr.
+        split: Which classes train, validate and test; by default the data set's own split.
     """
 
     name: str = "auto"
@@ -44,11 +44,11 @@ class Omniglot:
     """1,623 handwritten characters of 50 alphabets, 20 drawings each.
 
     Args:
-        name: the data set's name.
-        source: a local copy: a folder with the two official archives or their unpacked folders; by default what the
-            environment variable OMNIGLOT_SOURCE names, otherwise it is downloaded.
-        store: path of the Zarr store; by default stores/omniglot.zarr.
-        split: which classes train, validate and test: random1200, vinyals, lake, alphabets or random.
+        name: The data set's name.
+        source: A local copy: a folder with the two official archives or their unpacked folders; by default the
+            folder named by the environment variable OMNIGLOT_SOURCE, otherwise Omniglot is downloaded.
+        store: Path of the Zarr store; by default stores/omniglot.zarr.
+        split: Which classes train, validate and test: random1200, vinyals, lake, alphabets or random.
     """
 
     name: str = "omniglot"
@@ -62,9 +62,9 @@ class Glyphs:
     """The embedded data set: letters of many scripts, drawn from Matplotlib's fonts as if by hand.
 
     Args:
-        name: the data set's name.
-        store: path of the Zarr store; by default stores/glyphs.zarr.
-        split: which classes train, validate and test: alphabets or random.
+        name: The data set's name.
+        store: Path of the Zarr store; by default stores/glyphs.zarr.
+        split: Which classes train, validate and test: alphabets or random.
     """
 
     name: str = "glyphs"
@@ -74,15 +74,15 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Folder:
-    """One's own images: a folder of class folders, or of alphabet folders that hold class folders.
+    """Your own images: a folder of class folders, or of alphabet folders that hold class folders.
 
     Args:
-        name: the data set's name.
-        source: the folder.
-        store: path of the Zarr store; by default named after the folder, in stores/.
-        split: which classes train, validate and test: random, or alphabets where there are three of them.
-        size: height and width of the stored images, in pixels.
-        invert: whether ink is dark on light in the files; auto takes it from the border of each image.
+        name: The data set's name.
+        source: The folder.
+        store: Path of the Zarr store; by default named after the folder, in stores/.
+        split: Which classes train, validate and test: random, or alphabets where there are three of them.
+        size: Height and width of the stored images, in pixels.
+        invert: Whether the files show dark ink on light; auto decides by the border of each image.
     """
 
     name: str = "folder"
@@ -101,12 +101,12 @@ DATASETS: dict[str, type[Dataset]] = {"auto": Auto, "omniglot": Omniglot, "glyph
 
 @dataclass(frozen=True)
 class Prepared:
-    """A store that is there.
+    """A store that exists.
 
     Attributes:
-        path: where it lies.
-        dataset: what it holds: "omniglot", "glyphs" or "folder".
-        note: what `auto` fell back from and why, in one line to be shown; otherwise nothing.
+        path: Its path.
+        dataset: The data set that it holds: "omniglot", "glyphs" or "folder".
+        note: Why `auto` fell back to another data set, in one line for the user; None if it did not.
     """
 
     path: Path
@@ -115,21 +115,21 @@ class Prepared:
 
 
 def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
-    """The store of a data set. One that was named must be there; the default one is made when it is absent.
+    """Find the store of a data set: a named one must exist; the default one is made when it is absent.
 
     Args:
-        dataset: which data set.
-        progress: say on standard error what is going on.
+        dataset: The data set.
+        progress: Whether to report progress on standard error.
 
     Raises:
-        FanfoldError: the store named is absent, incomplete or of another data set; or the default one can't be made.
+        FanfoldError: The named store is absent, incomplete or of another data set; or the default one can't be made.
     """
     if dataset.store is not None:
         store = open_store(dataset.store, dataset=dataset.name)
         _check_agrees(store, dataset)
         return Prepared(store.path, store.dataset)
     if isinstance(dataset, Auto):
-        return _first_to_be_had(lambda choice: find_store(choice, progress=progress), dataset)
+        return _first_available(lambda choice: find_store(choice, progress=progress), dataset)
     path = _default_path(dataset)
     if not path.exists():
         try:
@@ -146,25 +146,25 @@ def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True)
     """Make the store of a data set.
 
     Args:
-        dataset: which data set.
-        overwrite: replace a store that is there.
-        progress: say on standard error what is going on.
+        dataset: The data set.
+        overwrite: Whether to replace an existing store.
+        progress: Whether to report progress on standard error.
 
     Raises:
-        FanfoldError: the store exists and is not to be replaced; or the data can't be had; or the store can't be
+        FanfoldError: The store exists and is not to be replaced; or the data can't be read; or the store can't be
             written.
     """
     if isinstance(dataset, Auto):
-        return _first_to_be_had(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
+        return _first_available(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
     path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `--overwrite true`")
+        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`")
     write_store(path, _source(dataset, path, progress=progress), overwrite=overwrite, progress=progress)
     return Prepared(path, dataset.name)
 
 
-def _first_to_be_had(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared:
-    """Omniglot, or else glyphs; but only where nobody named a copy and there is no download to be had."""
+def _first_available(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared:
+    """Omniglot, or glyphs where no copy was named and the download fails."""
     try:
         return get(Omniglot(source=auto.source, store=auto.store))
     except DownloadError as error:
@@ -177,7 +177,7 @@ def _default_path(dataset: Omniglot | Glyphs | Folder) -> Path:
 
 
 def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) -> Source:
-    """What the store at `path` is to be made from."""
+    """The source of a store at `path`."""
     match dataset:
         case Omniglot():
             if source := dataset.source or os.environ.get("OMNIGLOT_SOURCE"):
@@ -186,23 +186,23 @@ def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) 
         case Folder():
             return FolderSource(_folder(dataset), dataset.size, dataset.invert)
         case Glyphs():
-            from fanfold.data.sources.glyphs import GlyphSource  # what draws them isn't needed to read a store
+            from fanfold.data.sources.glyphs import GlyphSource  # reading a store does not need to draw glyphs
 
             return GlyphSource()
 
 
 def _folder(dataset: Folder) -> str:
     if dataset.source is None:
-        raise FanfoldError("--dataset.name folder: name the folder of class folders with --dataset.source")
+        raise FanfoldError("`dataset.name=folder`: name the folder of class folders with `dataset.source`")
     return dataset.source
 
 
 def _check_agrees(store: Store, dataset: Dataset) -> None:
-    """A store of another data set than the one asked for, or otherwise made, must not be taken for it."""
+    """Raise FanfoldError if a store holds another data set than asked for, or was made with other settings."""
     if dataset.name not in ("auto", store.dataset):
         raise FanfoldError(
-            f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for --dataset.name {store.dataset}, or "
-            f"name another with --dataset.store"
+            f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for `dataset.name={store.dataset}`, or "
+            "name another store with `dataset.store`"
         )
     if not isinstance(dataset, Folder):
         return
@@ -211,8 +211,9 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
         asked["source"] = str(Path(dataset.source).resolve())
     for key, value in asked.items():
         if (found := store.attributes.get(key)) != value:
-            command = prepare_command(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
+            made = in_fields({_FIELDS[key]: found})
+            again = preparation(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
             raise FanfoldError(
-                f"{store.path}: made with {_OPTIONS[key]} {found}, not {value}; ask for that, name another place with "
-                f"--dataset.store, or prepare it again with `{command}`"
+                f"{store.path}: made with {made}, not {value}; ask for that, name another store with `dataset.store`, "
+                f"or prepare it again with {again}"
             )

@@ -1,16 +1,28 @@
-"""What a person is told, in one line, when something can't be done."""
+"""Errors that are shown to a user in one line."""
 
 
 class FanfoldError(Exception):
-    """What was asked for can't be done; the message is one line: what is wrong, and how to mend it.
+    """A request that can't be met. The message is one line: what is wrong, and how to mend it.
 
-    Every workflow prints it on standard error, without a traceback, and exits with `status`.
+    Every command prints it on standard error, without a traceback, and exits with `status`.
     """
 
     status = 2
 
 
 class RunError(FanfoldError):
-    """What was asked for was right, but failed while it ran."""
+    """A failure while a sound request is carried out."""
 
     status = 1
+
+
+def check_at_least(section: str, config: object, **least: int) -> None:
+    """Check fields of a configuration's section against their least values; a field that is None is left open.
+
+    Raises:
+        FanfoldError: A field is less; it is named.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise FanfoldError(f"`{section}.{name}` must be at least {bound}, not {value}.")

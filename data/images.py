@@ -1,4 +1,4 @@
-"""The images of an open store, as a worker keeps them: whole in memory, or the classes used last."""
+"""The images of an open store in a worker's memory: all of them, or the classes used last."""
 
 import os
 import threading
@@ -13,13 +13,13 @@ from fanfold.data.store import Store
 
 
 class Images(Protocol):
-    """What a worker draws the images of its tasks from."""
+    """The images that a worker draws its tasks from."""
 
     def __hash__(self) -> int: ...
 
     @property
     def drawings(self) -> NDArray[np.int64]:
-        """How many drawings each class has, ``[classes]``."""
+        """How many drawings each class has, `[classes]`."""
         ...
 
     @property
@@ -31,29 +31,29 @@ class Images(Protocol):
         """Pick images by class and drawing.
 
         Args:
-            classes: numbers of classes, ``[...]``.
-            drawings: numbers of drawings within their classes, of the same shape.
+            classes: Numbers of classes, `[…]`.
+            drawings: Numbers of drawings within their classes, `[…]`.
 
         Returns:
-            The images, ``[..., height, width]``; a new array.
+            The images, `[…, height, width]`; a new array.
 
         Raises:
-            IndexError: a class or a drawing that the store does not have.
-            FanfoldError: a class is damaged or missing in the store.
+            IndexError: The store has no such class or drawing.
+            FanfoldError: A class is damaged or missing in the store.
         """
         ...
 
 
 def open_images(store: Store, memory_limit: int | None = None) -> Images:
-    """Keep a store's images at hand: all of them where they fit into memory.
+    """Keep a store's images in memory: all of them, or as many classes as fit.
 
     Args:
-        store: the open store.
-        memory_limit: bytes to spend on images; by default the share of one core, where every core runs a worker, in a
-            quarter of the memory now available.
+        store: The open store.
+        memory_limit: Bytes for images; by default a quarter of the available memory, divided by the number of cores,
+            as every core may run a worker.
 
     Raises:
-        FanfoldError: a class is damaged or missing in the store.
+        FanfoldError: A class is damaged or missing in the store.
     """
     if memory_limit is None:
         memory_limit = psutil.virtual_memory().available // (4 * (os.cpu_count() or 1))
@@ -64,9 +64,9 @@ class WholeImages:
     """All images of a store in memory, read and checked once.
 
     Attributes:
-        pixels: the images, ``[classes, drawings, height, width]``; read-only.
-        drawings: how many drawings each class has, ``[classes]``.
-        size: height and width in pixels.
+        pixels: The images, `[classes, drawings, height, width]`; read-only.
+        drawings: How many drawings each class has, `[classes]`.
+        size: Height and width in pixels.
     """
 
     def __init__(self, store: Store) -> None:
@@ -82,12 +82,12 @@ class WholeImages:
 
 
 class CachedImages:
-    """The classes of a store that were used last, as many as the memory limit holds, and one at least.
+    """The classes used last, as many as the memory limit holds, and at least one.
 
     Attributes:
-        drawings: how many drawings each class has, ``[classes]``.
-        size: height and width in pixels.
-        capacity: how many classes are kept.
+        drawings: How many drawings each class has, `[classes]`.
+        size: Height and width in pixels.
+        capacity: How many classes are kept.
     """
 
     def __init__(self, store: Store, memory_limit: int) -> None:
@@ -95,25 +95,25 @@ class CachedImages:
         self.size = store.size
         self.capacity = max(1, memory_limit // (store.images.nbytes // len(store.names)))
         self._store = store
-        self._classes: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # the one used last stands last
+        self._classes: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # the class used last is the last one
         self._lock = threading.Lock()
 
     def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        """As `Images.gather`. Classes beyond the capacity are read in several turns."""
+        """As `Images.gather`. More classes than the capacity are read in several batches."""
         classes, drawings = _checked(classes, drawings, self.drawings)
         images = np.empty((*classes.shape, *self.size), np.uint8)
         wanted = np.unique(classes)
         with self._lock:
             for start in range(0, len(wanted), self.capacity):
-                turn = wanted[start : start + self.capacity]
-                self._load(turn)
-                for number in turn.tolist():
+                batch = wanted[start : start + self.capacity]
+                self._load(batch)
+                for number in batch.tolist():
                     here = classes == number
                     images[here] = self._classes[number][drawings[here]]
         return images
 
     def _load(self, numbers: NDArray[np.int64]) -> None:
-        """Have these classes in the cache, of which there are no more than it holds."""
+        """Load classes, no more than the capacity, into the cache."""
         missing = [number for number in numbers.tolist() if number not in self._classes]
         for number in numbers.tolist():
             if number in self._classes:
@@ -122,13 +122,13 @@ class CachedImages:
             self._classes.popitem(last=False)
         if missing:
             for number, pixels in zip(missing, self._store.read(missing), strict=True):
-                self._classes[number] = pixels.copy()  # a view would keep all that were read with it
+                self._classes[number] = pixels.copy()  # a view would keep the whole batch in memory
 
 
 def _checked(
     classes: ArrayLike, drawings: ArrayLike, available: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index arrays of equal shape that count no drawing from the end, and none of the blank ones."""
+    """Index arrays of equal shape. Negative numbers and the blank drawings of padding are refused."""
     classes, drawings = np.asarray(classes, np.int64), np.asarray(drawings, np.int64)
     if classes.shape != drawings.shape:
         raise IndexError(f"classes {classes.shape} and drawings {drawings.shape} differ in shape")

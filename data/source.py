@@ -1,4 +1,4 @@
-"""Where a data set's classes come from."""
+"""The source of a data set: its classes before they are stored."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
@@ -10,7 +10,7 @@ JSON: TypeAlias = "str | int | float | bool | Sequence[JSON] | Mapping[str, JSON
 
 
 class ClassName(NamedTuple):
-    """A class's name: the alphabet it belongs to, and the character within it."""
+    """A class's name: its alphabet, and the character within that."""
 
     alphabet: str
     character: str
@@ -19,7 +19,7 @@ class ClassName(NamedTuple):
 class Source(Protocol):
     """A data set before it is stored.
 
-    A source is picklable, and small when pickled: the classes of a shard may be read in another process.
+    It can be pickled, and is small then: another process may read the classes of a shard.
     """
 
     @property
@@ -29,20 +29,20 @@ class Source(Protocol):
 
     @property
     def names(self) -> Sequence[ClassName]:
-        """One name a class, in the store's order."""
+        """The classes' names, in the store's order."""
         ...
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """Where the images are from and what was done to them; kept in the store.
+        """Where the images come from and how they were processed; written into the store.
 
-        `drawings`, a list of the number of drawings of each class, belongs in it where that number varies.
+        Where the number of drawings varies, `drawings` lists it for each class.
         """
         ...
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The drawings of one class, ink 255 on 0: ``[drawings, height, width]``.
+        """The drawings of one class, ink 255 on 0: `[drawings, height, width]`.
 
-        Height and width are the same for all classes.
+        All classes have the same height and width.
         """
         ...

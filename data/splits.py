@@ -1,7 +1,7 @@
-"""Which classes train, which validate and which test.
+"""Splits: which classes train, which validate and which test.
 
-A split depends on the store and on seeds of its own alone, never on the run's seed: everybody who names it means the
-same classes. Shuffles are argsorts of Philox's raw output, which no version of NumPy may change.
+A split depends on the store and on fixed seeds, never on the run's seed: its name stands for the same classes in every
+run. Shuffles are argsorts of Philox's raw output, which NumPy keeps the same in all versions.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fanfold.data.advice import in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.sources.omniglot import CHARACTERS
@@ -46,10 +47,10 @@ class Split:
     """Three disjoint sets of classes.
 
     Attributes:
-        name: the split's name.
-        train: the numbers of the classes trained on, sorted.
-        validation: those that choose among checkpoints and settings, sorted.
-        test: those reported on, sorted.
+        name: The split's name.
+        train: Numbers of the training classes, sorted.
+        validation: Numbers of the classes that choose among checkpoints and settings, sorted.
+        test: Numbers of the test classes, sorted.
     """
 
     name: str
@@ -62,23 +63,23 @@ def split_classes(store: Store, name: str | None = None) -> Split:
     """Split a store's classes.
 
     Args:
-        store: the open store.
-        name: one of `SPLITS`; by default the data set's own, `DEFAULT_SPLITS`.
+        store: The open store.
+        name: One of `SPLITS`; by default the data set's own, see `DEFAULT_SPLITS`.
 
     Raises:
-        FanfoldError: no such split, or one that doesn't fit the store; names those that do.
+        FanfoldError: There is no such split, or it doesn't fit the store; the fitting ones are named.
     """
     name = DEFAULT_SPLITS.get(store.dataset, "random") if name is None else name
     fitting = [known for known, rule in SPLITS.items() if rule.fits(store)]
     if name not in fitting:
         problem = f"doesn't fit {store.path} ({SPLITS[name].needs})" if name in SPLITS else "is not known"
         choice = f"choose one of {', '.join(fitting)}" if fitting else "and it has too few classes for any other"
-        raise FanfoldError(f"--dataset.split {name}: {problem}; {choice}")
+        raise FanfoldError(f"{in_fields({'dataset.split': name})}: {problem}; {choice}")
     return SPLITS[name].split(store)
 
 
 class Rule(NamedTuple):
-    """A way to split classes: what it needs, whether a store has that, and the split itself."""
+    """A way to split classes: its needs in words, the check of a store for them, and the split."""
 
     needs: str
     fits: Callable[[Store], bool]
@@ -112,7 +113,7 @@ def _lake(store: Store) -> Split:
 
 
 def _alphabets(store: Store) -> Split:
-    """Whole alphabets held out: about 25 % of the classes test and 8 % validate, in one alphabet each at least."""
+    """Whole alphabets are held out: about 25 % of the classes test and 8 % validate, at least one alphabet each."""
     classes = Counter(name.alphabet for name in store.names)
     order = [sorted(classes)[place] for place in _shuffled(len(classes), _ALPHABETS_SEED)]
     test = _take(order, classes, share=0.25 * len(store.names), leave=2)
@@ -122,7 +123,7 @@ def _alphabets(store: Store) -> Split:
 
 
 def _random(store: Store) -> Split:
-    """70 / 10 / 20 % of the classes at random, one each at least."""
+    """70 / 10 / 20 % of the classes at random, at least one each."""
     classes = len(store.names)
     test, validation = max(1, round(0.2 * classes)), max(1, round(0.1 * classes))
     return _cut("random", _shuffled(classes, _RANDOM_SEED), classes - validation - test, validation)
@@ -138,7 +139,7 @@ SPLITS: dict[str, Rule] = {
 """Every split by its name."""
 
 DEFAULT_SPLITS = {"omniglot": "random1200", "glyphs": "alphabets", "folder": "random"}
-"""The split of each data set where none is named."""
+"""The default split of each data set."""
 
 
 def _knows_background(store: Store) -> bool:
@@ -164,7 +165,7 @@ def _in_alphabets(store: Store, alphabets: frozenset[str]) -> NDArray[np.bool]:
 
 
 def _take(order: list[str], classes: Counter[str], *, share: float, leave: int) -> frozenset[str]:
-    """Alphabets in this order, each that brings the number of classes nearer to the share; or else the smallest."""
+    """Alphabets, in order, while each brings the number of classes nearer to the share; at least the smallest one."""
     taken: list[str] = []
     count = 0
     for alphabet in order:

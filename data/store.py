@@ -3,20 +3,20 @@
 A Zarr v3 group of
 
 ======================= ======= ===================================== =========================================
-array                   type    shape                                 what
+array                   type    shape                                 content
 ======================= ======= ===================================== =========================================
 `images`                uint8   ``[classes, drawings, height, width]`` ink 255 on 0; a class one chunk, 64 a shard
 `alphabet`, `character` string  ``[classes]``                         the classes' names
 `checksum`              uint32  ``[classes]``                         CRC-32 (zlib's) of a class's raw pixels
 ======================= ======= ===================================== =========================================
 
-whose attributes are `dataset`, `schema`, `height`, `width`, `fanfold` (the version that wrote it), whatever the
-source says of itself (`source`, `resize`, ...), and, where it varies, `drawings`: a list of the number of drawings
-of each class. A class with fewer than the most is filled up with blank ones.
+whose attributes are `dataset`, `schema`, `height`, `width`, `fanfold` (the version that wrote it), the
+attributes of the source (`source`, `resize`, …), and, where it varies, `drawings`: the number of drawings of each
+class. Classes with fewer drawings are padded with blank ones.
 
-Each chunk is compressed by Zstandard and carries a CRC-32C. That is not enough: Zarr reads a shard that was deleted,
-or a chunk that is absent from its shard, as zeros without a word. Hence the checksums, and the look at what files
-there are when a store is opened.
+Each chunk is compressed by Zstandard and carries a CRC-32C. That is not enough: Zarr reads a deleted shard, or a chunk
+that is absent from its shard, as zeros without an error. Hence the checksums, and the check of the files when a store
+is opened.
 """
 
 import sys
@@ -32,7 +32,7 @@ import zarr
 from dask.diagnostics.progress import ProgressBar
 from numpy.typing import NDArray
 
-from fanfold.data.advice import one_line, prepare_command, ranges
+from fanfold.data.advice import one_line, preparation, ranges
 from fanfold.data.atomic import OccupiedError, complete_folder
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import JSON, ClassName, Source
@@ -45,16 +45,16 @@ _ARRAYS = ("images", "alphabet", "character", "checksum")
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """An open store; read-only, and so cheap that every worker opens its own.
+    """An open store; read-only, and cheap enough for every worker to open it.
 
     Attributes:
-        path: where it lies.
-        dataset: what it holds: "omniglot", "glyphs" or "folder".
-        images: the Zarr array, uint8 ``[classes, drawings, height, width]``. `read` checks what it reads from it.
-        names: one name a class.
-        drawings: how many drawings each class has, ``[classes]``.
-        checksums: CRC-32 of each class's raw pixels, ``[classes]``.
-        attributes: the group's attributes.
+        path: Its path.
+        dataset: The data set that it holds: "omniglot", "glyphs" or "folder".
+        images: The Zarr array, uint8 `[classes, drawings, height, width]`. `read` compares it with the checksums.
+        names: The classes' names.
+        drawings: How many drawings each class has, `[classes]`.
+        checksums: CRC-32 of each class's raw pixels, `[classes]`.
+        attributes: The group's attributes.
     """
 
     path: Path
@@ -79,13 +79,13 @@ class Store:
         """Read classes, and compare them with their checksums.
 
         Args:
-            classes: a slice, or the numbers of the classes.
+            classes: A slice, or the numbers of the classes.
 
         Returns:
-            The pixels, ``[len(classes), drawings, height, width]``.
+            The pixels, `[len(classes), drawings, height, width]`.
 
         Raises:
-            FanfoldError: a class is damaged or missing; names array, classes, chunks and store.
+            FanfoldError: A class is damaged or missing; array, classes, chunks and store are named.
         """
         numbers = np.arange(len(self.names))[np.asarray(classes) if not isinstance(classes, slice) else classes]
         selection = classes if isinstance(classes, slice) else numbers
@@ -96,7 +96,7 @@ class Store:
                 return pixels
         except MemoryError:
             raise
-        except Exception:  # a decoder raises nearly anything on damaged bytes; which class it was, is found out below
+        except Exception:  # decoders raise many kinds of errors on damaged bytes; the damaged classes are found below
             pass
         return self._read_one_by_one(numbers)
 
@@ -121,17 +121,17 @@ class Store:
 
 
 def write_store(path: Path | str, source: Source, *, overwrite: bool = False, progress: bool = True) -> None:
-    """Write a data set to a store, which is complete and verified when it appears at `path`.
+    """Write a data set to a store. The store is complete and verified when it appears at `path`.
 
     Args:
-        path: where it shall lie; the folders above it are made.
-        source: the data set.
-        overwrite: replace the store that lies there. It stays in place until the new one is complete.
-        progress: say on standard error what is going on: a bar on a terminal, otherwise one line.
+        path: The store's path; missing parents are made.
+        source: The data set.
+        overwrite: Whether to replace a store at `path`. It stays there until the new one is complete.
+        progress: Whether to report progress on standard error: a bar on a terminal, otherwise one line.
 
     Raises:
-        FanfoldError: something lies at `path`; or the source can't be read; or the store can't be written (a full
-            disk, no permission). Nothing new is left behind then, and an earlier store is as it was.
+        FanfoldError: `path` is taken; or the source can't be read; or the store can't be written (a full disk, no
+            permission). Nothing new is left then, and an earlier store is unchanged.
     """
     path = Path(path)
     if overwrite:
@@ -142,42 +142,42 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
                 fill_store(partial, source)
             verify_store(partial)
     except OccupiedError as error:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `--overwrite true`") from error
+        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`") from error
     except OSError as error:
         raise FanfoldError(
             f"{path}: the store can't be written: {error.strerror or error}; free some space, or name another place "
-            f"with --dataset.store"
+            "with `dataset.store`"
         ) from error
 
 
 def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
-    """Open a store, checking what can be checked without reading the images.
+    """Open a store, and check all but the images.
 
     Args:
-        path: where the store lies.
-        dataset: the data set expected; only used in the advice given when there is no store.
+        path: The store's path.
+        dataset: The expected data set; the error of an absent store names it.
 
     Raises:
-        FanfoldError: no store there, or one of another schema, or an incomplete one.
+        FanfoldError: There is no store, or one of another schema, or an incomplete one.
     """
     path = Path(path)
     if not path.exists():
-        raise FanfoldError(f"{path}: there is no such store; make it with `{prepare_command(path, dataset)}`")
+        raise FanfoldError(f"{path}: there is no such store; make it with {preparation(path, dataset)}")
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
         attributes = group.attrs.asdict()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FanfoldError(
             f"{path}: not a store of Fanfold's, or damaged ({one_line(error)}); move it away, and make one with "
-            f"`{prepare_command(path, dataset)}`"
+            f"{preparation(path, dataset)}"
         ) from error
     if "schema" not in attributes or "dataset" not in attributes:
         raise FanfoldError(
             f"{path}: a Zarr group, but not a store of Fanfold's; move it away, and make one with "
-            f"`{prepare_command(path, dataset)}`"
+            f"{preparation(path, dataset)}"
         )
     dataset = str(attributes["dataset"])
-    again = f"prepare it again with `{prepare_command(path, dataset, attributes, overwrite=True)}`"
+    again = f"prepare it again with {preparation(path, dataset, attributes, overwrite=True)}"
     if attributes["schema"] != SCHEMA:
         raise FanfoldError(f"{path}: written in schema {attributes['schema']}, not {SCHEMA}; {again}")
     try:
@@ -196,10 +196,10 @@ def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
 
 
 def verify_store(path: Path | str) -> None:
-    """Read a store through, a shard at a time, and compare every class with its checksum.
+    """Read a whole store, a shard at a time, and compare every class with its checksum.
 
     Raises:
-        FanfoldError: as `open_store` and `Store.read` do.
+        FanfoldError: See `open_store` and `Store.read`.
     """
     store = open_store(path)
     step = (store.images.shards or store.images.chunks)[0]
@@ -208,7 +208,7 @@ def verify_store(path: Path | str) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to replace what Fanfold didn't write: a wrong path must not cost someone their files."""
+    """Raise FanfoldError if `path` holds other files than a store: a wrong path must not cost someone their files."""
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         try:
             ours = "schema" in zarr.open_group(path, mode="r", zarr_format=3).attrs
@@ -227,7 +227,7 @@ def _progress(message: str, wanted: bool) -> Iterator[None]:
 
 
 class _IncompleteError(Exception):
-    """Something that belongs to a store is missing or unreadable."""
+    """A part of a store is missing or unreadable."""
 
 
 def _open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
@@ -243,7 +243,7 @@ def _open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def _check_files(path: Path, arrays: Mapping[str, zarr.Array[Any]]) -> None:
-    """Check that every file the arrays consist of is there: absent ones would be read as blanks."""
+    """Check that all files of the arrays exist: Zarr would read absent ones as zeros."""
     for name, array in arrays.items():
         files = array.shards or array.chunks
         for start in range(0, array.shape[0], files[0]):
@@ -253,7 +253,7 @@ def _check_files(path: Path, arrays: Mapping[str, zarr.Array[Any]]) -> None:
 
 
 def _chunk_key(array: zarr.Array[Any], index: int) -> str:
-    """The file, below the array's folder, that holds entry `index` of the first axis."""
+    """The file of entry `index` of the first axis, relative to the array's folder."""
     first = index // (array.shards or array.chunks)[0]
     return array.metadata.encode_chunk_key((first, *(0 for _ in array.shape[1:])))
 
@@ -277,7 +277,7 @@ def _damage(store: Store, damaged: Mapping[int, str]) -> FanfoldError:
     else:
         which = f"{len(numbers)} classes, {ranges(numbers)},"
     where = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {', '.join(chunks)}"
-    again = prepare_command(store.path, store.dataset, store.attributes, overwrite=True)
+    again = preparation(store.path, store.dataset, store.attributes, overwrite=True)
     return FanfoldError(
-        f"{store.path}: array images, {which} in {where}: damaged ({damaged[first]}); prepare it again with `{again}`"
+        f"{store.path}: array images, {which} in {where}: damaged ({damaged[first]}); prepare it again with {again}"
     )

@@ -1,4 +1,4 @@
-"""How a store is written: its schema, and one Dask task a shard."""
+"""Writing a store: its schema, and one Dask task a shard."""
 
 import zlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from fanfold.data.source import JSON, Source
 
 SCHEMA = 1
-"""The schema's version; a store written in another one has to be prepared again."""
+"""The schema's version. Stores of other versions have to be prepared again."""
 
 CLASSES_PER_SHARD = 64
 _ZSTD_LEVEL = 9  # on Omniglot 5 % smaller than level 3 for 0.1 s; 19 saves another 4 % for 2.5 s
@@ -28,11 +28,11 @@ _CODECS = (ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec())
 
 
 def fill_store(path: Path, source: Source) -> None:
-    """Write a data set into an empty folder; whoever calls sees to it that only a complete one is ever found.
+    """Write a data set into an empty folder. The caller hides the folder until it is complete.
 
     Raises:
-        FanfoldError: the source can't be read.
-        OSError: the store can't be written.
+        FanfoldError: The source can't be read.
+        OSError: The store can't be written.
     """
     classes = len(source.names)
     first = source.read(0)
@@ -48,7 +48,7 @@ def fill_store(path: Path, source: Source) -> None:
         shards=(CLASSES_PER_SHARD, *shape[1:]),
         compressors=_CODECS,
         fill_value=0,
-        config={"write_empty_chunks": True},  # else a blank class couldn't be told from a missing one
+        config={"write_empty_chunks": True},  # otherwise a blank class would look like a missing one
         dimension_names=("class", "drawing", "row", "column"),
     )
     stop = Event()
@@ -58,7 +58,7 @@ def fill_store(path: Path, source: Source) -> None:
         for start in range(0, classes, CLASSES_PER_SHARD)
     ]
     # Threads: a spawned process takes seconds to import what it needs, and wants a guard in the caller's script.
-    # The pool is our own so that, whatever happens, no task still writes when the folder is cleared away.
+    # This pool ends with the block, so no task still writes when the folder is removed.
     with ThreadPoolExecutor(CPU_COUNT) as pool:
         try:
             checksums = np.concatenate(compute(*tasks, scheduler="threads", pool=pool))
@@ -73,15 +73,15 @@ def fill_store(path: Path, source: Source) -> None:
 
 
 def checksum(pixels: NDArray[np.uint8]) -> int:
-    """CRC-32 of a class's raw pixels, whatever codecs they are stored with."""
+    """CRC-32 of a class's raw pixels; it does not depend on the codecs of the store."""
     return zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def _write_shard(images: zarr.Array[Any], source: Source, stop: Event, start: int) -> NDArray[np.uint32]:
-    """Read the classes of one shard and write them at once; returns their checksums."""
+    """Read the classes of one shard, write them together, and return their checksums."""
     shard = np.zeros((min(CLASSES_PER_SHARD, len(source.names) - start), *images.shape[1:]), np.uint8)
     for place, pixels in enumerate(shard):
-        if stop.is_set():  # another shard failed, or the user interrupted
+        if stop.is_set():  # another shard failed, or the user interrupted the command
             raise CancelledError
         drawings = source.read(start + place)
         pixels[: len(drawings)] = drawings
@@ -92,7 +92,7 @@ def _write_shard(images: zarr.Array[Any], source: Source, stop: Event, start: in
 def _attributes(source: Source, first: NDArray[np.uint8]) -> Mapping[str, JSON]:
     try:
         fanfold = version("fanfold")
-    except PackageNotFoundError:  # run from a checkout that isn't installed
+    except PackageNotFoundError:  # run from a clone that isn't installed
         fanfold = "unknown"
     return {
         **source.attributes,

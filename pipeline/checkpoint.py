@@ -1,4 +1,4 @@
-"""A run's state on disk: written whole or not at all, and read without executing anything."""
+"""Checkpoints: written whole or not at all, and read without executing anything."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ FACTS = ("best_iteration", "best_accuracy", "validated", "seconds", "fingerprint
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run stands.
+    """The state of a run.
 
     Args:
         state: Parameters, optimizer's moments, iterations done.
-        best: The parameters that did best on validation classes, float32 `[P]`; those at the start before any did.
-        fingerprint: What identifies the store's content, see `pipeline.worker.bench`.
+        best: The best parameters on validation classes, float32 `[P]`; the initial ones before the first validation.
+        fingerprint: The identifier of the store's content, see `pipeline.worker.open_context`.
         best_iteration: Iterations at the best validation; None before the first.
         best_accuracy: Its accuracy; 0 before the first.
         validated: Iterations at the last validation.
         seconds: Seconds of training so far.
-        note: What the choice of the data set fell back from, if it did.
+        note: Why the data set `auto` fell back to another one; None if it did not.
     """
 
     state: State
@@ -49,10 +49,10 @@ def parameters_sha256(parameters: Vector) -> str:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint beside its name, then rename it.
+    """Write a checkpoint beside its path, then rename it.
 
     Raises:
-        FanfoldError: It can't be written, as on a full disk; an earlier one of that name stays.
+        FanfoldError: It can't be written, as on a full disk; an earlier checkpoint stays.
     """
     state = checkpoint.state
     vectors = {name: getattr(state, name) for name in VECTORS[:-1]} | {"best": checkpoint.best}
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        FanfoldError: It is missing, damaged, or of another format.
+        FanfoldError: The checkpoint is missing, damaged, or of another format.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -78,6 +78,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FanfoldError(f"The checkpoint {path} is damaged ({error}): use another one.") from error
     best = vectors.pop("best")
-    return Checkpoint(
-        State(iteration=facts["iteration"], records=(), **vectors), best, **{name: facts[name] for name in FACTS}
-    )
+    return Checkpoint(State(iteration=facts["iteration"], **vectors), best, **{name: facts[name] for name in FACTS})

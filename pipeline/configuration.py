@@ -1,4 +1,4 @@
-"""What a run is asked to be: one tree of typed dataclasses, section by section."""
+"""The configuration of a run: one tree of typed dataclasses, by section."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,20 +10,20 @@ from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.algorithm import Algorithm
-from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.episodes import EpisodeShape, check_counts
 from fanfold.tasks.models import Model
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """The tasks trained on, where they differ from those tested on.
+    """The training tasks, where they differ from the test tasks.
 
     Args:
-        ways: Classes in a training task; default as tested.
-        shots: Support drawings of each class; default as tested.
-        queries: Query drawings of each class; default as tested.
-        rotations: Turn every class of a training task by a multiple of 90° of its own: four classes of each character.
-        reflections: Mirror half of a training task's classes: twice as many classes again.
+        ways: Classes of a training task; by default as tested.
+        shots: Support drawings of each class; by default as tested.
+        queries: Query drawings of each class; by default as tested.
+        rotations: Rotate every class of a training task by a multiple of 90°: each character becomes four classes.
+        reflections: Mirror half of a training task's classes: each of these becomes two.
     """
 
     ways: int | None = None
@@ -32,8 +32,11 @@ class TrainTask:
     rotations: bool = True
     reflections: bool = False
 
+    def __post_init__(self) -> None:
+        check_counts("train", {"ways": self.ways, "shots": self.shots, "queries": self.queries})
+
     def shape(self, task: EpisodeShape) -> EpisodeShape:
-        """The training tasks' shape, given that of the tested ones."""
+        """The training tasks' shape, given the test tasks' shape."""
         ways, shots, queries = (
             getattr(task, name) if getattr(self, name) is None else getattr(self, name)
             for name in ("ways", "shots", "queries")
@@ -43,18 +46,18 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything that a run depends on, some of it left open.
+    """All that a run depends on; some of it may be left open.
 
     Args:
         seed: The run's seed.
-        dataset: The data set, and which of its classes train, validate, test.
-        task: The tasks validated and tested on.
-        train: The tasks trained on, where they differ.
+        dataset: The data set, and the split of its classes.
+        task: The tasks of validation and test.
+        train: The training tasks, where they differ.
         algorithm: The algorithm.
         model: The network.
         meta: The outer loop.
         evaluation: When and how to validate and test.
-        cluster: Where it runs.
+        cluster: The cluster's settings.
     """
 
     seed: int
@@ -72,13 +75,13 @@ SECTIONS = tuple(field.name for field in fields(Configuration) if field.name != 
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """A configuration of plain values and dataclasses, as YAML."""
+    """A configuration of plain values and dataclasses as YAML."""
     plain = {key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in config.items()}
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def flatten_keys(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration tree as one level of dotted keys."""
+    """A configuration tree by dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:

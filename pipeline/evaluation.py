@@ -1,36 +1,37 @@
 """Accuracy on held-out classes, spread over the workers."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from uuid import uuid4
+from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.data.errors import FanfoldError, check_at_least
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.cluster.results import results
-from fanfold.pipeline.executors.graph import evaluation_graph
+from fanfold.pipeline.executors.base import Executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers, join
+from fanfold.tasks.predictions import Predictions, join
+
+STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
+EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
+VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How parameters are judged.
+    """Settings of validation and test.
 
     Args:
         every: Meta-iterations between validations.
-        validation_tasks: Tasks a validation.
-        tasks: Tasks a test.
-        other_tasks: Tasks tested in the other way too, inductive where the published one is transductive, and the
+        validation_tasks: Tasks of a validation.
+        tasks: Tasks of a test.
+        other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
-        steps: Inner steps at validation and test; none for as many as in training.
+        steps: Inner steps at validation and test; null for as many as in training.
     """
 
     every: int = 500
@@ -40,65 +41,14 @@ class EvaluationConfig:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("validation_tasks", 2), ("tasks", 2)):
-            if getattr(self, name) < least:
-                raise FanfoldError(f"--evaluation.{name} must be at least {least}, not {getattr(self, name)}.")
+        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
         if self.other_tasks < 0 or self.other_tasks == 1:
-            raise FanfoldError(f"--evaluation.other_tasks must be 0 or at least 2, not {self.other_tasks}.")
-        if self.steps is not None and self.steps < 0:
-            raise FanfoldError(f"--evaluation.steps can't be negative, and is {self.steps}.")
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A mean over tasks, as a share of 1.
-
-    Args:
-        mean: Mean accuracy of the tasks.
-        ci95: Half the width of its 95 % confidence interval, 1.96 standard errors of the tasks' mean.
-        tasks: How many tasks.
-    """
-
-    mean: float
-    ci95: float
-    tasks: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
-
-
-def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
-    """Mean and confidence interval of the tasks' accuracies `[tasks]`, at least two."""
-    count = len(accuracies)
-    return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """An accuracy, and how it was measured.
-
-    Args:
-        normalization: Which images a query was normalized with; None for a network without batch norm.
-        accuracy: The accuracy.
-        answers: What was answered to each task.
-    """
-
-    normalization: Normalization | None
-    accuracy: Accuracy
-    answers: Answers = field(repr=False, compare=False)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether a task's queries were judged together, and influenced each other."""
-        return self.normalization == "batch"
-
-    def __str__(self) -> str:
-        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"
+            raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:
     """How tasks of this recipe may be tested, as published first."""
-    network = work.bench(replace(recipe, device="cpu")).network
+    network = worker.open_context(replace(recipe, device="cpu")).network
     return recipe.algorithm.normalizations if network.normalizes_by_batch else (None,)
 
 
@@ -110,43 +60,53 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     """
     published, *others = normalizations(recipe)
     counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
-    testing, tests = cluster.part("test"), list[Tested]()
+    executor, tests = GraphExecutor(cluster.part("test"), recipe), list[Tested]()
     for normalization, tasks in counts.items():
         if tasks:
-            answers = answer(testing, recipe, parameters, Stream.TEST, tasks, normalization)
-            tests.append(Tested(normalization, summarize(answers.accuracies), answers))
+            predictions = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)
+            tests.append(Tested(normalization, summarize(predictions.accuracies), predictions))
     return tests
 
 
-def evaluate(
-    cluster: Cluster,
+def predict(
+    executor: Executor,
     recipe: Recipe,
     parameters: Vector,
     stream: Stream,
     tasks: int,
     normalization: Normalization | None,
-) -> Accuracy:
-    """Judge parameters on the first tasks of a stream.
+) -> Predictions:
+    """The predictions for the queries of the first tasks of a stream.
+
+    Args:
+        executor: What computes the chunks.
+        recipe: What the run's numbers depend on.
+        parameters: The meta-parameters.
+        stream: Validation or test.
+        tasks: How many tasks.
+        normalization: Which images a query is normalized with; None for a network without batch norm.
 
     Raises:
         RunError: The cluster lost all its workers.
     """
-    return summarize(answer(cluster, recipe, parameters, stream, tasks, normalization).accuracies)
+    how, population = normalization or "batch", None
+    if how == "population":
+        (population,) = executor.map("statistics", partial(worker.statistics, recipe), [parameters], [()])
+    chunks = evaluation_chunks(recipe, tasks, how)
+    return join(
+        executor.map(STREAM_NAMES[stream], partial(worker.test, recipe, how, stream), [parameters, population], chunks)
+    )
 
 
-def answer(
-    cluster: Cluster,
-    recipe: Recipe,
-    parameters: Vector,
-    stream: Stream,
-    tasks: int,
-    normalization: Normalization | None,
-) -> Answers:
-    """What is answered with some parameters to the queries of the first tasks of a stream.
-
-    Raises:
-        RunError: The cluster lost all its workers.
-    """
-    run, how = uuid4().hex[:8], normalization or "batch"
-    graph = evaluation_graph(run, recipe, parameters, stream, tasks, how, cluster.addresses)
-    return join(results(cluster, graph))
+def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:
+    """First and last (exclusive) number of each chunk of a validation's or a test's tasks, wherever it is computed."""
+    if normalization == "population":
+        size = EMBEDDED
+    elif recipe.vectorized:
+        shape = recipe.task
+        support, queries = shape.ways * shape.shots, shape.ways * shape.queries
+        images = support + queries * (support + 1 if normalization == "single" else 1)
+        size = max(recipe.meta.chunk, VECTORIZED_IMAGES // images)
+    else:
+        size = recipe.meta.chunk
+    return recipe.meta.chunks(tasks, size)

@@ -1,4 +1,4 @@
-"""From a configuration to a recipe: everything left open is decided here, before anything is started."""
+"""From a configuration to a recipe: all that the configuration leaves open is decided before anything starts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,16 +10,16 @@ import yaml
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.recipe import Meta, Recipe
 
 PATHS = ("dataset.store", "dataset.source")
-# What a resumed run may change: its length, where it runs, and where its files lie; see `resume_free`.
+# A resumed run may change its length, its cluster and its paths; see `resume_free`.
 RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
-# What a test may differ in from the training whose parameters it judges.
+# A test may differ in these keys from the training of its parameters.
 EVALUATE_FREE = (
     *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
     *("train.shots", "train.queries", "train.reflections", "meta.chunk", "meta.threads"),
@@ -29,14 +29,14 @@ EVALUATE_FREE = (
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run, decided.
+    """A run with nothing left open.
 
     Args:
-        config: The resolved configuration, section by section, as it is kept in the run directory.
-        recipe: What the run's numbers depend on, for a CPU.
+        config: The resolved configuration by section, as it is kept in the run directory.
+        recipe: The run's recipe, for a CPU.
         evaluation: When and how to validate and test.
-        cluster: Where it runs.
-        note: What `auto` fell back from, if it did.
+        cluster: The cluster's settings.
+        note: Why the data set `auto` fell back to another one; None if it did not.
     """
 
     config: Mapping[str, Any]
@@ -52,22 +52,22 @@ class Experiment:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """The resolved configuration as it is kept, on one level of dotted keys."""
+        """The resolved configuration by dotted keys."""
         return flatten_keys(yaml.safe_load(self.yaml))
 
 
 def decide(asked: Configuration) -> Experiment:
-    """Decide what a configuration leaves open; prepares the store where it is not there yet.
+    """Decide all that a configuration leaves open, and prepare a missing default store.
 
     Raises:
-        FanfoldError: The store, the tasks, the split or the model don't go together.
+        FanfoldError: The store, the tasks, the split or the model don't fit together.
     """
     dataset, note = resolve_dataset(asked.dataset)
     shape = asked.train.shape(asked.task)
     if asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
-            f"{asked.algorithm.name} is tested with the ways it was trained with: give --train.ways and --task.ways "
-            f"the same number, not {shape.ways} and {asked.task.ways}."
+            f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
+            f"`task.ways` the same number, not {shape.ways} and {asked.task.ways}."
         )
     recipe = Recipe(
         seed=asked.seed,
@@ -86,28 +86,28 @@ def decide(asked: Configuration) -> Experiment:
         "dataset": dataset,
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
-    return Experiment(config, work.check_recipe(recipe), asked.evaluation, asked.cluster, note)
+    return Experiment(config, worker.check_recipe(recipe), asked.evaluation, asked.cluster, note)
 
 
 def resume_free(meta: Meta) -> list[str]:
-    """Keys that a resumed run may change."""
-    # The end of a falling schedule is part of every rate on the way.
+    """The keys that a resumed run may change."""
+    # The rates of a falling schedule depend on its end.
     return [key for key in RESUME_FREE if key != "meta.iterations" or meta.schedule == "constant"]
 
 
 def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], what: str) -> None:
-    """Raise FanfoldError if an experiment differs from a run's configuration in any key but the free ones.
+    """Raise FanfoldError if an experiment differs from a run's configuration in other keys than the free ones.
 
     Args:
-        experiment: What was asked for.
+        experiment: The requested experiment.
         saved: The run's `config.yaml`.
-        free: Keys that may differ; one that ends in a point stands for its section.
-        what: What is refused, for the message.
+        free: Keys that may differ; one that ends in a point stands for a section.
+        what: The subject of the error's message.
     """
     asked = experiment.flat
     before = flatten_keys(yaml.safe_load(saved.read_text()))
     different = [
-        f"--{key} (was {before.get(key)}, now {asked.get(key)})"
+        f"`{key}` (was {before.get(key)}, now {asked.get(key)})"
         for key in dict.fromkeys((*before, *asked))
         if before.get(key) != asked.get(key)
         and not any(key.startswith(name) if name.endswith(".") else key == name for name in free)
@@ -117,11 +117,11 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
 
 
 def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str | None]:
-    """Find the store, or prepare it where it is not there yet.
+    """Find the store, or prepare a missing default one.
 
     Returns:
-        The data set's configuration with what was found in the place of `auto` and of defaults, and what `auto` fell
-        back from, if it did.
+        The data set's configuration with `auto` and defaults resolved, and why `auto` fell back to another data set, or
+        None.
 
     Raises:
         FanfoldError: The store can't be found or prepared.

@@ -12,10 +12,10 @@ from fanfold.data.errors import FanfoldError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside the file's name, make sure that it is on the disk, and rename.
+    """Write beside the path, flush to the disk, and rename.
 
     Raises:
-        FanfoldError: It can't be written, as on a full disk; what was there before stays.
+        FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -25,9 +25,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise FanfoldError(
-            f"{path} can't be written ({error.strerror}): what was there before is unchanged."
-        ) from error
+        raise FanfoldError(f"{path} can't be written ({error.strerror}): the earlier file is unchanged.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -37,6 +35,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON, whole or not at all.
 
     Raises:
-        FanfoldError: It can't be written.
+        FanfoldError: The file can't be written.
     """
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,7 +1,7 @@
 """The reduction: chunks' sums folded into one, in an order that depends on their number alone.
 
-Sums of floats depend on their order. Every reduction therefore goes through `fold`, along the tree of `levels`, and
-so gives the same bits wherever the chunks were computed.
+Sums of floats depend on their order. So every executor folds by `fold`, along the tree of `levels`, and gets the same
+bits wherever the chunks were computed.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ FAN_IN = 8  # parts that one fold adds up: wider folds mean fewer tasks, narrowe
 
 @dataclass(frozen=True)
 class ChunkSum:
-    """What some tasks add to a meta-batch: a chunk's, or several chunks' folded.
+    """The sum over some tasks of a meta-batch: one chunk's, or several chunks' folded.
 
     Args:
-        gradient: Sum of the tasks' meta-gradients, float32 `[P]`: an array, or on a device a tensor.
-        loss: Sum of their query losses: a number, or on a device a tensor of one.
-        accuracy: Sum of their query accuracies, likewise.
-        tasks: How many they are.
+        gradient: Sum of the tasks' meta-gradients, float32 `[P]`: an array, or a tensor.
+        loss: Sum of their query losses, float64: a number, or a tensor of one.
+        accuracy: Sum of their query accuracies, float64: a number, or a tensor of one.
+        tasks: Number of tasks.
         broken: Numbers of the tasks whose loss or gradient is not finite.
     """
 
@@ -65,8 +65,13 @@ def fold_all(parts: Sequence[ChunkSum]) -> ChunkSum:
     return parts[0]
 
 
+def owners_of(chunks: int, workers: int) -> list[int]:
+    """The worker of each chunk of a meta-batch: neighbours share one, as their sums are folded together."""
+    return [place * workers // chunks for place in range(chunks)]
+
+
 def fold_ahead(parts: Sequence[ChunkSum], owners: Sequence[int], rank: int) -> tuple[Sequence[ChunkSum], Sequence[int]]:
-    """Fold what needs no other rank's chunks, so that it need not travel: level by level, up to one that does.
+    """Fold a rank's own sums, level by level, as long as no fold needs another rank's: then they need not travel.
 
     Args:
         parts: The rank's own sums.

@@ -1,6 +1,7 @@
-"""What drivers and workers tell the scheduler about their runs: Dask's events of one topic, small and plain.
+"""Messages of drivers and workers to the scheduler about their runs: Dask's events of one topic, small and plain.
 
-Each message names its run and its kind. A driver sends at most one of windows a second, a worker one a gang's window.
+Each message names its run and its kind. A driver sends at most one message about windows a second, a worker one message
+for each window of a gang.
 """
 
 from collections.abc import Sequence
@@ -10,20 +11,20 @@ TOPIC = "fanfold"
 
 
 class Message(TypedDict):
-    """What all messages have."""
+    """The common fields of all messages."""
 
     run: str
 
 
 class Started(Message):
-    """A training or a search began, or goes on.
+    """A training or a search begins, or goes on.
 
     Fields:
-        name: What people call it.
-        client: The identifier of its driver's connection, so that a driver that was killed is noticed.
-        config: The resolved configuration, keys with points.
-        iteration, iterations: Iterations done, and at the end; of a search: trials.
-        batch, chunk: Tasks a meta-batch and a chunk.
+        name: Its name.
+        client: The identifier of its driver's connection, by which a killed driver is noticed.
+        config: The resolved configuration by dotted keys.
+        iteration, iterations: Iterations done, and at the end; trials for a search.
+        batch, chunk: Tasks of a meta-batch and of a chunk.
     """
 
     kind: Literal["started"]
@@ -38,15 +39,15 @@ class Started(Message):
 
 
 class Windows(Message):
-    """Some meta-iterations in a row are done.
+    """Successive meta-iterations are done.
 
     Fields:
-        iteration, iterations: Done at their end, and how many they are.
+        iteration, iterations: Iterations done at the end, and the number of these iterations.
         tasks: Training tasks computed.
-        seconds: Seconds that they took, validation not counted.
-        loss, accuracy: Means over them.
-        done: How much of the run is done, 0 to 1.
-        left: Seconds that the run has left.
+        seconds: Their duration, without validation.
+        loss, accuracy: Their means.
+        done: The share of the run that is done, 0 to 1.
+        left: Seconds to the end of the run.
     """
 
     kind: Literal["windows"]
@@ -61,15 +62,15 @@ class Windows(Message):
 
 
 class Ranked(Message):
-    """What a gang's window took one of its workers, in seconds.
+    """Seconds of one worker in a gang's window.
 
     Fields:
-        iteration: Iterations done at its start.
-        rank, ranks: The worker's rank, of so many.
-        worker: Its address.
+        iteration: Iterations done at the window's start.
+        rank, ranks: The worker's rank, and the number of ranks.
+        worker: The worker's address.
         tasks: Training tasks that it computed.
-        adapt, fold, step: The sums of those.
-        exchange: Each exchange with the others, in order, waiting for them included.
+        adapt, fold, step: Seconds of each phase.
+        exchange: Seconds of each exchange with the other ranks, in order, with waiting.
     """
 
     kind: Literal["ranked"]
@@ -85,11 +86,11 @@ class Ranked(Message):
 
 
 class Drawn(Message):
-    """How the validation tasks that the page shows look.
+    """The images of the validation tasks that the page shows.
 
     Fields:
-        tasks: Task by task, class by class: the images as PNG data URIs, support first.
-        shots: How many of a class's images are support.
+        tasks: By task and class: the images as PNG data URIs, support first.
+        shots: How many of a class's images are support images.
     """
 
     kind: Literal["drawn"]
@@ -103,7 +104,7 @@ class Judged(Message):
     Fields:
         loss: Mean loss of the validation tasks.
         accuracy, ci95: Their mean accuracy, and half the width of its 95 % interval.
-        guesses, confidences: The answers to the queries drawn: task by task, class by class.
+        guesses, confidences: The predictions for the shown queries, by task and class.
     """
 
     kind: Literal["judged"]
@@ -116,19 +117,19 @@ class Judged(Message):
 
 
 class Said(Message):
-    """Something worth a line."""
+    """A message to the user in one line."""
 
     kind: Literal["said"]
     text: str
 
 
 class TrialTold(Message):
-    """Where a search's trial stands.
+    """The state of a search's trial.
 
     Fields:
         params: Its parameters in words.
-        accuracy: Its best validation accuracy, where it has one.
-        reason: Why it failed.
+        accuracy: Its best validation accuracy; None before the first.
+        reason: Why it failed; None if it did not.
     """
 
     kind: Literal["trial"]
@@ -142,11 +143,11 @@ class TrialTold(Message):
 
 
 class Ended(Message):
-    """It is over.
+    """A training or a search has ended.
 
     Fields:
-        state: `ended`, `stopped` by a person, or `failed`.
-        reason: Why it failed.
+        state: `ended`, `stopped` by the user, or `failed`.
+        reason: Why it failed; None if it did not.
     """
 
     kind: Literal["ended"]

@@ -1,10 +1,16 @@
-"""The meta-optimizer, and the state that it carries from one meta-iteration to the next."""
+"""The meta-optimizer: from a meta-batch's folded sum to the next state. Imports no PyTorch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fanfold.data.advice import ranges
+from fanfold.data.errors import RunError
+from fanfold.pipeline.fold import ChunkSum
+from fanfold.pipeline.recipe import Recipe
 
 Vector = NDArray[np.float32]
 Optimizer = Literal["adam", "sgd"]
@@ -35,7 +41,6 @@ class State:
         square: Adam's second moment, float32 `[P]`.
         average: Running average of the parameters, float32 `[P]`, which is what is validated and tested; the very
             parameters where no average is asked for.
-        records: What the iterations since the window's start showed.
     """
 
     iteration: int
@@ -43,7 +48,12 @@ class State:
     mean: Vector
     square: Vector
     average: Vector
-    records: tuple[Record, ...] = ()
+
+    def equals(self, other: "State") -> bool:
+        """Whether another state is the same, bit for bit."""
+        return self.iteration == other.iteration and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in Vectors._fields
+        )
 
 
 def initial_state(parameters: Vector) -> State:
@@ -74,7 +84,7 @@ class Rates(NamedTuple):
     kept: Any
 
 
-def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, average: float, record: Record) -> State:
+def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, average: float) -> State:
     """The next state.
 
     Args:
@@ -83,11 +93,36 @@ def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, ave
         lr: The meta learning rate of this step.
         optimizer: `adam`, or `sgd`: a plain gradient step.
         average: Decay of the running average of the parameters, see `moved`; 0 for none.
-        record: What the meta-iteration showed.
     """
     now = Vectors(state.parameters, state.mean, state.square, state.average)
     found = moved(now, gradient, rates_at(state.iteration, lr, optimizer, average), optimizer, average > 0)
-    return State(state.iteration + 1, *found, (*state.records, record))
+    return State(state.iteration + 1, *found)
+
+
+def step(recipe: Recipe, state: State, total: ChunkSum) -> tuple[State, Record]:
+    """The next state, by the mean meta-gradient of a whole meta-batch, and what the meta-batch showed.
+
+    Args:
+        recipe: What the run's numbers depend on.
+        state: The state.
+        total: The meta-batch's folded sum.
+
+    Raises:
+        RunError: A loss or gradient of the meta-batch is not finite.
+    """
+    if total.broken:
+        raise not_finite(state.iteration, total.broken)
+    meta, gradient = recipe.meta, total.gradient / np.float32(total.tasks)
+    record = Record(state.iteration, total.loss / total.tasks, total.accuracy / total.tasks)
+    return advance(state, gradient, meta.lr_at(state.iteration), meta.optimizer, meta.average), record
+
+
+def not_finite(iteration: int, tasks: Sequence[int]) -> RunError:
+    """The error of an iteration, from 0, in which the tasks of these numbers have no finite loss or gradient."""
+    return RunError(
+        f"The loss or gradient is not finite in iteration {iteration + 1}, task numbers {ranges(sorted(tasks))}: "
+        "start a new run with lower learning rates."
+    )
 
 
 def rates_at(iteration: int, lr: float, optimizer: Optimizer, average: float) -> Rates:

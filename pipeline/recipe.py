@@ -1,13 +1,13 @@
-"""All that the numbers of a run depend on."""
+"""The recipe: everything that a run's numbers depend on."""
 
 from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import TYPE_CHECKING, Literal
 
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.tasks.episodes import EpisodeShape, check_seed
 
-if TYPE_CHECKING:  # they import PyTorch, which not everyone needs who holds a recipe
+if TYPE_CHECKING:  # they import PyTorch, and a recipe needs none
     from fanfold.tasks.algorithm import Algorithm
     from fanfold.tasks.models import Model
 
@@ -18,21 +18,21 @@ class Meta:
 
     Args:
         batch: Tasks a meta-batch.
-        chunk: Tasks a chunk, which one worker computes at a time; the last chunk of a meta-batch may be shorter.
+        chunk: Tasks a chunk. One worker computes a chunk at a time; a meta-batch's last chunk may be shorter.
         iterations: Length of the run in meta-iterations; none for a run bounded by `minutes` alone.
-        minutes: Length of the run in minutes of training, validation included; whichever ends first, ends it.
-        lr: Meta learning rate.
+        minutes: Length of the run in minutes of training, validation included. The run ends with whichever comes first.
+        lr: Meta rate.
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
-        schedule: How the meta learning rate goes on: `constant`, or down to nought at `iterations`: `cosine`, `linear`.
-        average: Decay of a running average of the parameters, which is then what is validated and tested; 0 for none.
-        window: Meta-iterations handed to the scheduler at once, at most; by default as many as take some seconds, but
-            no more than 50 as a graph.
-        checkpoint: Iterations between checkpoints; more where they take less than seconds.
-        threads: PyTorch threads that a chunk is computed with; sums may round otherwise with another number.
-        together: Whether a chunk's tasks are computed side by side, as suits a GPU, or one after another, as suits a
-            CPU, whose cache holds one; by default what suits the device.
-        precision: How products are taken on a GPU: as `float32`; by tensor cores, as three products of parts, which is
-            nearly that, `tf32x3`; or by tensor cores with factors rounded to 11 bits, `tf32`. Sums are float32 always.
+        schedule: The meta rate's schedule: `constant`, or down to zero at `iterations`: `cosine`, `linear`.
+        average: Decay of a running average of the parameters, which is then validated and tested; 0 for none.
+        window: Most meta-iterations that the scheduler gets in one message; by default as many as take some seconds,
+            and no more than 50 as a graph.
+        checkpoint: Meta-iterations between checkpoints; more where so many take less than seconds.
+        threads: PyTorch threads that compute a chunk. Another number may round sums differently.
+        together: Whether a chunk is vectorized over its tasks, as suits a GPU, or computed task by task, as suits a
+            CPU, whose cache holds one task; by default what suits the device.
+        precision: Precision of products on a GPU: `float32`; `tf32x3`, three tensor-core products of parts, which is
+            nearly float32; or `tf32`, tensor cores with factors rounded to 11 bits. Sums are always float32.
     """
 
     batch: int = 32
@@ -50,25 +50,21 @@ class Meta:
     precision: Literal["float32", "tf32x3", "tf32"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "chunk", "window", "checkpoint", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise FanfoldError(f"--meta.{name} must be at least 1, not {getattr(self, name)}.")
+        check_at_least("meta", self, batch=1, chunk=1, window=1, checkpoint=1, threads=1, iterations=1)
         if self.iterations is None and self.minutes is None:
-            raise FanfoldError("A run needs an end: give --meta.iterations or --meta.minutes.")
-        if self.iterations is not None and self.iterations < 1:
-            raise FanfoldError(f"--meta.iterations must be at least 1, not {self.iterations}.")
+            raise FanfoldError("A run needs an end: give `meta.iterations` or `meta.minutes`.")
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise FanfoldError(f"--meta.minutes must be above 0, not {self.minutes}.")
+            raise FanfoldError(f"`meta.minutes` must be above 0, not {self.minutes}.")
         if not 0 < self.lr < inf:
-            raise FanfoldError(f"--meta.lr must be above 0, not {self.lr}.")
+            raise FanfoldError(f"`meta.lr` must be above 0, not {self.lr}.")
         if not 0 <= self.average < 1:
-            raise FanfoldError(f"--meta.average must be from 0 to below 1, not {self.average}.")
+            raise FanfoldError(f"`meta.average` must be from 0 to below 1, not {self.average}.")
         if self.schedule != "constant" and self.iterations is None:
-            raise FanfoldError(f"A {self.schedule} schedule ends at --meta.iterations: give them.")
+            raise FanfoldError(f"A {self.schedule} schedule ends at `meta.iterations`: give them.")
 
     @property
     def longest_graph(self) -> int:
-        """Meta-iterations that a graph has, at most."""
+        """The largest number of meta-iterations in a graph."""
         return self.window or 50
 
     def chunks(self, total: int | None = None, size: int | None = None) -> list[tuple[int, int]]:
@@ -77,7 +73,7 @@ class Meta:
         return [(first, min(first + size, tasks)) for first in range(0, tasks, size)]
 
     def lr_at(self, iteration: int) -> float:
-        """The meta learning rate of an iteration, from 0."""
+        """The meta rate of an iteration, from 0."""
         if self.schedule == "constant" or self.iterations is None:
             return self.lr
         done = min(iteration / self.iterations, 1)
@@ -86,20 +82,20 @@ class Meta:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker must know to compute any chunk of a run.
+    """Everything that a worker must know to compute any chunk of a run.
 
     Args:
         seed: The run's seed.
         store: Absolute path of the store.
-        split: Which of its classes train, validate, test.
+        split: The split of its classes.
         algorithm: The algorithm.
         model: The network.
-        train: The tasks trained on.
-        task: The tasks validated and tested on.
+        train: The training tasks.
+        task: The tasks of validation and test.
         steps: Inner steps at validation and test; None for as many as in training.
         meta: The outer loop.
         device: Where chunks are computed, `cpu` or `cuda`.
-        fingerprint: What identifies the store's content; None where that is still to be seen.
+        fingerprint: Identifies the store's content; None where the store was not opened yet.
     """
 
     seed: int
@@ -118,6 +114,6 @@ class Recipe:
         check_seed(self.seed)
 
     @property
-    def together(self) -> bool:
-        """Whether a chunk's tasks are computed side by side."""
+    def vectorized(self) -> bool:
+        """Whether a chunk is vectorized over its tasks."""
         return self.device == "cuda" if self.meta.together is None else self.meta.together

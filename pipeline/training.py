@@ -1,23 +1,53 @@
-"""Meta-training over a cluster, driven leg by leg."""
+"""Meta-training, segment by segment, each up to a validation. A run is segments one after the other, as is a trial."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
-from fanfold.pipeline.events import Event, Listener, TrainingEnded, TrainingStarted
-from fanfold.pipeline.executors.choose import open_reduction
-from fanfold.pipeline.leg import Job, advance, start
+from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict
+from fanfold.pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.executors.base import Executor
+from fanfold.pipeline.executors.choose import open_executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
-from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
+from fanfold.tasks.predictions import Predictions
+
+WINDOW_SECONDS = 3.0  # that a window is to take
+FIRST = 10  # iterations of the first window, before any pace is known
+
+Judge = Callable[[Vector], Predictions]  # parameters to the predictions for validation tasks
+Keep = Callable[[Checkpoint], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: everything that its numbers depend on.
+
+    Args:
+        recipe: The recipe.
+        evaluation: When and how to validate.
+        note: Kept with the run, see `Checkpoint`.
+    """
+
+    recipe: Recipe
+    evaluation: EvaluationConfig
+    note: str | None = None
+
+    def ended(self, now: Checkpoint) -> bool:
+        """Whether nothing is left to train."""
+        return not window_length(now, self.recipe.meta, self.evaluation.every)
 
 
 def train(
@@ -36,7 +66,7 @@ def train(
         evaluation: When and how to validate.
         directory: Where checkpoints and metrics go.
         listeners: Whom to tell what happens.
-        note: What to remember with the run, see `Checkpoint`.
+        note: Kept with the run, see `Checkpoint`.
 
     Returns:
         The last checkpoint, and with it the parameters that did best on validation classes.
@@ -52,16 +82,14 @@ def train(
         for listener in listeners:
             listener(event)
 
-    meta, how = recipe.meta, normalizations(recipe)[0]
+    meta = recipe.meta
     limit = None if meta.minutes is None else 60 * meta.minutes
-    training, validating = cluster.part("meta-training"), cluster.part("validation")
-    judge = partial(
-        answer, validating, recipe, stream=Stream.VALIDATION, tasks=evaluation.validation_tasks, normalization=how
-    )
+    training, validating = cluster.part("meta-training"), GraphExecutor(cluster.part("validation"), recipe)
+    judge = partial(judge_by_validation, job, validating)
     tell(TrainingStarted(run, now.state.iteration, meta.iterations, now.seconds, limit))
-    with open_reduction(training, run, recipe, tell) as reduce:
+    with open_executor(training, recipe, run, tell) as executor:
         while not job.ended(now) or now.validated != now.state.iteration:
-            now = advance(job, now, reduce, judge, tell, partial(save_checkpoint, directory.last))
+            now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
     tell(TrainingEnded(now.state.iteration, now.seconds))
     return now
 
@@ -80,7 +108,7 @@ def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
         FanfoldError: It can't be read, or was written by a run on another store or of another network.
     """
     found = load_checkpoint(directory.last)
-    work.bench(replace(recipe, device="cpu", fingerprint=found.fingerprint))
+    worker.open_context(replace(recipe, device="cpu", fingerprint=found.fingerprint))
     check_parameters(recipe, found.state.parameters, directory.last)
     directory.forget_after(found.state.iteration, found.validated)
     return found
@@ -88,8 +116,96 @@ def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
 
 def check_parameters(recipe: Recipe, parameters: Vector, path: Path) -> None:
     """Raise FanfoldError unless a checkpoint's parameters are as many as the recipe's."""
-    expected = len(work.initialize(recipe).parameters)
+    expected = len(worker.initialize(recipe).parameters)
     if len(parameters) != expected:
         raise FanfoldError(
             f"The checkpoint {path} holds {len(parameters):,} parameters, but this configuration has {expected:,}."
         )
+
+
+def start(job: Job) -> Checkpoint:
+    """The checkpoint of a job before its first iteration."""
+    state = worker.initialize(job.recipe)
+    fingerprint = worker.open_context(replace(job.recipe, device="cpu")).fingerprint
+    return Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=job.note)
+
+
+def train_segment(
+    job: Job, now: Checkpoint, executor: Executor, judge: Judge, tell: Listener, keep: Keep = lambda _: None
+) -> Checkpoint:
+    """Train up to the next validation, or to the end if that comes first, and validate there.
+
+    Args:
+        job: What is trained.
+        now: Where it stands.
+        executor: What computes windows.
+        judge: Gives the predictions for validation tasks.
+        tell: Told what happens.
+        keep: Keeps checkpoints, when they are due.
+
+    Returns:
+        The checkpoint then, with the best parameters so far.
+    """
+    meta, every = job.recipe.meta, job.evaluation.every
+    goal = (now.state.iteration // every + 1) * every
+    began = time.monotonic() - now.seconds
+    while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
+        window_began, before = time.monotonic(), now.state.iteration
+        window = executor.window(now.state, iterations)
+        ended = time.monotonic()
+        now = replace(now, state=window.state, seconds=ended - began)
+        tell(WindowEnded(window.records, meta.batch * iterations / (ended - window_began), now.seconds))
+        if before // meta.checkpoint < now.state.iteration // meta.checkpoint and now.state.iteration < goal:
+            keep(now)
+    now = _validate(now, judge(now.state.average), tell)
+    now = replace(now, seconds=time.monotonic() - began)
+    keep(now)
+    return now
+
+
+def judge_by_validation(job: Job, executor: Executor, parameters: Vector) -> Predictions:
+    """The predictions for a job's validation tasks, tested as the algorithm's paper does."""
+    normalization = normalizations(job.recipe)[0]
+    tasks = job.evaluation.validation_tasks
+    return predict(executor, job.recipe, parameters, Stream.VALIDATION, tasks, normalization)
+
+
+def _validate(now: Checkpoint, predictions: Predictions, tell: Listener) -> Checkpoint:
+    """Judge the parameters by the predictions for validation tasks, and keep them if they are the best so far."""
+    iteration, found = now.state.iteration, summarize(predictions.accuracies)
+    best = now.best_iteration is None or found.mean > now.best_accuracy
+    tell(Validated(iteration, float(predictions.losses.mean()), found.mean, found.ci95, best, predictions))
+    now = replace(now, validated=iteration)
+    return replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean) if best else now
+
+
+def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
+    """The length of the next window: some seconds, and no further than the next validation, checkpoint, or the end.
+
+    It changes no number. A longer window costs less beside its iterations, but nobody sees how the run goes before its
+    end, and a gang that loses a worker computes all of it again.
+
+    Args:
+        now: Where the run stands.
+        meta: The outer loop.
+        every: Iterations between validations.
+
+    Returns:
+        Iterations; 0 when the run is over.
+    """
+    done = now.state.iteration
+    length = every - done % every
+    if meta.window is not None:
+        length = min(length, meta.window)
+    if meta.iterations is not None:
+        length = min(length, meta.iterations - done)
+    left = math.inf if meta.minutes is None else 60 * meta.minutes - now.seconds
+    if left <= 0:
+        return 0
+    pace = now.seconds / done if done else WINDOW_SECONDS / FIRST
+    # Where a checkpoint is due more often than windows end, windows would be short, and nobody would gain.
+    if pace * meta.checkpoint > WINDOW_SECONDS:
+        length = min(length, meta.checkpoint - done % meta.checkpoint)
+    if pace > 0:
+        length = min(length, math.ceil(min(WINDOW_SECONDS, left) / pace))
+    return max(length, 0)

@@ -1,6 +1,6 @@
-"""What workers compute: the functions behind the graphs' tasks.
+"""The functions that workers compute.
 
-Their results depend on their arguments alone, never on the worker or on what it did before.
+Their results depend on their arguments alone, never on the worker or on its earlier tasks.
 """
 
 import zlib
@@ -23,44 +23,33 @@ from fanfold.data.store import open_store
 from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.step import step as step
-from fanfold.tasks.algorithm import (
-    ClassifiesSideBySide,
-    MetaGradient,
-    Normalization,
-    answer_tasks,
-    answered,
-    as_answers,
-    gradient_in,
-    numbers_of,
-    phase_of,
-    together,
-)
+from fanfold.tasks.algorithm import MetaGradient, Normalization
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from fanfold.tasks.device.cuda_graph import Captured
-from fanfold.tasks.device.resident import Resident, codes, reside
-from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_turns, draw_episodes
+from fanfold.tasks.device.resident import Resident, encode, make_resident
+from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
+from fanfold.tasks.predictions import Predictions
 
-POPULATION = 1000  # training images that batch norm's statistics are taken from, at least
+POPULATION = 1000  # training images, at least, for batch norm's statistics
 
-# A network's module holds the parameters of the call that is under way, and PyTorch's generator is the process's: one
-# thread at a time, on a worker and in a driver of several runs.
+# One thread at a time: a network's module holds the parameters of the current call, and PyTorch's generator belongs to
+# the process. A driver of several runs has several threads.
 _ONE_AT_A_TIME = RLock()
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a worker keeps open for a recipe.
+class WorkerContext:
+    """The worker context: what a worker keeps open for a recipe.
 
     Args:
         images: The store's images.
         split: Which of its classes train, validate, test.
-        fingerprint: What identifies its content.
+        fingerprint: Identifies the store's content.
         network: The network, on the device.
-        resident: The images on the device, where tasks are computed side by side and they fit there.
+        resident: The images on the device, where tasks are vectorized and the images fit.
     """
 
     images: Images
@@ -70,7 +59,7 @@ class Bench:
     resident: Resident | None
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
-        """The classes that a stream's tasks are made of."""
+        """The classes of a stream's tasks."""
         return {
             Stream.TRAIN: self.split.train,
             Stream.POPULATION: self.split.train,
@@ -79,18 +68,18 @@ class Bench:
         }[stream]
 
 
-def bench(recipe: Recipe) -> Bench:
-    """Open the store and build the network, or take them where they lie from an earlier chunk.
+def open_context(recipe: Recipe) -> WorkerContext:
+    """Open the store and build the network, or take those of an earlier chunk.
 
     Raises:
         FanfoldError: The store can't be opened or is not the one that the run began with, the tasks can't be drawn
             from it, or the model can't be built.
     """
     with _ONE_AT_A_TIME:
-        return _bench(recipe)
+        return _open_context(recipe)
 
 
-def _bench(recipe: Recipe) -> Bench:
+def _open_context(recipe: Recipe) -> WorkerContext:
     images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
     if recipe.fingerprint not in (None, fingerprint):
         raise FanfoldError(
@@ -98,28 +87,30 @@ def _bench(recipe: Recipe) -> Bench:
             "set again, or start a new run."
         )
     ways = recipe.train.ways if recipe.algorithm.head else None
-    how = recipe.together, recipe.meta.precision
+    how = recipe.vectorized, recipe.meta.precision
     network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
-    network = replace(network, vectorized=together(recipe.algorithm, network))
-    return Bench(images, split, fingerprint, network, _resident(images, recipe.device) if recipe.together else None)
+    network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
+    return WorkerContext(
+        images, split, fingerprint, network, _resident(images, recipe.device) if recipe.vectorized else None
+    )
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """Raise, before anything is started, what a worker would raise else; return the recipe bound to its store.
+    """Check a recipe before anything is started, and bind it to its store.
 
     Raises:
-        FanfoldError: See `bench`.
+        FanfoldError: See `open_context`.
     """
-    opened = bench(recipe)
+    opened = open_context(recipe)
     for stream in Stream:
         check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
-        check_turns(_shape(recipe, stream), opened.images.size)
+        check_rotations(_shape(recipe, stream), opened.images.size)
     return replace(recipe, fingerprint=opened.fingerprint)
 
 
 def initialize(recipe: Recipe) -> State:
-    """The state before the first iteration: drawn from the seed, on the CPU, the same everywhere."""
-    network = bench(replace(recipe, device="cpu")).network
+    """The state before the first iteration, drawn from the seed on the CPU: the same everywhere."""
+    network = open_context(replace(recipe, device="cpu")).network
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return initial_state(_to_vector(recipe.algorithm.initialize(network)))
@@ -128,19 +119,19 @@ def initialize(recipe: Recipe) -> State:
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     """Draw the tasks in places `first` to `last` of the state's meta-batch, and sum their meta-gradients."""
     offset = state.iteration * recipe.meta.batch
-    with at_the_bench(recipe, Stream.TRAIN, offset + first) as opened:
+    with in_context(recipe, Stream.TRAIN, offset + first) as opened:
         parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
-        phase = phase_of(recipe.algorithm, state.iteration)
+        phase = recipe.algorithm.phase(state.iteration)
         if opened.resident is None or phase is None:
             tasks = _tasks(recipe, opened, Stream.TRAIN, *numbers)
             result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
         else:
-            moving = _to_tensor(np.array(numbers_of(recipe.algorithm, state.iteration), np.float32), recipe)
+            moving = _to_tensor(np.array(recipe.algorithm.numbers(state.iteration), np.float32), recipe)
             compute = _captured_gradient(recipe, phase)
             result = MetaGradient(*compute(parameters, moving, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
     if not torch.isfinite(result.gradient).all() and finite.all():
-        finite = torch.zeros_like(finite)  # whose gradient overflowed can't be told from the sum
+        finite = torch.zeros_like(finite)  # the sum does not tell whose gradient overflowed
     return ChunkSum(
         gradient=_to_vector(result.gradient),
         loss=float(result.losses.double().sum()),
@@ -151,8 +142,8 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
-    """What batch norm sees of some thousand training images, for `test` with the `population` normalization."""
-    with at_the_bench(recipe, Stream.POPULATION, 0) as opened:
+    """Batch norm's statistics of some thousand training images, for `test` with the `population` normalization."""
+    with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
         tasks = _tasks(recipe, opened, Stream.POPULATION, 0, count)
@@ -165,75 +156,66 @@ def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float
 def test(
     recipe: Recipe,
     normalization: Normalization,
+    stream: Stream,
     parameters: Vector,
     population: Mapping[str, NDArray[np.float32]] | None,
-    stream: Stream,
     first: int,
     last: int,
-) -> Answers:
-    """What is answered to the queries of tasks `first` to `last` of the validation or test stream.
+) -> Predictions:
+    """Predictions for the queries of tasks `first` to `last` of the validation or test stream.
 
     Args:
         recipe: What the run's numbers depend on.
         normalization: Which images a query is normalized with.
+        stream: Validation or test.
         parameters: The meta-parameters to test.
         population: For the `population` normalization, see `statistics`.
-        stream: Validation or test.
         first: Number of the first task.
         last: Number after the last task.
     """
-    with at_the_bench(recipe, stream, first) as opened:
+    with in_context(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
-        if (
-            opened.resident is not None
-            and isinstance(recipe.algorithm, ClassifiesSideBySide)
-            and normalization == "batch"
-        ):
-            compute = _captured_answers(recipe)
-            guesses, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
-            return as_answers(guesses, confidences, losses, recipe.task.ways)
+        if opened.resident is not None and recipe.algorithm.defines_logits and normalization == "batch":
+            compute = _captured_predictions(recipe)
+            labels, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
+            return to_host(labels, confidences, losses, recipe.task.ways)
         if population is None:
             tasks = _tasks(recipe, opened, stream, first, last)
         else:
             fixed = with_statistics(network, {name: _to_tensor(value, recipe) for name, value in population.items()})
             tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
             network = Embedded(**vars(network))
-        return answer_tasks(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
+        return predict(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
 
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
-    """Tasks by number, with their images, to be looked at: of what classes and drawings they are, and the images."""
-    opened = bench(replace(recipe, device="cpu"))
+    """Some tasks by number, on the host: their classes and drawings, and their images."""
+    opened = open_context(replace(recipe, device="cpu"))
     episodes = _episodes(recipe, opened, stream, first, last)
     return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
 
 
-def without_records(state: State) -> State:
-    """A state as a window starts with it."""
-    return replace(state, records=())
-
-
 @contextmanager
-def at_the_bench(recipe: Recipe, stream: Stream, first: int) -> Iterator[Bench]:
-    """A worker's surroundings while it computes the tasks from number `first` on: always the same."""
-    # The generators of the device that is computed on, and no others: asked for its generator, a GPU gets a context.
+def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerContext]:
+    """The worker context, with the same generators, threads and kernels for tasks from `first` on."""
+    # The device's generators alone: a GPU that is asked for its generator gets a CUDA context.
     devices = [torch.cuda.current_device()] if recipe.device == "cuda" else []
-    # What is not finite is found at the end, and said there: NumPy need not warn of it as well.
+    # Numbers that are not finite are reported at the end; NumPy need not warn of them.
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices), np.errstate(all="ignore"):
-        # Set here, not where the worker starts: PyTorch keeps the number of threads for each thread that asks.
+        # Here, not where the worker starts: PyTorch's number of threads belongs to the calling thread.
         torch.set_num_threads(recipe.meta.threads)
-        # Before the generators are set: where a network is built first, and its kernels are tried, a GPU's moves.
-        opened = bench(recipe)
-        # For networks that draw, as dropout does; from the chunk's numbers, as everything else.
+        # Before the generators are seeded: building a network, and trying its kernels, moves a GPU's generator.
+        opened = open_context(recipe)
+        # For networks that draw, as dropout does.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
-        # The same kernels every time, and products as precise as asked for.
+        # The same kernels every time, and products of the configured precision.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.meta.precision == "tf32"
         opened.network.module.train(stream is Stream.TRAIN)
         yield opened
 
 
-# A fingerprint among the arguments, so that a store that was prepared anew is opened anew.
+# The fingerprint is an argument, so that a store that was prepared anew is opened anew.
 @lru_cache(maxsize=4)
 def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, str]:
     opened = open_store(Path(store))
@@ -247,72 +229,73 @@ def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, 
 def _network(
     model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str, together: bool, precision: str
 ) -> Network:
-    # A network that loses its head is built with two ways: how many, its embedding doesn't know.
+    # A network that loses its head is built with two ways: its embedding doesn't depend on them.
     module = build_network(model, ways or 2, size, seed).to(device)
     return as_network(module, size, ways, vectorized=together, precision=precision)
 
 
 @lru_cache(maxsize=4)
 def _resident(images: Images, device: str) -> Resident | None:
-    return reside(images, device)
+    return make_resident(images, device)
 
 
 @lru_cache(maxsize=16)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
-    """In a phase of an algorithm, from parameters `[P]`, an iteration's numbers and tasks' codes to `MetaGradient`."""
-    opened = _bench(recipe)
+    """Parameters `[P]`, an iteration's numbers and tasks' codes to a meta-gradient, in a phase of the algorithm."""
+    opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
     def gradient(parameters: Tensor, numbers: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tasks = resident.tasks(codes, recipe.train)
-        found = gradient_in(algorithm, phase, numbers, network, parameters, tasks)
+        found = algorithm.gradient_in_phase(phase, numbers, network, parameters, tasks)
         return found.gradient, found.losses, found.accuracies
 
     return Captured(gradient, resident.pixels.device)
 
 
 @lru_cache(maxsize=16)
-def _captured_answers(recipe: Recipe) -> Captured:
-    """From parameters `[P]` and tasks' codes to what is answered, see `tasks.algorithm.answered`."""
-    opened = _bench(recipe)
+def _captured_predictions(recipe: Recipe) -> Captured:
+    """From parameters `[P]` and tasks' codes to predictions on the device, see `tasks.predict.from_logits`."""
+    opened = _open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
-    def answers(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predictions(parameters: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tasks = resident.tasks(codes, recipe.task)
-        return answered(algorithm, network, parameters, tasks, recipe.steps, "batch")
+        logits = query_logits(algorithm, network, parameters, tasks, recipe.steps, "batch")
+        return from_logits(logits, tasks.query_labels)
 
-    return Captured(answers, resident.pixels.device)
+    return Captured(predictions, resident.pixels.device)
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:
     return recipe.train if stream in (Stream.TRAIN, Stream.POPULATION) else recipe.task
 
 
-def _tasks(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> TaskBatch:
+def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> TaskBatch:
     if opened.resident is not None:
         return opened.resident.tasks(_codes(recipe, opened, stream, first, last), _shape(recipe, stream))
     episodes = _episodes(recipe, opened, stream, first, last)
     return gather_tasks(episodes, _shape(recipe, stream), opened.images).to(recipe.device)
 
 
-def _codes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Tensor:
-    """Tasks as they are sent to the device that the images lie on."""
+def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:
+    """Tasks as codes, on the device of the images."""
     assert opened.resident is not None
-    drawn = codes(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
+    drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 
-def _episodes(recipe: Recipe, opened: Bench, stream: Stream, first: int, last: int) -> Episodes:
+def _episodes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Episodes:
     shape, drawings = _shape(recipe, stream), opened.images.drawings
     return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), drawings)
 
 
 def _embedded_tasks(
-    recipe: Recipe, opened: Bench, network: Network, meta: Tensor, stream: Stream, first: int, last: int
+    recipe: Recipe, opened: WorkerContext, network: Network, meta: Tensor, stream: Stream, first: int, last: int
 ) -> TaskBatch:
-    """Tasks with embeddings in the place of images, each of which is embedded once, however many tasks have it."""
+    """Tasks with embeddings in place of images. Each image is embedded once, however many tasks have it."""
     images, places = gather_distinct(_episodes(recipe, opened, stream, first, last), opened.images)
     theta = network.own(meta)
     with torch.no_grad():
@@ -321,7 +304,7 @@ def _embedded_tasks(
 
 
 def _to_tensor(vector: Vector, recipe: Recipe) -> Tensor:
-    # A copy: what a worker receives is read-only, and lies wherever the message did.
+    # A copy: the arrays that a worker receives are read-only, and lie in the message.
     return torch.tensor(np.asarray(vector), device=recipe.device)
 
 

@@ -1,1 +1,1 @@
-"""What one few-shot task is, and what a worker computes on it. Knows nothing of Dask."""
+"""Few-shot tasks, networks and meta-learning algorithms. Knows nothing of Dask."""

@@ -1,26 +1,32 @@
-"""What the pipeline asks of an algorithm, so that every one fans out and folds the same way."""
+"""The protocol of a meta-learning algorithm: a base class with defaults.
 
+The pipeline knows algorithms by this class alone, and so distributes and sums all of them in the same way.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
-from fanfold.tasks.predictions import Answers
 
 Classify = Callable[[Tensor], Tensor]
-Judge = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Queries `[n, 1, height, width]` to logits `[n, ways]`."""
+
+TaskLoss = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Meta-parameters by name, support images and query images of one task to the loss, a scalar, and the queries' logits
+`[n, ways]` and labels `[n]`."""
 
 Normalization = Literal["batch", "single", "population"]
-"""What batch norm takes a query's statistics from when a task is tested.
+"""The source of batch norm's statistics when a query is classified.
 
-- `batch`: all queries of the task, judged together. Transductive.
+- `batch`: all queries of the task. Transductive.
 - `single`: the support set and this one query. Inductive.
 - `population`: training images, see `tasks.network.batch_statistics`. Inductive.
 """
@@ -31,9 +37,9 @@ class MetaGradient:
     """The contribution of some tasks to a meta-batch.
 
     Args:
-        gradient: `[P]`, the tasks' meta-gradients, summed.
+        gradient: `[P]`, the sum of the tasks' meta-gradients.
         losses: `[tasks]`, each task's mean loss over its queries.
-        accuracies: `[tasks]`, each task's share of queries classified right.
+        accuracies: `[tasks]`, each task's share of correctly classified queries.
     """
 
     gradient: Tensor
@@ -41,50 +47,69 @@ class MetaGradient:
     accuracies: Tensor
 
 
-def total(parts: Iterable[MetaGradient]) -> MetaGradient:
-    """Of all tasks that some parts are of, in their order."""
-    gradients, losses, accuracies = zip(*((part.gradient, part.losses, part.accuracies) for part in parts), strict=True)
-    return MetaGradient(reduce(torch.add, gradients), torch.cat(losses), torch.cat(accuracies))
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """A meta-learning algorithm: hyperparameters, and pure functions of explicit parameters.
 
+    A subclass is a frozen dataclass whose fields are the hyperparameters. It defines `meta_gradient` and `classifier`,
+    and overrides the other attributes and methods where their defaults do not fit.
 
-class Algorithm(Protocol):
-    """A meta-learning algorithm: its hyperparameters, and pure functions of explicit parameters.
+    The meta-parameters are one flat vector `[P]`. They hold the network's parameters, and any others that the algorithm
+    learns. With the normalization `population`, the network's parameters come first.
 
-    The meta-parameters are one flat vector `[P]`: the network's, and whatever else the algorithm learns. For the
-    normalization `population` the network's own come first.
+    Args:
+        name: The algorithm's name.
 
     Attributes:
-        name: What it is called.
-        head: Whether it classifies by the network's own linear head, and so has as many ways as it was trained with.
-            For one that does not, the network is without its last linear layer and gives embeddings `[n, d]`.
-        normalizations: How its tasks may be tested with a network that has batch norm, as published first.
-
-    On a GPU its tasks are computed side by side by `torch.vmap`, unless it has an attribute `one_by_one` that is true;
-    and as CUDA graphs, where it says in what iterations differ: by `steady`, true where they don't, or as `InPhases`.
+        head: Whether the algorithm classifies with the network's linear head, and so always with as many ways as in
+            training. If not, the network is built without its last linear layer and gives embeddings `[n, d]`.
+        normalizations: The normalizations that the algorithm is tested with if the network has batch norm. The first is
+            the published one.
+        steady: Whether every iteration is computed like the first, without reading values back from the device. On a
+            GPU, iterations are then captured as a CUDA graph.
     """
 
-    head: ClassVar[bool]
-    normalizations: ClassVar[tuple[Normalization, ...]]
+    head: ClassVar[bool] = True
+    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
+    steady: ClassVar[bool] = False
+
+    name: str
 
     @property
-    def name(self) -> str: ...
+    def vectorizes(self) -> bool:
+        """Whether `torch.vmap` can vectorize the algorithm over tasks. If not, tasks are computed one after another."""
+        return True
+
+    @property
+    def defines_logits(self) -> bool:
+        """Whether the algorithm overrides `logits`. On a GPU, testing is then captured as a CUDA graph."""
+        return type(self).logits is not Algorithm.logits
 
     def initialize(self, network: Network) -> Tensor:
-        """The meta-parameters `[P]` before the first iteration, given a freshly initialized network.
+        """The meta-parameters before the first iteration; by default the network's initial parameters.
 
-        May draw from PyTorch's generator, which the pipeline seeds before.
+        May draw from PyTorch's generator, which the pipeline seeds before the call.
+
+        Args:
+            network: The freshly initialized network.
+
+        Returns:
+            The meta-parameters `[P]`.
         """
+        return flatten(network.initial())
 
+    @abstractmethod
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """The summed meta-gradient of some tasks.
 
         Args:
             network: The network.
             parameters: The meta-parameters `[P]`.
-            iteration: The meta-iteration's number, from 0, for what changes as training goes on.
+            iteration: The number of the meta-iteration, from 0, for hyperparameters that change during training.
             tasks: The tasks.
         """
 
+    @abstractmethod
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
@@ -93,216 +118,119 @@ class Algorithm(Protocol):
         Args:
             network: The network.
             parameters: The meta-parameters `[P]`.
-            support: `[ways · shots, 1, height, width]`, class by class. With the normalization `population` these, and
-                the queries, may be embeddings, which the network hands on.
+            support: `[ways · shots, 1, height, width]`, ordered by class. With the normalization `population`, support
+                and queries may be embeddings `[n, d]`, which the network then returns unchanged.
             labels: int64 `[ways · shots]`.
             steps: Inner steps, for algorithms that have them; None for as many as in training.
-
-        Returns:
-            The classifier: queries `[n, 1, height, width]` to logits `[n, ways]`.
         """
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of rows of logits `[n, ways]` whose largest entry is the label's, a scalar."""
-    return (logits.argmax(1) == labels).double().mean()
-
-
-def sum_of_gradients(
-    network: Network, parameters: Tensor, tasks: TaskBatch, judge: Judge, shapes: Shapes | None = None
-) -> MetaGradient:
-    """The summed gradient of a loss of each task, for algorithms whose meta-gradient is one.
-
-    Args:
-        network: The network, which says whether tasks are computed side by side or one after another.
-        parameters: The meta-parameters `[P]`.
-        tasks: The tasks.
-        judge: Meta-parameters by name, support and query images of one task to its loss, and logits and labels of
-            queries. Side by side, it is called once for all tasks, by `torch.vmap`.
-        shapes: The meta-parameters' names and shapes, by default the network's.
-    """
-    named = unflatten(shapes or network.shapes, parameters.detach())
-    meta = {name: value.requires_grad_() for name, value in named.items()}
-    return (_side_by_side if network.vectorized else _one_by_one)(meta, tasks, judge)
-
-
-def _one_by_one(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
-    summed = {name: torch.zeros_like(value) for name, value in meta.items()}
-    losses, accuracies = [], []
-    for support, query in zip(tasks.support, tasks.query, strict=True):
-        loss, logits, labels = judge(meta, support, query)
-        gradients = torch.autograd.grad(loss, list(meta.values()), materialize_grads=True)
-        for part, gradient in zip(summed.values(), gradients, strict=True):
-            part += gradient
-        losses.append(loss.detach())
-        accuracies.append(accuracy(logits.detach(), labels))
-    return MetaGradient(flatten(summed), torch.stack(losses), torch.stack(accuracies))
-
-
-def _side_by_side(meta: Parameters, tasks: TaskBatch, judge: Judge) -> MetaGradient:
-    def judged(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        loss, logits, labels = judge(meta, support, query)
-        return loss, accuracy(logits.detach(), labels)
-
-    losses, accuracies = torch.vmap(judged, randomness="different")(tasks.support, tasks.query)
-    gradients = torch.autograd.grad(losses.sum(), list(meta.values()), materialize_grads=True)
-    return MetaGradient(flatten(dict(zip(meta, gradients, strict=True))), losses.detach(), accuracies)
-
-
-@runtime_checkable
-class InPhases(Protocol):
-    """An algorithm whose iterations are computed alike throughout a phase of training, of numbers that move."""
-
-    def phase(self, iteration: int) -> Hashable:
-        """What decides how an iteration is computed."""
-
-    def numbers(self, iteration: int) -> Sequence[float]:
-        """What an iteration is computed of besides, in every iteration as many numbers."""
-
-    def gradient_in(
-        self, phase: Any, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
-    ) -> MetaGradient:
-        """See `Algorithm.meta_gradient`, in a phase.
-
-        Args:
-            phase: The phase.
-            numbers: The iteration's, on the parameters' device and in their precision.
-            network: The network.
-            parameters: The meta-parameters `[P]`.
-            tasks: The tasks.
-        """
-
-
-def phase_of(algorithm: Algorithm, iteration: int) -> Hashable | None:
-    """An iteration's phase: the same computation in all of a phase's iterations; None where all are taken to differ."""
-    if _is_steady(algorithm):
-        return ()
-    return algorithm.phase(iteration) if _is_in_phases(algorithm) else None
-
-
-def numbers_of(algorithm: Algorithm, iteration: int) -> Sequence[float]:
-    """By what an iteration differs from others of its phase."""
-    return algorithm.numbers(iteration) if _is_in_phases(algorithm) else ()
-
-
-def gradient_in(
-    algorithm: Algorithm, phase: Hashable, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
-) -> MetaGradient:
-    """The meta-gradient in a phase, of an iteration's numbers."""
-    if _is_in_phases(algorithm):
-        return algorithm.gradient_in(phase, numbers, network, parameters, tasks)
-    return algorithm.meta_gradient(network, parameters, 0, tasks)  # every iteration is as the first
-
-
-def _is_steady(algorithm: Algorithm) -> bool:
-    return getattr(algorithm, "steady", False)
-
-
-def _is_in_phases(algorithm: Algorithm) -> TypeGuard[InPhases]:
-    # Asked for every iteration, and by far the faster of the two first.
-    return not _is_steady(algorithm) and isinstance(algorithm, InPhases)
-
-
-def together(algorithm: Algorithm, network: Network) -> bool:
-    """Whether an algorithm's tasks are computed side by side with a network: unless it says that it can't."""
-    return network.vectorized and not getattr(algorithm, "one_by_one", False)
-
-
-@runtime_checkable
-class ClassifiesSideBySide(Protocol):
-    """An algorithm that classifies several tasks' queries side by side by code of its own."""
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
-        """The queries' logits `[tasks, queries, ways]`, with the normalization `batch`; None where it can't.
+        """Classify the queries of several tasks, vectorized over tasks, with the normalization `batch`.
+
+        An optional fast path beside `classifier`, for networks that are vectorized over tasks.
 
         Args:
             network: The network.
             parameters: The meta-parameters `[P]`.
             tasks: The tasks.
             steps: Inner steps; None for as many as in training.
+
+        Returns:
+            The queries' logits `[tasks, queries, ways]`; None where there is no such path, as by default.
         """
+        return None
+
+    def phase(self, iteration: int) -> Hashable | None:
+        """The phase of training that an iteration belongs to.
+
+        All iterations of a phase run the same computation, on different `numbers`. On a GPU, each phase is captured as
+        a CUDA graph.
+
+        Returns:
+            The phase; None if any iteration may differ from any other. By default, a `steady` algorithm has one phase,
+            and any other has none.
+        """
+        return () if self.steady else None
+
+    def numbers(self, iteration: int) -> Sequence[float]:
+        """The numbers by which an iteration differs from others of its phase; as many in every iteration."""
+        return ()
+
+    def gradient_in_phase(
+        self, phase: Any, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
+    ) -> MetaGradient:
+        """The summed meta-gradient of some tasks, as `meta_gradient` gives it for an iteration of the phase.
+
+        Args:
+            phase: The iteration's phase, not None.
+            numbers: The iteration's numbers, on the parameters' device and in their precision.
+            network: The network.
+            parameters: The meta-parameters `[P]`.
+            tasks: The tasks.
+        """
+        return self.meta_gradient(network, parameters, 0, tasks)
 
 
-def answer_tasks(
-    algorithm: Algorithm,
-    network: Network,
-    parameters: Tensor,
-    tasks: TaskBatch,
-    steps: int | None,
-    normalization: Normalization,
-) -> Answers:
-    """What the algorithm answers when it is asked the tasks' queries.
+def sum_parts(parts: Iterable[MetaGradient]) -> MetaGradient:
+    """The meta-gradient of all tasks of some parts, in their order."""
+    gradients, losses, accuracies = zip(*((part.gradient, part.losses, part.accuracies) for part in parts), strict=True)
+    return MetaGradient(reduce(torch.add, gradients), torch.cat(losses), torch.cat(accuracies))
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of rows of logits `[n, ways]` that have their maximum at the label, a float64 scalar."""
+    return (logits.argmax(1) == labels).double().mean()
+
+
+def sum_of_gradients(
+    network: Network, parameters: Tensor, tasks: TaskBatch, task_loss: TaskLoss, shapes: Shapes | None = None
+) -> MetaGradient:
+    """Differentiate a loss of each task by the meta-parameters, and sum the gradients over the tasks.
 
     Args:
-        algorithm: The algorithm.
-        network: The network; for `population` one that has its statistics.
+        network: The network. It says whether the tasks are vectorized, or computed one after another.
         parameters: The meta-parameters `[P]`.
         tasks: The tasks.
-        steps: Inner steps; None for as many as in training.
-        normalization: Which images a query is normalized with.
+        task_loss: The loss of one task. Vectorized over tasks, it is called once for all of them, by `torch.vmap`.
+        shapes: The names and shapes of the meta-parameters; by default the network's.
     """
-    return as_answers(*answered(algorithm, network, parameters, tasks, steps, normalization), tasks.ways)
+    named = unflatten(shapes or network.shapes, parameters.detach())
+    meta = {name: value.requires_grad_() for name, value in named.items()}
+
+    def gradient_of(loss: Tensor) -> Tensor:
+        gradients = torch.autograd.grad(loss, list(meta.values()), materialize_grads=True)
+        return flatten(dict(zip(meta, gradients, strict=True)))
+
+    def loss_of(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        loss, logits, labels = task_loss(meta, support, query)
+        return loss, accuracy(logits.detach(), labels)
+
+    def of_task(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss, share = loss_of(support, query)
+        return gradient_of(loss), loss.detach(), share
+
+    if network.vectorized:
+        losses, accuracies = torch.vmap(loss_of, randomness="different")(tasks.support, tasks.query)
+        return MetaGradient(gradient_of(losses.sum()), losses.detach(), accuracies)
+    return sum_over_tasks(of_task, tasks)
 
 
-def answered(
-    algorithm: Algorithm,
-    network: Network,
-    parameters: Tensor,
-    tasks: TaskBatch,
-    steps: int | None,
-    normalization: Normalization,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `answer_tasks`, on the device: guesses and confidences, `[tasks, queries]`, and the tasks' losses."""
-    logits = _logits(algorithm, network, parameters, tasks, steps, normalization)
-    guesses = logits.argmax(2)
-    confidences = logits.softmax(2).gather(2, guesses[..., None])[..., 0]
-    each = cross_entropy(logits.transpose(1, 2), tasks.query_labels.expand(len(tasks), -1), reduction="none")
-    return guesses, confidences, each.mean(1)
+def sum_over_tasks(
+    of_task: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], tasks: TaskBatch
+) -> MetaGradient:
+    """The sum over some tasks, computed one after another, in their order.
 
-
-def as_answers(guesses: Tensor, confidences: Tensor, losses: Tensor, ways: int) -> Answers:
-    """What `answered` gives, class by class, on the host."""
-    shape = (len(guesses), ways, -1)
-    return Answers(
-        guesses.reshape(shape).to("cpu", torch.int16).numpy(),
-        confidences.reshape(shape).to("cpu", torch.float32).numpy(),
-        losses.to("cpu", torch.float32).numpy(),
-    )
-
-
-def _logits(
-    algorithm: Algorithm,
-    network: Network,
-    parameters: Tensor,
-    tasks: TaskBatch,
-    steps: int | None,
-    normalization: Normalization,
-) -> Tensor:
-    """The queries' logits `[tasks, queries, ways]`."""
-    side_by_side = together(algorithm, network)
-    if side_by_side and normalization == "batch" and isinstance(algorithm, ClassifiesSideBySide):
-        with torch.no_grad():
-            found = algorithm.logits(network, parameters, tasks, steps)
-        if found is not None:
-            return found
-    each = _each_side_by_side if side_by_side else _each_one_by_one
-
-    def of_task(support: Tensor, query: Tensor) -> Tensor:
-        classify = algorithm.classifier(network, parameters, support, tasks.support_labels, steps)
-        with torch.no_grad():
-            if normalization == "single":
-                return each(lambda one: classify(torch.cat([support, one[None]]))[-1], query)
-            return classify(query)
-
-    return each(of_task, tasks.support, tasks.query)
-
-
-def _each_one_by_one(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
-    """What a function gives for every place of some stacks `[n, …]`, `[n, …]`."""
-    return torch.stack([function(*parts) for parts in zip(*stacks, strict=True)])
-
-
-def _each_side_by_side(function: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
-    """As `_each_one_by_one`."""
-    found: Tensor = torch.vmap(function, randomness="different")(*stacks)
-    return found
+    Args:
+        of_task: Support images and query images of one task to the task's meta-gradient `[P]`, loss and accuracy.
+        tasks: The tasks.
+    """
+    total: Tensor | None = None
+    losses, accuracies = [], []
+    for support, query in zip(tasks.support, tasks.query, strict=True):
+        gradient, loss, share = of_task(support, query)
+        total = torch.zeros_like(gradient) if total is None else total
+        total += gradient
+        losses.append(loss)
+        accuracies.append(share)
+    assert total is not None, "a batch has at least one task"
+    return MetaGradient(total, torch.stack(losses), torch.stack(accuracies))

@@ -1,4 +1,4 @@
-"""Tasks with their images, as tensors."""
+"""Tasks as tensors of images and labels."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fanfold.data.images import Images
-from fanfold.tasks.episodes import Episodes, EpisodeShape, check_turns
+from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
 
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Some tasks of one shape. Images lie class by class, so the labels are those of every task.
+    """Some tasks of the same shape. Images are ordered by class, so that all tasks have the same labels.
 
     Args:
-        support: Float `[tasks, ways · shots, 1, height, width]`, ink 1 on 0.
+        support: Float `[tasks, ways · shots, 1, height, width]`, 0 to 1; or embeddings `[tasks, ways · shots, d]`.
         support_labels: int64 `[ways · shots]`, 0 … ways - 1.
-        query: Float `[tasks, ways · queries, 1, height, width]`.
+        query: Float `[tasks, ways · queries, 1, height, width]`; or embeddings `[tasks, ways · queries, d]`.
         query_labels: int64 `[ways · queries]`.
-        ways: How many classes each task has; by default what the labels say, which a device is waited for to tell.
+        ways: Classes in each task. By default it is read from the labels, which waits for their device.
     """
 
     support: Tensor
@@ -38,18 +38,18 @@ class TaskBatch:
         return len(self.support)
 
     def parts(self, most: int) -> list["TaskBatch"]:
-        """The same tasks in as few parts as have no more than so many each, as even as can be."""
+        """The tasks in as few parts as possible of at most `most` tasks, of nearly equal sizes."""
         count = -(-len(self) // most)
         pairs = zip(self.support.tensor_split(count), self.query.tensor_split(count), strict=True)
         return [replace(self, support=support, query=query) for support, query in pairs]
 
     def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Support and query images as they are looked at: `[tasks, ways, images of a class, height, width]` each."""
+        """Support and query images, to be drawn: `[tasks, ways, images of a class, height, width]` each."""
         support, query = (part[:, :, 0].unflatten(1, (self.ways, -1)).numpy() for part in (self.support, self.query))
         return support, query
 
     def to(self, device: str) -> "TaskBatch":
-        """The same tasks on another device."""
+        """The tasks on another device."""
         return TaskBatch(
             self.support.to(device),
             self.support_labels.to(device),
@@ -62,66 +62,79 @@ class TaskBatch:
 def gather_tasks(
     episodes: Episodes, shape: EpisodeShape, images: Images, dtype: torch.dtype = torch.float32
 ) -> TaskBatch:
-    """Fetch the drawings of the episodes, mirrored and turned as they say.
+    """Read the images of some tasks from a store, and reflect and rotate them.
+
+    Args:
+        episodes: The tasks.
+        shape: The shape of a task.
+        images: The store's images.
+        dtype: The type of the result.
 
     Raises:
-        FanfoldError: A chunk of the store is damaged, or its images can't be turned.
+        FanfoldError: A chunk of the store is damaged, or its images can't be rotated.
     """
-    check_turns(shape, images.size)
-    classes, drawings, turns, mirrored = _places(episodes)
-    return as_tasks(_ink(classes, drawings, turns, mirrored, images, dtype), shape)
+    check_rotations(shape, images.size)
+    classes, drawings, rotations, reflections = _by_image(episodes)
+    return as_tasks(_read(classes, drawings, rotations, reflections, images, dtype), shape)
 
 
 def gather_distinct(
     episodes: Episodes, images: Images, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Fetch each drawing of the episodes once, however many tasks have it.
+    """Read the distinct images of some tasks from a store, each once.
+
+    Args:
+        episodes: The tasks.
+        images: The store's images.
+        dtype: The type of the result.
 
     Returns:
-        Float `[n, 1, height, width]`, and int64 `[tasks, ways, shots + queries]`, the places in them.
+        The images, float `[n, 1, height, width]`; and int64 `[tasks, ways, shots + queries]`, the tasks' indices into
+        them.
 
     Raises:
         FanfoldError: A chunk of the store is damaged.
     """
-    places = _places(episodes)
-    distinct, of_tasks = np.unique(np.stack([part.ravel() for part in places]), axis=1, return_inverse=True)
-    classes, drawings, turns, mirrored = distinct
-    return _ink(classes, drawings, turns, mirrored.astype(bool), images, dtype), of_tasks.reshape(places[0].shape)
+    by_image = _by_image(episodes)
+    distinct, indices = np.unique(np.stack([part.ravel() for part in by_image]), axis=1, return_inverse=True)
+    classes, drawings, rotations, reflections = distinct
+    found = _read(classes, drawings, rotations, reflections.astype(bool), images, dtype)
+    return found, indices.reshape(by_image[0].shape)
 
 
 def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
-    """Tasks from what stands for their drawings: images or embeddings `[tasks, ways, shots + queries, …]`."""
-    ways, drawings = parts.shape[1:3]
+    """Tasks of images or embeddings `[tasks, ways, shots + queries, …]`."""
+    ways, images = parts.shape[1:3]
     label = torch.arange(ways, device=parts.device)
     return TaskBatch(
         support=parts[:, :, : shape.shots].flatten(1, 2),
         support_labels=label.repeat_interleave(shape.shots),
         query=parts[:, :, shape.shots :].flatten(1, 2),
-        query_labels=label.repeat_interleave(drawings - shape.shots),
+        query_labels=label.repeat_interleave(images - shape.shots),
         ways=ways,
     )
 
 
-def _places(episodes: Episodes) -> list[NDArray[Any]]:
-    """Class, drawing, quarter turns and reflection of every drawing, `[tasks, ways, shots + queries]` each."""
-    of_classes = (episodes.classes, episodes.rotations, episodes.reflections)
-    classes, turns, mirrored = (np.broadcast_to(part[..., None], episodes.drawings.shape) for part in of_classes)
-    return [classes, episodes.drawings, turns, mirrored]
+def _by_image(episodes: Episodes) -> list[NDArray[Any]]:
+    """Class, index in it, rotation and reflection of every image, `[tasks, ways, shots + queries]` each."""
+    by_class = (episodes.classes, episodes.rotations, episodes.reflections)
+    classes, rotations, reflections = (np.broadcast_to(part[..., None], episodes.drawings.shape) for part in by_class)
+    return [classes, episodes.drawings, rotations, reflections]
 
 
-def _ink(
+def _read(
     classes: NDArray[np.int64],
     drawings: NDArray[np.int64],
-    turns: NDArray[np.int64],
-    mirrored: NDArray[np.bool_],
+    rotations: NDArray[np.int64],
+    reflections: NDArray[np.bool_],
     images: Images,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Images `[…, 1, height, width]` of drawings `[…]`, ink 1 on 0."""
+    """Images `[…, 1, height, width]`, 0 to 1, from their classes, indices, rotations and reflections `[…]`."""
     pixels = images.gather(classes, drawings)
-    pixels[mirrored] = pixels[mirrored][..., ::-1]
-    for quarters in (1, 2, 3):
-        turned = turns == quarters
-        if turned.any():
-            pixels[turned] = np.rot90(pixels[turned], quarters, axes=(-2, -1))
+    pixels[reflections] = pixels[reflections][..., ::-1]
+    for rotation in (1, 2, 3):
+        rotated = rotations == rotation
+        if rotated.any():
+            pixels[rotated] = np.rot90(pixels[rotated], rotation, axes=(-2, -1))
     return torch.from_numpy(pixels).to(dtype).div_(255).unsqueeze(-3)

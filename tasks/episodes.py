@@ -1,12 +1,13 @@
-"""Which classes and drawings make up a task, from the task's number alone.
+"""Draw the classes and images of a task from the task's number.
 
-A task (an *episode*) has `ways` classes; of each, `shots` drawings to learn from (the support set) and `queries`
-drawings to be judged by (the query set). Task number n of a stream takes the n-th stretch of random words of a
-counter-based generator (Philox, Salmon et al. 2011) keyed by seed and stream, so that any worker draws any task
-at once, and the same one.
+A task (an *episode*) has `ways` classes. Each class has `shots` images to learn from (the support set) and `queries`
+images to test with (the query set).
+
+Randomness comes from a counter-based generator (Philox, Salmon et al. 2011), keyed by seed and stream. Task number n
+reads the n-th section of its random words. Every worker therefore draws the same task n, without drawing those before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
 
-WORDS_A_BLOCK = 4  # Philox4x64 makes four words for every step of its counter
-WORDS_A_SLAB = 2**17  # drawn from at a time: what is made of them on the way stays in a core's cache
+PHILOX_WORDS = 4  # random words of one step of Philox4x64
+BATCH_WORDS = 2**17  # random words of a batch: few enough for intermediate results to stay in a core's cache
+LEAST = {"ways": 2, "shots": 1, "queries": 1}
 
 
 class Stream(IntEnum):
-    """Sequences of tasks that never share a random word."""
+    """Independent sequences of tasks: no two share a random word."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -30,15 +32,15 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """What a task is made of.
+    """The shape of a task, and its augmentation.
 
     Args:
         ways: Classes in a task.
-        shots: Support drawings of each class.
-        queries: Query drawings of each class.
-        rotations: Turn every class of a task by a multiple of 90° of its own, which makes four classes of each
-            character; a task never holds one character twice (the protocol of MAML, Finn et al. 2017).
-        reflections: Mirror half of a task's classes, before they are turned: twice as many classes again.
+        shots: Support images of each class.
+        queries: Query images of each class.
+        rotations: Rotate every class of a task by a random multiple of 90°. Each class of the store then stands for
+            four classes, never for two of the same task (the protocol of MAML, Finn et al. 2017).
+        reflections: Mirror a random half of the classes before they are rotated, which doubles their number again.
     """
 
     ways: int = 5
@@ -48,20 +50,18 @@ class EpisodeShape:
     reflections: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
-            if getattr(self, name) < least:
-                raise FanfoldError(f"A task needs {name} of at least {least}, not {getattr(self, name)}.")
+        check_counts("task", {name: getattr(self, name) for name in LEAST})
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Tasks as numbers; no images.
+    """Tasks as indices into a store, without images.
 
     Args:
         classes: int64 `[tasks, ways]`, indices into the store's classes.
-        rotations: int64 `[tasks, ways]`, quarter turns counter-clockwise.
-        reflections: bool `[tasks, ways]`, whether mirrored, left to right, before that.
-        drawings: int64 `[tasks, ways, shots + queries]`, indices into each class's drawings, support first.
+        rotations: int64 `[tasks, ways]`, counter-clockwise rotations in units of 90°.
+        reflections: bool `[tasks, ways]`, whether a class is mirrored left to right before it is rotated.
+        drawings: int64 `[tasks, ways, shots + queries]`, indices into each class's images, support before queries.
     """
 
     classes: NDArray[np.int64]
@@ -71,41 +71,55 @@ class Episodes:
 
 
 def check_seed(seed: int) -> None:
-    """Raise FanfoldError unless the seed is one that the generator takes."""
+    """Raise FanfoldError unless the generator can take the seed."""
     if not 0 <= seed < 2**64:
-        raise FanfoldError(f"--seed must be from 0 to 2⁶⁴ - 1, not {seed}.")
+        raise FanfoldError(f"`seed` must be from 0 to 2⁶⁴ - 1, not {seed}.")
+
+
+def check_counts(section: str, counts: Mapping[str, int | None]) -> None:
+    """Raise FanfoldError where a task has too few ways, shots or queries.
+
+    Args:
+        section: The section of the configuration that the counts are from, `task` or `train`.
+        counts: The counts by name; None is not checked.
+    """
+    for name, count in counts.items():
+        if count is not None and count < LEAST[name]:
+            raise FanfoldError(f"`{section}.{name}` must be at least {LEAST[name]}, not {count}.")
 
 
 def check_episode_shape(
     stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]
 ) -> None:
-    """Raise FanfoldError unless tasks of this shape can be drawn.
+    """Raise FanfoldError unless tasks of a shape can be drawn.
 
     Args:
-        stream: The sequence that the tasks belong to, for the message.
-        shape: What a task is made of.
-        classes: The classes to draw from, indices into the store.
-        drawings: How many drawings each class of the store has.
+        stream: The stream of the tasks, for the error message.
+        shape: The shape of a task.
+        classes: int64, the classes to draw from, indices into the store's classes.
+        drawings: int64, the number of images of each class of the store.
     """
+    section = "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
     if shape.ways > len(classes):
         raise FanfoldError(
-            f"{shape.ways} ways, but the split has {len(classes)} {stream.name.lower()} classes: ask for fewer ways."
+            f"`{section}.ways` must be at most {len(classes)}, the number of {stream.name.lower()} classes of the "
+            f"split, not {shape.ways}."
         )
     fewest = int(drawings[classes].min())
     if shape.shots + shape.queries > fewest:
         raise FanfoldError(
-            f"{shape.shots} shots and {shape.queries} queries need {shape.shots + shape.queries} drawings of each "
-            f"class, but one has only {fewest}: ask for fewer shots or queries."
+            f"`{section}.shots` and `{section}.queries` must add up to at most {fewest}, the number of images of the "
+            f"smallest class, not to {shape.shots + shape.queries}."
         )
 
 
-def check_turns(shape: EpisodeShape, size: tuple[int, int]) -> None:
-    """Raise FanfoldError unless images of this height and width can be turned as the tasks ask for."""
+def check_rotations(shape: EpisodeShape, size: tuple[int, int]) -> None:
+    """Raise FanfoldError where tasks rotate images whose height is not their width."""
     height, width = size
     if shape.rotations and height != width:
         raise FanfoldError(
-            f"Images of {height} × {width} pixels, not square, can't be turned by a quarter: set --train.rotations and "
-            "--task.rotations to false, or prepare square ones."
+            f"Images of {height} × {width} pixels can't be rotated by 90°: set `train.rotations` and `task.rotations` "
+            "to false, or prepare square images."
         )
 
 
@@ -118,20 +132,7 @@ def draw_episodes(
     classes: NDArray[np.int64],
     drawings: NDArray[np.int64],
 ) -> Episodes:
-    """Draw the tasks numbered `first` up to, not including, `last`.
-
-    Args:
-        seed: The run's seed, 0 to 2⁶⁴ - 1.
-        stream: The sequence that the tasks belong to.
-        first: Number of the first task.
-        last: Number after the last task.
-        shape: What a task is made of.
-        classes: The classes to draw from, indices into the store.
-        drawings: How many drawings each class of the store has.
-
-    Returns:
-        The tasks; task n is the same whatever range it is drawn in.
-    """
+    """Draw the tasks numbered `first` up to, not including, `last`; see `draw_ranges`."""
     return draw_ranges(seed, stream, [(first, last)], shape, classes, drawings)
 
 
@@ -143,18 +144,18 @@ def draw_ranges(
     classes: NDArray[np.int64],
     drawings: NDArray[np.int64],
 ) -> Episodes:
-    """Draw the tasks of some ranges of numbers, one range after the other; many ranges take little longer than one.
+    """Draw the tasks of several ranges of numbers, one range after another. Many ranges take little longer than one.
 
     Args:
         seed: The run's seed, 0 to 2⁶⁴ - 1.
-        stream: The sequence that the tasks belong to.
-        ranges: Number of the first task and number after the last task of each.
-        shape: What a task is made of.
-        classes: The classes to draw from, indices into the store.
-        drawings: How many drawings each class of the store has.
+        stream: The stream of the tasks.
+        ranges: The numbers of the first task and, exclusive, the last task of each range.
+        shape: The shape of a task.
+        classes: int64, the classes to draw from, indices into the store's classes.
+        drawings: int64, the number of images of each class of the store.
 
     Returns:
-        The tasks; task n is the same whatever ranges it is drawn in.
+        The tasks. Task n does not depend on the ranges.
     """
     tasks, ways, images = sum(last - first for first, last in ranges), shape.ways, shape.shots + shape.queries
     episodes = Episodes(
@@ -164,51 +165,51 @@ def draw_ranges(
         drawings=np.empty((tasks, ways, images), np.int64),
     )
     needed = ways * (2 + images)
-    blocks = -(-needed // WORDS_A_BLOCK)
+    steps = -(-needed // PHILOX_WORDS)
     begin = 0
-    for words in _words(seed, stream, ranges, blocks):
+    for words in _words(seed, stream, ranges, steps):
         end = begin + len(words)
-        # Word by word, those of all tasks side by side: every operation goes along the tasks.
-        of_classes, of_turns, of_drawings = np.split(words.T[:needed], [ways, 2 * ways])
-        chosen = classes[_without_replacement(of_classes, np.int64(len(classes)))]
+        # Tasks are the last axis: every operation is vectorized over them.
+        for_classes, for_symmetries, for_images = np.split(words.T[:needed], [ways, 2 * ways])
+        chosen = classes[_without_replacement(for_classes, np.int64(len(classes)))]
         episodes.classes[begin:end] = chosen.T
-        # The upper two bits of a word are the quarter turns; the next is as random, and mirrors where it is 0.
+        # The upper two bits of a word are the rotation. The next bit is independent of them: 0 is a reflection.
         if shape.rotations:
-            episodes.rotations[begin:end] = (of_turns >> np.uint64(62)).T
+            episodes.rotations[begin:end] = (for_symmetries >> np.uint64(62)).T
         if shape.reflections:
-            episodes.reflections[begin:end] = (of_turns >> np.uint64(61) & np.uint64(1) == 0).T
-        by_image = of_drawings.reshape(ways, images, -1).swapaxes(0, 1)
+            episodes.reflections[begin:end] = (for_symmetries >> np.uint64(61) & np.uint64(1) == 0).T
+        by_image = for_images.reshape(ways, images, -1).swapaxes(0, 1)
         episodes.drawings[begin:end] = _without_replacement(by_image, drawings[chosen]).T
         begin = end
     return episodes
 
 
-def _words(seed: int, stream: Stream, ranges: Sequence[tuple[int, int]], blocks: int) -> Iterator[NDArray[np.uint64]]:
-    """The random words of some ranges of tasks, some slabs `[tasks, words of a task]` one after the other."""
+def _words(seed: int, stream: Stream, ranges: Sequence[tuple[int, int]], steps: int) -> Iterator[NDArray[np.uint64]]:
+    """The random words of the tasks in some ranges, in batches `[tasks, steps · PHILOX_WORDS]`."""
     generator = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
-    words = blocks * WORDS_A_BLOCK
-    slab = -(-WORDS_A_SLAB // words)
-    here, parts, held = 0, [], 0
+    words = steps * PHILOX_WORDS
+    batch = -(-BATCH_WORDS // words)
+    position, parts, tasks = 0, [], 0
     for first, last in ranges:
-        generator.advance((first - here) * blocks)
-        for begin in range(first, last, slab):
-            end = min(begin + slab, last)
+        generator.advance((first - position) * steps)
+        for begin in range(first, last, batch):
+            end = min(begin + batch, last)
             parts.append(generator.random_raw((end - begin) * words))
-            held += end - begin
-            if held >= slab:
-                yield np.concatenate(parts).reshape(held, words)
-                parts, held = [], 0
-        here = last
+            tasks += end - begin
+            if tasks >= batch:
+                yield np.concatenate(parts).reshape(tasks, words)
+                parts, tasks = [], 0
+        position = last
     if parts:
-        yield np.concatenate(parts).reshape(held, words)
+        yield np.concatenate(parts).reshape(tasks, words)
 
 
 def _without_replacement(words: NDArray[np.uint64], size: NDArray[np.int64] | np.int64) -> NDArray[np.int32]:
-    """The first k places of a Fisher-Yates shuffle of 0 … size - 1, many shuffles side by side.
+    """The first k entries of Fisher-Yates shuffles of 0 … size - 1, vectorized over shuffles.
 
     Args:
-        words: `[k, …]`; the 53 upper bits of each are a fraction.
-        size: How many there are to choose from, at least k: for all shuffles, or of each, `[…]`.
+        words: uint64 `[k, …]`, random; the 53 upper bits of each are used, as a fraction.
+        size: The size of every shuffle, or of each, `[…]`; at least k.
 
     Returns:
         int32 `[k, …]`, distinct along the first axis.
@@ -217,9 +218,9 @@ def _without_replacement(words: NDArray[np.uint64], size: NDArray[np.int64] | np
     for place, word in enumerate(words):
         chosen[place] = (word >> np.uint64(11)) * ((size - place) * 2.0**-53)
         chosen[place] += place
-    # A place is swapped with the chosen one, never an earlier one. So what comes to lie at a place is found without a
-    # deck laid out: it is what lay at the chosen place, and, back through the swaps before, wherever one of them had
-    # put that there from. By arithmetic, as a mask takes the longer the more it lets pass.
+    # Step i swaps entries i and chosen[i] ≥ i. The array 0 … size - 1 is never laid out. Each entry is followed back
+    # through the earlier swaps, from the latest to the first: an entry that swap j moved to chosen[j] came from j. The
+    # mask is a factor, as masked assignment takes longer the more entries it selects.
     for place in range(len(words) - 2, -1, -1):
         later = chosen[place + 1 :]
         later -= (later == chosen[place]) * (chosen[place] - np.int32(place))

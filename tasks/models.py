@@ -1,7 +1,7 @@
-"""The networks of the few-shot literature, each with the configuration that names it.
+"""The networks of the few-shot literature, each as a configuration.
 
-Batch norm has no running statistics: it normalizes by the batch at hand, as in MAML. A batch of queries is then
-judged together, which makes the classifier *transductive*.
+Batch norm has no running statistics: it normalizes by the current batch, as in MAML. A query's logits then depend on
+the other queries of its batch, which makes the classifier *transductive*.
 """
 
 from dataclasses import dataclass, field
@@ -16,19 +16,25 @@ from fanfold.tasks.plugins import import_class
 
 
 class Model(Protocol):
-    """A network's configuration; hashable, so that a worker builds it once."""
+    """The configuration of a network. It is hashable, so that a worker builds each network once."""
 
     def __hash__(self) -> int: ...
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """A module that maps images `[n, 1, *size]` to logits `[n, ways]`, freshly initialized."""
+        """Build a freshly initialized module that maps images `[n, 1, *size]` to logits `[n, ways]`."""
 
 
 def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> nn.Module:
-    """Build a model, freshly initialized from the seed: everywhere the same.
+    """Build a network whose initialization follows from the seed alone.
+
+    Args:
+        model: The configuration of the network.
+        ways: Classes to distinguish.
+        size: Height and width of the images.
+        seed: The seed of the initialization.
 
     Raises:
-        FanfoldError: The model can't be built so, as where the images are too small for it.
+        FanfoldError: The network can't be built, for example because the images are too small for it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,11 +47,11 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> 
 
 
 class Classifier(nn.Module):
-    """An embedding and a linear head on it.
+    """An embedding with a linear head.
 
     Args:
         features: Maps images `[n, 1, *size]` to embeddings `[n, d]`.
-        ways: Classes to tell apart.
+        ways: Classes to distinguish.
         size: Height and width of the images.
     """
 
@@ -63,7 +69,7 @@ class Classifier(nn.Module):
 
 
 def _block(channels: int, width: int, *, stride: int = 1, pool: bool = False) -> nn.Module:
-    # The convolution has no bias: batch norm would take it away again.
+    # The convolution has no bias: batch norm would subtract it.
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(width, track_running_stats=False),
@@ -78,7 +84,7 @@ class Conv4:
 
     Args:
         name: The network's name.
-        width: Filters a block.
+        width: Filters of a block.
     """
 
     name: str = "conv4"
@@ -96,8 +102,9 @@ class Conv4Stride:
 
     Args:
         name: The network's name.
-        width: Filters a block.
-        reduce: What the head sees of the last block's picture: its `mean` (MAML) or all of it, `flatten` (Reptile).
+        width: Filters of a block.
+        reduce: How the last feature maps become the embedding: by their `mean` over places (MAML), or by `flatten`
+            (Reptile).
     """
 
     name: str = "conv4-stride"
@@ -117,7 +124,7 @@ class Article:
 
     Args:
         name: The network's name.
-        width: Filters a block.
+        width: Filters of a block.
         hidden: Units of the hidden layer.
     """
 
@@ -134,11 +141,12 @@ class Article:
 
 
 @dataclass(frozen=True)
-class OwnModel:
-    """A network of one's own: an `nn.Module` that maps images `[n, 1, height, width]` to logits `[n, ways]`.
+class PluginModel:
+    """A network that is not part of Fanfold.
 
     Args:
-        name: Where it is, as `package.module:Class`; it is called as `Class(ways=…, **arguments)`.
+        name: `package.module:Class`, an `nn.Module` that maps images `[n, 1, height, width]` to logits `[n, ways]`. It
+            is built as `Class(ways=…, **arguments)`.
         arguments: Further keyword arguments of the class.
     """
 
@@ -146,16 +154,20 @@ class OwnModel:
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
+        """See `Model.build`.
+
+        Raises:
+            FanfoldError: There is no such class, or it can't be built, or it is no `nn.Module`.
+        """
         found = import_class("model", self.name)
         try:
             module = found(ways=ways, **self.arguments)
-        except Exception as error:  # whatever someone's class may raise
+        except Exception as error:  # a user's class may raise anything
             raise FanfoldError(
                 f"Model '{self.name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
             ) from error
         if not isinstance(module, nn.Module):
-            raise FanfoldError(f"Model '{self.name}' is no torch.nn.Module.")
+            raise FanfoldError(f"Model '{self.name}' must be a torch.nn.Module.")
         return module
 
 

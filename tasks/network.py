@@ -221,7 +221,7 @@ def _check_vectorized(network: Network, parameters: Mapping[str, Tensor], images
             torch.vmap(lambda of_task: network(parameters, of_task), randomness="different")(images[None])
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(
-            f"The model can't be vectorized over tasks ({one_line(error)}): give --meta.together false."
+            f"The model can't be vectorized over tasks ({one_line(error)}): set `meta.together` to false."
         ) from error
 
 

@@ -11,16 +11,16 @@ Shapes = Mapping[str, torch.Size]
 
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Named tensors, in their order, as one flat vector `[P]`."""
+    """Named tensors as one flat vector `[P]`, in their order."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
 
 
 def unflatten(shapes: Shapes, vector: Tensor) -> Parameters:
-    """A flat vector `[P]` as named tensors of these shapes, views of it."""
+    """A flat vector `[P]` as named tensors of these shapes, which are views of it."""
     parts = vector.split([math.prod(shape) for shape in shapes.values()])
     return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def count(shapes: Shapes) -> int:
-    """How many numbers tensors of these shapes hold."""
+    """The number of values in tensors of these shapes."""
     return sum(math.prod(shape) for shape in shapes.values())

@@ -1,4 +1,4 @@
-"""Classes of one's own, named as `package.module:Class`."""
+"""Classes that a user names as `package.module:Class`."""
 
 import importlib
 from typing import Any
@@ -7,11 +7,11 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 
 
-def import_class(what: str, name: str) -> Any:
-    """Import what a user names.
+def import_class(kind: str, name: str) -> Any:
+    """Import a class by its name.
 
     Args:
-        what: What it is to be, for the message.
+        kind: What the class is to be, `algorithm` or `model`; for the error message.
         name: `package.module:Class`.
 
     Raises:
@@ -20,5 +20,5 @@ def import_class(what: str, name: str) -> Any:
     module_name, _, class_name = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # whatever importing someone's module may raise
-        raise FanfoldError(f"No {what} '{name}' ({one_line(error)}): name it as package.module:Class.") from error
+    except Exception as error:  # a user's module may raise anything
+        raise FanfoldError(f"No {kind} '{name}' ({one_line(error)}): name it as package.module:Class.") from error

@@ -1,6 +1,7 @@
 """The rooms of the house: imports point down, between rooms and within them."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ["data", "tasks", "pipeline", "workflows"]  # each may import from those before it, and from itself
+FLAG = re.compile(r"(?<!-)--(?!-)(?:[a-z][\w.-]*|$)")  # where a field is put in, the string ends after the hyphens
+OTHER_PROGRAMS = {"--nthreads", "--nworkers", "--preload", "--logdir", "--force-reinstall"}  # of Dask, TensorBoard, pip
 
 
 def module_of(path: Path) -> str:
@@ -75,6 +78,21 @@ def test_engines_know_no_dashboard():
         if name.startswith("fanfold.pipeline.dashboard")
         and module.startswith("fanfold.pipeline.")
         and not module.startswith("fanfold.pipeline.dashboard")
+    ]
+    assert not wrong
+
+
+def test_libraries_know_no_flags():
+    """Below the command line, a message names fields: see `fanfold.data.advice`."""
+    libraries = [path for path in FILES.values() if path.relative_to(ROOT).parts[0] in ("data", "pipeline")]
+    wrong = [
+        (path.relative_to(ROOT), flag)
+        for path in libraries
+        if "executors" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for flag in FLAG.findall(node.value)
+        if flag not in OTHER_PROGRAMS
     ]
     assert not wrong
 

@@ -13,7 +13,7 @@ from fanfold.pipeline.experiment import EVALUATE_FREE, check_agreement
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import check_parameters
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
@@ -45,9 +45,7 @@ def main(argv: Sequence[str]) -> None:
     parameters = found.best if best else found.state.average
     check_parameters(plan.recipe, parameters, directory.last)
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}", flush=True)
+        show_cluster(cluster)
         workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)
         tests = test(cluster.part(directory.path.name), recipe, parameters, plan.evaluation)
     iteration = found.best_iteration if best else found.state.iteration

@@ -7,19 +7,22 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from PIL import Image
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.images import open_images
 from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline.experiment import resolve_dataset
+from fanfold.pipeline.recording.task_sheet import paste_columns
 from fanfold.tasks.batch import TaskBatch, gather_tasks
 from fanfold.tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 
 GAP = 2  # pixels between and around images
+GREY = 217  # of the gaps
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,12 +37,12 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError(f"--tasks must be at least 1, not {options.tasks}.")
     dataset, note = resolve_dataset(options.dataset)
     if note:
-        print(note)
+        print(in_flags(note))
     store = open_store(Path(dataset.store or ""))
     images, classes = open_images(store), split_classes(store, dataset.split).test
     check_episode_shape(Stream.TEST, options.task, classes, images.drawings)
     episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, options.task, classes, images.drawings)
-    figure = draw_tasks(gather_tasks(episodes, options.task, images), options.task.ways)
+    figure = draw_tasks(gather_tasks(episodes, options.task, images))
     try:
         figure.savefig(options.out)
     except (OSError, ValueError) as error:
@@ -47,22 +50,20 @@ def main(argv: Sequence[str]) -> None:
     print(f"{options.out}: {options.tasks} tasks of {store.dataset}, {dataset.split}")
 
 
-def draw_tasks(tasks: TaskBatch, ways: int) -> Figure:
-    """A picture of tasks, one below the other: support images on the left, queries on the right, a column a class."""
-    sheets = [
-        (_sheet(support, ways), _sheet(query, ways)) for support, query in zip(tasks.support, tasks.query, strict=True)
-    ]
-    widths = [sheets[0][side].shape[1] for side in (0, 1)]
-    height = max(sheet.shape[0] for sheet in sheets[0])
+def draw_tasks(tasks: TaskBatch) -> Figure:
+    """Draw tasks one below the other: support images on the left, queries on the right, a column a class."""
+    support, query = (list(map(_sheet, part)) for part in tasks.by_class())
+    widths = [support[0].width, query[0].width]
+    height = max(support[0].height, query[0].height)
     scale = 1 / 60  # inches a pixel
     figure = Figure(
-        figsize=((sum(widths) + 30) * scale, (height + 8) * len(sheets) * scale + 0.3), dpi=150, layout="constrained"
+        figsize=((sum(widths) + 30) * scale, (height + 8) * len(tasks) * scale + 0.3), dpi=150, layout="constrained"
     )
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(sheets), 2, squeeze=False, width_ratios=widths)
-    for number, (row, pair) in enumerate(zip(axes, sheets, strict=True)):
+    axes = figure.subplots(len(tasks), 2, squeeze=False, width_ratios=widths)
+    for number, (row, pair) in enumerate(zip(axes, zip(support, query, strict=True), strict=True)):
         for axis, sheet, title in zip(row, pair, ("support", "query"), strict=True):
-            axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_anchor("N")
             axis.axis("off")
             if number == 0:
@@ -73,14 +74,12 @@ def draw_tasks(tasks: TaskBatch, ways: int) -> Figure:
     return figure
 
 
-def _sheet(images: Tensor, ways: int) -> NDArray[np.float32]:
-    """Images `[ways · n, 1, height, width]` on one sheet, a column a class; ink dark on white."""
-    count, _, height, width = images.shape
-    sheet = np.full(((height + GAP) * (count // ways) + GAP, (width + GAP) * ways + GAP), 0.85, np.float32)
-    for place, image in enumerate(images.numpy()):
-        way, row = divmod(place, count // ways)
-        top, left = GAP + row * (height + GAP), GAP + way * (width + GAP)
-        sheet[top : top + height, left : left + width] = 1 - image[0]
+def _sheet(images: NDArray[np.float32]) -> Image.Image:
+    """Images `[ways, images of a class, height, width]` on one sheet, a column a class."""
+    columns, rows, height, width = images.shape
+    across, down = width + GAP, height + GAP
+    sheet = Image.new("L", (across * columns + GAP, down * rows + GAP), GREY)
+    paste_columns(sheet, images, (GAP, GAP), (across, down))
     return sheet
 
 

@@ -6,6 +6,7 @@ from fanfold.data.datasets import prepare
 from fanfold.data.store import open_store
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv)
     prepared = prepare(options.dataset, overwrite=options.overwrite)
     if prepared.note:
-        print(prepared.note)
+        print(in_flags(prepared.note))
     store = open_store(prepared.path)
     print(
         f"{prepared.path}: {store.dataset}, {len(store.names):,} classes of {len(store.alphabets)} alphabets, "

@@ -12,13 +12,14 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import Tested
 from fanfold.pipeline.experiment import PATHS, check_agreement
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import check_parameters
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.reporting.comparison import comparison
 from fanfold.workflows.reporting.gather import gather
 from fanfold.workflows.reporting.page import write_page
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
         with open_cluster(plan.cluster) as cluster:
             if cluster.note:
-                print(cluster.note)
+                print(in_flags(cluster.note))
             written = report(runs[0], cluster, plan.recipe, options.tasks, options.out)
     print(f"report: {written}")
 

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +26,23 @@ from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.experiment import PATHS, Experiment, check_agreement
 from fanfold.pipeline.files import write_bytes, write_json
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.progress import Terminal
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.events import SearchEvent, SearchListener
 from fanfold.pipeline.search.progress import SearchProgress
 from fanfold.pipeline.search.space import Space, Value
 from fanfold.pipeline.search.study import SearchConfig, best_trial, count, make_pruner, open_study
-from fanfold.pipeline.training import train
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.pipeline.training import Job, train
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
-from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
+from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
 
 # What may change when a search is started again: its length, where it runs, and what is done with the best trial.
@@ -127,9 +127,7 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.workflows.reporting.search import table, write_report  # only here: what draws takes its time to import
 
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}")
+        show_cluster(cluster)
         with open_request(request) as study:
             config, meta = request.config, request.base.recipe.meta
             print(f"search: {request.directory} ({cluster.workers} workers, {cluster.hardware})")
@@ -261,7 +259,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     """Search to the end, shown on the terminal."""
     best = best_trial(study)
     known = None if best is None else (best.value or 0.0, best.number)
-    with Terminal() as terminal:
+    with Terminal(in_flags) as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
         plan = request.as_plan
         page = SearchTeller(cluster.client, request.directory.name, plan.flat, request.config.trials)
@@ -270,7 +268,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
             progress(Noticed(text))
 
         with (
-            sparing(page, "the dashboard's page", notice) as told,
+            guarded(page, "the dashboard's page", notice) as told,
             recording_trials(plan, request.directory, request.recording, notice) as recorders,
         ):
             listeners: list[SearchListener] = [progress, told, *recorders]
@@ -280,7 +278,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
                     listener(event)
 
             seconds = search(request, study, cluster, tell)
-        terminal.console.print(progress.summary, soft_wrap=True)
+        terminal.say(progress.summary)
     return seconds
 
 
@@ -320,17 +318,15 @@ def _test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds:
 
 
 def _test(request: Request, plan: Experiment, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
-    """The test's keys: from its file, where the same parameters were tested in the same way before."""
-    sha256, path = parameters_sha256(last.best), request.directory / "test.json"
-    judged = {"task": asdict(recipe.task), "evaluation": asdict(plan.evaluation)}
-    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tests": 0}
-    if (before.get("tested_sha256"), before.get("judged")) == (sha256, judged):
-        return before
-    keys = test_keys(plan, test(cluster, recipe, last.best, plan.evaluation), last.best_iteration, sha256)
-    # How often a search that was prolonged has looked at test classes: once for each time that another trial won.
-    found = {**keys, "judged": judged, "tests": before["tests"] + 1}
-    write_json(path, found)
-    return found
+    """The test's keys, from the test of before where that is the same."""
+
+    def measure(before: dict[str, Any]) -> dict[str, Any]:
+        tests = test(cluster, recipe, last.best, plan.evaluation)
+        keys = test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best))
+        # A search that goes on looks at test classes again whenever another trial has won: it counts how often.
+        return {**keys, "tests": before.get("tests", 0) + 1}
+
+    return tested_once(request.directory / "test.json", plan, last, measure)
 
 
 def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluster) -> Checkpoint:
@@ -351,7 +347,10 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
         return load_checkpoint(directory.last)
     if not directory.config.exists():
         directory.create(plan.yaml)
-    with Terminal() as terminal, listening(plan, cluster, directory, terminal, "best", request.recording) as listeners:
+    with (
+        Terminal(in_flags) as terminal,
+        listening(plan, cluster, directory, terminal, "best", request.recording) as listeners,
+    ):
         recipe = replace(plan.recipe, device=cluster.device)
         return train(cluster, recipe, plan.evaluation, directory, listeners, plan.note)
 

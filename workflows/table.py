@@ -4,11 +4,10 @@ Each row is a configuration file; rows that learn alike are trained once. What w
 not done again. Rows of the table that aren't given stay as they are.
 """
 
-import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,16 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.shares import Shares
 from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, Listener, MetaTested
-from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.training import train
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
-from fanfold.workflows.cli.result import in_words, run_keys, test_keys
+from fanfold.workflows.cli.result import in_words, run_keys, test_keys, tested_once
 from fanfold.workflows.reporting.table import add_to_table, make_folder
 from fanfold.workflows.reporting.table_rows import Row, Training, read_plan, trainings, with_tasks
 
@@ -55,9 +55,7 @@ def main(argv: Sequence[str]) -> None:
     planned = trainings(rows, options.runs)
     make_folder(options.out)
     with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
-        if cluster.note:
-            print(cluster.note)
-        print(f"dashboard: {cluster.dashboard}")
+        show_cluster(cluster)
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
         failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out, options.record)
     print(f"written to {options.out}.md and {options.out}.json")
@@ -72,7 +70,7 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
         What went wrong, a line each failed run; the others go on.
     """
     shares, stopped, failures = Shares(cluster), threading.Event(), []
-    with Terminal() as terminal, ThreadPoolExecutor(at_once) as pool:
+    with Terminal(in_flags) as terminal, ThreadPoolExecutor(at_once) as pool:
 
         def complete(training: Training) -> list[dict[str, Any]]:
             with shares.one() as share:
@@ -86,10 +84,10 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
                     found = future.result()
                 except FanfoldError as error:
                     failures.append(f"{name}: {error}")
-                    terminal.console.print(f"{name}: {error}", style="red", soft_wrap=True)
+                    terminal.say(f"{name}: {error}", style="red")
                     continue
                 for keys in found:
-                    terminal.console.print(f"{keys['row']}: {in_words(keys)}", soft_wrap=True)
+                    terminal.say(f"{keys['row']}: {in_words(keys)}")
                 add_to_table(out, found)
         except BaseException:
             stopped.set()
@@ -121,25 +119,17 @@ def _complete(
 def _test(
     row: Row, training: Training, last: Checkpoint, cluster: Cluster, listeners: Sequence[Listener]
 ) -> dict[str, Any]:
-    """A row's result: from its file, where the same parameters were tested in the same way before."""
-    path, sha256 = training.directory.path / f"row-{row.name}.json", parameters_sha256(last.best)
-    judged = {"task": asdict(row.plan.recipe.task), "evaluation": asdict(row.plan.evaluation)}
-    if path.exists():
-        before: dict[str, Any] = json.loads(path.read_text())
-        if (before["tested_sha256"], before.get("judged")) == (sha256, judged):
-            return before
+    """A row's result, from the test of before where that is the same."""
     recipe = replace(row.plan.recipe, device=cluster.device)
-    tests = test(cluster, recipe, last.best, row.plan.evaluation)
-    for listener in listeners:
-        listener(MetaTested(tuple(tests), None if training.name == row.run else row.name))
-    found = {
-        "row": row.name,
-        **test_keys(row.plan, tests, last.best_iteration, sha256),
-        **run_keys(last, recipe, cluster),
-        "judged": judged,
-    }
-    write_json(path, found)
-    return found
+
+    def measure(_: dict[str, Any]) -> dict[str, Any]:
+        tests = test(cluster, recipe, last.best, row.plan.evaluation)
+        for listener in listeners:
+            listener(MetaTested(tuple(tests), None if training.name == row.run else row.name))
+        keys = test_keys(row.plan, tests, last.best_iteration, parameters_sha256(last.best))
+        return {"row": row.name, **keys, **run_keys(last, recipe, cluster)}
+
+    return tested_once(training.directory.path / f"row-{row.name}.json", row.plan, last, measure)
 
 
 if __name__ == "__main__":

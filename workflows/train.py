@@ -13,16 +13,18 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import Tested, test
+from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import train
-from fanfold.workflows.cli.cluster import open_cluster
+from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
@@ -69,9 +71,7 @@ def _train_and_test(
     plan: Experiment, cluster: Cluster, directory: RunDirectory, recording: Recording
 ) -> tuple[dict[str, Any], Tested]:
     """Train up to the end, test the best parameters, and write the result; it, and the test as published."""
-    if cluster.note:
-        print(cluster.note)
-    print(f"dashboard: {cluster.dashboard}")
+    show_cluster(cluster)
     print(f"run: {directory.path} ({cluster.workers} workers, {cluster.hardware})")
     print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
     cluster = cluster.part(directory.path.name)
@@ -82,7 +82,10 @@ def _train_and_test(
         if isinstance(event, ReductionPicked):
             picked.append(event.reduction)
 
-    with Terminal() as terminal, listening(plan, cluster, directory, terminal, recording=recording) as listeners:
+    with (
+        Terminal(in_flags) as terminal,
+        listening(plan, cluster, directory, terminal, recording=recording) as listeners,
+    ):
         last = train(cluster, recipe, plan.evaluation, directory, [*listeners, remember], plan.note)
         tests = test(cluster, recipe, last.best, plan.evaluation)
         for listener in listeners:
@@ -104,7 +107,7 @@ def _report(plan: Experiment, cluster: Cluster, directory: RunDirectory, tested:
     try:
         return f"report: {report(read_run(directory.path), cluster, plan.recipe, tested=tested)}"
     except Exception as error:
-        return f"no report: {one_line(error)} (python -m workflows.report --run {directory.path} tries again)"
+        return f"no report: {in_flags(one_line(error))} (python -m workflows.report --run {directory.path} tries again)"
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:

@@ -111,6 +111,7 @@ def _checked(
     """The difference from what is expected; whether it is the same bits twice; and what a captured graph gives."""
     place = options.place
     network = network_of(model, SHAPE.ways if algorithm.head else None, place, operations, dtype)
+    network = replace(network, vectorized=algorithm.vectorizes)
     tasks = tasks_of(SHAPE, _count(options), place)
     compute = meta_gradient_of(algorithm, network, tasks, ITERATION)
     arguments = [part.to(dtype) for part in (_start(algorithm, model).to(place), tasks.support, tasks.query)]

@@ -9,8 +9,8 @@ from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.settings import MANY, settings, tasks_of
 from benchmarks.gpu.sides import kernel_sets, network_of
 from benchmarks.gpu.timing import Replayed, seconds_of
-from fanfold.tasks.algorithm import answer_tasks
 from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.predict import predict
 
 MOST = 4096  # tasks at a time
 STEPS = 3
@@ -48,7 +48,7 @@ def computation(count: int, kernels: str, way: str, options: Options) -> Callabl
     if way == "captured":
         replayed = Replayed(logits)
         return lambda: replayed(parameters, tasks.support, tasks.query)
-    return lambda: answer_tasks(algorithm, network, parameters, tasks, STEPS, "batch")
+    return lambda: predict(algorithm, network, parameters, tasks, STEPS, "batch")
 
 
 def _measured(count: int, kernels: str, way: str, options: Options) -> Row:

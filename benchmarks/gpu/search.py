@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.store import dataset_flags
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.search import open_request, request_of, search
 
@@ -35,7 +35,7 @@ def _measured(each: int, dataset: list[str], options: Options) -> Row:
     ]
     request = request_of(argv)
     with open_cluster(request.base.cluster) as cluster, open_request(request) as study:
-        cluster.client.run(work.initialize, request.base.recipe)
+        cluster.client.run(worker.initialize, request.base.recipe)
         began = time.monotonic()
         search(request, study, cluster)
         seconds = time.monotonic() - began

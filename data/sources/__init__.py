@@ -1,1 +1,1 @@
-"""Where pictures come from: Omniglot's archives, letters drawn from fonts, folders of one's own."""
+"""Sources of data sets: Omniglot's archives, letters drawn from fonts, your own folders."""

@@ -14,7 +14,7 @@ from fanfold.data.advice import one_line
 from fanfold.data.atomic import needed_folder
 from fanfold.data.errors import FanfoldError
 
-_SECONDS = 20.0  # without an answer; torchvision sets no bound of its own
+TIMEOUT_SECONDS = 20.0  # without an answer; torchvision sets no time-out
 _FAILURES = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
 
 
@@ -23,17 +23,17 @@ class DownloadError(FanfoldError):
 
 
 def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
-    """Have Omniglot's two parts in `folder`, fetching those not there yet; their MD5 sums are compared.
+    """Download the parts of Omniglot that `folder` lacks, and compare their MD5 sums.
 
     Args:
-        folder: where they go, in the sub-folder `omniglot-py`.
-        progress: say on standard error what is going on: a bar on a terminal, otherwise one line.
+        folder: The parts lie in its sub-folder `omniglot-py`.
+        progress: Whether to report progress on standard error: a bar on a terminal, otherwise one line.
 
     Returns:
-        The folder, to be read by `data.sources.omniglot.OmniglotSource`.
+        The folder, for `data.sources.omniglot.OmniglotSource`.
 
     Raises:
-        DownloadError: a part can't be had. What arrived of it is removed.
+        DownloadError: A part can't be downloaded. Its incomplete files are removed.
     """
     from torchvision.datasets import Omniglot  # takes seconds to import
 
@@ -45,22 +45,22 @@ def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
             with (
                 needed_folder(folder / "omniglot-py"),
                 _whole_or_nothing(folder / "omniglot-py", name),
-                _patience(_SECONDS),
+                _socket_timeout(TIMEOUT_SECONDS),
                 contextlib.redirect_stderr(sys.stderr if bar else io.StringIO()),
             ):
                 Omniglot(str(folder), background=background, download=True)
         except _FAILURES as error:
             raise DownloadError(
                 f"Omniglot could not be downloaded ({one_line(error)}); name a folder that holds images_background.zip "
-                f"and images_evaluation.zip with --dataset.source or OMNIGLOT_SOURCE, or take the embedded data set "
-                f"with --dataset.name glyphs"
+                f"and images_evaluation.zip with `dataset.source` or OMNIGLOT_SOURCE, or take the embedded data set "
+                "with `dataset.name=glyphs`"
             ) from error
     return folder
 
 
 @contextlib.contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Bound what a socket waits for an answer; urllib takes its bound from this global alone."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Set the time-out of new sockets; urllib takes its time-out from this global only."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""A data set of one's own: a folder of class folders, or of alphabet folders that hold class folders."""
+"""Your own data set: a folder of class folders, or of alphabet folders that hold class folders."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.sources.resize import FILTER, area_average
 
@@ -20,44 +20,42 @@ Invert = bool | Literal["auto"]
 class FolderSource:
     """Images in folders, as a `Source`: each folder of images a class.
 
-    The classes lie directly in the folder (its name is their alphabet's then), or one level deeper, in folders of
-    alphabets. They are sorted by alphabet and class; the drawings of a class, by file name. Files that Pillow's
-    formats do not claim by their suffix, and hidden ones, are passed over.
+    The classes lie directly in the folder, whose name is their alphabet then, or one level deeper, in alphabet
+    folders. They are sorted by alphabet and class, the drawings of a class by file name. Hidden files, and files
+    whose suffix belongs to none of Pillow's formats, are skipped.
 
-    Images become grey (transparent ones on white paper), are inverted if need be, padded to a square with the median
-    of their border, so that nothing is cut off, and averaged by area.
+    Images become grey (transparent ones on white) and are inverted where needed. Then they are padded to a square with
+    the median of their border, so nothing is cut off, and averaged by area.
 
     Args:
-        folder: the folder.
-        size: height and width of the stored images, in pixels.
-        invert: whether ink is dark on light in the files; "auto" takes it from each image, by whether the mean of
-            its border is light.
+        folder: The folder.
+        size: Height and width of the stored images, in pixels.
+        invert: Whether the files show dark ink on light; "auto" decides for each image, by the mean of its border.
 
     Raises:
-        FanfoldError: no such folder, no class folders in it, or one without images.
+        FanfoldError: There is no such folder, it has no class folders, or one of them has no images.
     """
 
     dataset = "folder"
 
     def __init__(self, folder: Path | str, size: int = 28, invert: Invert = "auto") -> None:
         self.folder, self.size, self.invert = Path(folder), size, invert
-        if size < 1:
-            raise FanfoldError(f"--dataset.size {size}: an image needs one pixel at least")
+        check_at_least("dataset", self, size=1)
         self._drawings = {_name(self.folder, path): _images(path) for path in _class_folders(self.folder)}
         self.names: Sequence[ClassName] = sorted(self._drawings)
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """Where the images are from, how they were made, and how many each class has where that varies."""
+        """The images' origin and processing, and the number of drawings of each class where it varies."""
         counts = [len(self._drawings[name]) for name in self.names]
         varying: dict[str, JSON] = {"drawings": counts} if len(set(counts)) > 1 else {}
         return {"source": str(self.folder.resolve()), "resize": FILTER, "invert": self.invert, **varying}
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The drawings of one class, ink 255 on 0: ``[drawings, size, size]``.
+        """The drawings of one class, ink 255 on 0: `[drawings, size, size]`.
 
         Raises:
-            FanfoldError: an image can't be read; named.
+            FanfoldError: An image can't be read; it is named.
         """
         return np.stack([self._read(path) for path in self._drawings[self.names[index]]])
 
@@ -75,7 +73,7 @@ class FolderSource:
 
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with --dataset.source")
+        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
     found: list[Path] = []
     for outer in _folders(folder):
         inner = _folders(outer)
@@ -115,9 +113,9 @@ def _suffixes() -> frozenset[str]:
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    """An image as 8-bit grey, upright, on white where it is transparent: ``[height, width]``."""
+    """An image as 8-bit grey, upright, on white where it is transparent: `[height, width]`."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits deep; Pillow's own conversion cuts off at 255
+    if image.mode.startswith("I"):  # 16 bits deep; Pillow's conversion clips at 255
         return (np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257).astype(np.uint8)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
@@ -125,7 +123,7 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _square(image: NDArray[np.uint8], background: int) -> NDArray[np.uint8]:
-    """Pad the shorter side, as much before as after."""
+    """Pad the shorter side to a square, evenly at both ends."""
     height, width = image.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2

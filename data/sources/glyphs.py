@@ -1,10 +1,10 @@
-"""Glyphs: a data set for a machine without a way out, drawn from the fonts that ship with Matplotlib.
+"""Glyphs: a data set that needs no download, drawn from the fonts that ship with Matplotlib.
 
-The DejaVu fonts hold the letters of many alphabets. Every letter that is neither composed of another one nor looks
-like an earlier one, in any quarter turn, is a character, written by 20 hands after the printed forms of the faces
-that have it. The pictures are kin to Omniglot's in size, pen and variety, but they are not Omniglot: a result names
-the data set it was measured on. Omniglot itself has Latin, Greek, Cyrillic, Armenian, Hebrew, Georgian and Canadian
-syllabics among its alphabets, so that to train on the one and test on the other is to test on letters seen before.
+The DejaVu fonts hold the letters of many alphabets. A letter becomes a character unless it is composed of another one
+or looks like an earlier one in any rotation by quarters. Each character is drawn 20 times as if by hand, after its
+printed forms in the faces that have it. The images resemble Omniglot's in size, pen and variety, but they are not
+Omniglot: a result names its data set. Omniglot also has Latin, Greek, Cyrillic, Armenian, Hebrew, Georgian and Canadian
+syllabics, so whoever trains on one and tests on the other tests on known letters.
 """
 
 import unicodedata
@@ -37,7 +37,7 @@ FACES = tuple(
         *("Serif", "Serif-Bold", "Serif-Italic", "Serif-BoldItalic"),
     )
 )
-"""The first one has every letter, and it is what letters are compared in."""
+"""The first face has every letter; letters are compared in it."""
 
 ALPHABETS = {
     "LATIN": "Latin",
@@ -57,22 +57,22 @@ ALPHABETS = {
     "TIFINAGH": "Tifinagh",
     "OLD ITALIC": "Old Italic",
 }
-"""How the Unicode names of an alphabet's letters begin. (Lisu is left out: its letters are Latin capitals, turned.)"""
+"""Alphabets by the first words of their letters' Unicode names. Lisu is left out: its letters are rotated Latin."""
 
 _SEED = 1623
 _PRINT_SIZE = 128
-"""Pixels an em at which letters are printed to be traced."""
+"""Pixels per em of the printed letters that are traced."""
 _SMALLEST = 16
-"""A letter whose strokes are shorter than so many of these pixels is a mere dot."""
+"""A letter with shorter strokes, in these pixels, is a mere dot."""
 
 
 class Letter(NamedTuple):
-    """A letter and where it is printed.
+    """A letter, and the faces that have it.
 
     Attributes:
-        code: its Unicode code point.
-        alphabet: one of ``ALPHABETS``' values.
-        faces: the faces that have it, in the order of ``FACES``.
+        code: Its Unicode code point.
+        alphabet: One of `ALPHABETS`' values.
+        faces: The faces that have it, in the order of `FACES`.
     """
 
     code: int
@@ -84,12 +84,11 @@ class Letter(NamedTuple):
 def letters() -> tuple[Letter, ...]:
     """The characters of the data set, by code point; takes a few seconds the first time.
 
-    Left out are letters that are composed (they have a decomposition, or are one "WITH" something, by their Unicode
-    names), those that only dots or ticks tell from another one, and those that look like an earlier one as they
-    stand or turned by quarters.
+    Composed letters are left out: those with a decomposition, or with "WITH" in their Unicode name. So are letters
+    that differ from an earlier one only by dots or ticks, or by a rotation by quarters.
 
     Raises:
-        FanfoldError: a font is missing or damaged.
+        FanfoldError: A font is missing or damaged.
     """
     printed = {face: set(_open(face).get_charmap()) for face in FACES}
     face = _open(FACES[0])
@@ -110,7 +109,7 @@ class GlyphSource:
     """The data set as a source for a store.
 
     Attributes:
-        letters: the characters, one a class. They are found out once and travel with the source when it is pickled.
+        letters: The characters, one a class. They are found once, and pickled with the source.
     """
 
     letters: Sequence[Letter] = field(default_factory=letters)
@@ -122,7 +121,7 @@ class GlyphSource:
 
     @property
     def names(self) -> Sequence[ClassName]:
-        """Alphabet and character, such as ``("Greek", "U+03B1 GREEK SMALL LETTER ALPHA")``, by code point."""
+        """Alphabet and character, such as `("Greek", "U+03B1 GREEK SMALL LETTER ALPHA")`, by code point."""
         return [
             ClassName(letter.alphabet, f"U+{letter.code:04X} {unicodedata.name(chr(letter.code))}")
             for letter in self.letters
@@ -130,7 +129,7 @@ class GlyphSource:
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """What the drawings depend on."""
+        """All that the drawings depend on."""
         return {
             "source": f"drawn from the DejaVu fonts of Matplotlib {matplotlib.__version__}",
             "resize": FILTER,
@@ -141,12 +140,12 @@ class GlyphSource:
         }
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The 20 drawings of a character, ink 255 on 0: ``[20, 28, 28]``.
+        """The 20 drawings of a character, ink 255 on 0: `[20, 28, 28]`.
 
-        They depend on the character alone, not on what other characters there are, nor on when they are drawn.
+        They depend only on the character, not on other characters or on the order of drawing.
 
         Raises:
-            FanfoldError: a font is missing or damaged.
+            FanfoldError: A font is missing or damaged.
         """
         letter = self.letters[index]
         rng = np.random.Generator(np.random.Philox(key=[_SEED, letter.code]))
@@ -155,7 +154,7 @@ class GlyphSource:
 
 
 def _alphabet(character: str) -> str | None:
-    """A letter's alphabet; None for what is no letter, is composed, or is of none of the alphabets."""
+    """A letter's alphabet; None for other characters, composed letters and letters of other alphabets."""
     name = unicodedata.name(character, "")
     composed = unicodedata.decomposition(character) or " WITH " in name
     if composed or unicodedata.category(character) not in {"Lu", "Ll", "Lo"}:
@@ -164,9 +163,9 @@ def _alphabet(character: str) -> str | None:
 
 
 def _forms(letter: Letter) -> list[Strokes]:
-    """A letter's strokes in each face where it looks as it does in the first one.
+    """A letter's strokes in each face in which it looks as in the first one.
 
-    Some faces print another letter's form: an italic Cyrillic te looks like a Latin m.
+    Some faces print another form: an italic Cyrillic te looks like a Latin m.
     """
     first, *others = [_traced(_open(face), letter.code) for face in letter.faces]
     shape = views(first)
@@ -176,14 +175,14 @@ def _forms(letter: Letter) -> list[Strokes]:
 def _traced(face: FT2Font, code: int) -> Strokes:
     """The strokes of a letter in a face."""
     face.set_size(_PRINT_SIZE, 72)
-    # Without hinting, so that letters don't depend on how a version of FreeType bends them to the pixels.
+    # Without hinting, which differs between versions of FreeType.
     face.set_text(chr(code), 0.0, flags=LoadFlags.NO_HINTING)
     face.draw_glyphs_to_bitmap(antialiased=True)
     return trace(np.asarray(face.get_image()) > 127)
 
 
 def _open(face: str) -> FT2Font:
-    """A face of its own for every caller: it keeps what was last printed, so threads can't share one."""
+    """A new face for every caller: a face keeps the last printed text, so threads can't share one."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
     try:
         return FT2Font(str(path))

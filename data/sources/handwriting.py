@@ -1,8 +1,8 @@
-"""Letters written as if by hand: each drawing another hand's, with the pen and on the paper of Omniglot.
+"""Letters drawn as if by hand, with the pen and on the paper of Omniglot.
 
-Omniglot's drawings are 105 x 105 pixels, ink or no ink, of one round pen; its characters fill about two thirds of
-the paper. The spreads below were set so that ours match it in ink, thickness of strokes, size and place, and in
-how much the drawings of one character differ.
+Omniglot's drawings are binary, 105 x 105 pixels, drawn with one round pen; its characters fill about two thirds of the
+paper. The spreads below were set so that these drawings match Omniglot's in ink, thickness of strokes, size, place, and
+differences between the drawings of one character.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from fanfold.data.sources.strokes import Strokes, smooth
 
 PAPER = 105
-"""Height and width of the paper, in pixels; every length below is in pixels of the paper."""
+"""Height and width of the paper, in pixels. All lengths below are in pixels of the paper."""
 
 _PEN_RADIUS = 2.55
 _PEN_RADIUS_SPREAD = 0.12
 
 _LENGTH = 69.0
-"""Longer side of a drawing, the pen's width included, typically."""
+"""Typical length of a drawing's longer side, the pen's width included."""
 _LENGTH_LIMITS = (28.0, 102.0)
 _CHARACTER_SPREAD = 0.13
-"""How much characters differ in their length from one another; the logarithm's standard deviation, as those below."""
+"""Standard deviation of the logarithm of the characters' lengths."""
 _DRAWING_SPREAD = 0.12
-"""How much the drawings of one character do."""
+"""The same for the drawings of one character."""
 
 _CENTRE = 50.5
 _CENTRE_SPREAD = 5.0
@@ -39,17 +39,17 @@ _TREMOR = (4, 1.6, 0.004)
 """The same on a smaller scale: the unsteadiness of strokes."""
 
 _SPACING = 0.7
-"""Points along a stroke lie at most so far apart, in pixels of a drawing of typical length."""
+"""Largest distance of points along a stroke, in pixels of a drawing of typical length."""
 
 
 def outline(strokes: Strokes) -> NDArray[np.float64]:
-    """A letter as the pen follows it: points close together along its strokes.
+    """The pen's path of a letter: points close together along its strokes.
 
     Args:
-        strokes: a letter's strokes, of more than one point.
+        strokes: A letter's strokes, of more than one point.
 
     Returns:
-        Row and column, ``[points, 2]``; the box around them is centred on 0, and its longer side is 1.
+        Row and column, `[points, 2]`; the box around them is centred on 0, and its longer side is 1.
     """
     strokes = smooth(strokes)
     points = (strokes.points - (strokes.points.min(axis=0) + strokes.points.max(axis=0)) / 2) / strokes.size
@@ -61,22 +61,22 @@ def outline(strokes: Strokes) -> NDArray[np.float64]:
 
 
 def write(outlines: Sequence[NDArray[np.float64]], drawings: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One character drawn by as many hands as drawings are asked for.
+    """Draw one character several times, each time as if by another hand.
 
     Args:
-        outlines: the forms that the character is known in, one or more; every hand writes one of them.
-        drawings: how many.
-        rng: where the hands come from.
+        outlines: The character's forms, at least one; every hand draws one of them.
+        drawings: How many drawings.
+        rng: The source of all differences.
 
     Returns:
-        ``[drawings, 105, 105]``, true where there is ink.
+        `[drawings, 105, 105]`, true where there is ink.
     """
     length = _LENGTH * np.exp(rng.normal(0, _CHARACTER_SPREAD))
     return np.stack([_draw(outlines[int(rng.integers(len(outlines)))], length, rng) for _ in range(drawings)])
 
 
 def _draw(outline: NDArray[np.float64], length: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One drawing of an outline, ``[105, 105]``."""
+    """One drawing of an outline, `[105, 105]`."""
     points = _bend(_slant(outline, rng), *_BEND, rng)
     points = _bend(points, *_TREMOR, rng)
     radius = rng.normal(_PEN_RADIUS, _PEN_RADIUS_SPREAD)
@@ -90,18 +90,18 @@ def _draw(outline: NDArray[np.float64], length: float, rng: np.random.Generator)
 
 
 def _slant(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The points sheared, narrowed or widened, and turned a little."""
+    """The points sheared, stretched and rotated a little."""
     angle, shear = rng.normal(0, _ROTATION_SPREAD), rng.normal(0, _SHEAR_SPREAD)
     stretch = np.exp(rng.normal(0, _ASPECT_SPREAD) / 2)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    slanted: NDArray[np.float64] = points @ (turn @ [[1, 0], [shear, 1]] @ np.diag([stretch, 1 / stretch])).T
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    slanted: NDArray[np.float64] = points @ (rotation @ [[1, 0], [shear, 1]] @ np.diag([stretch, 1 / stretch])).T
     return slanted
 
 
 def _bend(
     points: NDArray[np.float64], waves: int, frequency: float, amplitude: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The points displaced by a few waves of random direction, a smooth elastic distortion."""
+    """The points displaced by a few waves of random directions: a smooth elastic distortion."""
     directions = rng.normal(0, frequency, (2, waves))
     phases = rng.uniform(0, 2 * np.pi, waves)
     displacements = rng.normal(0, amplitude, (waves, 2))
@@ -110,7 +110,7 @@ def _bend(
 
 
 def _ink(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """What a round pen leaves that was put down at each of the points, ``[105, 105]``."""
+    """The ink of a round pen that touched each of the points, `[105, 105]`."""
     reach = int(np.ceil(radius))
     around = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
     pixels = np.rint(points).astype(np.intp)[:, None] + around

@@ -28,25 +28,25 @@ CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 DRAWINGS = 20
 SIZE = (28, 28)
 _ORIGINAL_SIZE = (105, 105)
-_WAYS_OUT = (
+_ADVICE = (
     "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
-    "unpacked folders with --dataset.source or OMNIGLOT_SOURCE"
+    "unpacked folders with `dataset.source` or OMNIGLOT_SOURCE"
 )
 
 
 class OmniglotSource:
     """Omniglot's characters at 28 x 28 pixels, as a `Source`.
 
-    The classes are sorted by alphabet over both parts together, then by character; the drawings of a class, by file
-    name. The 1-bit images are made 8 bits deep first, and then averaged by area.
+    The classes of both parts are sorted by alphabet, then by character; the drawings of a class, by file name. The
+    1-bit images are converted to 8 bits, then averaged by area.
 
     Args:
-        folder: holds the two archives or their unpacked folders, itself or in the `omniglot-py` that torchvision
-            makes. Where both are there the archives are read, since these carry checksums.
-        origin: what the store shall name as its source; by default the folder.
+        folder: Holds the two archives or their unpacked folders, itself or in torchvision's sub-folder `omniglot-py`.
+            Archives are preferred, as they carry checksums.
+        origin: The source that the store names; by default the folder.
 
     Raises:
-        FanfoldError: no Omniglot in the folder, or an incomplete or damaged copy.
+        FanfoldError: The folder has no copy of Omniglot, or an incomplete or damaged one.
     """
 
     dataset = "omniglot"
@@ -64,12 +64,12 @@ class OmniglotSource:
         self.names: Sequence[ClassName] = sorted(self._drawings)
 
     def __reduce__(self) -> tuple[type["OmniglotSource"], tuple[Path, str]]:
-        """Pickle the folder's name alone: scanning it again takes less than sending 32,460 files' names."""
+        """Pickle the folder's name only: scanning it again is faster than sending 32,460 file names."""
         return OmniglotSource, (self.folder, self.origin)
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """Where the images are from, how they were resized, and which alphabets are Lake's background set."""
+        """The images' origin and processing, and the alphabets of Lake's background set."""
         return {
             "source": self.origin,
             "resize": FILTER,
@@ -78,10 +78,10 @@ class OmniglotSource:
         }
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The 20 drawings of a character, ink 255 on 0: ``[20, 28, 28]``.
+        """The 20 drawings of a character, ink 255 on 0: `[20, 28, 28]`.
 
         Raises:
-            FanfoldError: an archive or an image is damaged; named.
+            FanfoldError: An archive or an image is damaged; it is named.
         """
         part, files = self._drawings[self.names[index]]
         paper = np.stack([_decode(part, file) for file in files])
@@ -89,7 +89,7 @@ class OmniglotSource:
 
 
 class _Part(Protocol):
-    """One of the data set's two parts, wherever it lies."""
+    """One of the data set's two parts: an archive or a folder."""
 
     @property
     def path(self) -> Path: ...
@@ -102,7 +102,7 @@ class _Part(Protocol):
 
 
 class _Archive:
-    """A part as a zip archive of ``part/alphabet/character/drawing.png``, opened once."""
+    """A part as a zip archive of `part/alphabet/character/drawing.png`, opened once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class _Archive:
 
 
 class _Folder:
-    """A part as a folder of ``alphabet/character/drawing.png``."""
+    """A part as a folder of `alphabet/character/drawing.png`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,12 +151,12 @@ class _Folder:
 
 
 def _is_drawing(file: str) -> bool:
-    return file.endswith(".png") and not file.startswith(".")  # macOS leaves hidden twins of files
+    return file.endswith(".png") and not file.startswith(".")  # macOS adds hidden copies of files
 
 
 def _find_parts(folder: Path) -> dict[str, _Part]:
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder to read Omniglot from; {_WAYS_OUT}")
+        raise FanfoldError(f"{folder}: there is no such folder to read Omniglot from; {_ADVICE}")
     for place in (folder, folder / "omniglot-py"):
         parts: dict[str, _Part] = {}
         for name in CHARACTERS:
@@ -168,8 +168,8 @@ def _find_parts(folder: Path) -> dict[str, _Part]:
             return parts
         if parts:
             missing = ", ".join(name for name in CHARACTERS if name not in parts)
-            raise FanfoldError(f"{place}: incomplete copy of Omniglot, without {missing}(.zip); add it, or {_WAYS_OUT}")
-    raise FanfoldError(f"{folder}: no Omniglot in this folder; {_WAYS_OUT}")
+            raise FanfoldError(f"{place}: incomplete copy of Omniglot, without {missing}(.zip); add it, or {_ADVICE}")
+    raise FanfoldError(f"{folder}: no Omniglot in this folder; {_ADVICE}")
 
 
 def _check_complete(path: Path, drawings: Mapping[ClassName, Sequence[str]], characters: int) -> None:
@@ -179,7 +179,7 @@ def _check_complete(path: Path, drawings: Mapping[ClassName, Sequence[str]], cha
         found = f"{len(drawings[short[0]])} drawings of {short[0].alphabet}/{short[0].character}, not {DRAWINGS}"
     else:
         return
-    raise FanfoldError(f"{path}: incomplete copy of Omniglot: {found}; fetch it again, or {_WAYS_OUT}")
+    raise FanfoldError(f"{path}: incomplete copy of Omniglot: {found}; fetch it again, or {_ADVICE}")
 
 
 def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
@@ -195,4 +195,4 @@ def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
 
 
 def _damaged(path: Path, error: Exception) -> FanfoldError:
-    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)}); fetch it again, or {_WAYS_OUT}")
+    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)}); fetch it again, or {_ADVICE}")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILTER = "area"
-"""The name under which a store records this filter."""
+"""The filter's name in a store's attributes."""
 
 _FLOAT32_INTEGERS = 2**24
 _FLOAT64_INTEGERS = 2**53
@@ -15,18 +15,18 @@ _FLOAT64_INTEGERS = 2**53
 def area_average(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize images so that every new pixel is the mean of the area it covers.
 
-    A pixel that straddles the boundary of two new ones counts for each by its overlap. The sums are of whole
-    numbers that floating point holds exactly, so the result is the same on every machine; halves round up.
+    A pixel on the boundary of two new ones counts for each by its overlap. The sums are integers that floating point
+    holds exactly, so the result is the same on every machine; halves round up.
 
     Args:
-        images: ``[..., height, width]``, 8 bits deep. (Averaging needs the depth: convert 1-bit images first.)
-        size: the new height and width; larger ones than the old are allowed.
+        images: `[…, height, width]`, 8 bits deep. Convert 1-bit images first.
+        size: The new height and width, which may be larger than the old.
 
     Returns:
-        The resized images, ``[..., size[0], size[1]]``.
+        The resized images, `[…, size[0], size[1]]`.
 
     Raises:
-        ValueError: an image without pixels, or one too large to be summed exactly.
+        ValueError: An image has no pixels, or too many to be summed exactly.
     """
     height, width = images.shape[-2:]
     if min(height, width, *size) < 1:
@@ -43,7 +43,7 @@ def area_average(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 
 @lru_cache(maxsize=64)
 def _overlaps(old: int, new: int, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
-    """How much of each old pixel lies in each new one, ``[new, old]``, on a line of ``old * new`` units."""
+    """The overlap of each old pixel with each new one, `[new, old]`, on a line of `old * new` units."""
     left_old, left_new = np.arange(old) * new, np.arange(new)[:, None] * old
     overlap = np.minimum(left_old + new, left_new + old) - np.maximum(left_old, left_new)
     weights: NDArray[np.floating] = np.maximum(overlap, 0).astype(dtype)

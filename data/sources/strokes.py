@@ -11,18 +11,18 @@ from scipy.sparse.csgraph import connected_components
 from skimage.morphology import skeletonize
 
 _SPUR = 2.0
-"""A branch is a spur, and no stroke, up to this many times the ink's half-width at its foot."""
+"""A branch up to this many times the ink's half-width at its foot is a spur, not a stroke."""
 
 _SMOOTHING_STEPS = 6
 
 
 @dataclass(frozen=True)
 class Strokes:
-    """Points along a letter's strokes, and which of them are neighbours.
+    """Points along a letter's strokes, and the links between neighbours.
 
     Attributes:
-        points: row and column in pixels, ``[points, 2]``.
-        links: pairs of neighbouring points, ``[links, 2]``.
+        points: Row and column in pixels, `[points, 2]`.
+        links: Pairs of neighbouring points, `[links, 2]`.
     """
 
     points: NDArray[np.float64]
@@ -34,12 +34,12 @@ class Strokes:
         return float(np.ptp(self.points, axis=0).max())
 
     def neighbours(self) -> csr_array:
-        """Which points are neighbours, a symmetric ``[points, points]`` matrix of ones."""
+        """The neighbours: a symmetric `[points, points]` matrix of ones."""
         rows, columns = np.concatenate([self.links, self.links[:, ::-1]]).T
         return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(self.points),) * 2)
 
     def parts(self) -> NDArray[np.intp]:
-        """For every point, the number of the connected part that it belongs to, ``[points]``."""
+        """The number of each point's connected part, `[points]`."""
         labels: NDArray[np.intp] = connected_components(self.neighbours(), directed=False)[1]
         return labels
 
@@ -47,10 +47,10 @@ class Strokes:
 def trace(ink: NDArray[np.bool_]) -> Strokes:
     """The centre lines of a printed letter, by thinning; one point a pixel.
 
-    Thinning forks a stroke towards the corners of its ends, the more so the bolder the face. Such spurs are cut.
+    Thinning forks a stroke towards the corners of its ends, most in bold faces. These spurs are cut.
 
     Args:
-        ink: ``[height, width]``, true where the letter is printed; at least one pixel is.
+        ink: `[height, width]`, true where the letter is printed, which is at least one pixel.
     """
     ink = np.pad(ink, 1)
     rows, columns = np.nonzero(skeletonize(ink))
@@ -61,7 +61,7 @@ def trace(ink: NDArray[np.bool_]) -> Strokes:
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         other = number[rows + down, columns + right]
         linked = other >= 0
-        if down and right:  # a diagonal that two steps along the sides go round would be no link, but a triangle
+        if down and right:  # no diagonal beside two straight links: they would form a triangle
             linked &= (number[rows + down, columns] < 0) & (number[rows, columns + right] < 0)
         links.append(np.stack([np.flatnonzero(linked), other[linked]], axis=1))
 
@@ -71,7 +71,7 @@ def trace(ink: NDArray[np.bool_]) -> Strokes:
 
 
 def smooth(strokes: Strokes) -> Strokes:
-    """The same strokes without the pixels' stairs; loose ends stay where they are."""
+    """The strokes without the steps between pixels; loose ends stay in place."""
     neighbours = strokes.neighbours()
     degree = neighbours.sum(axis=1)
     inner = degree >= 2
@@ -83,7 +83,7 @@ def smooth(strokes: Strokes) -> Strokes:
 
 
 def _spurs(strokes: Strokes, half_width: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The points of short branches, from a loose end up to the fork, that itself stays."""
+    """The points of short branches, from a loose end up to the fork, without the fork."""
     beside = defaultdict(list)
     for one, other in strokes.links.tolist():
         beside[one].append(other)
@@ -102,7 +102,7 @@ def _spurs(strokes: Strokes, half_width: NDArray[np.float64]) -> NDArray[np.intp
 
 
 def _without(strokes: Strokes, points: NDArray[np.intp]) -> Strokes:
-    """The strokes less some of their points."""
+    """The strokes without some points."""
     kept = np.ones(len(strokes.points), dtype=bool)
     kept[points] = False
     number = np.cumsum(kept) - 1

@@ -1,1 +1,1 @@
-"""Dask clusters: started here or joined, their GPUs, and waiting for what they compute."""
+"""Dask clusters, started here or joined: their workers, their GPUs, and the results of their tasks."""

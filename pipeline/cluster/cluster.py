@@ -1,4 +1,4 @@
-"""The Dask cluster that a run is spread over."""
+"""The Dask cluster of a run."""
 
 import asyncio
 import contextlib
@@ -17,17 +17,16 @@ from distributed.client import ClosedClientError
 from distributed.core import rpc
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, look
+from fanfold.data.errors import FanfoldError, RunError, check_at_least
+from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 
 DASK_SETTINGS = {
-    # A state of some megabytes stands in every window's graph on purpose.
+    # Every window's graph holds a state of some megabytes on purpose.
     "distributed.admin.large-graph-warning-threshold": "1GB",
-    # Dask looks at each worker's stack a hundred times a second for its profile, which costs 3 % of a CPU worker.
+    # Dask samples each worker's stack a hundred times a second by default, which costs 3 % of a CPU worker.
     "distributed.worker.profile.interval": "1s",
-    # Its other looks at itself, some dozen a second in every process, took 6.8 % of a core of an idle cluster of two
-    # workers; so seldom, 1.5 %.
+    # Its other periodic checks took 6.8 % of a core on an idle cluster of two workers; at these intervals, 1.5 %.
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "1s",
     "distributed.worker.memory.monitor-interval": "500ms",
@@ -36,23 +35,23 @@ DASK_SETTINGS = {
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """Where the workers are.
+    """The cluster's settings.
 
     Args:
-        kind: `cpu` for one process a core of this machine, `cuda` for one a GPU, `auto` for `cuda` where there is a
-            GPU that PyTorch can use and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
-        workers: How many on this machine; default every core, or `per_gpu` for every GPU. With a scheduler's address:
-            how many to wait for; default one.
+        kind: `cpu` for a worker on each core of this machine, `cuda` for one on each GPU, `auto` for `cuda` where
+            PyTorch can use a GPU and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
+        workers: How many workers this machine gets; by default one a core, or `per_gpu` a GPU. With a scheduler's
+            address: how many to wait for; by default one.
         per_gpu: How many workers may share a GPU, its memory and its time: for searches whose trials don't fill one.
-        protocol: What workers that Fanfold starts talk over: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
-            distributed-ucxx. It hardly matters for speed: what travels through Dask is a float32 vector as long as the
-            parameters for each chunk or window; images stay where they are read.
-        dashboard: Address of the dashboard, `host:port` or `:port`; port 0 for any free one.
+        protocol: The transport between workers that Fanfold starts: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
+            distributed-ucxx. It hardly changes the speed: Dask carries a float32 vector of the parameters' length for
+            each chunk or window, and no images.
+        dashboard: The dashboard's address, `host:port` or `:port`; port 0 takes any free one.
         timeout: Seconds to wait for a scheduler and for workers.
-        reduction: How chunks are brought together, which changes no number: `graph`, as tasks that any worker may
-            take; `collective`, by a gang of workers that exchange gradients themselves, with less overhead; `auto`,
-            whichever suits the time that a chunk takes.
-        patience: Seconds without a sign of life after which a gang goes on without a worker.
+        reduction: How gradients are combined, which changes no number: `graph` as tasks of Dask, for any worker;
+            `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by
+            the time of a chunk.
+        patience: Seconds without a heartbeat after which a gang goes on without a worker.
     """
 
     kind: str = "auto"
@@ -67,49 +66,44 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
             raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
-        if self.workers is not None and self.workers < 1:
-            raise FanfoldError(f"--cluster.workers must be at least 1, not {self.workers}.")
-        if self.per_gpu < 1:
-            raise FanfoldError(f"--cluster.per_gpu must be at least 1, not {self.per_gpu}.")
+        check_at_least("cluster", self, workers=1, per_gpu=1)
         if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
-            raise FanfoldError(f"--cluster.per_gpu is for GPUs of this machine, not for --cluster.kind {self.kind}.")
+            raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")
         if self.protocol not in ("tcp", "ucx"):
             raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
         if self.protocol != "tcp" and "://" in self.kind:
-            raise FanfoldError(
-                f"The address {self.kind} says what its workers talk over: leave --cluster.protocol out."
-            )
+            raise FanfoldError(f"The address {self.kind} decides the protocol: leave `cluster.protocol` out.")
         if not self.timeout > 0:
-            raise FanfoldError(f"--cluster.timeout must be above 0, not {self.timeout:g}.")
+            raise FanfoldError(f"`cluster.timeout` must be above 0, not {self.timeout:g}.")
         if self.reduction not in ("auto", "graph", "collective"):
             raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
-        if not self.patience >= 2:  # workers give a sign of life every half second, those of large clusters less often
-            raise FanfoldError(f"--cluster.patience must be at least 2 seconds, not {self.patience:g}.")
+        if not self.patience >= 2:  # a heartbeat comes every half second, in large clusters less often
+            raise FanfoldError(f"`cluster.patience` must be at least 2 seconds, not {self.patience:g}.")
 
 
 @contextlib.contextmanager
 def talking_to_the_scheduler() -> Iterator[None]:
-    """Turn a lost scheduler into a RunError. No task's own error may pass through here."""
+    """Turn the errors of a lost scheduler into a RunError. A task's error must not pass through here."""
     try:
         yield
     except (CancelledError, OSError, ClosedClientError) as error:
-        reason = type(error).__name__  # the message itself takes several lines
-        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with --resume.") from error
+        reason = type(error).__name__  # its message has several lines
+        raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with `resume`.") from error
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is up.
+    """A running cluster.
 
     Args:
         client: The driver's connection to the scheduler.
-        device: Where its workers compute, `cpu` or `cuda`.
-        gpus: The models of the GPUs that they compute on, one for each GPU.
-        note: What is worth telling about it, a line each, if anything is.
-        chosen: Which of its workers a run prefers; default all.
-        reduction: How chunks are brought together, see `ClusterConfig`.
-        patience: Seconds without a sign of life after which a gang goes on without a worker.
-        span: What Dask's pages call the part of the work that this stands for, see `part`; None for no part.
+        device: The workers' device, `cpu` or `cuda`.
+        gpus: The models of the workers' GPUs, one for each GPU.
+        note: Notes for the user, a line each; None for no notes.
+        chosen: Picks the workers that a run prefers; by default all.
+        reduction: See `ClusterConfig`.
+        patience: See `ClusterConfig`.
+        span: The part of the work on Dask's pages, see `part`; None for no part.
     """
 
     client: Client
@@ -123,18 +117,18 @@ class Cluster:
 
     @property
     def addresses(self) -> list[str]:
-        """The workers there are now, those that the run prefers, in the order of their addresses."""
+        """The addresses of the present workers that the run prefers, sorted."""
         with talking_to_the_scheduler():
             return self.chosen(sorted(self.client.nthreads()))
 
     @property
     def workers(self) -> int:
-        """How many workers there are now."""
+        """The number of present workers."""
         return len(self.addresses)
 
     @property
     def hardware(self) -> str:
-        """What its workers compute on, in words."""
+        """The workers' hardware in words."""
         return f"{self.device}: {in_words(self.gpus)}" if self.gpus else self.device
 
     @property
@@ -143,42 +137,41 @@ class Cluster:
         return str(self.client.dashboard_link)
 
     def part(self, *names: str) -> "Cluster":
-        """The same cluster for a part of the work, and a part of that, and so on: a span on Dask's pages.
+        """The same cluster for a part of the work: a span on Dask's pages, nested by its names.
 
-        One span however often it is used, where `distributed.span` makes another each time it is opened; the
-        scheduler keeps all of them.
+        All uses of it share one span. `distributed.span` makes a new one at each opening, and the scheduler keeps all.
         """
         with self.labelled(), span(*names):
             return replace(self, span=get_annotations()["span"])
 
     def labelled(self) -> contextlib.AbstractContextManager[None]:
-        """What is handed to Dask meanwhile belongs to this part of the work."""
+        """A context whose tasks belong to this part of the work."""
         return annotate(span=self.span) if self.span else contextlib.nullcontext()
 
 
 class QuietWorker(WorkerPlugin):
-    """Leaves it to the driver to say what went wrong, in one line, where driver and workers share a terminal."""
+    """Silences workers that share a terminal with their driver, which reports errors in one line."""
 
     name = "fanfold-quiet"
 
     def setup(self, worker: Worker) -> None:
-        """Drop the tracebacks of failed tasks, which the driver gets too, and of goodbyes; leave Ctrl-C to it."""
+        """Drop the tracebacks of failed tasks and of closing connections; leave Ctrl-C to the driver."""
         logging.getLogger("distributed.worker").addFilter(lambda record: record.levelno < logging.ERROR)
         logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
-        with contextlib.suppress(ValueError):  # not in the main thread: no Ctrl-C reaches it there
+        with contextlib.suppress(ValueError):  # outside the main thread, which no Ctrl-C reaches
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _NoGpuError(Exception):
-    """Nothing can be computed on this machine's GPUs; the message says why, in words."""
+    """The GPUs of this machine can't be used; the message says why."""
 
 
 @contextlib.contextmanager
 def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
-    """Start or join a cluster; leave it, and stop what was started, at the end.
+    """Start or join a cluster; at the end leave it, and stop the processes that were started.
 
     Raises:
-        FanfoldError: No GPU where one was asked for, or no scheduler or too few workers answer within the bound.
+        FanfoldError: There is no GPU where one was asked for, or scheduler or workers don't answer in time.
     """
     _check_protocol(config)
     with contextlib.ExitStack() as stack:
@@ -194,13 +187,13 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
         except _NoGpuError as error:
             why = str(error)
             if config.kind == "cuda":
-                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use --cluster.kind cpu.") from error
+                raise FanfoldError(f"{why[0].upper()}{why[1:]}: use `cluster.kind=cpu`.") from error
             cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
         yield cluster
 
 
 def _check_protocol(config: ClusterConfig) -> None:
-    """Raise where UCX is to be spoken and nobody can: Dask itself raises a warning then, of five lines."""
+    """Raise FanfoldError where UCX is asked for and not installed; Dask gives a warning of five lines then."""
     asked = config.protocol == "ucx" or config.kind.startswith(("ucx://", "ucxx://"))
     if asked and importlib.util.find_spec("distributed_ucxx") is None:
         raise FanfoldError(
@@ -213,8 +206,8 @@ Part = TypeVar("Part", Client, LocalCluster)
 
 
 @contextlib.contextmanager
-def _unhurried(part: Part) -> Iterator[Part]:
-    """A part of a cluster, closed in the end; that a busy machine takes long over that is no failure of the work."""
+def _closed_slowly(part: Part) -> Iterator[Part]:
+    """A client or cluster, closed at the end; a busy machine that closes it too slowly is no error."""
     part.__enter__()
     try:
         yield part
@@ -224,9 +217,9 @@ def _unhurried(part: Part) -> Iterator[Part]:
 
 
 def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
-    """A worker a core of this machine."""
+    """Workers on the cores of this machine."""
     started = cpu_workers(config.workers, config.protocol, config.dashboard)
-    client = _connect(stack.enter_context(_unhurried(started)), config, stack)
+    client = _connect(stack.enter_context(_closed_slowly(started)), config, stack)
     return _cluster(config, client, Hardware(), *notes)
 
 
@@ -234,8 +227,8 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     """Workers on the GPUs of this machine.
 
     Raises:
-        _NoGpuError: There is none, or none that PyTorch can use.
-        FanfoldError: More workers were asked for than may be.
+        _NoGpuError: There is no GPU that PyTorch can use.
+        FanfoldError: More workers were asked for than the GPUs may carry.
     """
     gpus = find_gpus()
     if gpus.problem:
@@ -243,37 +236,37 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     places = len(gpus.names) * config.per_gpu
     if config.workers is not None and config.workers > places:
         raise FanfoldError(
-            f"--cluster.workers {config.workers}, but GPUs are there for {places}: raise --cluster.per_gpu "
-            f"({config.per_gpu}) to let more share one, or use --cluster.kind cpu."
+            f"`cluster.workers={config.workers}`, but the GPUs have places for {places}: raise `cluster.per_gpu` "
+            f"({config.per_gpu}) to let more share one, or use `cluster.kind=cpu`."
         )
-    with contextlib.ExitStack() as own:
+    with contextlib.ExitStack() as started_here:
         try:
             started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard)
         except FanfoldError:
             raise
-        except Exception as error:  # whatever dask-cuda or the driver finds wrong
+        except Exception as error:  # of dask-cuda or the driver, of any kind
             raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
-        client = _connect(own.enter_context(_unhurried(started)), config, own)
-        hardware = common(client.run(look))
+        client = _connect(started_here.enter_context(_closed_slowly(started)), config, started_here)
+        hardware = common(client.run(probe_device))
         if hardware.device == "cpu":
-            raise _NoGpuError(hardware.problem or "the driver tells of a GPU, but workers find none")
-        stack.push(own.pop_all())
+            raise _NoGpuError(hardware.problem or "the driver lists a GPU, but workers find none")
+        stack.push(started_here.pop_all())
     return _cluster(config, client, hardware)
 
 
 def _connect(started: LocalCluster, config: ClusterConfig, stack: contextlib.ExitStack) -> Client:
-    client = stack.enter_context(_unhurried(Client(started, timeout=config.timeout)))
+    client = stack.enter_context(_closed_slowly(Client(started, timeout=config.timeout)))
     client.register_plugin(QuietWorker())
     return client
 
 
 def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: str) -> Cluster:
-    said = [*notes, *hardware.notes]
+    all_notes = [*notes, *hardware.notes]
     return Cluster(
         client,
         hardware.device,
         hardware.gpus,
-        note="\n".join(said) or None,
+        note="\n".join(all_notes) or None,
         reduction=config.reduction,
         patience=config.patience,
     )
@@ -281,13 +274,13 @@ def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: 
 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     try:
-        # Asked first: a client would wait for ever for the answer of something that accepts and says nothing.
+        # Asked first: a client would wait for ever for a server that accepts the connection and stays silent.
         asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
-        client = stack.enter_context(_unhurried(Client(config.kind, timeout=config.timeout)))
-    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, TLS without a key a TypeError
+        client = stack.enter_context(_closed_slowly(Client(config.kind, timeout=config.timeout)))
+    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, missing keys of TLS a TypeError
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
-            "with `dask scheduler`, or use --cluster.kind cpu."
+            "with `dask scheduler`, or use `cluster.kind=cpu`."
         ) from error
     wanted = config.workers or 1
     try:
@@ -300,11 +293,11 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         ) from error
     if any(threads > 1 for threads in client.nthreads().values()):
         raise FanfoldError(
-            f"Workers of {config.kind} have several threads, but a chunk takes all of a worker: start them with "
+            f"Workers of {config.kind} have several threads, but a chunk needs a whole worker: start them with "
             "`dask worker --nthreads 1 --nworkers N`."
         )
     try:
-        hardware = common(client.run(look))
+        hardware = common(client.run(probe_device))
     except ImportError as error:
         raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []

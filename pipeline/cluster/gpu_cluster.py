@@ -1,4 +1,4 @@
-"""Workers on the GPUs of this machine. Imported where some are wanted: dask-cuda is for Linux alone."""
+"""Workers on the GPUs of this machine. Imported only where needed: dask-cuda is only for Linux."""
 
 import contextlib
 from typing import Any
@@ -9,15 +9,15 @@ from dask_cuda import LocalCUDACluster
 class GpuCluster(LocalCUDACluster):  # type: ignore[misc]  # it declares no types
     """dask-cuda's cluster, with several workers on a GPU where there are more workers than GPUs.
 
-    Workers take the GPUs in turn. Each sees all of them, its own first, and is bound to the cores beside that. Those
-    that share a GPU share its memory, and take turns there unless NVIDIA's MPS is running.
+    Workers are distributed evenly. Each sees all GPUs, its own first, and is bound to the cores near that one. Workers
+    on one GPU share its memory, and compute one at a time unless NVIDIA's MPS is running.
     """
 
     def __init__(self, **options: Any) -> None:
         try:
             super().__init__(**options)
         except BaseException:
-            with contextlib.suppress(Exception):  # there may be a scheduler by now
+            with contextlib.suppress(Exception):  # the scheduler may have started
                 self.close()
             raise
 
@@ -29,6 +29,6 @@ class GpuCluster(LocalCUDACluster):  # type: ignore[misc]  # it declares no type
             return {f"{gpu}-{place // len(gpus)}": self.worker_spec[gpu]}
         found: dict[int | str, Any] = super().new_worker_spec()
         for spec in found.values():
-            # So are the indices meant that NVML gave, and dask-cuda asks NVML about; by default, CUDA's may be others.
+            # NVML numbers GPUs in this order, and so does dask-cuda; CUDA's default order may differ.
             spec["options"]["env"]["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         return found

@@ -1,6 +1,6 @@
-"""Which GPUs a machine has for workers, by the driver's own inventory (NVML), and what PyTorch makes of them there.
+"""The GPUs that a machine has for workers, by the driver's inventory (NVML), and whether PyTorch can use them.
 
-To ask NVML takes no CUDA context: whoever drives a run holds nothing on any GPU.
+NVML needs no CUDA context: the driver of a run holds no memory of any GPU.
 """
 
 import os
@@ -16,17 +16,17 @@ from distributed.comm.addressing import get_address_host
 
 from fanfold.data.advice import one_line
 
-LISTED = 3  # workers that a note names, at most
+LISTED = 3  # workers named in a note, at most
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the driver tells of a machine.
+    """A machine's GPUs as the NVIDIA driver lists them.
 
     Args:
-        uuids: The GPUs' UUIDs (`GPU-…`), in the order of the PCI bus, which `nvidia-smi` numbers them in.
-        instances: Those of MIG instances (`MIG-…`), the parts that a GPU may be cut into.
-        cuda: The latest CUDA that the driver knows: major, minor.
+        uuids: The GPUs' UUIDs (`GPU-…`), in the order of the PCI bus, as `nvidia-smi` numbers them.
+        instances: The UUIDs of MIG instances (`MIG-…`), the parts of a divided GPU.
+        cuda: The latest CUDA version that the driver supports: major, minor.
     """
 
     uuids: tuple[str, ...] = ()
@@ -36,11 +36,11 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The GPUs of a machine that CUDA_VISIBLE_DEVICES leaves.
+    """A machine's GPUs that CUDA_VISIBLE_DEVICES shows.
 
     Args:
-        names: Their indices in the order of the PCI bus; a MIG instance's UUID.
-        problem: Why nothing can be computed on them, if so; where there are none, that.
+        names: Their indices in the order of the PCI bus, or the UUIDs of MIG instances.
+        problem: Why they can't be used, or that there are none; None where they can be used.
     """
 
     names: tuple[int | str, ...]
@@ -49,13 +49,13 @@ class Gpus:
 
 @dataclass(frozen=True)
 class Device:
-    """What a worker can compute on besides its CPU.
+    """A worker's GPU.
 
     Args:
-        name: The model of its GPU; None where it has none that it can use.
-        uuid: What identifies the GPU.
-        seen: How many GPUs its PyTorch sees, the first of which it takes.
-        problem: Why PyTorch can't use the GPU that it has.
+        name: The GPU's model; None where the worker has none that it can use.
+        uuid: The GPU's identifier.
+        seen: How many GPUs the worker's PyTorch sees; it uses the first.
+        problem: Why PyTorch can't use the GPU; None where there is no problem.
     """
 
     name: str | None = None
@@ -66,13 +66,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the workers of a cluster compute on, all alike.
+    """The hardware of a cluster's workers.
 
     Args:
-        device: `cuda` if every worker has a GPU that it can use.
-        gpus: The GPUs' models, one for each GPU however many workers it carries.
-        problem: What keeps those that have a GPU from using it, if anything does.
-        notes: What else is worth telling, a line each.
+        device: `cuda` if every worker has a GPU that it can use, else `cpu`.
+        gpus: The GPUs' models, one for each GPU however many workers share it.
+        problem: Why workers with a GPU can't use it; None where there is no problem.
+        notes: Notes for the user, a line each.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -82,7 +82,7 @@ class Hardware:
 
 
 def find_gpus() -> Gpus:
-    """The GPUs of this machine that CUDA_VISIBLE_DEVICES leaves, and whether this PyTorch can use them."""
+    """The GPUs of this machine that CUDA_VISIBLE_DEVICES shows, and whether this PyTorch can use them."""
     try:
         inventory = take_inventory()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):  # no driver: no GPU
@@ -93,10 +93,10 @@ def find_gpus() -> Gpus:
 
 
 def take_inventory() -> Inventory:
-    """Ask the driver.
+    """Ask the NVIDIA driver.
 
     Raises:
-        pynvml.NVMLError: There is none, or it doesn't answer.
+        pynvml.NVMLError: There is no driver, or it doesn't answer.
     """
     pynvml.nvmlInit()
     try:
@@ -113,20 +113,20 @@ def take_inventory() -> Inventory:
 
 def _instances(handle: Any) -> Iterator[str]:
     """The UUIDs of the MIG instances of a GPU."""
-    with suppress(pynvml.NVMLError):  # most GPUs know nothing of MIG
+    with suppress(pynvml.NVMLError):  # most GPUs have no MIG
         for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
             with suppress(pynvml.NVMLError_NotFound):
                 yield pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
 
 
 def choose(inventory: Inventory, asked: str | None, pytorch: str, cuda: str | None) -> Gpus:
-    """The GPUs of a machine that a PyTorch is to use, and whether it can.
+    """The GPUs for PyTorch, and whether it can use them.
 
     Args:
-        inventory: What the driver tells.
+        inventory: The driver's inventory.
         asked: The environment's CUDA_VISIBLE_DEVICES; None where it isn't set.
         pytorch: PyTorch's version.
-        cuda: The version of CUDA that PyTorch was built for; None where it was built without.
+        cuda: The CUDA version of PyTorch's build; None for a build without CUDA.
     """
     if not inventory.uuids:
         return Gpus((), "no GPU found")
@@ -135,7 +135,7 @@ def choose(inventory: Inventory, asked: str | None, pytorch: str, cuda: str | No
         return Gpus((), f"no GPU found (CUDA_VISIBLE_DEVICES={asked!r} shows none of {len(inventory.uuids)})")
     if cuda is None:
         return Gpus(names, f"there is a GPU, but PyTorch {pytorch} is built without CUDA")
-    # Within one major version of CUDA, older drivers run what was built for later ones.
+    # Within one major version of CUDA, older drivers run builds for later versions.
     if inventory.cuda[0] < int(cuda.partition(".")[0]):
         known = ".".join(map(str, inventory.cuda))
         needs = f"PyTorch {pytorch} needs a driver for CUDA {cuda}, and this one is for {known}"
@@ -146,8 +146,8 @@ def choose(inventory: Inventory, asked: str | None, pytorch: str, cuda: str | No
 def visible(inventory: Inventory, asked: str | None) -> tuple[int | str, ...]:
     """The GPUs that CUDA_VISIBLE_DEVICES shows, in its order, as CUDA reads it.
 
-    It lists indices, or UUIDs, which may be cut short. The first word that names no GPU ends the list; one that comes
-    twice makes it worthless.
+    It lists indices or UUIDs, which may be shortened. The first word that names no GPU ends the list; with a repeated
+    word it shows none.
     """
     if asked is None:
         return tuple(range(len(inventory.uuids)))
@@ -162,7 +162,7 @@ def visible(inventory: Inventory, asked: str | None) -> tuple[int | str, ...]:
 
 
 def _kind(word: str) -> str:
-    """What a word of CUDA_VISIBLE_DEVICES is: a list is of one kind."""
+    """The kind of a word of CUDA_VISIBLE_DEVICES; all words of a list are of one kind."""
     return "index" if word.isdecimal() else word.partition("-")[0]
 
 
@@ -178,8 +178,8 @@ def _named(inventory: Inventory, word: str) -> int | str | None:
     return inventory.uuids.index(meant[0]) if meant[0] in inventory.uuids else meant[0]
 
 
-def look() -> Device:
-    """What a worker has, seen from within it: to know that a GPU can be used, it is used."""
+def probe_device() -> Device:
+    """The GPU of this process. Only use proves that a GPU can be used, so it is used once."""
     if not torch.cuda.is_available():
         gpus = find_gpus()
         problem = gpus.problem or "there is a GPU, but PyTorch finds none"
@@ -187,14 +187,14 @@ def look() -> Device:
     try:
         torch.zeros(1, device="cuda").item()  # not every PyTorch has kernels for every GPU
     except RuntimeError as error:
-        first, *_ = str(error).split("\n")  # the others are advice on how to debug PyTorch
+        first, *_ = str(error).split("\n")  # the other lines are advice for debugging PyTorch
         return Device(problem=f"there is a GPU, but PyTorch says: {first}")
     properties = torch.cuda.get_device_properties(0)
     return Device(properties.name, str(properties.uuid), torch.cuda.device_count())
 
 
 def common(found: Mapping[str, Device]) -> Hardware:
-    """What workers compute on together, given what each has, by its address."""
+    """The common hardware of workers, given each one's device by its address."""
     if all(device.name is not None for device in found.values()):
         cards = {device.uuid: str(device.name) for device in found.values()}
         gpus = tuple(sorted(cards.values()))
@@ -211,7 +211,7 @@ def common(found: Mapping[str, Device]) -> Hardware:
 
 
 def _idle(found: Mapping[str, Device]) -> Iterator[str]:
-    """Machines on which workers share a GPU, while others have nothing to do."""
+    """Notes on machines whose workers share a GPU while others are idle."""
     hosts: dict[str, list[Device]] = defaultdict(list)
     for address, device in found.items():
         hosts[get_address_host(address)].append(device)
@@ -226,11 +226,11 @@ def _idle(found: Mapping[str, Device]) -> Iterator[str]:
 
 def _unlike(gpus: Sequence[str]) -> Iterator[str]:
     if len(set(gpus)) > 1:
-        yield f"GPUs of several kinds ({in_words(gpus)}): another run may come to other last digits"
+        yield f"GPUs of several kinds ({in_words(gpus)}): another run may differ in the last digits"
 
 
 def in_words(gpus: Sequence[str]) -> str:
-    """Models of GPUs: "NVIDIA L4, 2 × NVIDIA H200"."""
+    """Models of GPUs in words: "NVIDIA L4, 2 × NVIDIA H200"."""
     counts = Counter(gpus)
     return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
 

@@ -1,4 +1,4 @@
-"""Workers on this machine: processes that Dask starts, and a scheduler for them."""
+"""Workers on this machine: processes that Dask starts, and their scheduler."""
 
 import contextlib
 import socket
@@ -10,10 +10,10 @@ from distributed import LocalCluster
 
 from fanfold.data.errors import FanfoldError
 
-# Chunks allocate and free the same tens of megabytes over and over. By default Dask makes the workers' allocator give
-# memory back at once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), and every page then faults again: less than half the speed.
-# Tasks run beside the main thread, where glibc would use an arena of their own, which ignores these settings for blocks
-# above 64 MiB: an episode of 360 images then takes nearly twice as long.
+# Chunks allocate and free the same tens of megabytes repeatedly. By default Dask makes the allocator return memory at
+# once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), so every page faults again: less than half the speed. Tasks run outside the
+# main thread, for which glibc would use another arena, which ignores these settings for blocks above 64 MiB: an episode
+# of 360 images then takes nearly twice as long.
 WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -25,17 +25,17 @@ Protocol = Literal["tcp", "ucx"]
 
 
 def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> LocalCluster:
-    """A cluster of some workers; None for one a core. Closed, it ends them.
+    """A cluster of workers on CPUs. It ends them when it is closed.
 
     Args:
-        workers: How many.
-        protocol: What they talk over.
+        workers: How many workers; None for one a core.
+        protocol: Their transport.
         dashboard: The dashboard's address, `host:port` or `:port`.
 
     Raises:
-        FanfoldError: The dashboard's address is none.
+        FanfoldError: The dashboard's address is malformed.
     """
-    # Dask would watch the GPU that CUDA_VISIBLE_DEVICES names first, and fail where it names none.
+    # Dask would monitor the first GPU of CUDA_VISIBLE_DEVICES, and fail where that names none.
     with _spawning(), dask.config.set({"distributed.diagnostics.nvml": False}):
         return LocalCluster(
             n_workers=workers or dask.system.CPU_COUNT,
@@ -47,17 +47,17 @@ def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> Loca
 
 
 def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, dashboard: str) -> LocalCluster:
-    """A cluster of some workers on GPUs, which take the GPUs in turn. Closed, it ends them.
+    """A cluster of workers on GPUs, distributed evenly. It ends them when it is closed.
 
     Args:
-        gpus: The GPUs as `find_gpus` names them.
-        workers: How many, which may be more than GPUs.
-        protocol: What they talk over.
+        gpus: The GPUs' names, see `find_gpus`.
+        workers: How many workers, which may be more than GPUs.
+        protocol: Their transport.
         dashboard: The dashboard's address, `host:port` or `:port`.
 
     Raises:
-        FanfoldError: The dashboard's address is none.
-        Exception: Whatever dask-cuda or the driver finds wrong.
+        FanfoldError: The dashboard's address is malformed.
+        Exception: dask-cuda or the driver fails.
     """
     from fanfold.pipeline.cluster.gpu_cluster import (
         GpuCluster,  # only here: dask-cuda can't be imported on every machine
@@ -70,9 +70,9 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
             threads_per_worker=1,
             protocol=_protocol(protocol),
             dashboard_address=_free_dashboard(dashboard),
-            # Dask holds some float32 vectors in host memory, and nothing on a device: PyTorch does, by an allocator of
-            # its own, which a pool of RMM's would only take memory from. So there is nothing to spill, and a limit of
-            # host memory would pause or restart workers for the gigabytes that CUDA's libraries take in each.
+            # Dask holds only float32 vectors in host memory. Device memory belongs to PyTorch's allocator, so there is
+            # nothing to spill, and a pool of RMM's would only take memory away. A limit of host memory would pause or
+            # restart workers for the gigabytes that CUDA's libraries take in each.
             device_memory_limit=None,
             memory_limit=None,
         )
@@ -80,9 +80,9 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
 
 
 def _spawning() -> contextlib.AbstractContextManager[None]:
-    """Workers that are started meanwhile have our environment from the start: the allocator reads it once.
+    """A context whose new workers start with `WORKER_ENVIRONMENT`: the allocator reads it once.
 
-    Those on GPUs too, which draw and gather their tasks' images on the CPU.
+    Workers on GPUs need it too: they draw tasks and gather their images on the CPU.
     """
     environment = dask.config.get("distributed.nanny.pre-spawn-environ") | WORKER_ENVIRONMENT
     setting: contextlib.AbstractContextManager[None] = dask.config.set(
@@ -92,15 +92,15 @@ def _spawning() -> contextlib.AbstractContextManager[None]:
 
 
 def _protocol(protocol: Protocol) -> str | None:
-    """What Dask is told: nothing for TCP, as it may have been configured to take TLS.
+    """The protocol for Dask: None for TCP, as Dask may be configured for TLS.
 
-    For UCX, dask-cuda has every process make a CUDA context, the scheduler's too.
+    With UCX, dask-cuda creates a CUDA context in every process, also in the scheduler's.
     """
     return None if protocol == "tcp" else protocol
 
 
 def _free_dashboard(address: str) -> str:
-    """The address asked for, or any free port where it is taken: a second run then needs no flag."""
+    """The dashboard's address, with any free port where its own is taken: a second run needs no other setting."""
     host, _, port = address.rpartition(":")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,5 +109,5 @@ def _free_dashboard(address: str) -> str:
         except OSError:
             return f"{host}:0"
         except (ValueError, OverflowError) as error:
-            raise FanfoldError(f"--cluster.dashboard must be host:port or :port, not '{address}'.") from error
+            raise FanfoldError(f"`cluster.dashboard` must be host:port or :port, not '{address}'.") from error
     return address

@@ -1,4 +1,4 @@
-"""Asking the cluster, and waiting for it, without waiting for ever."""
+"""Results of tasks on a cluster, without waiting for ever."""
 
 import time
 from typing import Any
@@ -8,18 +8,18 @@ from distributed import Future, KilledWorker, wait
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 
-WITHOUT_WORKERS = 120.0  # seconds that a cluster may be without any worker before a run gives up
-LOOK = 30.0  # seconds of waiting between looks at the workers
+WITHOUT_WORKERS = 120.0  # seconds without any worker after which a run gives up
+POLL_SECONDS = 30.0  # between checks whether there still are workers
 
 
 def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
-    """Have Dask compute some values, and wait for them.
+    """Compute graphs on a cluster, and wait for their results.
 
-    A task that is lost with its worker is computed again; Dask waits for ever for workers, this gives up in the end.
+    Dask computes the tasks of a lost worker again, and waits for ever for new workers; this gives up after a while.
 
     Raises:
-        RunError: No worker has been there for a while, workers died over a task, or the scheduler is gone.
-        Exception: What a task raised.
+        RunError: There were no workers for a while, workers died over a task, or the scheduler is gone.
+        Exception: The error of a task.
     """
     with talking_to_the_scheduler(), cluster.labelled():
         futures = cluster.client.compute(graphs, optimize_graph=False)
@@ -29,8 +29,8 @@ def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
             error = future.exception()
             if isinstance(error, KilledWorker):
                 raise RunError(
-                    f"Workers died again and again over task {error.task}: see their logs (out of memory?), and go on "
-                    "with --resume."
+                    f"Several workers died over task {error.task}: see their logs (out of memory?), and go on "
+                    "with `resume`."
                 ) from error
             raise error
     with talking_to_the_scheduler():
@@ -42,7 +42,7 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
     seen = time.monotonic()
     while True:
         try:
-            wait(futures, timeout=LOOK)
+            wait(futures, timeout=POLL_SECONDS)
             return
         except TimeoutError:
             pass
@@ -53,5 +53,5 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
 
 
 def without_workers() -> RunError:
-    """What to raise when no worker has been there for too long."""
-    return RunError(f"No worker has been there for {WITHOUT_WORKERS:.0f} s: start workers, and go on with --resume.")
+    """The error of a cluster that has had no worker for too long."""
+    return RunError(f"There has been no worker for {WITHOUT_WORKERS:.0f} s: start workers, and go on with `resume`.")

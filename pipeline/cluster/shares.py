@@ -1,4 +1,4 @@
-"""Several runs on one cluster at once, each with its own share of the workers."""
+"""Several runs at once on one cluster, each with its share of the workers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from fanfold.pipeline.cluster.cluster import Cluster
 
 
 class Shares:
-    """Divides a cluster's workers evenly among the runs under way, anew whenever one begins or ends.
+    """Divides a cluster's workers evenly among the present runs, again whenever one begins or ends.
 
-    A share says where a run's chunks are to be computed first; a worker with nothing to do still helps the others.
+    A run's chunks go to its share first; idle workers still help other runs.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -21,7 +21,7 @@ class Shares:
 
     @contextmanager
     def one(self) -> Iterator[Cluster]:
-        """The cluster as one of the runs sees it, as long as it is under way."""
+        """The cluster with one run's share, for the length of the run."""
         run = object()
         with self._lock:
             self._running.append(run)

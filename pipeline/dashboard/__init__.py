@@ -1,11 +1,11 @@
-"""A page of Fanfold's own on Dask's dashboard, and metrics for Prometheus.
+"""Fanfold's page on Dask's dashboard, and metrics for Prometheus.
 
-A run's driver puts both onto the scheduler it finds. A scheduler started with
+A run's driver adds both to its scheduler. A scheduler started with
 
     dask scheduler --preload fanfold.pipeline.dashboard
 
-has them before any run; in a clone of the repository, `--preload pipeline.dashboard` is the same. Nothing that a
-scheduler needs for them imports PyTorch.
+has them before any run; in a clone of the repository, `--preload pipeline.dashboard` does the same. The scheduler's
+side imports no PyTorch.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def dask_setup(scheduler: "Scheduler") -> None:
     """Called by Dask's `--preload`."""
-    # Only here: a preload names this package, and the page's parts must not be imported before Dask's are.
+    # Imported here: a preload imports this package before those of Dask that the page needs.
     from fanfold.pipeline.dashboard.plugin import install
 
     install(scheduler)

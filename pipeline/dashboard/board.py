@@ -1,36 +1,78 @@
-"""What the page and the metrics know: how the runs on a cluster stand, from plain messages. No Bokeh, no Dask.
+"""The state of a cluster's runs for the page and the metrics, from plain messages. No Bokeh, no Dask.
 
-Everything is bounded: long runs are thinned, old runs and poor trials forgotten.
+Everything is bounded: curves of long runs are thinned, old runs and poor trials are dropped.
 """
 
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from fanfold.pipeline.dashboard.thinned import Thinned
 from fanfold.pipeline.messages import AnyMessage, Drawn, Judged, Ranked, Started, TrialTold, Windows
 
-PHASES = ("adapt", "fold", "step", "transfer", "waiting")  # waiting is what a worker's time leaves beside the others
+PHASES = ("adapt", "fold", "step", "transfer", "waiting")  # waiting is the rest of a worker's time
 
 POINTS = 400  # of a curve
 RUNS = 20  # on a board
 TRIALS = 500  # of a search
 RUNGS = 100  # of a trial
-RECENT = 15.0  # seconds that a worker's throughput is taken over
-SLOW = 1.3  # times the others' time a task that makes a straggler
+RECENT = 15.0  # seconds over which a worker's throughput is measured
+SLOW = 1.3  # a straggler's time a task, as a multiple of the others'
+
+
+T = TypeVar("T")
+
+
+class Thinned(Generic[T]):
+    """A series of items that stays short. A full one merges neighbours, and then merges twice as many items into one.
+
+    Args:
+        merge: Makes one item of two neighbours, the earlier one first.
+        capacity: The largest number of items; an even number.
+    """
+
+    def __init__(self, merge: Callable[[T, T], T], capacity: int) -> None:
+        self._merge, self._capacity = merge, capacity
+        self._items: list[T] = []
+        self._stride = 1  # items merged into one
+        self._in_last = 0
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def last(self) -> T | None:
+        """The last item, if there is any."""
+        return self._items[-1] if self._items else None
+
+    def append(self, item: T) -> None:
+        """Add an item at the end."""
+        if self._in_last < self._stride and self._items:
+            self._items[-1] = self._merge(self._items[-1], item)
+            self._in_last += 1
+        else:
+            self._items.append(item)
+            self._in_last = 1
+        if len(self._items) == self._capacity and self._in_last == self._stride:
+            pairs = zip(self._items[::2], self._items[1::2], strict=True)
+            self._items = [self._merge(*pair) for pair in pairs]
+            self._stride *= 2
+            self._in_last = self._stride
 
 
 @dataclass
 class Effort:
-    """What a worker did in a while: training tasks, and its seconds by phase."""
+    """A worker's training tasks in some time, and its seconds by phase."""
 
     tasks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, tasks: int, seconds: Mapping[str, float]) -> None:
-        """Add some more."""
+        """Add more tasks and seconds."""
         self.tasks += tasks
         for phase, value in seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + value
@@ -38,17 +80,17 @@ class Effort:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some meta-iterations in a row.
+    """Successive meta-iterations.
 
     Args:
-        iteration: Iterations done at its end.
-        iterations: How many it has.
+        iteration: Iterations done at the end.
+        iterations: The number of iterations.
         tasks: Training tasks.
-        seconds: Seconds that they took.
+        seconds: Their duration.
         loss: Mean training loss.
         accuracy: Mean training accuracy.
-        worker_seconds: Those seconds times the workers at work.
-        phases: Worker-seconds by phase, waiting left out.
+        worker_seconds: The duration times the number of workers that computed.
+        phases: Worker-seconds by phase, without waiting.
     """
 
     iteration: int
@@ -61,7 +103,7 @@ class Stretch:
     phases: Mapping[str, float]
 
     def split(self) -> dict[str, float]:
-        """Seconds of a meta-iteration by phase, means over the workers: they add up to what it took."""
+        """Seconds of a meta-iteration by phase, as means over the workers; their sum is its duration."""
         whole, workers = self.seconds / self.iterations, self.worker_seconds / self.seconds if self.seconds else 0.0
         if not workers:
             return dict.fromkeys(PHASES, 0.0)
@@ -90,7 +132,7 @@ def join(first: Stretch, second: Stretch) -> Stretch:
 
 @dataclass(frozen=True)
 class Validation:
-    """A validation: iterations done, mean accuracy, half the width of its 95 % interval, mean loss where it is told."""
+    """A validation: iterations done, mean accuracy, half the width of its 95 % interval, mean loss if known."""
 
     iteration: int
     accuracy: float
@@ -100,11 +142,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a worker is in a run.
+    """A worker's speed in a run.
 
     Args:
         tasks_per_second: Training tasks a second.
-        slowness: Its time a task, as a multiple of the others'; 1 where it is alone.
+        slowness: Its time a task, as a multiple of the others'; 1 for a single worker.
     """
 
     tasks_per_second: float
@@ -112,7 +154,7 @@ class Pace:
 
     @property
     def straggles(self) -> bool:
-        """Whether others may wait for it."""
+        """Whether the worker is so slow that others wait for it."""
         return self.slowness >= SLOW
 
 
@@ -125,8 +167,8 @@ class Trial:
     """A search's trial.
 
     Args:
-        told: What was last told of it.
-        rungs: Iterations done and best validation accuracy, where it was judged.
+        told: The last message about it.
+        rungs: Iterations done and best validation accuracy at its validations.
     """
 
     told: TrialTold
@@ -138,9 +180,9 @@ class Run:
     """A training or a search.
 
     Args:
-        started: How it started.
+        started: The message of its start.
         state: `running`, `ended`, `stopped`, `failed`, or `lost` with its driver.
-        version: Goes up with everything that is heard of it.
+        version: Counts the messages about it.
     """
 
     started: Started
@@ -158,9 +200,9 @@ class Run:
     iterations_done: int = 0  # since this start
     best: Validation | None = None
     _last: Stretch | None = None
-    _open: dict[str, Effort] = field(default_factory=dict)  # since the last message of windows, by worker
+    _open: dict[str, Effort] = field(default_factory=dict)  # since the last message about windows, by worker
     _recent: deque[tuple[float, dict[str, Effort]]] = field(default_factory=deque)
-    _gang: dict[int, Ranked] = field(default_factory=dict)  # the ranks heard of the gang's window under way
+    _gang: dict[int, Ranked] = field(default_factory=dict)  # the messages about the gang's present window, by rank
 
     @property
     def iteration(self) -> int:
@@ -169,25 +211,25 @@ class Run:
 
     @property
     def lately(self) -> dict[str, float] | None:
-        """How the last stretch's meta-iterations were split, in seconds; see `Stretch.split`."""
+        """Seconds of the last stretch's meta-iterations by phase, see `Stretch.split`."""
         return self._last.split() if self._last is not None and self._last.worker_seconds else None
 
     def computed(self, worker: str, phase: str, place: int, seconds: float, transfer: float) -> None:
-        """A task of the run's graph was computed.
+        """Count a computed task of the run's graph.
 
         Args:
-            worker: By whom.
-            phase: Its phase.
-            place: Its chunk's place in the meta-batch, of an `adapt` task.
+            worker: The worker's address.
+            phase: The task's phase.
+            place: For `adapt`, the chunk's place in the meta-batch.
             seconds: Seconds of computing.
-            transfer: Seconds of fetching what it needed.
+            transfer: Seconds of fetching the task's inputs.
         """
         batch, chunk = self.started["batch"], self.started["chunk"]
         tasks = max(min(chunk, batch - place * chunk), 0) if phase == "adapt" else 0
         self._open.setdefault(worker, Effort()).add(tasks, {phase: seconds, "transfer": transfer})
 
     def paces(self) -> dict[str, Pace]:
-        """How fast the workers were lately, by address."""
+        """The workers' recent speeds by address."""
         seconds, efforts = sum(took for took, _ in self._recent), dict[str, Effort]()
         for _, window in self._recent:
             for worker, effort in window.items():
@@ -203,7 +245,7 @@ class Run:
         }
 
     def hear(self, message: AnyMessage) -> None:
-        """Take in a message about this run."""
+        """Apply a message about this run."""
         self.version += 1
         match message["kind"]:
             case "windows":
@@ -243,13 +285,13 @@ class Run:
             self._recent.popleft()
 
     def _ranked(self, message: Ranked) -> None:
-        """Once all ranks of a gang's window are heard: what of its exchanges was waiting for the slowest."""
+        """Collect the ranks' messages about a gang's window; the last one tells waiting from transfer."""
         if any(other["iteration"] != message["iteration"] for other in self._gang.values()):
-            self._gang.clear()  # of a window that was broken off
+            self._gang.clear()  # of an interrupted window
         self._gang[message["rank"]] = message
         if len(self._gang) < message["ranks"]:
             return
-        # All ranks leave an exchange together: who came last waited for nobody.
+        # All ranks leave an exchange together: the last one to come did not wait.
         shortest = [min(times) for times in zip(*(rank["exchange"] for rank in self._gang.values()), strict=True)]
         for rank in self._gang.values():
             seconds = {"adapt": rank["adapt"], "fold": rank["fold"], "step": rank["step"], "transfer": sum(shortest)}
@@ -269,7 +311,7 @@ class Run:
         trial.told = message
         if accuracy is not None:
             found = Validation(message["iteration"], accuracy)
-            if trial.rungs.last != found:  # as it ends, a trial is at its last rung
+            if trial.rungs.last != found:  # a trial ends at its last rung
                 trial.rungs.append(found)
             if self.best is None or accuracy > self.best.accuracy:
                 self.best = found
@@ -279,13 +321,13 @@ class Run:
 
 
 class Board:
-    """The runs on a cluster, the oldest first."""
+    """A cluster's runs, the oldest first."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
 
     def hear(self, message: AnyMessage) -> None:
-        """Take in a message; one about a run that isn't known, says nothing."""
+        """Apply a message. One about an unknown run is ignored, unless the run starts."""
         run = self.runs.get(message["run"])
         if run is not None:
             run.hear(message)
@@ -294,14 +336,14 @@ class Board:
             self._forget()
 
     def lose(self, client: str) -> None:
-        """A driver is gone: what it had not ended won't go on."""
+        """Mark the running runs of a driver that is gone as lost."""
         for run in self.runs.values():
             if run.state == "running" and run.started["client"] == client:
                 run.state = "lost"
                 run.version += 1
 
     def newest(self) -> Run | None:
-        """The run that started last, one that goes on before one that is over."""
+        """The newest running run, or else the newest one."""
         runs: Sequence[Run] = list(self.runs.values())
         running = [run for run in runs if run.state == "running"]
         return running[-1] if running else runs[-1] if runs else None

@@ -1,4 +1,4 @@
-"""The page's curves against the iteration: loss, accuracy, tasks a second, and where a meta-iteration's time goes."""
+"""The page's curves against the iteration: loss, accuracy, tasks a second, and a meta-iteration's time by phase."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class Curves:
         return list(self._figures)
 
     def show(self, run: Run | None) -> None:
-        """Show a run's curves; of a search there are none."""
+        """Show a run's curves; a search has none."""
         training = run is not None and run.started["what"] == "training"
         for shown in self._figures:
             shown.visible = training
@@ -41,7 +41,7 @@ class Curves:
             for s in run.curve
         ]
         self._curve.data = _columns(COLUMNS, rows)
-        # In the first stretch workers warm up, which takes many times as long.
+        # In the first stretch workers warm up, which takes many times longer.
         took = [1000 * s.seconds / s.iterations for s in run.curve]
         self._highest.end = 1.15 * max(took[1:] or took or [1.0])
         judged = [(v.iteration, v.loss, v.accuracy, v.accuracy - v.ci95, v.accuracy + v.ci95) for v in run.validations]

@@ -1,4 +1,4 @@
-"""How the page's tasks look: each image a small PNG of its own, ink dark on white."""
+"""The page's images of tasks: each one a small PNG, dark on white."""
 
 import base64
 import io
@@ -6,19 +6,19 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.pipeline.recording.paper import on_paper
+from fanfold.pipeline.recording.task_sheet import on_paper
 
-CELLS = 120  # images drawn, at most, but for a task of very many ways
-SIDE = 40  # pixels, at most
-TASKS, SHOTS, QUERIES = 3, 5, 3  # drawn at most, of each
+CELLS = 120  # images drawn at most, unless a single task has more
+SIDE = 40  # pixels at most
+TASKS, SHOTS, QUERIES = 3, 5, 3  # drawn at most
 
 
 def how_many(tasks: int, ways: int, shots: int, queries: int) -> int:
     """How many tasks to draw.
 
     Args:
-        tasks: How many there are.
-        ways: Classes of each.
+        tasks: How many tasks there are.
+        ways: Classes of each task.
         shots: Support images of a class.
         queries: Query images of a class.
     """
@@ -26,7 +26,7 @@ def how_many(tasks: int, ways: int, shots: int, queries: int) -> int:
 
 
 def draw(support: NDArray[np.float32], query: NDArray[np.float32]) -> list[list[list[str]]]:
-    """Tasks as PNG data URIs, task by task, class by class: support images first, not all where there are many.
+    """Tasks as PNG data URIs, by task and class: at most `SHOTS` support images, then at most `QUERIES` queries.
 
     Args:
         support: Ink, 0 to 1, `[tasks, ways, shots, height, width]`.

@@ -1,4 +1,4 @@
-"""The driver's side of the page: what happens in a run, told to the scheduler in small messages."""
+"""The driver's side of the page: a run's events, sent to the scheduler in small messages."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed import Client
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.dashboard.drawings import QUERIES, SHOTS, draw, how_many
 from fanfold.pipeline.dashboard.wire import Wire
 from fanfold.pipeline.events import (
@@ -18,22 +18,23 @@ from fanfold.pipeline.events import (
     TrainingStarted,
     Validated,
     WindowEnded,
+    seconds_left,
+    share_done,
 )
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.remaining import seconds_left, share_done
 from fanfold.tasks.episodes import Stream
 
-EVERY = 1.0  # seconds between messages of windows
+EVERY = 1.0  # seconds between messages about windows
 
 
 class RunTeller:
-    """Tells the page of a run. Listens to its events.
+    """Sends a run's events to the page. Listens to them.
 
     Args:
         client: The driver's connection to the scheduler.
-        name: What people call the run.
-        recipe: What it trains.
-        config: Its resolved configuration, keys with points.
+        name: The run's name.
+        recipe: The run's recipe.
+        config: The resolved configuration by dotted keys.
     """
 
     def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -45,7 +46,7 @@ class RunTeller:
         self._drawn = False
 
     def __call__(self, event: Event) -> None:
-        """Tell of an event."""
+        """Send an event."""
         match event:
             case TrainingStarted():
                 self._start(event)
@@ -68,7 +69,7 @@ class RunTeller:
                     self._say(f"{of}test accuracy {test}")
 
     def close(self, error: BaseException | None) -> None:
-        """Tell that the run is over, if it began at all."""
+        """Send the end of the run, if it began."""
         if self._started.run:
             self.wire.end(self._started.run, error)
 
@@ -94,7 +95,7 @@ class RunTeller:
         )
 
     def _tell_windows(self) -> None:
-        """Tell of the windows since the last time, as one."""
+        """Send the windows since the last message as one."""
         if not self._windows:
             return
         records = [record for window in self._windows for record in window.records]
@@ -118,11 +119,11 @@ class RunTeller:
         self._windows, self._sent = [], time.monotonic()
 
     def _judge(self, event: Validated) -> None:
-        shape, answers = self._recipe.task, event.answers
-        tasks = how_many(len(answers), shape.ways, shape.shots, shape.queries)
-        if not self._drawn:  # the tasks of every validation are the same
+        shape, predictions = self._recipe.task, event.predictions
+        tasks = how_many(len(predictions), shape.ways, shape.shots, shape.queries)
+        if not self._drawn:  # every validation has the same tasks
             self._drawn = True
-            _, batch = work.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
+            _, batch = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, tasks)
             drawn = draw(*batch.by_class())
             self.wire.send(
                 {"kind": "drawn", "run": self._started.run, "tasks": drawn, "shots": min(shape.shots, SHOTS)}
@@ -135,7 +136,7 @@ class RunTeller:
                 "loss": event.loss,
                 "accuracy": float(event.accuracy),
                 "ci95": float(event.ci95),
-                "guesses": answers.guesses[:tasks, :, :QUERIES].tolist(),
-                "confidences": answers.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
+                "guesses": predictions.labels[:tasks, :, :QUERIES].tolist(),
+                "confidences": predictions.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
             }
         )

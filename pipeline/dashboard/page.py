@@ -1,4 +1,4 @@
-"""The page: a document of Bokeh's, which Dask's own dashboard server shows beside its pages."""
+"""The page: a Bokeh document that Dask's dashboard server shows beside its own pages."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +25,7 @@ from fanfold.pipeline.dashboard.workers import Workers
 
 NAME = "fanfold"
 DASK_TEMPLATES = Path(distributed.__file__).parent / "http" / "templates"
-EVERY = 1000  # milliseconds between looks at the board, while someone looks at the page
+EVERY = 1000  # milliseconds between updates while someone has the page open
 NEWEST = ""
 
 
@@ -34,14 +34,14 @@ class Panel(Protocol):
 
     @property
     def roots(self) -> list[LayoutDOM]:
-        """What it shows, each with the name by which the template places it."""
+        """Its elements, each with the name by which the template places it."""
 
     def show(self, run: Run | None) -> None:
-        """Show how a run stands."""
+        """Show the state of a run."""
 
 
 class Page:
-    """The page as one person sees it, who may have chosen a run."""
+    """One visitor's page, with the run that the visitor chose."""
 
     def __init__(self, board: Board, panels: list[Panel]) -> None:
         self._board, self._panels = board, panels
@@ -49,7 +49,7 @@ class Page:
         self.select.on_change("value", lambda attr, old, new: self.update())
 
     def update(self) -> None:
-        """Show how things stand now."""
+        """Show the present state."""
         runs = self._board.runs
         newest_first = reversed(runs.items())
         options: list[str | tuple[Any, str]] = [
@@ -64,12 +64,12 @@ class Page:
 
 
 def make_document(board: Board, scheduler: Scheduler, extra: Mapping[str, Any], document: Document) -> None:
-    """Fill a new document, when someone opens the page.
+    """Fill a new document when someone opens the page.
 
     Args:
-        board: What is shown.
-        scheduler: The scheduler, for what it knows of its workers.
-        extra: What Dask's templates want.
+        board: The runs.
+        scheduler: The scheduler, for its workers' metrics.
+        extra: The variables of Dask's templates.
         document: The document.
     """
     panels: list[Panel] = [Pieces(), Curves(), Workers(scheduler), Trials()]
@@ -94,7 +94,7 @@ def add_page(scheduler: Scheduler, board: Board) -> BokehTornado:
     dashboard = next((application for application in served if isinstance(application, BokehTornado)), None)
     if dashboard is None:
         raise LookupError("it was started without")
-    variables = template_variables(scheduler)  # the very ones that Dask's pages are rendered with
+    variables = template_variables(scheduler)  # the same object as that of Dask's pages
     if NAME not in variables["pages"]:
         variables["pages"].insert(variables["pages"].index("workers") + 1, NAME)
     documents = {f"/{NAME}": partial(make_document, board)}
@@ -106,5 +106,5 @@ def add_page(scheduler: Scheduler, board: Board) -> BokehTornado:
 
 
 def _templates() -> Environment:
-    own = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=ChoiceLoader([own, FileSystemLoader(DASK_TEMPLATES)]))
+    fanfold = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=ChoiceLoader([fanfold, FileSystemLoader(DASK_TEMPLATES)]))

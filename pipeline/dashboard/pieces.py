@@ -1,4 +1,4 @@
-"""The page's texts and pictures: how a run stands, its configuration, its trials, its last validation tasks."""
+"""The page's HTML: a run's state, its configuration, its trials, its last validation tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ from bokeh.models import LayoutDOM
 from bokeh.models.widgets import Div
 from jinja2 import Environment, FileSystemLoader
 
-from fanfold.pipeline.clock import clock
 from fanfold.pipeline.dashboard.board import Run, Trial
+from fanfold.pipeline.events import format_duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 PIECES = ("status", "tasks", "table", "configuration")
@@ -16,12 +16,12 @@ ROWS = 30  # of the table of trials
 
 
 class Pieces:
-    """HTML, each piece from the template's macro of its name, which escapes all that a run says of itself."""
+    """Pieces of HTML, each from the template's macro of its name; values are escaped."""
 
     def __init__(self) -> None:
         environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-        environment.filters |= {"percent": percent, "clock": clock, "milliseconds": milliseconds}
-        # Bokeh gives every piece a style of its own: the page's doesn't reach into it.
+        environment.filters |= {"percent": percent, "duration": format_duration, "milliseconds": milliseconds}
+        # Bokeh isolates every piece: the page's style sheet does not apply inside.
         style = (TEMPLATES / "pieces.css").read_text()
         self._macros = environment.get_template("pieces.html").module
         self._divs = {
@@ -31,11 +31,11 @@ class Pieces:
 
     @property
     def roots(self) -> list[LayoutDOM]:
-        """A piece each."""
+        """The pieces."""
         return list(self._divs.values())
 
     def show(self, run: Run | None) -> None:
-        """Show how a run stands."""
+        """Show the state of a run."""
         for name, piece in self._divs.items():
             macro: Callable[..., str] = getattr(self._macros, name)
             text = str(macro(run, ranking(run) if run else []))
@@ -44,7 +44,7 @@ class Pieces:
 
 
 def ranking(run: Run) -> list[Trial]:
-    """A search's trials: those under way, then the others, the best first."""
+    """A search's trials: running ones, then the others, each kind from the best."""
     trials = sorted(run.trials.values(), key=lambda trial: trial.told["accuracy"] or 0.0, reverse=True)
     return sorted(trials, key=lambda trial: trial.told["state"] != "running")[:ROWS]
 
@@ -55,6 +55,6 @@ def percent(value: float | None) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds in milliseconds, to three digits or so."""
+    """Seconds as milliseconds, with about three digits."""
     value = 1000 * seconds
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

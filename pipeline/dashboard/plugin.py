@@ -1,4 +1,4 @@
-"""What runs in the scheduler: it feeds the board, and puts the page and the metrics up."""
+"""The scheduler's side: it feeds the board, and adds the page and the metrics."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ from fanfold.data.advice import one_line
 from fanfold.pipeline.dashboard.board import Board
 from fanfold.pipeline.messages import TOPIC
 
-COMPUTED = ("adapt", "fold", "step")  # the tasks of a window's graph, by the first word of their keys
+COMPUTED = ("adapt", "fold", "step")  # the first words of the keys of a window's tasks
 
 
 class BoardPlugin(SchedulerPlugin):
-    """Tells the board what drivers and workers say, and what the graphs' tasks took."""
+    """Gives the board the messages of drivers and workers, and the durations of tasks."""
 
     name = "fanfold"
 
@@ -26,9 +26,9 @@ class BoardPlugin(SchedulerPlugin):
         self._page: Any = None
         self._hide: Callable[[], None] = lambda: None
 
-    def put_up(self) -> None:
-        """Put up the page and the metrics."""
-        # Only here: drivers and workers, which import this too, need neither; nor is there Bokeh everywhere.
+    def add_page_and_metrics(self) -> None:
+        """Add the page and the metrics."""
+        # Imported here: drivers and workers import this module too, and may lack Bokeh.
         from fanfold.pipeline.dashboard import prometheus
 
         prometheus.show(self.board)
@@ -46,7 +46,7 @@ class BoardPlugin(SchedulerPlugin):
             self.board.hear(msg)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **facts: Any) -> None:
-        """Called by Dask with every change of every task's state: here speed counts."""
+        """Called by Dask with every change of every task's state, so it must be fast."""
         if finish != "memory" or start != "processing" or type(key) is not tuple:
             return
         phase, _, of = str(key[0]).partition("-")
@@ -71,31 +71,31 @@ class BoardPlugin(SchedulerPlugin):
 
 
 def install(dask_scheduler: Scheduler) -> str | None:
-    """Put the page and the metrics onto a scheduler, once.
+    """Add the page and the metrics to a scheduler, once.
 
     Args:
-        dask_scheduler: The scheduler, in its own process, which Dask fills in.
+        dask_scheduler: The scheduler in its process; Dask fills it in.
 
     Returns:
-        What is missing, in a line, if anything is.
+        What is missing and why, in a line; None if nothing is.
     """
     plugin = dask_scheduler.plugins.get(BoardPlugin.name)
     if not isinstance(plugin, BoardPlugin):
         plugin = BoardPlugin(dask_scheduler)
-        plugin.put_up()
+        plugin.add_page_and_metrics()
         dask_scheduler.add_plugin(plugin)
     return plugin.missing
 
 
 def offer(client: Client) -> str | None:
-    """Put the page and the metrics onto the scheduler of a client, wherever it runs.
+    """Add the page and the metrics to a client's scheduler, wherever it runs.
 
     Returns:
-        What is missing, in a line, if anything is: a run can do without.
+        What is missing and why, in a line; None if nothing is. A run does not need them.
     """
     try:
         missing: str | None = client.run_on_scheduler(install)
-    except Exception as error:  # whatever a scheduler of another installation may raise
+    except Exception as error:  # a scheduler of another installation may raise anything
         how = ": install Fanfold where the scheduler runs" if isinstance(error, ImportError) else ""
         return f"no Fanfold page on the dashboard ({one_line(error)}){how}"
     return missing

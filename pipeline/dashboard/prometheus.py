@@ -1,4 +1,4 @@
-"""A run's figures among those that Dask's scheduler shows at `/metrics`, for Prometheus to collect."""
+"""Metrics of runs for Prometheus, which Dask's scheduler serves at `/metrics`."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ STATES = ("running", "finished", "pruned", "failed")
 
 
 class BoardCollector(Collector):
-    """Collects from the boards of this process: more than one only where a process has several schedulers."""
+    """Collects from the boards of this process, one for each scheduler."""
 
     def __init__(self) -> None:
         self.boards: list[Board] = []
@@ -64,14 +64,14 @@ _collector = BoardCollector()
 
 
 def show(board: Board) -> None:
-    """Let Prometheus see a board's runs."""
+    """Serve the metrics of a board's runs."""
     if not _collector.boards:
         REGISTRY.register(_collector)
     _collector.boards.append(board)
 
 
 def hide(board: Board) -> None:
-    """Let Prometheus see a board's runs no longer."""
+    """Serve the metrics of a board's runs no longer."""
     if board in _collector.boards:
         _collector.boards.remove(board)
         if not _collector.boards:

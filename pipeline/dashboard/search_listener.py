@@ -1,4 +1,4 @@
-"""The driver's side of the page for a search: its trials, told to the scheduler in small messages."""
+"""The driver's side of the page for a search: its trials, sent to the scheduler in small messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,13 @@ from fanfold.pipeline.search.progress import short_names, shown
 
 
 class SearchTeller:
-    """Tells the page of a search. Listens to its events.
+    """Sends a search's events to the page. Listens to them.
 
     Args:
         client: The driver's connection to the scheduler.
-        name: What people call the search.
-        config: Its resolved configuration, keys with points.
-        trials: How many trials there are to be.
+        name: The search's name.
+        config: The resolved configuration by dotted keys.
+        trials: How many trials the search will have.
     """
 
     def __init__(self, client: Client, name: str, config: Mapping[str, Any], trials: int) -> None:
@@ -42,7 +42,7 @@ class SearchTeller:
         )
 
     def __call__(self, event: SearchEvent) -> None:
-        """Tell of an event."""
+        """Send an event."""
         match event:
             case TrialReached():
                 self.wire.send({**self._trial(event), "state": "running", "iterations": event.iterations})
@@ -52,7 +52,7 @@ class SearchTeller:
                 self.wire.send({"kind": "said", "run": self._search, "text": event.text})
 
     def close(self, error: BaseException | None) -> None:
-        """Tell that the search is over."""
+        """Send the end of the search."""
         self.wire.end(self._search, error)
 
     def _trial(self, event: TrialReached | TrialEnded) -> TrialTold:

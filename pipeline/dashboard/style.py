@@ -1,4 +1,4 @@
-"""How the page's figures look: colours that all can tell apart (Okabe and Ito), one size, one toolbar."""
+"""The style of the page's figures: Okabe and Ito's colours, distinct to colour-blind people, one size, one toolbar."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ HEIGHT = 240  # pixels
 
 
 def make_figure(name: str, title: str, unit: str, across: Any) -> figure:
-    """A figure against the iteration, as wide as there is room."""
+    """A figure against the iteration, as wide as the page allows."""
     made = figure(
         name=name,
         title=title,

@@ -1,4 +1,4 @@
-"""The page's picture of a search: each trial's validation accuracy at its rungs."""
+"""The page's figure of a search: each trial's validation accuracy at its rungs."""
 
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, LayoutDOM, NumeralTickFormatter
 from bokeh.models.renderers import DataRenderer
@@ -45,7 +45,7 @@ class Trials:
         return [self._figure]
 
     def show(self, run: Run | None) -> None:
-        """Show a search's trials; of a training there are none."""
+        """Show a search's trials; a training has none."""
         self._figure.visible = run is not None and run.started["what"] == "search"
         if run is None or not self._figure.visible or self._shown == (id(run), run.version):
             return

@@ -1,4 +1,4 @@
-"""The page's workers: how many tasks a second each computes, how busy it is, and its memory; stragglers are marked."""
+"""The page's workers: tasks a second, load and memory of each; stragglers are marked."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from distributed.scheduler import WorkerState
 from fanfold.pipeline.dashboard.board import Pace, Run
 from fanfold.pipeline.dashboard.style import BLUE, ORANGE, SKY
 
-SHOWN = 48  # workers; of more, the slowest are shown
+SHOWN = 48  # workers at most, the slowest ones
 COLUMNS = ("worker", "address", "tasks", "colour", "mark", "busy", "memory", "slowness")
 GIB = 1 << 30
 
@@ -20,7 +20,7 @@ class Workers:
     """Three bar charts with one row a worker.
 
     Args:
-        scheduler: Knows what the workers say of their machines.
+        scheduler: The scheduler, for its workers' metrics.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -58,14 +58,14 @@ class Workers:
         return [self._tasks, self._busy, self._memory]
 
     def show(self, run: Run | None) -> None:
-        """Show how the cluster's workers fare in a run."""
-        # A search's trials are trained each on a worker of its own, and tell at their rungs alone.
+        """Show the cluster's workers in a run."""
+        # A search's trials report only at their rungs, so their workers have no throughput to show.
         self._tasks.visible = run is None or run.started["what"] == "training"
         paces = run.paces() if run is not None and run.state == "running" else {}
         states = list(self._scheduler.workers.values())
         gpus = bool(states) and all("gpu_utilization" in state.metrics for state in states)
         rows = sorted((_row(state, paces.get(state.address), gpus) for state in states), key=_slowest_first)[:SHOWN]
-        rows.sort(key=_by_name, reverse=True)  # the first on top
+        rows.sort(key=_by_name, reverse=True)  # the first one on top
         names = [row["worker"] for row in rows]
         if self._rows.factors != names:
             self._rows.factors = names

@@ -1,34 +1,33 @@
-"""The driver's side of gangs: who is in one, what it is to do, and what becomes of its window when a member is lost.
+"""The driver's side of gangs: it forms them, hands them windows, and forms another when a member is lost.
 
-Dask stays in charge: a window is one task a worker, pinned to it, and Dask starts nothing else there meanwhile. Two
-gangs that share workers never wait for each other: the tasks of a window are handed over in one message and have a
-place of their own in Dask's order of precedence, so that all workers take up the windows of all runs in the same order.
+A window is one Dask task a worker, pinned to it, and Dask starts nothing else there meanwhile. Two gangs that share
+workers never wait for each other: the tasks of a window go to the scheduler in one message, with a priority that no
+other window has, so all workers take up the windows of all runs in the same order.
 """
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from distributed import Future, wait
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline import worker as work
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 from fanfold.pipeline.events import Listener, Noticed
-from fanfold.pipeline.executors import gang_member as collective
+from fanfold.pipeline.executors import gang_member
+from fanfold.pipeline.executors.base import Window
 from fanfold.pipeline.executors.communicator import DisbandedError
-from fanfold.pipeline.executors.gang_member import Gang, Window
-from fanfold.pipeline.executors.graph import Adapt, gang_graph
-from fanfold.pipeline.optimizer import State, Vector
+from fanfold.pipeline.executors.gang_member import Gang, Order
+from fanfold.pipeline.executors.graph import GraphExecutor, Key, as_collections
+from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
 
-LOOK = 1.0  # seconds between looks at the workers while a window lasts
-CONNECT = 10.0  # seconds that workers may take to connect with each other
-NOTICE = 2.0  # seconds that the scheduler may take to notice that a worker is gone
+POLL_SECONDS = 1.0  # between two checks of the workers while a window lasts
+CONNECT = 10.0  # seconds within which workers must connect with each other
+NOTICE = 2.0  # seconds within which the scheduler notices that a worker is gone
 ATTEMPTS = 4  # gangs that may fail over one window
 
 
@@ -36,7 +35,7 @@ class NoGangError(RunError):
     """Gangs break again and again.
 
     Args:
-        why: What broke the last of them.
+        why: Why the last of them broke.
         iterations: The window, in words.
     """
 
@@ -44,23 +43,23 @@ class NoGangError(RunError):
         self.why = f"{ATTEMPTS} gangs broke one after another; the last: {why}"
         super().__init__(
             f"{ATTEMPTS} gangs of workers broke one after another over {iterations} ({why}): see the workers' logs, "
-            "and go on with --resume, perhaps with --cluster.reduction graph."
+            "and go on with `resume`, perhaps with `cluster.reduction=graph`."
         )
 
 
 class Pulse:
     """Which workers show signs of life.
 
-    Every worker tells the scheduler so about twice a second, whatever long chunk it is at. Dask itself counts on a
-    worker whose process is stopped, or whose machine is gone without a goodbye, for minutes.
+    Every worker sends the scheduler a heartbeat about twice a second, however long its chunk takes. Dask itself waits
+    for minutes for a worker whose process is stopped, or whose machine is gone.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._heard: dict[str, tuple[float, float]] = {}  # the scheduler's time of a sign, and ours when that was new
+        self._heard: dict[str, tuple[float, float]] = {}  # a heartbeat's time, and ours when it was new
 
     def alive(self) -> list[str]:
-        """The workers that gave a sign of life within the cluster's patience, in the order of their addresses."""
+        """The workers with a heartbeat within the cluster's patience, in the order of their addresses."""
         client, now = self._cluster.client, time.monotonic()
         with talking_to_the_scheduler():
             workers = client.sync(client.scheduler.identity)["workers"]  # type: ignore[union-attr]
@@ -73,58 +72,40 @@ class Pulse:
         return sorted(address for address, (_, at) in self._heard.items() if now - at < self._cluster.patience)
 
     def is_there(self, address: str) -> bool:
-        """Whether the scheduler counts on a worker, silent or not."""
+        """Whether the scheduler still knows a worker, silent or not."""
         return address in self._heard
 
 
-@dataclass(frozen=True)
-class _Ahead:
-    """A window that a gang computes before it is asked for."""
-
-    iterations: int
-    futures: "list[Future[Any]]"
-
-
-class Gangs:
-    """Has gangs compute a run's windows: one gang as long as it is whole, then the next.
+class GangExecutor(GraphExecutor):
+    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs.
 
     Args:
         cluster: The cluster.
-        run: The run's identifier.
         recipe: What the run's numbers depend on.
-        tell: Whom to tell when a gang breaks.
-        adapt: What computes a chunk.
+        run: The run's identifier.
+        tell: Told when a gang breaks.
     """
 
-    def __init__(self, cluster: Cluster, run: str, recipe: Recipe, tell: Listener, adapt: Adapt = work.adapt) -> None:
-        self._cluster, self._run, self._recipe, self._tell, self._adapt = cluster, run, recipe, tell, adapt
-        self._pulse = Pulse(cluster)
+    def __init__(self, cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> None:
+        super().__init__(cluster, recipe, run)
+        self._tell, self._pulse = tell, Pulse(cluster)
         self._gang: Gang | None = None
-        self._last: Vector | None = None  # the parameters where the gang stands, or stood before it went on
-        self._ahead: _Ahead | None = None
+        self._standing: State | None = None  # where the gang stands
         self._formed = self._handed = 0
 
-    def window(self, state: State, iterations: int, ahead: int = 0) -> Window:
-        """Some more meta-iterations; from their start again with another gang, when one breaks.
-
-        Args:
-            state: The state.
-            iterations: How many.
-            ahead: How many are asked for next, 0 if that is not known: the gang goes on with them at once.
+    def window(self, state: State, iterations: int) -> Window:
+        """See `Executor.window`; from its start again with another gang, when one breaks.
 
         Raises:
             NoGangError: Gangs break again and again.
-            RunError: No worker has been there for a while, a loss is not finite, or the scheduler is gone.
-            Exception: What a chunk raised.
         """
         these = f"iterations {state.iteration + 1:,} to {state.iteration + iterations:,}"
         for _ in range(ATTEMPTS):
             members = self._members()
             try:
                 if self._gang is None or self._gang.workers != members:
-                    self._call_off()
                     self._gang = self._form(members)
-                return self._compute(self._gang, state, iterations, ahead)
+                return self._compute(self._gang, state, iterations)
             except DisbandedError as error:
                 self._gang, why = None, self._losses(members) or str(error)
                 self._tell(Noticed(f"{why}: {these} are computed again"))
@@ -132,16 +113,14 @@ class Gangs:
 
     def close(self) -> None:
         """Have the workers close what they keep of the run's gang."""
-        with suppress(Exception):
-            self._call_off()
         with suppress(Exception):  # whoever can't be reached has nothing to close, or closes it with itself
             bound = self._cluster.patience
             self._cluster.client.run(
-                collective.leave, self._run, workers=self._pulse.alive(), on_error="ignore", callback_timeout=bound
+                gang_member.leave, self._run, workers=self._pulse.alive(), on_error="ignore", callback_timeout=bound
             )
 
     def _members(self) -> tuple[str, ...]:
-        """The workers to form a gang of: those of the run's share that are alive."""
+        """The workers of the next gang: those of the run's share that are alive."""
         began = time.monotonic()
         while not (members := self._cluster.chosen(self._pulse.alive())):
             if time.monotonic() - began > waiting.WITHOUT_WORKERS:
@@ -150,22 +129,22 @@ class Gangs:
         return tuple(members)
 
     def _form(self, members: tuple[str, ...]) -> Gang:
-        """Connect some workers with each other; beside their tasks, so that a busy worker keeps nobody waiting.
+        """Connect some workers with each other, beside their tasks: a busy worker keeps nobody waiting.
 
         Raises:
             DisbandedError: Not all could be connected.
         """
         self._formed += 1
-        self._last = None
+        self._standing = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
-        port, *_ = self._ask(members, collective.take_seat, gang)  # a new worker imports PyTorch now, and not after
-        answers = self._ask(members, collective.connect, gang, port, CONNECT, self._recipe.device)
+        port, *_ = self._ask(members, gang_member.take_seat, gang)  # a new worker imports PyTorch here
+        answers = self._ask(members, gang_member.connect, gang, port, CONNECT, self._recipe.device)
         if failures := [str(answer) for answer in answers if answer is not None]:
             raise DisbandedError(f"workers can't reach each other ({failures[0]})")
         return gang
 
     def _ask(self, members: Sequence[str], function: Any, *arguments: Any) -> list[Any]:
-        """What some workers answer, without waiting for ever."""
+        """Run a function on some workers, within bounds of time."""
         bound = CONNECT + self._cluster.patience
         with talking_to_the_scheduler():
             try:
@@ -179,71 +158,52 @@ class Gangs:
                 raise DisbandedError(f"a worker didn't answer ({type(answer).__name__})") from answer
         return [answers[member] for member in members]
 
-    def _compute(self, gang: Gang, state: State, iterations: int, ahead: int) -> Window:
-        """Have a gang compute a window, if it is not at it already, and go on with the next.
+    def _compute(self, gang: Gang, state: State, iterations: int) -> Window:
+        """Have a gang compute a window.
 
         Raises:
             DisbandedError: The gang broke.
             Exception: What a chunk raised.
         """
-        end, size = state.iteration + iterations, len(state.parameters)
-        at_it, stands_there = self._ahead, state.parameters is self._last
-        self._ahead, self._last = None, None
-        if at_it is not None and stands_there and at_it.iterations == iterations:
-            futures = at_it.futures
-        else:
-            if at_it is not None:  # it goes on from where it stands, to where nobody wants it
-                self._cancel(at_it.futures)
-                stands_there = False
-            futures = self._hand(gang, state.iteration if stands_there else state, size, iterations)
+        standing, self._standing = self._standing, None
+        goes_on = standing is not None and standing.equals(state)
+        order = Order(state.iteration, iterations, len(state.parameters), goes_on)
+        futures = self._hand(gang, order, None if goes_on else state)
         try:
-            if ahead:
-                self._ahead = _Ahead(ahead, self._hand(gang, end, size, ahead))
             self._watch(gang, futures)
             window = self._fetch(gang, futures[0])
         except BaseException:
-            # A worker that is still at it sees that its result is not wanted any more, and leaves the gang.
-            self._cancel(futures)
-            self._call_off()
+            # A worker that still computes sees that nobody waits for its result any more, and leaves the gang.
+            with talking_to_the_scheduler():
+                self._cluster.client.cancel(futures)
             raise
-        self._last = window.state.parameters
+        self._standing = window.state
         return window
 
-    def _hand(self, gang: Gang, start: State | int, size: int, iterations: int) -> "list[Future[Any]]":
-        """Hand a gang a window; from the iterations done, if it stands there, or will."""
+    def _hand(self, gang: Gang, order: Order, start: State | None) -> "list[Future[Any]]":
+        """Hand a gang a window: one task a member, that no other worker may take."""
         self._handed += 1
-        goes_on = isinstance(start, int)
-        done = start if isinstance(start, int) else start.iteration
-        tasks = [
-            partial(collective.window, gang, rank, self._recipe, self._adapt, first, size, iterations, goes_on)
-            for rank, first in enumerate([start, *[done] * (len(gang.workers) - 1)])
-        ]
-        graph = gang_graph(self._run, self._handed, dict(zip(gang.workers, tasks, strict=True)))
+        of_rank = partial(gang_member.window, gang)
+        tasks: dict[Key, Any] = {
+            (f"window-{self._run}", self._handed, rank): (partial(of_rank, rank, self._recipe, order, first),)
+            for rank, first in enumerate([start, *[None] * (len(gang.workers) - 1)])
+        }
+        graph = as_collections(tasks, list(tasks), lambda key: [gang.workers[int(key[-1])]], elsewhere=False)
         with talking_to_the_scheduler(), self._cluster.labelled():
-            # Before other runs' chunks: the gang's other members wait already. Without the time-out, within which Dask
-            # gives what is handed over one precedence.
+            # Before other runs' chunks, as the gang's other members wait already. Without `fifo_timeout`, Dask gives
+            # all that comes within it one priority.
             futures: list[Future[Any]] = self._cluster.client.compute(
                 graph, optimize_graph=False, priority=1, fifo_timeout=0
             )
         return futures
 
-    def _call_off(self) -> None:
-        """Call off what the gang is at that nobody waits for yet."""
-        at_it, self._ahead, self._last = self._ahead, None, None
-        if at_it is not None:
-            self._cancel(at_it.futures)
-
-    def _cancel(self, futures: "list[Future[Any]]") -> None:
-        with talking_to_the_scheduler():
-            self._cluster.client.cancel(futures)
-
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
-        """Wait for rank 0, which is done when all are; raise what any of them raises, or that one is lost."""
+        """Wait for rank 0, which ends when all do; raise the error of any rank, or DisbandedError where one is lost."""
         left = set(futures)
         while futures[0] in left:
             with talking_to_the_scheduler():
                 try:
-                    left = wait(left, timeout=LOOK, return_when="FIRST_COMPLETED").not_done
+                    left = wait(left, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").not_done
                 except TimeoutError:
                     self._check(gang)
             for future in futures:
@@ -251,7 +211,7 @@ class Gangs:
                     raise future.exception()
 
     def _fetch(self, gang: Gang, future: "Future[Any]") -> Window:
-        """The result of rank 0, whose worker may be lost even now."""
+        """The result of rank 0, whose worker may still be lost."""
         while True:
             with talking_to_the_scheduler():
                 try:
@@ -266,7 +226,7 @@ class Gangs:
             raise DisbandedError("a worker is lost")
 
     def _losses(self, members: Sequence[str]) -> str:
-        """Which members were lost, in words; empty if none was."""
+        """The lost members, in words; empty if none is lost."""
         began = time.monotonic()
         while not (lost := set(members) - set(self._pulse.alive())) and time.monotonic() - began < NOTICE:
             time.sleep(0.1)

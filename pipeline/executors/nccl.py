@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, is_nccl_available  # type: ignore[attr-defined]
 
 from fanfold.data.advice import one_line
-from fanfold.pipeline.executors.communicator import Others
+from fanfold.pipeline.executors.communicator import Communicator
 
 # Before the first group: what NCCL's group does of itself about a lost peer, which is to end the process.
 UNWATCHED = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
@@ -35,22 +34,22 @@ def gpu_name() -> bytes:
     return str(torch.cuda.get_device_properties(device).uuid).encode()[:NAME].ljust(NAME)
 
 
-def connect_devices(others: Others, store: Store, name: str, bound: timedelta) -> Any:
+def connect_devices(communicator: Communicator, store: Store, name: str, bound: timedelta) -> Any:
     """A group of NCCL's for the workers of a gang, if each has a GPU of its own.
 
     Args:
-        others: The gang, connected by gloo; all of its workers must call this.
+        communicator: The gang, connected by gloo; all of its workers must call this.
         store: Where they find each other.
         name: The gang's name.
-        bound: How long to wait for the others.
+        bound: How long to wait for the communicator.
 
     Returns:
         The group; None where there can't be one, on any of them.
     """
-    mine = np.frombuffer(gpu_name(), np.uint8).copy()
-    names = {found.tobytes() for found in others.all_gather(mine)}
-    able = np.array([is_nccl_available() and len(names) == others.ranks > 1], np.uint8)
-    if not others.all_gather(able).all():
+    mine = torch.tensor(list(gpu_name()), dtype=torch.uint8)
+    names = {bytes(found.tolist()) for found in communicator.gather(mine)}
+    able = torch.tensor([is_nccl_available() and len(names) == communicator.ranks > 1])
+    if not communicator.gather(able.byte()).all():
         return None
     from torch.distributed import ProcessGroupNCCL
 
@@ -58,22 +57,22 @@ def connect_devices(others: Others, store: Store, name: str, bound: timedelta) -
     group: Any = None
     try:
         make: Any = ProcessGroupNCCL  # PyTorch declares neither its methods nor all it can be made of
-        group = make(PrefixStore(f"{name}-devices", store), others.rank, others.ranks, bound)
-        tried = torch.zeros(others.ranks, device="cuda")
+        group = make(PrefixStore(f"{name}-devices", store), communicator.rank, communicator.ranks, bound)
+        tried = torch.zeros(communicator.ranks, device="cuda")
         group._allgather_base(tried, torch.ones(1, device="cuda")).wait()
         ready = bool((tried == 1).all())
     except RuntimeError as error:
         _LOG.warning("NCCL can't connect the GPUs (%s): what they exchange goes by their hosts.", one_line(error))
         ready = False
-    if others.all_gather(np.array([ready], np.uint8)).all():
+    if communicator.gather(torch.tensor([ready]).byte()).all():
         return group
     if group is not None:
         group.abort()
     return None
 
 
-class OthersByDevice(Others):
-    """A gang whose tensors go from device to device; all else as in `Others`.
+class DeviceCommunicator(Communicator):
+    """A gang whose tensors go from device to device; all else as in `Communicator`.
 
     Args:
         group: The gang's `ProcessGroupGloo`.
@@ -87,12 +86,12 @@ class OthersByDevice(Others):
         super().__init__(group, rank, ranks, wanted)
         self._devices = devices
 
-    def swap(self, rows: Tensor, found: Tensor, counts: Sequence[int]) -> None:
-        """See `Others.swap`. The host does not wait: what the device does next, it does after it."""
+    def exchange(self, rows: Tensor, found: Tensor, counts: Sequence[int]) -> None:
+        """See `Communicator.exchange`. The host does not wait: the device goes on after the exchange."""
         _, own, width = rows.shape
         into, out = [count * width for count in counts], [own * width] * self.ranks
         self._devices.alltoall_base(found.view(-1), rows.view(-1), into, out).wait()
 
     def gather_into(self, found: Tensor, own: Tensor) -> None:
-        """See `Others.gather_into`; as `swap`."""
+        """See `Communicator.gather_into`; the host does not wait."""
         self._devices._allgather_base(found, own).wait()

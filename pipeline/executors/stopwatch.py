@@ -1,25 +1,25 @@
-"""Where a stretch of code spends its time, lap by lap."""
+"""Where a stretch of code spends its time."""
 
 import time
 
 
-class Laps:
-    """Seconds of laps by name: what has passed between a call of `end` and the one before it, or the start."""
+class Stopwatch:
+    """Seconds by name: each is the time between a call of `end` and the one before it, or the start."""
 
     def __init__(self) -> None:
-        self._laps: dict[str, list[float]] = {}
+        self._seconds: dict[str, list[float]] = {}
         self._began = time.perf_counter()
 
     def end(self, name: str) -> None:
-        """End a lap; the next one begins."""
+        """End what was timed since the last call, under a name."""
         now = time.perf_counter()
-        self._laps.setdefault(name, []).append(now - self._began)
+        self._seconds.setdefault(name, []).append(now - self._began)
         self._began = now
 
     def each(self, name: str) -> list[float]:
-        """The laps of a name, in order, to the microsecond."""
-        return [round(seconds, 6) for seconds in self._laps.get(name, ())]
+        """All times of a name, in order, to the microsecond."""
+        return [round(seconds, 6) for seconds in self._seconds.get(name, ())]
 
     def total(self, name: str) -> float:
-        """The sum of the laps of a name."""
-        return sum(self._laps.get(name, ()))
+        """The sum of the times of a name."""
+        return sum(self._seconds.get(name, ()))

@@ -1,1 +1,1 @@
-"""What keeps what happens in a run: its directory, TensorBoard, MLflow, the terminal."""
+"""Recorders of runs: the run directory, TensorBoard, MLflow, the terminal."""

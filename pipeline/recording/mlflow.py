@@ -1,7 +1,7 @@
 """A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
 
-MLflow is an extra, and only its client is needed (`pip install 'fanfold[mlflow]'`). What is sent is waited for: a run,
-which a slow server must not hold up, hands it over by `pipeline.recording.aside`.
+MLflow is an extra, of which only the client is needed (`pip install 'fanfold[mlflow]'`). Sending waits for the server;
+a `BackgroundRecorder` keeps a slow server from delaying the run.
 """
 
 import re
@@ -20,7 +20,7 @@ AT_ONCE = 1000  # metrics that MLflow takes in a batch
 PARAMS_AT_ONCE = 100
 EXPERIMENT = "fanfold"
 FOLDER_TAG = "fanfold.run_directory"
-PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show a run below that one
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's pages show a run below this one
 LOSS = "train/loss"
 
 
@@ -29,24 +29,24 @@ def check_installed() -> None:
     try:
         import mlflow  # noqa: F401
     except ImportError as error:
-        raise FanfoldError(f"--record.mlflow needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
+        raise FanfoldError(f"`record.mlflow` needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
 
 
 class MLflow:
     """Sends a run to MLflow. Listens to its events.
 
-    A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run;
-    iterations that it computes again come to the same numbers, and are not sent again.
+    A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run.
+    Iterations that it computes again have the same metrics, which are not sent again.
 
     Args:
-        uri: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
+        uri: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
         folder: The run directory.
-        recipe: What is trained.
-        settings: The resolved configuration, keys with points.
-        parent: The MLflow run that it is shown below, as a trial below its search; None for none.
+        recipe: The run's recipe.
+        settings: The resolved configuration by dotted keys.
+        parent: The MLflow run to show this one below, as a trial below its search; None for none.
 
     Raises:
-        FanfoldError: It can't be reached.
+        FanfoldError: MLflow can't be reached.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class MLflow:
             self._run, self._known = self._open(settings, parent)
         except Exception as error:
             raise FanfoldError(
-                f"MLflow at {uri} can't be written ({one_line(error)}): give --record.mlflow another address, or leave "
+                f"MLflow at {uri} can't be written ({one_line(error)}): give `record.mlflow` another address, or leave "
                 "it out."
             ) from error
 
     @property
     def run(self) -> str:
-        """The run's identifier there."""
+        """The run's identifier in MLflow."""
         return self._run
 
     def __call__(self, event: Event) -> None:
-        """Keep an event, and send what is kept now and then."""
+        """Buffer an event's metrics, and send the buffer every few seconds."""
         match event:
             case TrainingStarted():
                 self._iteration = event.iteration
@@ -89,7 +89,7 @@ class MLflow:
             self._send()
 
     def close(self, error: BaseException | None) -> None:
-        """Send the rest, the run's files, and how it ended."""
+        """Send the rest, the run's files, and the run's state."""
         status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         self._send()
         for path in sorted(self._folder.iterdir()):
@@ -98,7 +98,7 @@ class MLflow:
         self._client.set_terminated(self._run, status)
 
     def _open(self, settings: Mapping[str, Any], parent: str | None) -> tuple[str, dict[str, int]]:
-        """The run's identifier there, and the last step of each metric that it has; a new run where there is none."""
+        """Open or make the run: its identifier, and the last step of each of its metrics."""
         from mlflow.entities import Param
 
         client, folder = self._client, str(self._folder.resolve())
@@ -129,7 +129,7 @@ class MLflow:
         self._keep("train/tasks_per_second", event.tasks_per_second, self._iteration)
 
     def _test(self, event: MetaTested) -> None:
-        # A name may have what MLflow does not take, as the plus signs of MAML++.
+        # MLflow refuses some characters, such as the plus signs of MAML++.
         group = "test" if event.name is None else f"test/{re.sub(r'[^a-zA-Z0-9_.-]', '_', event.name)}"
         for place, test in enumerate(event.tests):
             kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
@@ -141,7 +141,7 @@ class MLflow:
             self._buffered.append((name, float(value), step, time.time_ns() // 1_000_000))
 
     def _send(self) -> None:
-        """Send what is kept."""
+        """Send the buffered metrics."""
         from mlflow.entities import Metric
 
         metrics = [Metric(name, value, milliseconds, step) for name, value, step, milliseconds in self._buffered]

@@ -1,13 +1,13 @@
-"""The terminal's view of a run: a bar on a terminal, a plain line now and then elsewhere."""
+"""The terminal's view of a run: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from fanfold.pipeline.clock import clock
 from fanfold.pipeline.events import (
     Event,
     Noticed,
@@ -16,16 +16,24 @@ from fanfold.pipeline.events import (
     TrainingStarted,
     Validated,
     WindowEnded,
+    format_duration,
+    seconds_left,
+    share_done,
 )
-from fanfold.pipeline.remaining import seconds_left, share_done
 
 QUIET = 10.0  # seconds between plain lines
 
 
 class Terminal:
-    """Shows the progress of one run, or of several at once, on standard error."""
+    """Shows the progress of one run, or of several at once, on standard error.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        reword: Words every message before it is shown, as a command does that shows configuration fields as flags.
+        console: Where to show it; by default standard error.
+    """
+
+    def __init__(self, reword: Callable[[str], str] = str, console: Console | None = None) -> None:
+        self._reword = reword
         self.console = console or Console(file=sys.stderr, highlight=False)
         self.bars = Progress(
             TextColumn("[bold]{task.description}"),
@@ -33,7 +41,7 @@ class Terminal:
             TextColumn("{task.fields[status]}"),
             console=self.console,
             disable=not self.console.is_terminal,
-            refresh_per_second=2,  # a window takes seconds; drawing more often takes time from the workers
+            refresh_per_second=2,  # a window takes seconds, and drawing more often would slow the workers
         )
 
     def __enter__(self) -> Self:
@@ -43,26 +51,30 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
+    def say(self, message: str, style: str | None = None) -> None:
+        """Show a message above the bars."""
+        self.console.print(self._reword(message), style=style, soft_wrap=True)
+
 
 class RunProgress:
-    """Shows loss, accuracy, tasks a second and time left of a run. Listens to its events.
+    """Shows a run's loss, accuracy, tasks a second and time left. Listens to its events.
 
-    Loss and accuracy are running means over the last iterations (a weight of 1 / 50 for the newest), on training tasks.
+    Loss and accuracy are of training tasks, as running means in which the newest iteration has a weight of 1 / 50.
 
     Args:
-        terminal: Where to show it.
-        name: The run's name, where there are several.
+        terminal: The terminal.
+        name: The run's name where the terminal shows several runs.
     """
 
     def __init__(self, terminal: Terminal, name: str | None = None) -> None:
-        self._console, self._bar = terminal.console, terminal.bars
+        self._terminal, self._bar = terminal, terminal.bars
         self._name = name or "meta-training"
         self._prefix = f"{name}: " if name else ""
         self._task: TaskID | None = None
         self._started = TrainingStarted("", 0, None, 0.0, None)
         self._loss: float | None = None
         self._accuracy = 0.0
-        self._said = time.monotonic()
+        self._shown_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -87,7 +99,7 @@ class RunProgress:
                     self._bar.update(self._task, completed=1.0)
 
     def _say(self, text: str) -> None:
-        self._console.print(self._prefix + text, soft_wrap=True)
+        self._terminal.say(self._prefix + text)
 
     def _window(self, event: WindowEnded) -> None:
         for record in event.records:
@@ -97,10 +109,10 @@ class RunProgress:
         iteration = event.records[-1].iteration + 1
         status = (
             f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
-            f"{event.tasks_per_second:.0f} tasks/s · {clock(seconds_left(self._started, event))} left"
+            f"{event.tasks_per_second:.0f} tasks/s · {format_duration(seconds_left(self._started, event))} left"
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)
-        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
-            self._said = time.monotonic()
+        if not self._terminal.console.is_terminal and time.monotonic() - self._shown_at > QUIET:
+            self._shown_at = time.monotonic()
             self._say(status)

@@ -1,4 +1,4 @@
-"""The files of a run: the run directory is the whole run."""
+"""The run directory: all files of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from fanfold.pipeline.files import write_bytes
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where a run's files are.
+    """The paths of a run's files.
 
     Args:
-        path: The directory.
+        path: The run directory.
     """
 
     path: Path
@@ -38,29 +38,29 @@ class RunDirectory:
 
     @property
     def last(self) -> Path:
-        """The last checkpoint: to go on from, and with it the parameters that did best on validation classes."""
+        """The last checkpoint, with the state to resume from and the best parameters on validation classes."""
         return self.path / "checkpoints" / "last.safetensors"
 
     @property
     def result(self) -> Path:
-        """What `train` found."""
+        """The result of `train`."""
         return self.path / "result.json"
 
     @property
     def evaluation(self) -> Path:
-        """What `evaluate` found."""
+        """The result of `evaluate`."""
         return self.path / "evaluation.json"
 
     def check_free(self) -> None:
         """Raise FanfoldError if the directory already holds a run."""
         if self.config.exists():
-            raise FanfoldError(f"{self.path} already holds a run: go on with --resume, or name another with --run.")
+            raise FanfoldError(f"{self.path} already holds a run: go on with `resume`, or name another with `run`.")
 
     def create(self, config: str) -> None:
         """Make the directory for a new run.
 
         Raises:
-            FanfoldError: It holds a run already, or can't be made.
+            FanfoldError: The directory holds a run already, or can't be made.
         """
         self.check_free()
         try:
@@ -70,9 +70,9 @@ class RunDirectory:
         write_bytes(self.config, config.encode())
 
     def log(self, event: Event) -> None:
-        """Append a window's iterations to the metrics, and validations to theirs. Listens to a run's events.
+        """Append iterations to the metrics, and validations to their file. Listens to a run's events.
 
-        Lines are appended, not rewritten each time; one that a crash cut short is dropped by `forget_after`.
+        A crash may leave half a line, which `forget_after` drops.
         """
         match event:
             case WindowEnded():
@@ -92,11 +92,11 @@ class RunDirectory:
                 _append(self.validations, [line])
 
     def forget_after(self, iteration: int, validated: int) -> None:
-        """Drop what stands there of iterations after a checkpoint, which will be computed again.
+        """Drop the lines of iterations after a checkpoint, which will be computed again.
 
         Args:
             iteration: Iterations done at the checkpoint.
-            validated: Iterations done at the last validation that it knows of.
+            validated: Iterations done at the checkpoint's last validation.
         """
         for path, last in ((self.metrics, iteration), (self.validations, validated)):
             if path.exists():
@@ -108,19 +108,19 @@ def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Append lines of JSON to a file.
 
     Raises:
-        FanfoldError: It can't be written, as on a full disk.
+        FanfoldError: The file can't be written, as on a full disk.
     """
     try:
         with path.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise FanfoldError(
-            f"{path} can't be written ({error.strerror}): mend that, and go on with --resume."
+            f"{path} can't be written ({error.strerror}): mend that, and go on with `resume`."
         ) from error
 
 
 def _iteration(line: str) -> int:
-    """The iteration of a line; 0 for a line that a crash cut short."""
+    """The iteration of a line; 0 for half a line."""
     try:
         return int(json.loads(line)["iteration"])
     except (ValueError, KeyError, TypeError):

@@ -1,9 +1,9 @@
-"""A run for TensorBoard: its curves, its configuration, and pictures of validation tasks.
+"""A run for TensorBoard: its curves, its configuration, and images of validation tasks.
 
     tensorboard --logdir runs
 
-compares runs: their curves, and on the page HParams their configurations beside their accuracies. What is written to
-the run directory's `tensorboard` are event files, by the writer that PyTorch has.
+compares runs: their curves, and on the page HParams their configurations beside their accuracies. PyTorch's writer
+writes the event files to `tensorboard` in the run directory.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from typing import Any, cast
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.answer_sheet import TASKS, draw_answers
+from fanfold.pipeline.recording.task_sheet import TASKS, draw_predictions
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 
-FLUSH = 10  # seconds that a point may take to the file
+FLUSH = 10  # seconds between writes of the file
 VALIDATION, TEST = "validation/accuracy", "test/accuracy"
 INTERVAL = (VALIDATION, f"{VALIDATION}_low", f"{VALIDATION}_high")
 
@@ -31,14 +31,14 @@ Setting = bool | int | float | str | None
 class TensorBoard:
     """Writes a run's event files. Listens to its events.
 
-    A point's step is the number of iterations done, as in `metrics.jsonl`. Points of iterations that a resumed run
-    computes again count no more.
+    A point's step is the number of iterations done, as in `metrics.jsonl`. The points of a resumed run replace those of
+    the iterations that it computes again.
 
     Args:
-        folder: Where the event files go.
-        recipe: What is trained.
-        settings: The resolved configuration, keys with points.
-        tested: Whether the run was tested before: unless it is trained on, what was found stands there already.
+        folder: The folder of the event files.
+        recipe: The run's recipe.
+        settings: The resolved configuration by dotted keys.
+        tested: Whether the run was tested before. Its test is written again only after more training.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, settings: Mapping[str, Setting], tested: bool = False) -> None:
@@ -60,7 +60,7 @@ class TensorBoard:
                 self._test(event)
 
     def close(self, error: BaseException | None) -> None:
-        """Write how the run ended."""
+        """Write the end of the run, and close the file."""
         if self._opened is None:
             return
         if error is None:
@@ -70,7 +70,7 @@ class TensorBoard:
 
     @property
     def _writer(self) -> SummaryWriter:
-        assert self._opened is not None, "a run's first event is that it started"
+        assert self._opened is not None, "the first event of a run is its start"
         return self._opened
 
     def _add(self, summary: Any) -> None:
@@ -79,7 +79,7 @@ class TensorBoard:
     def _start(self, iteration: int) -> None:
         self._iteration = iteration
         self._opened = SummaryWriter(str(self._folder), purge_step=iteration + 1, flush_secs=FLUSH)
-        # Beside the points: `SummaryWriter.add_hparams` would make another run of them.
+        # In the same file: `SummaryWriter.add_hparams` would make another run.
         experiment, session, _ = hparams(dict(self._settings), {VALIDATION: 0.0, TEST: 0.0})
         self._add(experiment)
         self._add(session)
@@ -99,9 +99,9 @@ class TensorBoard:
         self._writer.add_scalar("validation/loss", event.loss, event.iteration)
         for tag, value in zip(INTERVAL, (event.accuracy, low, high), strict=True):
             self._writer.add_scalar(tag, value, event.iteration)
-        picture = draw_answers(self._drawn(event.answers), event.answers)
-        self._writer.add_image("validation/tasks", picture, event.iteration, dataformats="HWC")
-        # The checkpoint that follows is gone on from: what stands here before it, is not told again.
+        sheet = draw_predictions(self._drawn(event.predictions), event.predictions)
+        self._writer.add_image("validation/tasks", sheet, event.iteration, dataformats="HWC")
+        # A run resumed from the checkpoint that follows does not repeat the points before it.
         self._writer.flush()
 
     def _test(self, event: MetaTested) -> None:
@@ -110,8 +110,8 @@ class TensorBoard:
             kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
             self._writer.add_scalar(tag + kind, test.accuracy.mean, self._iteration)
 
-    def _drawn(self, answers: Answers) -> TaskBatch:
-        """The tasks to draw: those of every validation are the same."""
+    def _drawn(self, predictions: Predictions) -> TaskBatch:
+        """The tasks to draw, which are the same at every validation."""
         if self._tasks is None:
-            _, self._tasks = work.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(answers)))
+            _, self._tasks = worker.tasks_of(self._recipe, Stream.VALIDATION, 0, min(TASKS, len(predictions)))
         return self._tasks

@@ -1,1 +1,1 @@
-"""Searches: many trainings at once, each a trial of a study."""
+"""Searches: many trainings at once, each one a trial of a study."""

@@ -1,8 +1,8 @@
-"""A search over a cluster: many trainings at once, one a worker or a share of them, each a trial of an Optuna study.
+"""A search over a cluster: many trainings at once, each a trial of an Optuna study on one or several workers.
 
-The driver asks the study for a trial whenever a worker is free, hands its next leg to Dask, and tells the study what
-came of it; at every rung the study's pruner says whether the trial goes on. What a trial has come to lies in its run
-directory before the study hears of it: whenever the driver is killed, the next one goes on from there.
+Whenever a worker is free, the driver asks the study for a trial, hands its next segment to Dask, and reports the result
+to the study. At every rung the study's pruner decides whether the trial goes on. A result is in the trial's run
+directory before it is in the study: after a killed driver, the next one goes on from there.
 """
 
 import threading
@@ -14,6 +14,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import optuna
@@ -25,48 +26,47 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
-from fanfold.pipeline.evaluation import answer, normalizations
 from fanfold.pipeline.events import Noticed, TrainingStarted
-from fanfold.pipeline.executors.choose import open_reduction
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.executors.base import Executor, Window
+from fanfold.pipeline.executors.choose import open_executor
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search.events import LegEnded, SearchListener, TrialBegan, TrialEnded, TrialReached
+from fanfold.pipeline.search.events import SearchListener, SegmentEnded, TrialBegan, TrialEnded, TrialReached
 from fanfold.pipeline.search.space import Space, Value
 from fanfold.pipeline.search.study import Params, SearchConfig, count, draw, left_running
-from fanfold.pipeline.search.trial import Leg, leg, run_leg
-from fanfold.pipeline.training import resume
-from fanfold.tasks.episodes import Stream
+from fanfold.pipeline.search.trial import Segment, compute_segment, run_segment
+from fanfold.pipeline.training import Job, judge_by_validation, resume
 
-LOOK = 1.0  # seconds between looks at the workers
-AT_ONCE = 1024  # trials under way at once, at most
+POLL_SECONDS = 1.0  # between checks of the workers
+AT_ONCE = 1024  # trials that run at once, at most
 STOPPED = "The search was stopped."
-SECONDS = "seconds"  # the study's attribute that holds the search's length so far
+SECONDS = "seconds"  # the study's attribute of the search's length so far
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a trial's parameters come to.
+    """The training of a trial's parameters.
 
     Args:
-        job: What it trains.
-        config: The resolved configuration as YAML, for its run directory.
+        job: The training.
+        config: The resolved configuration as YAML, for the run directory.
     """
 
     job: Job
     config: str
 
 
-Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError: the trial has failed then
+Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError, which fails the trial
 
 
 class TrialError(Exception):
-    """A trial failed, and not the cluster."""
+    """The failure of a trial, not of the cluster."""
 
 
 @dataclass
 class _Run:
-    """A trial under way."""
+    """A running trial."""
 
     trial: Trial
     params: Params
@@ -82,12 +82,12 @@ class Search:
     Args:
         cluster: The cluster.
         study: The study.
-        space: What is searched.
-        config: How.
-        seed: What every draw depends on.
-        make: What a trial's parameters come to.
+        space: The searched space.
+        config: The search's settings.
+        seed: The seed of all draws.
+        make: Makes a candidate of a trial's parameters.
         trials: The folder of the trials' run directories.
-        tell: Whom to tell what happens.
+        tell: The listener to the search's events.
     """
 
     def __init__(
@@ -110,19 +110,19 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """Seconds of searching so far, stops not counted."""
+        """Seconds of searching so far, without interruptions."""
         return self._before + time.monotonic() - self._began
 
     def run(self) -> None:
         """Search until all trials have ended, or the time is up.
 
         Raises:
-            RunError: The cluster is gone; the study stays, and goes on when the search is started again.
+            RunError: The cluster is gone; the study stays, and a search started again goes on with it.
             FanfoldError: A file can't be read or written.
         """
         left = deque(left_running(self._study))
         ready: deque[_Run] = deque()
-        under_way: dict[Future[Leg], _Run] = {}
+        under_way: dict[Future[Segment], _Run] = {}
         seen = time.monotonic()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
@@ -137,10 +137,10 @@ class Search:
                             break
                         taken = {worker for other in under_way.values() for worker in other.workers}
                         run.workers = choose(workers, taken, run.workers, self._config.workers_per_trial)
-                        under_way[pool.submit(self._leg, run)] = run
+                        under_way[pool.submit(self._segment, run)] = run
                     if not under_way:
                         return
-                    done, _ = wait_for(under_way, timeout=LOOK, return_when=FIRST_COMPLETED)
+                    done, _ = wait_for(under_way, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for future in sorted(done, key=lambda future: under_way[future].trial.number):
                         run = under_way.pop(future)
                         if self._goes_on(run, future):
@@ -152,14 +152,14 @@ class Search:
                 raise
 
     def _places(self, workers: Sequence[str]) -> int:
-        """How many trials may be under way at once: at least one, which then waits for workers."""
+        """How many trials may run at once: at least one, which waits for workers if there are none."""
         return min(max(len(workers) // self._config.workers_per_trial, 1), AT_ONCE)
 
     def _time_is_up(self) -> bool:
         return self._config.minutes is not None and self.seconds >= 60 * self._config.minutes
 
     def _next(self, left: deque[Trial]) -> _Run | None:
-        """The next trial to go on with: one that an earlier driver left, or else a new one, while there are any."""
+        """The next trial: one that an earlier driver left, else a new one; None if there are no more."""
         while True:
             if left:
                 trial = left.popleft()
@@ -172,12 +172,12 @@ class Search:
                 return run
 
     def _points(self) -> float:
-        """How many trials there can be."""
+        """The largest possible number of trials."""
         points = self._space.points() if self._config.sampler == "grid" else None
         return float("inf") if points is None else points
 
     def _begin(self, trial: Trial) -> _Run | None:
-        """A trial made ready for its next leg; None if that can't be, or it turns out to be over."""
+        """Prepare a trial for its next segment; None if it fails, or proves to have ended."""
         params = draw(trial, self._space, self._config.sampler, self._seed)
         directory = RunDirectory(self._trials / f"{trial.number:04}")
         try:
@@ -191,33 +191,33 @@ class Search:
         if directory.last.exists():
             run.now = resume(candidate.job.recipe, directory)
         else:
-            directory.forget_after(0, 0)  # a driver may have been killed before it kept the first checkpoint
+            directory.forget_after(0, 0)  # of a driver that was killed before the first checkpoint
         self._tell(TrialBegan(trial.number, directory, candidate.job, candidate.config, _started(run)))
-        # The driver before may have been killed before it could tell the study of this rung.
+        # The earlier driver may have been killed before it reported this rung to the study.
         if run.now is not None and not self._judge(run, run.now):
             return None
         if run.now is None:
             self._reached(run)
         return run
 
-    def _leg(self, run: _Run) -> Leg:
-        """Compute a trial's next leg; in a thread of its own.
+    def _segment(self, run: _Run) -> Segment:
+        """Compute a trial's next segment, in a thread of its own.
 
         Raises:
-            TrialError: It failed.
+            TrialError: The trial failed.
             RunError: The cluster is gone.
         """
         if self._config.workers_per_trial > 1:
-            return self._leg_together(run)
-        return self._leg_alone(run)
+            return self._segment_on_several(run)
+        return self._segment_on_one(run)
 
-    def _leg_alone(self, run: _Run) -> Leg:
+    def _segment_on_one(self, run: _Run) -> Segment:
         number = run.trial.number
         with talking_to_the_scheduler(), self._cluster.part(f"trial {number}").labelled():
             future = self._cluster.client.submit(
-                # Bound to the function, they stand in no task's arguments, which Dask would search for keys.
-                partial(run_leg, run.candidate.job, run.now),
-                key=(f"trial-{number}-{uuid4().hex[:8]}",),  # as a tuple: a group of its own, and so its own span
+                # Dask searches a task's arguments for keys, so they are bound to the function.
+                partial(run_segment, run.candidate.job, run.now),
+                key=(f"trial-{number}-{uuid4().hex[:8]}",),  # as a tuple it has a group of its own, and so its own span
                 workers=list(run.workers) or None,
                 allow_other_workers=bool(run.workers),
                 pure=False,
@@ -225,7 +225,7 @@ class Search:
         while True:
             with talking_to_the_scheduler():
                 try:
-                    wait([future], timeout=LOOK)
+                    wait([future], timeout=POLL_SECONDS)
                     break
                 except TimeoutError:
                     pass
@@ -235,54 +235,45 @@ class Search:
         if future.status == "error":
             raise TrialError(in_words(future.exception())) from future.exception()
         with talking_to_the_scheduler():
-            leg: Leg = future.result()
-        return leg
+            found: Segment = future.result()
+        return found
 
-    def _leg_together(self, run: _Run) -> Leg:
+    def _segment_on_several(self, run: _Run) -> Segment:
         job, chosen = run.candidate.job, set(run.workers)
-        # Should all of them be gone, any other will do.
+        # If all of them are gone, any other workers serve.
         share = replace(self._cluster, chosen=lambda workers: [w for w in workers if w in chosen] or workers)
         share = share.part(f"trial {run.trial.number}")
-        recipe, how = job.recipe, normalizations(job.recipe)[0]
-        tasks = job.evaluation.validation_tasks
 
         def tell(event: object) -> None:
             if isinstance(event, Noticed):
                 self._tell(Noticed(f"trial {run.trial.number}: {event.text}"))
 
         try:
-            with open_reduction(share.part("meta-training"), uuid4().hex[:8], recipe, tell) as reduce:
-
-                def unless_stopped(state: State, iterations: int, ahead: int = 0) -> State:
-                    if self._stopped.is_set():
-                        raise RunError(STOPPED)
-                    return reduce(state, iterations, ahead)
-
-                validating = share.part("validation")
-                judge = partial(answer, validating, recipe, stream=Stream.VALIDATION, tasks=tasks, normalization=how)
-                return leg(job, run.now, unless_stopped, judge)
+            with open_executor(share.part("meta-training"), job.recipe, uuid4().hex[:8], tell) as executor:
+                judge = partial(judge_by_validation, job, GraphExecutor(share.part("validation"), job.recipe))
+                return compute_segment(job, run.now, _UnlessStopped(executor, self._stopped), judge)
         except Exception as error:
-            # What is wrong with the cluster is wrong with every trial.
+            # An error of the cluster would fail every trial.
             if self._stopped.is_set() or self._cluster.client.status != "running" or not self._cluster.workers:
                 raise
             raise TrialError(in_words(error)) from error
 
-    def _goes_on(self, run: _Run, future: "Future[Leg]") -> bool:
-        """Keep what came of a leg, and see whether the trial goes on."""
+    def _goes_on(self, run: _Run, future: "Future[Segment]") -> bool:
+        """Keep the result of a segment; True if the trial goes on."""
         try:
-            leg = future.result()
+            found = future.result()
         except TrialError as error:
             self._fail(run.trial, run.params, run.now.state.iteration if run.now else 0, str(error))
             return False
-        for event in leg.events:
+        for event in found.events:
             run.directory.log(event)
-        self._tell(LegEnded(run.trial.number, leg.events))
-        save_checkpoint(run.directory.last, leg.checkpoint)
-        run.now = leg.checkpoint
+        self._tell(SegmentEnded(run.trial.number, found.events))
+        save_checkpoint(run.directory.last, found.checkpoint)
+        run.now = found.checkpoint
         return self._judge(run, run.now)
 
     def _judge(self, run: _Run, now: Checkpoint) -> bool:
-        """Tell the study where a trial stands; True if it goes on."""
+        """Report a trial's state to the study; True if it goes on."""
         trial, iteration = run.trial, now.state.iteration
         if now.validated == iteration and iteration not in self._reported(trial):
             trial.report(now.best_accuracy, iteration)
@@ -323,8 +314,23 @@ class Search:
         self._tell(TrialReached(run.trial.number, run.params, iteration, meta.iterations, accuracy))
 
 
+class _UnlessStopped(Executor):
+    """An executor whose windows end with the search."""
+
+    def __init__(self, executor: Executor, stopped: threading.Event) -> None:
+        self._executor, self._stopped = executor, stopped
+
+    def window(self, state: State, iterations: int) -> Window:
+        if self._stopped.is_set():
+            raise RunError(STOPPED)
+        return self._executor.window(state, iterations)
+
+    def map(self, *arguments: Any) -> list[Any]:
+        return self._executor.map(*arguments)
+
+
 def _started(run: _Run) -> TrainingStarted:
-    """From where a trial goes on."""
+    """The event of a trial that starts or goes on."""
     now, meta = run.now, run.candidate.job.recipe.meta
     iteration, seconds = (now.state.iteration, now.seconds) if now else (0, 0.0)
     limit = None if meta.minutes is None else 60 * meta.minutes
@@ -332,13 +338,13 @@ def _started(run: _Run) -> TrainingStarted:
 
 
 def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wanted: int) -> tuple[str, ...]:
-    """Workers for a trial's next leg: those that it had, as far as they are there and free, then other free ones.
+    """Workers for a trial's next segment: its earlier ones that are free, then other free ones.
 
     Args:
-        workers: All that there are.
-        taken: Those that other trials have.
-        before: Those that the trial had.
-        wanted: How many.
+        workers: All workers.
+        taken: Workers of other trials.
+        before: The trial's earlier workers.
+        wanted: How many workers it wants.
     """
     free = [worker for worker in workers if worker not in taken]
     kept = [worker for worker in before if worker in free]
@@ -346,7 +352,7 @@ def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wante
 
 
 def in_words(error: BaseException) -> str:
-    """Why a trial failed, in a line."""
+    """The reason of a trial's failure, in a line."""
     if isinstance(error, KilledWorker):
-        return "workers died over it again and again (out of memory?)"
+        return "several workers died over it (out of memory?)"
     return str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {one_line(error)}"

@@ -1,13 +1,13 @@
-"""What happens in a search, for whoever listens: the terminal, the dashboard's page, whoever records its trials."""
+"""The events of a search, for its listeners: the terminal, the dashboard's page, recorders of its trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fanfold.pipeline.events import Event, Noticed, TrainingStarted
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.study import Params
+from fanfold.pipeline.training import Job
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class TrialBegan:
     """A trial begins, or goes on where an earlier driver left it.
 
     Args:
-        number: Its number.
+        number: The trial's number.
         directory: Its run directory.
-        job: What it trains.
-        config: The resolved configuration as YAML.
-        started: From where it goes on, as in a training run.
+        job: Its training.
+        config: Its resolved configuration as YAML.
+        started: Its start, as an event of a training run.
     """
 
     number: int
@@ -30,12 +30,12 @@ class TrialBegan:
 
 
 @dataclass(frozen=True)
-class LegEnded:
-    """A leg of a trial is over.
+class SegmentEnded:
+    """A segment of a trial has ended.
 
     Args:
         number: The trial's number.
-        events: What happened in the leg, as in a training run.
+        events: The segment's events, as those of a training run.
     """
 
     number: int
@@ -44,10 +44,10 @@ class LegEnded:
 
 @dataclass(frozen=True)
 class TrialReached:
-    """A trial began, or goes on, or is at a rung.
+    """A trial began, goes on, or reached a rung.
 
     Args:
-        number: Its number.
+        number: The trial's number.
         params: Its parameters.
         iteration: Iterations done.
         iterations: Iterations of the whole trial.
@@ -63,15 +63,15 @@ class TrialReached:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial is over.
+    """A trial has ended.
 
     Args:
-        number: Its number.
+        number: The trial's number.
         params: Its parameters.
-        state: What became of it.
+        state: How it ended.
         iteration: Iterations done.
-        accuracy: Its best validation accuracy, where it has one.
-        reason: Why it failed.
+        accuracy: Its best validation accuracy; None if there was no validation.
+        reason: Why it failed; None if it did not.
     """
 
     number: int
@@ -82,5 +82,5 @@ class TrialEnded:
     reason: str | None = None
 
 
-SearchEvent = TrialBegan | LegEnded | TrialReached | TrialEnded | Noticed
+SearchEvent = TrialBegan | SegmentEnded | TrialReached | TrialEnded | Noticed
 SearchListener = Callable[[SearchEvent], None]

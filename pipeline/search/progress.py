@@ -1,4 +1,4 @@
-"""The terminal's view of a search: a line a running trial and one for all; elsewhere, plain lines as trials end."""
+"""The terminal's view of a search: a bar for each running trial and one for all. Elsewhere, a line for each end."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -16,23 +16,23 @@ class SearchProgress:
     """Shows a search's trials, the best so far, and how many were pruned and failed. Listens to its events.
 
     Args:
-        terminal: Where to show it.
-        trials: How many trials there are to be.
-        counts: Those that there are already.
-        best: The best accuracy so far, with its trial's number, where there is one.
+        terminal: The terminal.
+        trials: How many trials the search will have.
+        counts: The trials so far.
+        best: The best accuracy so far and its trial's number; None if no trial has finished.
     """
 
     def __init__(self, terminal: Terminal, trials: int, counts: Counts, best: tuple[float, int] | None) -> None:
-        self._console, self._bars = terminal.console, terminal.bars
+        self._terminal, self._bars = terminal, terminal.bars
         self._trials, self._best = trials, best
         self._ended = {"finished": counts.finished, "pruned": counts.pruned, "failed": counts.failed}
         self._lines: dict[int, TaskID] = {}
-        self._said: dict[int, float] = {}
+        self._shown_at: dict[int, float] = {}
         self._all = self._bars.add_task("search", total=trials, completed=counts.ended, status=self.summary)
 
     @property
     def summary(self) -> str:
-        """How the search stands, in words."""
+        """The state of the search in words."""
         ended = self._ended
         best = "none finished yet" if self._best is None else f"best {_percent(self._best[0])} (trial {self._best[1]})"
         over = f"{sum(ended.values())} of {self._trials} trials"
@@ -46,20 +46,20 @@ class SearchProgress:
             case TrialEnded():
                 self._over(event)
             case Noticed():
-                self._console.print(event.text, soft_wrap=True)
+                self._terminal.say(event.text)
 
     def _reached(self, event: TrialReached) -> None:
         number = event.number
         if number not in self._lines:
             self._lines[number] = self._bars.add_task(f"trial {number}", total=event.iterations, status="")
-            self._said[number] = time.monotonic()
+            self._shown_at[number] = time.monotonic()
         accuracy = "" if event.accuracy is None else f" · {_percent(event.accuracy)}"
         of = "" if event.iterations is None else f" of {event.iterations:,}"
         status = f"iteration {event.iteration:,}{of}{accuracy} · {in_short(event.params)}"
         self._bars.update(self._lines[number], completed=event.iteration, status=status)
-        if not self._console.is_terminal and time.monotonic() - self._said[number] > QUIET:
-            self._said[number] = time.monotonic()
-            self._console.print(f"trial {number} · {status}", soft_wrap=True)
+        if not self._terminal.console.is_terminal and time.monotonic() - self._shown_at[number] > QUIET:
+            self._shown_at[number] = time.monotonic()
+            self._terminal.say(f"trial {number} · {status}")
 
     def _over(self, event: TrialEnded) -> None:
         if event.number in self._lines:
@@ -76,26 +76,26 @@ class SearchProgress:
             what += ", best so far"
         self._bars.update(self._all, advance=1, status=self.summary)
         style = "red" if event.reason else None
-        self._console.print(f"trial {event.number}: {what} · {in_short(event.params)}", style=style, soft_wrap=True)
-        if not self._console.is_terminal and sum(self._ended.values()) % 10 == 0:
-            self._console.print(self.summary, soft_wrap=True)
+        self._terminal.say(f"trial {event.number}: {what} · {in_short(event.params)}", style)
+        if not self._terminal.console.is_terminal and sum(self._ended.values()) % 10 == 0:
+            self._terminal.say(self.summary)
 
 
 def in_short(params: Mapping[str, Value]) -> str:
-    """Parameters in words."""
+    """Parameters in words, with short names."""
     names = short_names(params)
     return ", ".join(f"{names[key]} {shown(value)}" for key, value in params.items())
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Keys without their section, where that leaves no two alike."""
+    """Keys without their sections, where the names stay unique."""
     short = {key: key.rpartition(".")[2] for key in keys}
     names = list(short.values())
     return {key: name if names.count(name) == 1 else key for key, name in short.items()}
 
 
 def shown(value: Value) -> str:
-    """A parameter's value, to three digits."""
+    """A parameter's value, with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

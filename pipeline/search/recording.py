@@ -1,20 +1,20 @@
-"""The trials of a search, each recorded as a run of its own."""
+"""Recording the trials of a search, each as a run."""
 
 from collections.abc import Callable
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.events import Event
 from fanfold.pipeline.recording.recorder import Recorder
-from fanfold.pipeline.search.events import LegEnded, SearchEvent, TrialBegan, TrialEnded
+from fanfold.pipeline.search.events import SearchEvent, SegmentEnded, TrialBegan, TrialEnded
 
 
 class TrialRecords:
-    """Hands what happens in each trial to a recorder of runs. Listens to a search's events.
+    """Hands each trial's events to a recorder of its own. Listens to a search's events.
 
-    What a worker saw in a leg comes with the leg: a point stands in the record once its trial was judged.
+    The events of a segment come at its end, so points are recorded after the segment's validation.
 
     Args:
-        open_record: Makes a trial's recorder, when it begins or goes on.
+        open_record: Makes the recorder of a trial that begins or goes on.
     """
 
     def __init__(self, open_record: Callable[[TrialBegan], Recorder[Event]]) -> None:
@@ -27,14 +27,14 @@ class TrialRecords:
             case TrialBegan():
                 record = self._records[event.number] = self._open(event)
                 record(event.started)
-            case LegEnded():
-                for what in event.events:
-                    self._records[event.number](what)
-            case TrialEnded() if event.number in self._records:  # one may fail before it begins
+            case SegmentEnded():
+                for of_leg in event.events:
+                    self._records[event.number](of_leg)
+            case TrialEnded() if event.number in self._records:  # a trial may fail before it begins
                 error = None if event.reason is None else RunError(event.reason)
                 self._records.pop(event.number).close(error)
 
     def close(self, error: BaseException | None) -> None:
-        """Leave the records of the trials that are under way, for the search to go on with."""
+        """Close the records of running trials as interrupted; the search may go on with them."""
         for record in self._records.values():
-            record.close(error or KeyboardInterrupt())  # they were stopped: they have neither ended nor failed
+            record.close(error or KeyboardInterrupt())

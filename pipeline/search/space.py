@@ -1,4 +1,4 @@
-"""What is searched: configuration keys, and the values that each may take."""
+"""Search spaces: configuration keys, and the values that each may take."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ class Dimension:
 
     Args:
         key: The key, such as `algorithm.inner_lr`.
-        values: Its values, as Optuna states them.
-        when: Other dimensions' keys, with the values of each for which this one counts; a trial in which it doesn't
-            count leaves its key as the configuration has it.
+        values: Its values, as a distribution of Optuna's.
+        when: Conditions: the values of other dimensions, by their keys, for which this one counts. Otherwise a trial
+            takes the configuration's value.
     """
 
     key: str
@@ -25,12 +25,12 @@ class Dimension:
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def counts(self, params: Mapping[str, Value]) -> bool:
-        """Whether it counts, given what the dimensions before it took."""
+        """Whether it counts, given the values of the dimensions before it."""
         return all(key in params and params[key] in wanted for key, wanted in self.when.items())
 
     @property
     def probes(self) -> tuple[Value, ...]:
-        """Values that stand for all: every choice, or both ends of a range."""
+        """Values to check: every choice, or both ends of a range."""
         match self.values:
             case CategoricalDistribution(choices=choices):
                 return tuple(choices)
@@ -40,7 +40,7 @@ class Dimension:
 
     @property
     def grid(self) -> tuple[Value, ...] | None:
-        """All its values, where they can be counted."""
+        """All its values; None where they can't be counted."""
         match self.values:
             case CategoricalDistribution(choices=choices):
                 return tuple(choices)
@@ -53,27 +53,27 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions, each after those that its conditions name."""
+    """Dimensions, each after those of its conditions."""
 
     dimensions: tuple[Dimension, ...]
 
     def points(self) -> int | None:
-        """How many different trials there are; None where a range has no steps."""
+        """The number of different trials; None where a range has no steps."""
         if any(dimension.grid is None for dimension in self.dimensions):
             return None
-        # Only what others depend on has to be gone through value by value.
-        asked = {key for dimension in self.dimensions for key in dimension.when}
+        # Only dimensions of conditions have to be enumerated; the others multiply.
+        conditions = {key for dimension in self.dimensions for key in dimension.when}
         return sum(
             prod(
                 len(dimension.grid or ())
                 for dimension in self.dimensions
-                if dimension.key not in asked and dimension.counts(params)
+                if dimension.key not in conditions and dimension.counts(params)
             )
-            for params in self._combinations(asked)
+            for params in self._combinations(conditions)
         )
 
     def _combinations(self, keys: set[str]) -> Iterator[dict[str, Value]]:
-        """All that some dimensions may take together."""
+        """All combinations of the values of some dimensions."""
         found: list[dict[str, Value]] = [{}]
         for dimension in self.dimensions:
             if dimension.key in keys:

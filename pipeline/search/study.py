@@ -1,11 +1,11 @@
 """The study of a search: Optuna's record of its trials, in a file that survives whatever happens to the search.
 
-A SQLite file: what was told is on the disk, whole, when the call returns, whenever the process is killed. The search's
-driver alone writes it, and a lock that ends with its process keeps a second one out; so a trial that the study calls
-running, when a driver opens it, is one that an earlier driver left, and no heartbeat is needed to tell.
+The file is of SQLite: when a call returns, its results are on the disk, whenever the process is killed. Only the
+search's driver writes it, under a lock that ends with the process. So a trial in the state `running`, when a driver
+opens the study, was left by an earlier driver, and no heartbeats are needed.
 
-Every draw depends on the seed, the trial's number, and the place of the dimension in the space, never on what a
-sampler drew before: a study that was stopped and started again goes on with the draws that it would have gone on with.
+A draw depends on the seed, the trial's number and the dimension's place in the space, never on earlier draws of a
+sampler: a study that was stopped and started again draws the same values as one that was not.
 """
 
 import fcntl
@@ -26,30 +26,30 @@ from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, Random
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline.search.space import Space, Value
 
-STARTUP = 5  # trials that end before the median pruner begins
+STARTUP = 5  # trials that have ended when the median pruner begins
 
 Params = dict[str, Value]
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How a configuration is searched for.
+    """The settings of a search.
 
     Args:
-        space: A YAML file: which configuration keys, and what values each may take; default the algorithm's own.
+        space: A YAML file of configuration keys and their values; by default the algorithm's own space.
         trials: How many settings are tried; fewer where `grid` has fewer.
-        minutes: Length of the search in minutes, stops not counted; trials under way then end at their next rung, and
-            go on when the search is started again with more. None for as long as the trials take.
-        sampler: What draws settings: `tpe`, `random`, `grid`, `cmaes` (for numbers; choices are drawn at random).
-        pruner: What stops poor trials at rungs: `asha` (successive halving), `hyperband`, `median`, or `none`.
-        rung: Iterations to the first rung at which a trial may be stopped; default those between validations.
-        factor: Of so many trials at a rung one goes on, for so many times the iterations (`asha`, `hyperband`).
-        workers_per_trial: Workers that a trial's meta-batches are spread over.
-        retrain: Iterations to train the best setting with anew, over all workers, before the test; default none: it is
-            tested as the trial left it, as training it again would give the very same parameters.
+        minutes: Length of the search in minutes, without interruptions. Running trials then end at their next rung, and
+            go on when the search is started again with more minutes. None for no limit.
+        sampler: Draws the settings: `tpe`, `random`, `grid`, or `cmaes` (for numbers; choices are drawn at random).
+        pruner: Stops poor trials at rungs: `asha` (successive halving), `hyperband`, `median`, or `none`.
+        rung: Iterations to the first rung at which a trial may be stopped; by default those between validations.
+        factor: One of this many trials at a rung goes on, for this many times the iterations (`asha`, `hyperband`).
+        workers_per_trial: How many workers compute a trial's meta-batches.
+        retrain: Iterations to train the best setting again, over all workers, before the test. By default the trial's
+            own parameters are tested, as training it again would give the same ones.
     """
 
     space: str | None = None
@@ -63,25 +63,22 @@ class SearchConfig:
     retrain: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("rung", 1), ("factor", 2), ("workers_per_trial", 1), ("retrain", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise FanfoldError(f"--search.{name} must be at least {least}, not {value}.")
+        check_at_least("search", self, trials=1, rung=1, factor=2, workers_per_trial=1, retrain=1)
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise FanfoldError(f"--search.minutes must be above 0, not {self.minutes}.")
+            raise FanfoldError(f"`search.minutes` must be above 0, not {self.minutes}.")
 
 
 @contextmanager
 def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Study]:
-    """The study in a file, made where there is none yet; nobody else may open it meanwhile.
+    """Open the study in a file, or make it; nobody else may open it meanwhile.
 
     Args:
         path: The SQLite file.
-        name: Its name in there, on which Hyperband's brackets depend.
-        pruner: Its pruner.
+        name: The study's name, on which Hyperband's brackets depend.
+        pruner: The study's pruner.
 
     Raises:
-        FanfoldError: Another search is at work on it, or it can't be read or written.
+        FanfoldError: Another search has it open, or it can't be read or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -92,9 +89,7 @@ def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Stu
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise FanfoldError(
-                f"Another search is at work in {path.parent}: name another directory with --run."
-            ) from error
+            raise FanfoldError(f"Another search runs in {path.parent}: name another directory with `run`.") from error
         try:
             storage = RDBStorage(f"sqlite:///{path.resolve()}")
         except Exception as error:  # SQLAlchemy's, and Optuna's own
@@ -110,7 +105,7 @@ def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Stu
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
-    """A sampler, by name."""
+    """A sampler by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match name:
@@ -126,17 +121,17 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
 
 class _Grid(BruteForceSampler):
-    """Every point of the space once, conditions and all, in an order drawn from the seed."""
+    """Every point of the space once, with its conditions, in an order drawn from the seed."""
 
     def after_trial(self, *_: Any) -> None:
-        """Nothing: it would end `Study.optimize`, which isn't used here. The search counts the points."""
+        """Do nothing: Optuna would end `Study.optimize` here, which isn't used. The search counts the points."""
 
 
 def make_pruner(config: SearchConfig, rung: int, iterations: int) -> BasePruner:
-    """A pruner, by name.
+    """A pruner by name.
 
     Args:
-        config: The search.
+        config: The search's settings.
         rung: Iterations to the first rung.
         iterations: Iterations of a whole trial.
     """
@@ -152,23 +147,23 @@ def make_pruner(config: SearchConfig, rung: int, iterations: int) -> BasePruner:
 
 
 def draw(trial: Trial, space: Space, sampler: str, seed: int) -> Params:
-    """A trial's parameters: those that it has, and those that it lacks drawn and kept.
+    """A trial's parameters; missing ones are drawn and kept in the study.
 
     Args:
         trial: The trial.
-        space: What is searched.
+        space: The searched space.
         sampler: The sampler's name.
         seed: The search's seed.
     """
     params: Params = {}
-    known, together = trial.params, False
+    known, asked = trial.params, False
     for place, dimension in enumerate(space.dimensions):
         key, values = dimension.key, dimension.values
         if not dimension.counts(params):
             continue
-        if key not in known and not together:
+        if key not in known and not asked:
             trial.study.sampler = make_sampler(sampler, _seed(seed, trial.number, 0))
-            together = trial.relative_params is not None  # asked for here, so that it never depends on another place
+            asked = trial.relative_params is not None  # drawn here, so that they never depend on another place
         trial.study.sampler = make_sampler(sampler, _seed(seed, trial.number, place + 1))
         if isinstance(values, CategoricalDistribution):
             params[key] = trial.suggest_categorical(key, values.choices)
@@ -184,14 +179,14 @@ def _seed(*words: int) -> int:
 
 
 def left_running(study: optuna.Study) -> list[Trial]:
-    """The trials that an earlier driver left running, to go on with."""
+    """The trials that an earlier driver left running."""
     found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [Trial(study, trial._trial_id) for trial in found]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials there are, by what became of them."""
+    """Numbers of trials by their states."""
 
     finished: int
     pruned: int
@@ -200,23 +195,23 @@ class Counts:
 
     @property
     def ended(self) -> int:
-        """Those that nothing more will become of."""
+        """Trials that have ended."""
         return self.finished + self.pruned + self.failed
 
     @property
     def all(self) -> int:
-        """All."""
+        """All trials."""
         return self.ended + self.running
 
 
 def count(study: optuna.Study) -> Counts:
-    """Count a study's trials."""
+    """Count a study's trials by their states."""
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     wanted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
     return Counts(*(states.count(state) for state in wanted))
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The finished trial of the highest validation accuracy, the first of several; None while there is none."""
+    """The first finished trial of the highest validation accuracy; None while there is none."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(finished, key=lambda trial: trial.value or 0.0, default=None)

@@ -1,33 +1,25 @@
-"""A trial of a search: a training of its own, leg by leg, from one rung to the next.
+"""A trial of a search: a training of its own, segment by segment, from one rung to the next.
 
-A leg ends with a validation, and its state goes back to the driver, which keeps it in the trial's run directory. So
-a worker that is lost costs the leg that it was at, and the next leg may be anyone's. The numbers are bit for bit those
-of `pipeline.training`: the same chunks, folded along the same tree, by the same step.
+A segment ends with a validation, and its state goes back to the driver, which keeps it in the trial's run directory. So
+a worker that is lost costs the segment that it was at, and any worker may compute the next one. The numbers are bit for
+bit those of `pipeline.training`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from distributed import get_worker
 
-from fanfold.pipeline import worker as work
 from fanfold.pipeline.checkpoint import Checkpoint
-from fanfold.pipeline.evaluation import normalizations
 from fanfold.pipeline.events import Event
-from fanfold.pipeline.executors.device_loop import compute_alone, suits
-from fanfold.pipeline.executors.graph import evaluation_chunks
-from fanfold.pipeline.fold import fold_all
-from fanfold.pipeline.leg import Job, Judge, Reduce, advance, start
-from fanfold.pipeline.optimizer import State, Vector
-from fanfold.pipeline.recipe import Recipe
-from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers, join
+from fanfold.pipeline.executors.base import Executor
+from fanfold.pipeline.executors.local import LocalExecutor
+from fanfold.pipeline.training import Job, Judge, judge_by_validation, start, train_segment
 
 
 @dataclass(frozen=True)
-class Leg:
-    """What came of a leg.
+class Segment:
+    """What came of a segment.
 
     Args:
         checkpoint: Where the trial stands, validated.
@@ -39,11 +31,11 @@ class Leg:
 
 
 class UnwantedError(Exception):
-    """Nobody waits for this leg any more."""
+    """Nobody waits for this segment any more."""
 
 
-def run_leg(job: Job, now: Checkpoint | None) -> Leg:
-    """A leg on one worker, in its own process.
+def run_segment(job: Job, now: Checkpoint | None) -> Segment:
+    """Compute a segment on one worker, in its own process.
 
     Args:
         job: What the trial trains.
@@ -51,51 +43,23 @@ def run_leg(job: Job, now: Checkpoint | None) -> Leg:
 
     Raises:
         RunError: A loss or gradient is not finite.
+        UnwantedError: Nobody waits for it any more.
     """
-    worker = get_worker()
-    key = worker.get_current_task()
+    dask_worker = get_worker()
+    key = dask_worker.get_current_task()
 
     def check() -> None:
         # A search that was killed does not leave its workers at work on what nobody wants.
-        known = worker.state.tasks.get(key)
-        if known is None or known.state != "executing":
+        task = dask_worker.state.tasks.get(key)
+        if task is None or task.state != "executing":
             raise UnwantedError
 
-    def reduce(state: State, iterations: int, ahead: int = 0) -> State:
-        check()
-        return compute(job.recipe, state, iterations, check)
-
-    return leg(job, now, reduce, partial(judge, job))
+    executor = LocalExecutor(job.recipe, check)
+    return compute_segment(job, now, executor, partial(judge_by_validation, job, executor))
 
 
-def leg(job: Job, now: Checkpoint | None, reduce: Reduce, judge: Judge) -> Leg:
-    """A leg, wherever its windows are computed; from the start where there is no checkpoint."""
+def compute_segment(job: Job, now: Checkpoint | None, executor: Executor, judge: Judge) -> Segment:
+    """Compute a segment by an executor; from the start where there is no checkpoint."""
     events: list[Event] = []
-    checkpoint = advance(job, now or start(job), reduce, judge, events.append)
-    return Leg(checkpoint, tuple(events))
-
-
-def compute(recipe: Recipe, state: State, iterations: int, check: Callable[[], None] = lambda: None) -> State:
-    """Some more meta-iterations, all in this process.
-
-    Args:
-        recipe: What the run's numbers depend on.
-        state: The state.
-        iterations: How many.
-        check: Raises where nobody waits for them any more.
-    """
-    if suits(recipe, work.bench(recipe)):
-        return compute_alone(recipe, state, iterations, check)
-    chunks = recipe.meta.chunks()
-    for _ in range(iterations):
-        state = work.step(recipe, state, fold_all([work.adapt(recipe, state, *chunk) for chunk in chunks]))
-    return state
-
-
-def judge(job: Job, parameters: Vector) -> Answers:
-    """The answers to validation tasks with some parameters, all in this process."""
-    recipe = job.recipe
-    how = normalizations(recipe)[0] or "batch"
-    population = work.statistics(recipe, parameters) if how == "population" else None
-    chunks = evaluation_chunks(recipe, job.evaluation.validation_tasks, how)
-    return join([work.test(recipe, how, parameters, population, Stream.VALIDATION, *chunk) for chunk in chunks])
+    checkpoint = train_segment(job, now or start(job), executor, judge, events.append)
+    return Segment(checkpoint, tuple(events))

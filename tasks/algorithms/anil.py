@@ -1,30 +1,29 @@
 """Almost No Inner Loop (Raghu, Raghu, Bengio and Vinyals, ICLR 2020, arXiv:1909.09157).
 
-MAML (`tasks.algorithms.maml`) with the inner loop on the network's head alone: with features f_φ and head w,
+MAML (`tasks.algorithms.maml`) whose inner loop adapts the network's head alone: with features f_φ and head w,
 
     w₀ = w,   wₛ₊₁ = wₛ - α ∇_w L_support(wₛ · f_φ),   meta-gradient dL_query(w_S · f_φ)/d(φ, w)
 
-(the paper's section 4). The features of a task are computed once, however many inner steps there are.
+(the paper's section 4). The features of a task are computed once for all inner steps.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization, sum_of_gradients
-from fanfold.tasks.algorithms.inner_loop import check_inner_loop, descend
+from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
+from fanfold.tasks.algorithms.inner_loop import adapt, check_inner_loop
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import Parameters, flatten
+from fanfold.tasks.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Anil:
-    """ANIL, exact or first-order. Batch norm sees all queries of a task, as in MAML: transductive.
+class Anil(Algorithm):
+    """ANIL, exact or first-order. Transductive, as MAML: batch norm's statistics are of all queries of a task.
 
     Args:
         name: The algorithm's name.
@@ -33,9 +32,7 @@ class Anil:
         first_order: Leave second derivatives out.
     """
 
-    head: ClassVar[bool] = True
-    steady: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
+    steady = True
 
     name: str = "anil"
     inner_lr: float = 0.1
@@ -43,22 +40,22 @@ class Anil:
     first_order: bool = False
 
     def __post_init__(self) -> None:
-        check_inner_loop("ANIL", self.inner_lr, self.inner_steps)
+        check_inner_loop(self.inner_lr, self.inner_steps)
 
     def initialize(self, network: Network) -> Tensor:
-        """The network's own initialization, `[P]`.
+        """See `Algorithm.initialize`.
 
         Raises:
             FanfoldError: The network does not end in a linear layer.
         """
         if not network.ends_in_head:
             raise FanfoldError("ANIL adapts a linear head: the model must end in an nn.Linear.")
-        return flatten(network.initial())
+        return super().initialize(network)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
 
-        def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             head = self._adapt(
                 {name: theta[name] for name in network.head},
                 network.features(theta, support),
@@ -69,7 +66,7 @@ class Anil:
             logits = linear(network.features(theta, query), *head.values())
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(network, parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, task_loss)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
@@ -84,12 +81,11 @@ class Anil:
     def _adapt(
         self, head: Parameters, features: Tensor, labels: Tensor, steps: int, *, differentiable: bool
     ) -> Parameters:
-        """Weight `[ways, d]` and bias `[ways]`, where there is one, after the inner steps."""
-        rates = dict.fromkeys(head, self.inner_lr)
-        gradient_at = torch.func.grad(lambda at: cross_entropy(linear(features, *at.values()), labels))
-        for _ in range(steps):
-            gradient = gradient_at(head)
-            if not differentiable:
-                gradient = {name: value.detach() for name, value in gradient.items()}
-            head = descend(head, gradient, rates)
-        return head
+        """The head after the inner steps: weight `[ways, d]`, and bias `[ways]` if it has one."""
+        gradient = torch.func.grad(lambda head: cross_entropy(linear(features, *head.values()), labels))
+
+        def gradient_at(head: Parameters) -> Parameters:
+            found = gradient(head)
+            return found if differentiable else {name: value.detach() for name, value in found.items()}
+
+        return adapt(head, gradient_at, dict.fromkeys(head, self.inner_lr), steps)

@@ -1,9 +1,9 @@
-"""Gradient steps on a task's support loss, which the gradient-based learners share.
+"""Gradient steps on a task's support loss, shared by the gradient-based algorithms.
 
 θₛ₊₁ = θₛ - αₛ ⊙ ∇L_support(θₛ)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 import torch
@@ -13,13 +13,32 @@ from fanfold.data.errors import FanfoldError
 from fanfold.tasks.parameters import Parameters
 
 
+def adapt(
+    parameters: Parameters,
+    gradient_at: Callable[[Parameters], Mapping[str, Tensor]],
+    rates: Mapping[str, float | Tensor],
+    steps: int,
+) -> Parameters:
+    """The parameters θ_S after some gradient steps.
+
+    Args:
+        parameters: θ₀, by name.
+        gradient_at: θ to the gradient of the support loss at θ, both by name.
+        rates: See `descend`.
+        steps: The number of steps S.
+    """
+    for _ in range(steps):
+        parameters = descend(parameters, gradient_at(parameters), rates)
+    return parameters
+
+
 def descend(parameters: Parameters, gradient: Mapping[str, Tensor], rates: Mapping[str, float | Tensor]) -> Parameters:
-    """One gradient step.
+    """The parameters θₛ₊₁ after one gradient step.
 
     Args:
         parameters: θₛ, by name.
-        gradient: Of the support loss at θₛ, by name.
-        rates: αₛ of each parameter to adapt, a scalar or of its shape; parameters without a rate stay.
+        gradient: ∇L_support(θₛ), by name.
+        rates: αₛ of each parameter, a scalar or of the parameter's shape. Parameters without a rate are not changed.
     """
     return {**parameters, **{name: _step(parameters[name], gradient[name], rate) for name, rate in rates.items()}}
 
@@ -30,12 +49,12 @@ def _step(value: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
     return torch.sub(value, gradient, alpha=rate)
 
 
-def check_inner_loop(what: str, lr: float, steps: int) -> None:
-    """Raise FanfoldError unless an inner learning rate and a number of inner steps make sense."""
-    if not 0 < lr < inf:
-        raise FanfoldError(f"{what} needs an inner learning rate above 0, not {lr}.")
+def check_inner_loop(rate: float, steps: int) -> None:
+    """Raise FanfoldError unless the inner rate is positive and finite, and there is at least one inner step."""
+    if not 0 < rate < inf:
+        raise FanfoldError(f"`algorithm.inner_lr` must be above 0, not {rate}.")
     if steps < 1:
-        raise FanfoldError(f"{what} needs at least one inner step, not {steps}.")
+        raise FanfoldError(f"`algorithm.inner_steps` must be at least 1, not {steps}.")
 
 
 def rate_of(name: str) -> str:

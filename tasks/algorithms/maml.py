@@ -1,48 +1,46 @@
 """Model-Agnostic Meta-Learning (Finn, Abbeel and Levine, ICML 2017, arXiv:1703.03400).
 
-From the meta-parameters θ a task learns by gradient steps on its support loss,
+A task learns from the meta-parameters θ by gradient steps on its support loss,
 
-    θ₀ = θ,   θₛ₊₁ = θₛ - α ∇L_support(θₛ),
+    θ₀ = θ,   θₛ₊₁ = θₛ - α ∇L_support(θₛ).
 
-and the meta-gradient is that of its query loss through all of them, dL_query(θ_S)/dθ (the paper's algorithm 2),
-second derivatives included. The first-order form takes ∇L_query(θ_S) instead (the paper's section 5.2).
+Its meta-gradient is the gradient of its query loss through all these steps, dL_query(θ_S)/dθ, second derivatives
+included (the paper's algorithm 2). First-order MAML takes ∇L_query(θ_S) in its place (the paper's section 5.2).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization, sum_of_gradients
+from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
 from fanfold.tasks.algorithms import maml_vectorized
-from fanfold.tasks.algorithms.inner_loop import check_inner_loop, descend
+from fanfold.tasks.algorithms.inner_loop import adapt, check_inner_loop
 from fanfold.tasks.algorithms.support_loss import KEPT, Differentiation, Order, SupportLoss, order_of
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import Parameters, flatten
+from fanfold.tasks.parameters import Parameters
 
-AT_ONCE = 8  # small tasks that are vectorized over on a CPU
-IMAGES = 25  # of a support set: with more, a task by itself fills the processor's vectors as well
+CPU_TASKS = 8  # small tasks that a CPU computes in one vectorized batch
+CPU_IMAGES = 25  # images of a small support set: a task with more of them fills the processor's vectors alone
 
 
 @dataclass(frozen=True)
-class Maml:
-    """MAML, exact or first-order. As published it is transductive: batch norm sees all queries of a task.
+class Maml(Algorithm):
+    """MAML, exact or first-order. Published as transductive: batch norm's statistics are of all queries of a task.
 
     Args:
         name: The algorithm's name.
         inner_lr: Inner learning rate α.
         inner_steps: Inner gradient steps S of a task in training.
         first_order: Leave second derivatives out.
-        differentiation: How the meta-gradient goes through the inner steps, `reverse` or `mixed`, see
-            `tasks.algorithms.support_loss`: both are exact, the second takes more time, and memory that doesn't grow
-            with the steps. `auto` chooses by the support set's size and the steps.
+        differentiation: How the exact meta-gradient is differentiated through the inner steps: `reverse`, or `mixed`,
+            which takes more time, and memory that does not grow with the steps. See `tasks.algorithms.support_loss`.
+            `auto` chooses by the size of the support set and the number of steps.
     """
 
-    head: ClassVar[bool] = True
-    steady: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
+    steady = True
 
     name: str = "maml"
     inner_lr: float = 0.4
@@ -51,28 +49,23 @@ class Maml:
     differentiation: Differentiation = "auto"
 
     def __post_init__(self) -> None:
-        check_inner_loop("MAML", self.inner_lr, self.inner_steps)
-
-    def initialize(self, network: Network) -> Tensor:
-        """The network's own initialization, `[P]`."""
-        return flatten(network.initial())
+        check_inner_loop(self.inner_lr, self.inner_steps)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if self.first_order else exact
         if network.stack is not None:
-            at_once = _at_once(network, tasks, self.inner_steps)
-            arguments = self.inner_lr, self.inner_steps, order, at_once
-            return maml_vectorized.meta_gradient(network.stack, parameters, tasks, *arguments)
+            at_once = _vectorized_tasks(network, tasks, self.inner_steps)
+            how = self.inner_lr, self.inner_steps, order, at_once
+            return maml_vectorized.meta_gradient(network.stack, parameters, tasks, *how)
 
-        def judge(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             loss = SupportLoss(network, support, tasks.support_labels)
-            adapted = self._adapt(theta, loss, self.inner_steps, order)
-            logits = network(adapted, query)
+            logits = network(self._adapt(theta, loss, self.inner_steps, order), query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(network, parameters, tasks, judge)
+        return sum_of_gradients(network, parameters, tasks, task_loss)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
@@ -84,27 +77,23 @@ class Maml:
         return lambda query: network(adapted, query)
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
-        """See `tasks.algorithm.ClassifiesSideBySide`."""
+        """See `Algorithm.logits`."""
         if network.stack is None:
             return None
         steps = self.inner_steps if steps is None else steps
         return maml_vectorized.logits(network.stack, parameters, tasks, self.inner_lr, steps)
 
     def _adapt(self, theta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
-        """θ after the inner steps."""
-        rates = dict.fromkeys(theta, self.inner_lr)
-        for _ in range(steps):
-            theta = descend(theta, loss.gradient(theta, order), rates)
-        return theta
+        return adapt(theta, partial(loss.gradient, order=order), dict.fromkeys(theta, self.inner_lr), steps)
 
 
-def _at_once(network: Network, tasks: TaskBatch, steps: int) -> int:
+def _vectorized_tasks(network: Network, tasks: TaskBatch, steps: int) -> int:
     """The number of tasks that each operation computes.
 
-    On a CPU a few if they are small, and keep no more images than one task may; otherwise one. It follows from the
-    configuration alone, so that a run's numbers depend on nothing else.
+    A CPU vectorizes small tasks only, and keeps no more images for a batch of them than it may for one task. The number
+    follows from the configuration alone, so that a run's results depend on nothing else.
     """
     if network.vectorized:
         return len(tasks)
     support, query = len(tasks.support_labels), len(tasks.query_labels)
-    return AT_ONCE if support <= IMAGES and AT_ONCE * (support * steps + query) <= KEPT else 1
+    return CPU_TASKS if support <= CPU_IMAGES and CPU_TASKS * (support * steps + query) <= KEPT else 1

@@ -6,14 +6,13 @@ the device, so that all of it can be captured as one CUDA graph.
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
-from fanfold.tasks.algorithm import MetaGradient
+from fanfold.tasks.algorithm import MetaGradient, sum_parts
 from fanfold.tasks.algorithms.support_loss import Order
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.derivatives.protocol import Kept, Patches
@@ -65,10 +64,7 @@ def meta_gradient(
         at_once: The most tasks that each operation computes.
     """
     theta = stack.layout.lay_out(parameters.detach())
-    found = [_meta_gradient(stack, theta, part, rate, steps, order) for part in tasks.parts(at_once)]
-    gradients, losses, accuracies = zip(*found, strict=True)
-    summed = [reduce(torch.add, parts) for parts in zip(*gradients, strict=True)]
-    return MetaGradient(stack.layout.restore(summed), torch.cat(losses), torch.cat(accuracies))
+    return sum_parts(_meta_gradient(stack, theta, part, rate, steps, order) for part in tasks.parts(at_once))
 
 
 def logits(stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int) -> Tensor:
@@ -84,8 +80,8 @@ def logits(stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, step
 
 def _meta_gradient(
     stack: Stack, theta: Operands, tasks: TaskBatch, rate: float, steps: int, order: Order
-) -> tuple[Operands, Tensor, Tensor]:
-    """See `meta_gradient`: from θ `[1, …]` to the gradient `[1, …]`, and each task's loss and accuracy."""
+) -> MetaGradient:
+    """See `meta_gradient`: of one part of the tasks, from θ `[1, …]`."""
     support, passed = stack.first.patches(tasks.support), []
     for _ in range(steps):
         loss = _loss(stack, theta, support, tasks.support_labels, tasks.ways)
@@ -104,7 +100,8 @@ def _meta_gradient(
         last = step == 0  # on the way back: from here on, only the sum over the tasks is needed
         products = loss.hessian_times(stack, both, direction, summed=last)
         direction = _step(_summed(direction) if last else direction, products, rate)
-    return _summed(direction), *_losses_and_accuracies(query_loss.logits, tasks.query_labels)
+    gradient = stack.layout.restore(_summed(direction))
+    return MetaGradient(gradient, *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
 
 
 def _loss(stack: Stack, theta: Operands, images: Patches, labels: Tensor, ways: int) -> Loss:

@@ -1,8 +1,10 @@
 """The algorithms by name."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
+from inspect import isabstract
 
 from fanfold.data.errors import FanfoldError
+from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
@@ -12,7 +14,7 @@ from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.plugins import import_class
 
-ALGORITHMS: dict[str, type] = {
+ALGORITHMS: dict[str, type[Algorithm]] = {
     "maml": Maml,
     "anil": Anil,
     "maml++": MamlPlusPlus,
@@ -22,19 +24,29 @@ ALGORITHMS: dict[str, type] = {
     "matching": Matching,
 }
 
+RENAMED = {"one_by_one": "vectorizes, its opposite", "gradient_in": "gradient_in_phase"}
 
-PARTS = ("head", "normalizations", "initialize", "meta_gradient", "classifier")
 
+def plugin_algorithm(name: str) -> type[Algorithm]:
+    """Import an algorithm that is not part of Fanfold.
 
-def own_algorithm(name: str) -> type:
-    """An algorithm of one's own, named as `package.module:Class`: a frozen dataclass, see `tasks.algorithm.Algorithm`.
+    Args:
+        name: `package.module:Class`, a frozen dataclass that subclasses `tasks.algorithm.Algorithm`.
 
     Raises:
-        FanfoldError: There is no such class, or it lacks something.
+        FanfoldError: There is no such class, or it does not follow the protocol.
     """
     found = import_class("algorithm", name)
-    if not is_dataclass(found) or not isinstance(found, type) or "name" not in {part.name for part in fields(found)}:
-        raise FanfoldError(f"Algorithm '{name}' must be a frozen dataclass with a field `name: str`.")
-    if missing := [part for part in PARTS if not hasattr(found, part)]:
-        raise FanfoldError(f"Algorithm '{name}' lacks {', '.join(missing)}: see tasks.algorithm.Algorithm.")
+    if not isinstance(found, type) or not issubclass(found, Algorithm):
+        raise FanfoldError(
+            f"Algorithm '{name}' must be a frozen dataclass that subclasses Algorithm: import it from "
+            "fanfold.tasks.algorithm, and write it in parentheses after the class's name."
+        )
+    if not is_dataclass(found) or "__dataclass_fields__" not in vars(found):
+        raise FanfoldError(f"Algorithm '{name}' must be a frozen dataclass: decorate it with @dataclass(frozen=True).")
+    if old := [f"{before} (now {now})" for before, now in RENAMED.items() if hasattr(found, before)]:
+        raise FanfoldError(f"Algorithm '{name}' follows an earlier protocol: rename {', '.join(old)}.")
+    if isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise FanfoldError(f"Algorithm '{name}' lacks {missing}: see fanfold.tasks.algorithm.Algorithm.")
     return found

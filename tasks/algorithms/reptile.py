@@ -1,24 +1,26 @@
 """Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999), in its batched form.
 
-From the meta-parameters θ every task trains on its support set for k steps of its own optimizer, to φ = U_k(θ); the
-meta-gradient is θ - φ, so that a step of rate ε is θ ← θ + ε · mean(φ - θ) (the paper's algorithm 2). The inner
-optimizer is Adam without first-moment decay (β₁ = 0), started anew for each task, or plain SGD.
+Each task takes k optimizer steps on its support set, from the meta-parameters θ to φ = U_k(θ). Its meta-gradient is
+θ - φ, so that a meta step with rate ε is θ ← θ + ε · mean(φ - θ) (the paper's algorithm 2). The inner optimizer is SGD,
+or Adam with β₁ = 0 and a new state for each task.
 
-Steps see minibatches: the support set shot by shot, each class in turn, over and over. Which drawing is which shot was
-drawn with the task, so nothing is drawn here. The paper shuffles classes too, and carries Adam's second moments from
-task to task, which tasks computed in parallel can't.
+Each step has a minibatch. Minibatches go through the support set by shot, then by class, and start over at its end.
+Nothing is drawn at random here, as the shots were drawn with the task.
+
+The paper differs in two points: it shuffles the classes too, and it keeps Adam's second moments from one task to the
+next, which tasks computed in parallel can't do.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import Classify, MetaGradient, Normalization, accuracy
+from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, accuracy, sum_over_tasks
 from fanfold.tasks.algorithms.inner_loop import check_inner_loop
 from fanfold.tasks.algorithms.support_loss import SupportLoss
 from fanfold.tasks.batch import TaskBatch
@@ -27,21 +29,19 @@ from fanfold.tasks.parameters import flatten
 
 
 @dataclass(frozen=True)
-class Reptile:
-    """Reptile, reported with transduction (`batch`) and without (`single`) as in the paper's table 1.
+class Reptile(Algorithm):
+    """Reptile. Published as transductive (`batch`) and as inductive (`single`), in the paper's table 1.
 
     Args:
         name: The algorithm's name.
         inner_lr: Inner learning rate.
         inner_steps: Inner steps k of a task in training.
-        inner_batch: Images an inner step in training.
-        test_batch: Images an inner step at test.
+        inner_batch: Images of an inner step in training.
+        test_batch: Images of an inner step at test.
         inner_optimizer: `adam`, with β₁ = 0, or `sgd`.
     """
 
-    head: ClassVar[bool] = True
-    steady: ClassVar[bool] = True
-    normalizations: ClassVar[tuple[Normalization, ...]] = ("batch", "single")
+    steady = True
 
     name: str = "reptile"
     inner_lr: float = 1e-3
@@ -51,52 +51,41 @@ class Reptile:
     inner_optimizer: Literal["adam", "sgd"] = "adam"
 
     def __post_init__(self) -> None:
-        check_inner_loop("Reptile", self.inner_lr, self.inner_steps)
+        check_inner_loop(self.inner_lr, self.inner_steps)
         for name in ("inner_batch", "test_batch"):
             if getattr(self, name) < 2:
-                raise FanfoldError(f"--algorithm.{name} must be at least 2, not {getattr(self, name)}.")
-
-    def initialize(self, network: Network) -> Tensor:
-        """The network's own initialization, `[P]`."""
-        return flatten(network.initial())
+                raise FanfoldError(f"`algorithm.{name}` must be at least 2, not {getattr(self, name)}.")
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`. The gradient is that of no loss; losses are those after adaptation."""
+        """See `Algorithm.meta_gradient`. It is no loss's gradient; losses are the query losses after adaptation."""
 
-        def judge(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            seen = minibatches(len(support), tasks.ways, self.inner_steps, self.inner_batch, support.device)
-            adapted = self._train(network, parameters, support, tasks.support_labels, seen)
+        def of_task(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            batches = minibatches(len(support), tasks.ways, self.inner_steps, self.inner_batch, support.device)
+            adapted = self._train(network, parameters, support, tasks.support_labels, batches)
             with torch.no_grad():
                 logits = network(network.unflatten(adapted), query)
             return parameters - adapted, cross_entropy(logits, tasks.query_labels), accuracy(logits, tasks.query_labels)
 
         if network.vectorized:
-            moves, losses, accuracies = torch.vmap(judge, randomness="different")(tasks.support, tasks.query)
-            return MetaGradient(moves.sum(0), losses, accuracies)
-        total = torch.zeros_like(parameters)
-        found = []
-        for support, query in zip(tasks.support, tasks.query, strict=True):
-            move, *judged = judge(support, query)
-            total += move
-            found.append(judged)
-        losses, accuracies = (torch.stack(part) for part in zip(*found, strict=True))
-        return MetaGradient(total, losses, accuracies)
+            gradients, losses, accuracies = torch.vmap(of_task, randomness="different")(tasks.support, tasks.query)
+            return MetaGradient(gradients.sum(0), losses, accuracies)
+        return sum_over_tasks(of_task, tasks)
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """See `Algorithm.classifier`."""
         steps = self.inner_steps if steps is None else steps
-        seen = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
-        adapted = network.unflatten(self._train(network, parameters, support, labels, seen))
+        batches = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
+        adapted = network.unflatten(self._train(network, parameters, support, labels, batches))
         return lambda query: network(adapted, query)
 
     def _train(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, seen: Sequence[Tensor]
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, batches: Sequence[Tensor]
     ) -> Tensor:
-        """φ `[P]`: the parameters after a step on each of the minibatches that are seen."""
+        """φ `[P]`, the parameters after a step on each minibatch."""
         phi, square = parameters.detach(), torch.zeros_like(parameters)
-        for step, images in enumerate(seen, start=1):
+        for step, images in enumerate(batches, start=1):
             loss = SupportLoss(network, support[images], labels[images])
             gradient = flatten(loss.gradient(network.unflatten(phi), "first"))
             if self.inner_optimizer == "adam":
@@ -107,20 +96,18 @@ class Reptile:
 
 
 def minibatches(images: int, ways: int, steps: int, batch: int, device: torch.device) -> list[Tensor]:
-    """Which images of a support set each step sees: shot by shot, each class in turn, over and over.
+    """The minibatch of each inner step.
 
     Args:
-        images: How many the support set has, class by class.
-        ways: Of how many classes.
-        steps: How many steps.
-        batch: Images a step; the whole set where it has no more.
-        device: Where the images are.
+        images: Images in the support set, which is ordered by class.
+        ways: Classes in the support set.
+        steps: Inner steps.
+        batch: Images of a step; the whole support set if it has fewer.
+        device: The images' device.
 
     Returns:
-        int64 `[batch]`, places in the support set, for each step.
+        int64 `[batch]` for each step, indices into the support set.
     """
-    shot_by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
+    by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
     batch = min(batch, images)
-    return [
-        shot_by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)
-    ]
+    return [by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)]

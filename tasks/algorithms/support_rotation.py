@@ -1,7 +1,7 @@
-"""Which drawings of a class are its support set, and which its queries, while a metric learner trains.
+"""The split of an episode's images into support set and queries while a metric-based algorithm trains.
 
-An episode embeds all of its drawings anyway. With every drawing taking its turn in the support set, the same
-embeddings give as many episodes as a class has drawings: a less noisy gradient for next to no more time.
+An episode embeds all its images anyway. Each rotation makes other images of every class the support set. The same
+embeddings then give as many episodes as a class has images: a less noisy gradient in nearly the same time.
 """
 
 from functools import lru_cache
@@ -14,17 +14,17 @@ from fanfold.tasks.batch import TaskBatch
 
 
 def by_class(tasks: TaskBatch, support: Tensor, query: Tensor) -> Tensor:
-    """A task's images, class by class, support before queries: `[ways, shots + queries, 1, height, width]`."""
+    """One task's images by class, support before queries: `[ways, shots + queries, 1, height, width]`."""
     return torch.cat([part.unflatten(0, (tasks.ways, -1)) for part in (support, query)], 1)
 
 
-class Turns(NamedTuple):
-    """The support sets that an episode's drawings take turns in, on a device; made once, and not in a CUDA graph.
+class Rotations(NamedTuple):
+    """The rotations of a support set, on a device. The same split holds for every class.
 
     Args:
-        is_support: bool `[turns, drawings]`, see `turns`.
-        support: int64 `[turns, shots]`, each turn's support drawings, in order.
-        queries: int64 `[turns, drawings - shots]`, each turn's other drawings, in order.
+        is_support: bool `[rotations, images]`, whether an image of a class is in the support set.
+        support: int64 `[rotations, shots]`, the support images, in ascending order.
+        queries: int64 `[rotations, images - shots]`, the query images, in ascending order.
     """
 
     is_support: Tensor
@@ -32,21 +32,22 @@ class Turns(NamedTuple):
     queries: Tensor
 
 
-@lru_cache(maxsize=8)
-def turns_on(device: torch.device, shots: int, drawings: int, *, every: bool) -> Turns:
-    """The turns of `turns`, on a device."""
-    is_support = turns(shots, drawings, every=every)
+@lru_cache(maxsize=8)  # tensors that a CUDA graph reads, and that can't be made while it is captured
+def rotations_on(device: torch.device, shots: int, images: int, *, every: bool) -> Rotations:
+    """The rotations of `support_masks`, on a device."""
+    is_support = support_masks(shots, images, every=every)
     support, queries = (part.nonzero()[:, 1].view(len(part), -1) for part in (is_support, ~is_support))
-    return Turns(is_support.to(device), support.to(device), queries.to(device))
+    return Rotations(is_support.to(device), support.to(device), queries.to(device))
 
 
-def turns(shots: int, drawings: int, *, every: bool) -> Tensor:
-    """The support sets of an episode: bool `[turns, drawings]`, true where a drawing is support.
+def support_masks(shots: int, images: int, *, every: bool) -> Tensor:
+    """The support set of every rotation: bool `[rotations, images]`.
 
     Args:
-        shots: Support drawings of each class.
-        drawings: Support and query drawings of each class.
-        every: Whether there are as many turns as drawings, each with `shots` neighbours, or just the first ones.
+        shots: Support images of each class.
+        images: Support and query images of each class.
+        every: Whether there is a rotation for each image. Its support set is then that image and the next `shots` - 1.
+            If not, the first images are the only support set.
     """
-    count = drawings if every else 1
-    return (torch.arange(drawings) - torch.arange(count)[:, None]) % drawings < shots
+    count = images if every else 1
+    return (torch.arange(images) - torch.arange(count)[:, None]) % images < shots

@@ -1,1 +1,1 @@
-"""What lies and runs on a GPU: the images, the tasks drawn ahead, CUDA graphs."""
+"""Resident images, prefetched tasks and CUDA graphs, for a GPU."""

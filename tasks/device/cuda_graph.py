@@ -1,4 +1,4 @@
-"""A function of tensors as a CUDA graph: hundreds of kernels in one launch."""
+"""A function of tensors as a CUDA graph, which launches hundreds of kernels at once."""
 
 import logging
 from collections.abc import Callable
@@ -13,59 +13,59 @@ _LOG = logging.getLogger(__name__)
 
 
 class _Graph(NamedTuple):
-    """A captured function, and the tensors that it reads from and writes to, always the same."""
+    """A captured function, with the fixed tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    given: tuple[Tensor, ...]
-    found: Any
+    inputs: tuple[Tensor, ...]
+    output: Any
 
 
 class Captured:
-    """A function that is captured as a CUDA graph, once for every shape of what it is given.
+    """A function that is captured as a CUDA graph, once for each combination of input shapes.
 
-    Its first call computes plainly, and makes ready on the way whatever may not be made ready in a capture; the second
-    captures; and from then on the graph is replayed. A function that can't be captured goes on plainly, with a word in
-    the worker's log. On a CPU every call is plain.
+    The first call runs the function plainly, which prepares everything that can't be prepared during a capture. The
+    second call captures it, and every further call replays the graph. If the function can't be captured, it always runs
+    plainly, and the worker's log has a warning. On a CPU, every call runs the function plainly.
 
     Args:
-        function: Waits for nothing on the host, and does the same whenever it is called. It may write to tensors that
-            outlive it.
-        device: Where it computes.
+        function: Reads nothing back from the device, and runs the same kernels in every call. It may write to tensors
+            that outlive the call.
+        device: The device of its tensors.
     """
 
     def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
         self._function, self._on_gpu = function, device.type == "cuda"
         self._graphs: dict[tuple[torch.Size, ...], _Graph | None] = {}
 
-    def __call__(self, *given: Tensor) -> Any:
-        """What the function gives; a replay's is overwritten by the next."""
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The function's output. The next replay overwrites the output of a replay."""
         if not self._on_gpu:
-            return self._function(*given)
-        shapes = tuple(tensor.shape for tensor in given)
+            return self._function(*inputs)
+        shapes = tuple(tensor.shape for tensor in inputs)
         if shapes not in self._graphs:
             self._graphs[shapes] = None
-            return self._function(*given)
+            return self._function(*inputs)
         captured = self._graphs[shapes]
         if captured is None:
-            captured = self._capture(given)
+            captured = self._capture(inputs)
             if captured is None:
                 self._on_gpu = False
-                return self._function(*given)
+                return self._function(*inputs)
             self._graphs[shapes] = captured
-        for here, there in zip(captured.given, given, strict=True):
-            here.copy_(there)
+        for fixed, given in zip(captured.inputs, inputs, strict=True):
+            fixed.copy_(given)
         captured.graph.replay()
-        return captured.found
+        return captured.output
 
-    def _capture(self, given: tuple[Tensor, ...]) -> _Graph | None:
-        graph, copies = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in given)
+    def _capture(self, inputs: tuple[Tensor, ...]) -> _Graph | None:
+        graph, fixed = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in inputs)
         torch.cuda.synchronize()
         try:
-            # Other threads of a worker may use the device meanwhile.
+            # Other threads of a worker may use the device during the capture.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                found = self._function(*copies)
+                output = self._function(*fixed)
         except RuntimeError as error:
             torch.cuda.synchronize()
             _LOG.warning("This computation can't be captured as a CUDA graph (%s): it is slower.", one_line(error))
             return None
-        return _Graph(graph, copies, found)
+        return _Graph(graph, fixed, output)

@@ -1,6 +1,6 @@
-"""Tasks drawn ahead: those of the next window on the host, while the device is at the one before.
+"""Prefetch tasks: the host draws those of the next window while the device computes the current one.
 
-What is drawn depends on the tasks' numbers alone. Drawing ahead changes when it is drawn, never what.
+A task depends on its number alone. Prefetching changes when a task is drawn, never which task it is.
 """
 
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.tasks.device.resident import codes
+from fanfold.tasks.device.resident import encode
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_ranges
 
 Codes = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Which tasks of a window are a rank's: in every meta-batch those in the same places.
+class RankTasks:
+    """The tasks of a rank in a window: those at the same places in every meta-batch.
 
     Args:
         first: Number of the window's first task.
         iterations: Meta-batches in the window.
         batch: Tasks in a meta-batch.
-        places: First and last (exclusive) place of each of the rank's chunks in a meta-batch.
+        places: First and last (exclusive) place, in a meta-batch, of each chunk of the rank.
     """
 
     first: int
@@ -33,7 +33,7 @@ class Numbers:
     places: tuple[tuple[int, int], ...]
 
     def ranges(self) -> list[tuple[int, int]]:
-        """First and last (exclusive) number of each run of tasks, neighbours as one."""
+        """First and last (exclusive) number of each range of tasks; adjacent ranges are merged."""
         found: list[tuple[int, int]] = []
         for start in range(self.first, self.first + self.iterations * self.batch, self.batch):
             for first, last in self.places:
@@ -45,16 +45,16 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Deck:
-    """What a stream's tasks are drawn from, see `draw_ranges`.
+class TaskSource:
+    """The source of a stream's tasks, see `tasks.episodes.draw_ranges`.
 
     Args:
-        seed: The run's seed.
-        stream: The sequence that the tasks belong to.
-        shape: What a task is made of.
-        classes: The classes to draw from, indices into the store.
-        drawings: How many drawings each class of the store has.
-        resident: How many drawings a class has on the device, see `Resident`.
+        seed: The run's seed, 0 to 2⁶⁴ - 1.
+        stream: The stream of the tasks.
+        shape: The shape of a task.
+        classes: int64, the classes to draw from, indices into the store's classes.
+        drawings: int64, the number of images of each class of the store.
+        resident: The number of images of every class on the device, see `Resident.drawings`.
     """
 
     seed: int
@@ -65,53 +65,53 @@ class Deck:
     resident: int
 
 
-def draw_codes(deck: Deck, numbers: Numbers) -> Codes:
-    """Draw a rank's tasks of a window, no others, and all at once.
+def draw_codes(source: TaskSource, tasks: RankTasks) -> Codes:
+    """Draw the tasks of a rank in a window, and no others.
 
-    A rank could as well draw whole meta-batches and keep its own tasks; what is drawn in vain then grows with the
-    number of ranks, while to skip tasks takes some microseconds a meta-batch.
+    Drawing whole meta-batches and discarding other ranks' tasks would waste time in proportion to the number of ranks.
+    Skipping tasks takes some microseconds per meta-batch.
 
     Returns:
-        int32 `[iterations, tasks of the rank in a meta-batch, ways, shots + queries]`, see `codes`.
+        int32 `[iterations, the rank's tasks in a meta-batch, ways, shots + queries]`, see `encode`.
     """
-    shape = deck.shape
-    drawn = draw_ranges(deck.seed, deck.stream, numbers.ranges(), shape, deck.classes, deck.drawings)
-    own = sum(last - first for first, last in numbers.places)
-    return codes(drawn, deck.resident).reshape(numbers.iterations, own, shape.ways, shape.shots + shape.queries)
+    shape = source.shape
+    drawn = draw_ranges(source.seed, source.stream, tasks.ranges(), shape, source.classes, source.drawings)
+    count = sum(last - first for first, last in tasks.places)
+    return encode(drawn, source.resident).reshape(tasks.iterations, count, shape.ways, shape.shots + shape.queries)
 
 
 class Prefetch:
-    """Hands out tasks' codes, and has the next ones drawn in a thread. For one thread to ask.
+    """Draws tasks in a background thread. Only one thread may call its methods.
 
-    NumPy lets other threads run during its loops, so drawing hardly holds up a thread that feeds a device.
+    NumPy releases the interpreter's lock in its loops, so that drawing hardly delays a thread that feeds a device.
 
     Args:
-        draw: What draws: a function of the numbers alone, as `draw_codes` of a deck is.
+        draw: A pure function from tasks to their codes, such as `draw_codes` of a source.
     """
 
-    def __init__(self, draw: Callable[[Numbers], Codes]) -> None:
+    def __init__(self, draw: Callable[[RankTasks], Codes]) -> None:
         self._draw = draw
-        self._thread = ThreadPoolExecutor(1, "prefetch")  # which ends with this object
-        self._next: tuple[Numbers, Future[Codes]] | None = None
+        self._thread = ThreadPoolExecutor(1, "prefetch")  # ends with this object
+        self._next: tuple[RankTasks, Future[Codes]] | None = None
 
-    def ahead(self, numbers: Numbers) -> None:
-        """Begin to draw tasks that are to be taken next, in the place of any that wait to be taken."""
-        self._give_up()
-        self._next = (numbers, self._thread.submit(self._draw, numbers))
+    def ahead(self, tasks: RankTasks) -> None:
+        """Start drawing the next tasks. They replace any prefetched tasks that were not taken."""
+        self._discard()
+        self._next = (tasks, self._thread.submit(self._draw, tasks))
 
-    def take(self, numbers: Numbers) -> Codes:
-        """The codes of some tasks: those drawn ahead, if they are these, and else drawn now.
+    def take(self, tasks: RankTasks) -> Codes:
+        """The codes of some tasks: the prefetched ones if they are of these tasks, otherwise drawn now.
 
         Raises:
-            Exception: What drawing them raised, in the thread or here.
+            Exception: Any exception of `draw`, raised in the thread or here.
         """
-        if self._next is not None and self._next[0] == numbers:
+        if self._next is not None and self._next[0] == tasks:
             (_, drawn), self._next = self._next, None
             return drawn.result()
-        self._give_up()
-        return self._draw(numbers)
+        self._discard()
+        return self._draw(tasks)
 
-    def _give_up(self) -> None:
+    def _discard(self) -> None:
         if self._next is not None:
             self._next[1].cancel()
         self._next = None

@@ -1,11 +1,11 @@
-"""A store's images resident on a device, where tasks are put together of them.
+"""Keep a store's images on a device, and gather tasks from them there.
 
-A task comes to the device as one number an image. There, images are gathered, mirrored, turned and scaled by a few
-operations that wait for nothing on the host, so that a CUDA graph can capture them, and that give the bits of
+A task is sent to the device as one integer per image. The device gathers, reflects, rotates and scales the images by a
+few operations that read nothing back, so that a CUDA graph can capture them. The result has the bits of
 `tasks.batch.gather_tasks`.
 
-An image's **orientation** is one of eight, as a square has symmetries: its quarter turns, 0 to 3, and 4 more where it
-is mirrored before them.
+An image's **orientation** is one of the eight symmetries of a square: its rotation in units of 90°, 0 to 3, plus 4 if
+it is reflected before.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from fanfold.data.images import Images, WholeImages
 from fanfold.tasks.batch import TaskBatch, as_tasks
-from fanfold.tasks.episodes import Episodes, EpisodeShape, check_turns
+from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
 
-_BITS = 3  # of a code, that say the orientation
+_BITS = 3  # low bits of a code that hold the orientation
 ORIENTATIONS = 1 << _BITS
-_OF_FREE_MEMORY = 4  # images may take one part in so many of what a device has free
+_FREE_MEMORY_SHARE = 4  # images may take a quarter of a device's free memory
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,11 @@ class Resident:
     """The images of a store on a device.
 
     Args:
-        pixels: uint8 `[classes · drawings, height · width]`, ink 255 on 0. Classes that have fewer drawings than
-            others are filled up with blank ones.
-        sources: int64 `[8, height · width]`, for each orientation, which of the stored pixels comes to lie at each
-            place.
-        full: A scalar of 255, in the type that tasks' images are to have.
+        pixels: uint8 `[classes · drawings, height · width]`. Smaller classes are padded with blank images.
+        sources: int64 `[8, height · width]`, the index of the stored pixel at each place, for each orientation.
+        full: The scalar 255, in the type of the tasks' images.
         size: Height and width of the images, in pixels.
-        drawings: How many drawings a class has here, the blank ones too.
+        drawings: The number of images of every class, including blank ones.
     """
 
     pixels: Tensor
@@ -45,46 +43,46 @@ class Resident:
     drawings: int
 
     def tasks(self, codes: Tensor, shape: EpisodeShape) -> TaskBatch:
-        """Put tasks together of their images.
+        """Gather the images of some tasks.
 
         Args:
-            codes: int32 `[tasks, ways, shots + queries]` on the device, see `codes`.
-            shape: What a task is made of.
+            codes: int32 `[tasks, ways, shots + queries]` on the device, see `encode`.
+            shape: The shape of a task.
 
         Raises:
-            FanfoldError: The images can't be turned.
+            FanfoldError: The images can't be rotated.
         """
-        check_turns(shape, self.size)
+        check_rotations(shape, self.size)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
         pixels = upright.gather(1, self.sources.index_select(0, code & ORIENTATIONS - 1))
-        # By a scalar on the device: by one of the host's, CUDA multiplies with the reciprocal, which rounds otherwise.
-        ink = pixels / self.full
-        return as_tasks(ink.view(*codes.shape, 1, *self.size), shape)
+        # With a divisor on the host, CUDA would multiply by its reciprocal, which rounds differently.
+        scaled = pixels / self.full
+        return as_tasks(scaled.view(*codes.shape, 1, *self.size), shape)
 
 
-def reside(
+def make_resident(
     images: Images,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
     memory_limit: int | None = None,
 ) -> Resident | None:
-    """Copy a store's images to a device, where they lie whole in memory and fit there too.
+    """Copy a store's images to a device, if the host holds all of them in memory and they fit on the device.
 
     Args:
         images: The images.
-        device: Where to.
-        dtype: The type that tasks' images are to have.
-        memory_limit: Bytes to spend on images there; by default a quarter of what a GPU has free.
+        device: The device.
+        dtype: The type of the tasks' images.
+        memory_limit: Bytes that the images may take on the device; by default a quarter of a GPU's free memory.
 
     Returns:
-        None where they don't: tasks are then to be gathered on the host.
+        The resident images; None if they do not fit, and the host must gather the tasks.
     """
     if not isinstance(images, WholeImages):
         return None
     device = torch.device(device)
     if memory_limit is None and device.type == "cuda":
-        memory_limit = torch.cuda.mem_get_info(device)[0] // _OF_FREE_MEMORY
+        memory_limit = torch.cuda.mem_get_info(device)[0] // _FREE_MEMORY_SHARE
     if memory_limit is not None and images.pixels.nbytes > memory_limit:
         return None
     drawings = images.pixels.shape[1]
@@ -97,12 +95,12 @@ def reside(
     )
 
 
-def codes(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
-    """Tasks as they are sent to a device: (class · drawings + drawing) · 8 + orientation of every image.
+def encode(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
+    """The codes of some tasks, (class · drawings + index in the class) · 8 + orientation for every image.
 
     Args:
         episodes: The tasks.
-        drawings: How many drawings a class has there, see `Resident`.
+        drawings: The number of images of every class on the device, see `Resident.drawings`.
 
     Returns:
         int32 `[tasks, ways, shots + queries]`.
@@ -111,13 +109,13 @@ def codes(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
     first = episodes.classes * (drawings << _BITS) + orientation
     tasks, ways, images = episodes.drawings.shape
     found = np.empty((tasks, ways, images), np.int32)
-    # Image by image, along the tasks and ways: the last axis is too short to go along.
+    # One image at a time, vectorized over tasks and ways: the last axis is too short for that.
     for image in range(images):
         found[..., image] = first + (episodes.drawings[..., image] << _BITS)
     return found
 
 
 def _sources(size: tuple[int, int]) -> NDArray[np.int64]:
-    """Which pixel comes to lie at each place, `[8, height · width]`; of odd turns only where height is width."""
+    """See `Resident.sources`. Rotations by 90° and 270° are meaningful for square images only."""
     places = np.arange(size[0] * size[1]).reshape(size)
-    return np.stack([np.rot90(each, turns).ravel() for each in (places, places[:, ::-1]) for turns in range(4)])
+    return np.stack([np.rot90(each, rotation).ravel() for each in (places, places[:, ::-1]) for rotation in range(4)])

@@ -70,7 +70,7 @@ def test_damage_is_found_when_read(
         open_images(store, memory_limit).gather(range(64, 128), [0] * 64)
     message = str(caught.value)
     assert message.startswith(f"{noise_store}: ")
-    assert f"--dataset.store {noise_store} --overwrite true`" in message
+    assert f"dataset.store={noise_store} overwrite=true`" in message
     assert "\n" not in message
     np.testing.assert_array_equal(store.read(slice(0, 64)).shape, (64, 4, 6, 8))  # the rest is readable
 
@@ -131,16 +131,15 @@ def test_opening_finds_what_is_incomplete(noise_store: Path, damage: Callable[[P
         open_store(noise_store)
     message = str(caught.value)
     assert message.startswith(f"{noise_store}: ")
-    assert "prepare it again with `python -m workflows.prepare --dataset.name noise" in message
+    assert "prepare it again with `prepare dataset.name=noise" in message
     assert "\n" not in message
 
 
-def test_a_store_that_is_not_there_is_answered_with_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_the_error_of_an_absent_store_names_the_settings_that_make_it(tmp_path: Path) -> None:
     path = tmp_path / "my stores" / "omniglot.zarr"
     with pytest.raises(FanfoldError, match="there is no such store") as caught:
         open_store(path, dataset="omniglot")
-    command = f"`python -m workflows.prepare --dataset.name omniglot --dataset.store '{path}'`"
-    assert command in str(caught.value)
+    assert f"`prepare dataset.name=omniglot 'dataset.store={path}'`" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"zarr_format": 2}', '{"zarr_format": 3, "node_type": "group"}'])

@@ -49,7 +49,7 @@ def test_a_store_of_another_data_set_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["auto", "omniglot", "glyphs", "folder"])
 def test_a_store_that_was_named_is_not_made_in_passing(elsewhere: Path, name: str) -> None:
-    with pytest.raises(FanfoldError, match=rf"workflows.prepare --dataset.name {name} --dataset.store absent.zarr"):
+    with pytest.raises(FanfoldError, match=f"`prepare dataset.name={name} dataset.store=absent.zarr"):
         find_store(DATASETS[name](store="absent.zarr"))
     assert not list(elsewhere.iterdir())
 
@@ -101,10 +101,10 @@ def test_a_folder_is_prepared_under_its_name_when_first_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (Folder(source="pets", size=14), "made with --dataset.size 28, not 14"),
-        (Folder(source="pets", invert=True), "made with --dataset.invert auto, not True"),
-        (Folder(source="other/pets"), r"made with --dataset.source \S+/pets, not \S+/other/pets"),
-        (Folder(store="stores/pets.zarr", size=14), "made with --dataset.size 28, not 14"),
+        (Folder(source="pets", size=14), "made with `dataset.size=28`, not 14"),
+        (Folder(source="pets", invert=True), "made with `dataset.invert=auto`, not True"),
+        (Folder(source="other/pets"), r"made with `dataset.source=\S+/pets`, not \S+/other/pets"),
+        (Folder(store="stores/pets.zarr", size=14), "made with `dataset.size=28`, not 14"),
     ],
 )
 def test_a_store_made_otherwise_is_not_taken_for_what_is_asked(changed: Folder, says: str) -> None:
@@ -117,14 +117,14 @@ def test_a_store_made_otherwise_is_not_taken_for_what_is_asked(changed: Folder, 
 
 def test_a_folder_has_to_be_named() -> None:
     for get in (find_store, prepare):
-        with pytest.raises(FanfoldError, match=r"name the folder of class folders with --dataset.source"):
+        with pytest.raises(FanfoldError, match=r"name the folder of class folders with `dataset.source`"):
             get(Folder())
 
 
 def test_preparing_does_not_overwrite_unasked() -> None:
     write_pictures("pets")
     prepare(Folder(source="pets"), progress=False)
-    with pytest.raises(FanfoldError, match=r"stores/pets\.zarr: exists already; .*--overwrite true"):
+    with pytest.raises(FanfoldError, match=r"stores/pets\.zarr: exists already; .*`overwrite=true`"):
         prepare(Folder(source="pets", size=14), progress=False)
     prepared = prepare(Folder(source="pets", size=14), overwrite=True, progress=False)
     assert open_store(prepared.path).size == (14, 14)
@@ -134,11 +134,11 @@ def test_the_advice_makes_a_folders_store_as_it_was() -> None:
     write_pictures("pets")
     prepared = prepare(Folder(source="pets", size=14, invert=False), progress=False)
     (prepared.path / "checksum/c/0").unlink()
-    command = (
-        f"python -m workflows.prepare --dataset.name folder --dataset.store stores/pets.zarr "
-        f"--dataset.source {Path('pets').resolve()} --dataset.size 14 --dataset.invert false --overwrite true"
+    settings = (
+        f"`prepare dataset.name=folder dataset.store=stores/pets.zarr dataset.source={Path('pets').resolve()} "
+        "dataset.size=14 dataset.invert=false overwrite=true`"
     )
-    with pytest.raises(FanfoldError, match=command):
+    with pytest.raises(FanfoldError, match=settings):
         open_store(prepared.path)
 
 
@@ -152,4 +152,4 @@ def test_every_data_set_is_read_from_flags_and_explained() -> None:
     for text, value in (("auto", "auto"), ("true", True), ("false", False)):
         assert parser.parse_args([f"--dataset.invert={text}"]).dataset.invert == value
     help_text = " ".join(parser.format_help().split())
-    assert "height and width of the stored images, in pixels" in help_text
+    assert "Height and width of the stored images, in pixels" in help_text

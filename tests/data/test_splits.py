@@ -75,10 +75,10 @@ def test_the_default_is_the_data_sets_own(small: Store) -> None:
     [
         (
             "vinyals",
-            r"--dataset.split vinyals: doesn't fit .*noise\.zarr \(it is Omniglot's own\); choose one of random",
+            r"`dataset.split=vinyals`: doesn't fit .*noise\.zarr \(it is Omniglot's own\); choose one of random",
         ),
         ("alphabets", r"it needs three alphabets\); choose one of random$"),
-        ("mine", r"--dataset.split mine: is not known; choose one of random$"),
+        ("mine", r"`dataset.split=mine`: is not known; choose one of random$"),
     ],
 )
 def test_a_split_that_does_not_fit_names_those_that_do(small: Store, name: str, says: str) -> None:

@@ -91,7 +91,7 @@ def test_progress_is_one_line_where_there_is_no_terminal(
 
 def test_a_store_is_not_overwritten_unasked(noise_store: Path) -> None:
     before = contents(noise_store)
-    with pytest.raises(FanfoldError, match=r"noise\.zarr: exists already.*--overwrite"):
+    with pytest.raises(FanfoldError, match=r"noise\.zarr: exists already.*`overwrite=true`"):
         write_store(noise_store, NoiseSource(seed=1), progress=False)
     assert contents(noise_store) == before
 
@@ -148,7 +148,7 @@ def test_an_interrupted_process_leaves_nothing_behind(tmp_path: Path) -> None:
     program = f"""
 import signal, time
 from pathlib import Path
-from data.store import write_store
+from fanfold.data.store import write_store
 from tests.data.conftest import NoiseSource
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
@@ -175,8 +175,8 @@ def test_a_file_too_large_is_an_error_of_one_line(tmp_path: Path) -> None:
     program = f"""
 import resource, sys
 from pathlib import Path
-from data.errors import FanfoldError
-from data.store import write_store
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import write_store
 from tests.data.conftest import NoiseSource
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -1,25 +1,25 @@
-"""A run computed without any cluster: what every cluster must give, bit for bit."""
+"""The window that every executor must give, bit for bit."""
 
-from dataclasses import replace
-
-from fanfold.pipeline import worker as work
-from fanfold.pipeline.fold import fold_all
+from fanfold.pipeline import worker
+from fanfold.pipeline.executors.base import Window
+from fanfold.pipeline.executors.local import plain_window
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recipe import Recipe
 
 
-def run_alone(recipe: Recipe, iterations: int, state: State | None = None) -> State:
-    """Meta-iterations one after another in this process, with the records of all of them."""
-    state = state or work.initialize(recipe)
-    for _ in range(iterations):
-        parts = [work.adapt(recipe, replace(state, records=()), *places) for places in recipe.meta.chunks()]
-        state = work.step(recipe, state, fold_all(parts))
-    return state
+def alone(recipe: Recipe, iterations: int) -> Window:
+    """A run's first meta-iterations, in this process."""
+    return plain_window(recipe, worker.initialize(recipe), iterations)
 
 
-def assert_same(found: State, expected: State) -> None:
-    """Two states have the same bits, and the same records."""
+def assert_same_state(found: State, expected: State) -> None:
+    """Two states have the same bits."""
     for name in ("parameters", "mean", "square", "average"):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
-    assert found.records == expected.records
     assert found.iteration == expected.iteration
+
+
+def assert_same(found: Window, expected: Window) -> None:
+    """Two windows end in the same bits, and have the same records."""
+    assert_same_state(found.state, expected.state)
+    assert found.records == expected.records

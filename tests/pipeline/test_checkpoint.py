@@ -111,9 +111,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     save_checkpoint(path, make_checkpoint())
     script = f"""
         import resource, signal
-        from data.errors import FanfoldError
+        from fanfold.data.errors import FanfoldError
         from pathlib import Path
-        from pipeline.checkpoint import save_checkpoint
+        from fanfold.pipeline.checkpoint import save_checkpoint
         from tests.pipeline.test_checkpoint import make_checkpoint
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

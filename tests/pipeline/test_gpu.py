@@ -18,25 +18,24 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.gpus import find_gpus, take_inventory
 from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
-from fanfold.pipeline.executors.choose import run_window
-from fanfold.pipeline.executors.device_loop import compute_alone
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
-from fanfold.pipeline.training import train
+from fanfold.pipeline.training import Job, train
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, OwnModel
-from tests.pipeline.reference import assert_same, run_alone
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel
+from tests.pipeline.reference import alone, assert_same
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -65,10 +64,10 @@ def shared_card():
 )
 def test_a_chunk_on_the_device_is_that_of_the_cpu_in_float64(recipe, model):
     here, there = replace(recipe, model=model), replace(recipe, model=model, device="cuda")
-    state = work.initialize(here)
-    on_device = work.adapt(there, state, 0, 6)
-    with work.at_the_bench(here, 0, 0) as opened:
-        tasks = work._tasks(here, opened, work.Stream.TRAIN, 0, 6)
+    state = worker.initialize(here)
+    on_device = worker.adapt(there, state, 0, 6)
+    with worker.in_context(here, 0, 0) as opened:
+        tasks = worker._tasks(here, opened, worker.Stream.TRAIN, 0, 6)
         exact = replace(tasks, support=tasks.support.double(), query=tasks.query.double())
         expected = here.algorithm.meta_gradient(opened.network, torch.tensor(state.parameters).double(), 0, exact)
     error = np.linalg.norm(on_device.gradient - expected.gradient.numpy()) / np.linalg.norm(expected.gradient.numpy())
@@ -78,7 +77,7 @@ def test_a_chunk_on_the_device_is_that_of_the_cpu_in_float64(recipe, model):
 
 def test_the_device_gives_the_same_bits_every_time(recipe):
     there = replace(recipe, device="cuda")
-    one, other = (run_alone(there, 5).parameters.tobytes() for _ in range(2))
+    one, other = (alone(there, 5).state.parameters.tobytes() for _ in range(2))
     assert one == other
 
 
@@ -90,19 +89,19 @@ def test_the_device_gives_the_same_bits_every_time(recipe):
 def test_a_loop_on_the_device_gives_the_bits_of_chunks(recipe, algorithm):
     """Through every phase often enough that it is captured as a graph, and replayed."""
     there = replace(recipe, device="cuda", algorithm=algorithm)
-    state = compute_alone(there, work.initialize(there), 9, lambda: None)
-    assert_same(state, run_alone(there, 9))
+    window = LocalExecutor(there).window(worker.initialize(there), 9)
+    assert_same(window, alone(there, 9))
 
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
-    """As on a CPU, see `test_work`; a GPU has a generator of its own."""
+    """As on a CPU, see `test_worker`; a GPU has a generator of its own."""
     one_by_one = replace(recipe.meta, together=False)
-    there = replace(recipe, device="cuda", meta=one_by_one, model=OwnModel("tests.pipeline.test_work:Dropping"))
-    state = work.initialize(there)
-    work.adapt(there, state, 0, 3)
-    later = work.adapt(there, state, 3, 6)
-    work._network.cache_clear()
-    assert work.adapt(there, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
+    there = replace(recipe, device="cuda", meta=one_by_one, model=PluginModel("tests.pipeline.test_worker:Dropping"))
+    state = worker.initialize(there)
+    worker.adapt(there, state, 0, 3)
+    later = worker.adapt(there, state, 3, 6)
+    worker._network.cache_clear()
+    assert worker.adapt(there, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
 
 
 def test_nvml_and_pytorch_agree():
@@ -117,7 +116,7 @@ def test_training_over_a_cuda_cluster(recipe, directory):
         assert cluster.device == "cuda"
         assert cluster.gpus == tuple(sorted(map(torch.cuda.get_device_name, range(cluster.workers))))
         last = train(cluster, replace(recipe, device="cuda"), EVALUATION, directory)
-    assert last.state.parameters.tobytes() == run_alone(replace(recipe, device="cuda"), 20).parameters.tobytes()
+    assert last.state.parameters.tobytes() == alone(replace(recipe, device="cuda"), 20).state.parameters.tobytes()
 
 
 def test_auto_takes_the_gpu_and_says_nothing_of_it():
@@ -156,13 +155,13 @@ def test_two_workers_on_a_card_train_to_the_same_parameters(shared_card, recipe,
     assert (shared_card.workers, len(shared_card.gpus)) == (2, 1)
     there = replace(recipe, device="cuda")
     last = train(replace(shared_card, reduction=reduction), there, EVALUATION, directory)
-    assert parameters_sha256(last.state.parameters) == parameters_sha256(run_alone(there, 20).parameters)
+    assert parameters_sha256(last.state.parameters) == parameters_sha256(alone(there, 20).state.parameters)
 
 
 @pytest.mark.parametrize("algorithm", [Maml(inner_lr=0.1, inner_steps=1), ProtoNet()], ids=lambda chosen: chosen.name)
 def test_answers_are_the_same_from_one_worker_and_from_two_on_a_card(shared_card, recipe, algorithm):
     there = replace(recipe, device="cuda", algorithm=algorithm, steps=None)
-    parameters = run_alone(there, 20).parameters
+    parameters = alone(there, 20).state.parameters
     single = replace(shared_card, chosen=lambda workers: workers[:1])
     for normalization in normalizations(there):
         one, two = (
@@ -186,8 +185,8 @@ def test_the_trials_of_a_search_share_a_card(shared_card, recipe, tmp_path):
     assert {event.number for event in events[:2]} == {0, 1}  # two at once
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     for trial in trials:
-        alone = run_alone(make(trial.params).job.recipe, 4)
-        assert trial.user_attrs["parameters_sha256"] == parameters_sha256(alone.parameters)
+        expected = alone(make(trial.params).job.recipe, 4).state
+        assert trial.user_attrs["parameters_sha256"] == parameters_sha256(expected.parameters)
 
 
 @contextmanager
@@ -220,7 +219,7 @@ def test_the_workers_of_dask_cuda_are_joined(scheduler, recipe, directory):
         assert len(cluster.gpus) == cluster.workers == config.workers
         assert "GPU" not in (cluster.note or "")
         last = train(cluster, replace(recipe, device="cuda"), EVALUATION, directory)
-    assert last.state.parameters.tobytes() == run_alone(replace(recipe, device="cuda"), 20).parameters.tobytes()
+    assert last.state.parameters.tobytes() == alone(replace(recipe, device="cuda"), 20).state.parameters.tobytes()
 
 
 def test_a_cluster_of_which_some_have_no_gpu_computes_on_the_cpu_and_says_who(scheduler):
@@ -265,5 +264,5 @@ def test_whoever_drives_a_run_on_gpus_holds_no_context_there(recipe, directory):
 
 def test_workers_that_compute_on_the_cpu_hold_no_context_on_a_gpu(small_cluster, recipe):
     with small_cluster(1) as cluster:
-        run_window(cluster, "c0ffee00", recipe, work.initialize(recipe), 1)
+        GraphExecutor(cluster, recipe, "c0ffee00").window(worker.initialize(recipe), 1)
         assert set(cluster.client.run(holds_a_context).values()) == {False}

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline import evaluation
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig, evaluate, summarize
+from fanfold.pipeline.evaluation import EvaluationConfig, predict
 from fanfold.pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
-from fanfold.pipeline.executors.choose import run_window
-from fanfold.pipeline.leg import window_length
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.recipe import Meta
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.training import train
+from fanfold.pipeline.results import summarize
+from fanfold.pipeline.training import train, window_length
 from fanfold.tasks.algorithms import registry as algorithms
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml import Maml
@@ -29,9 +28,9 @@ from fanfold.tasks.algorithms.meta_sgd import MetaSgd
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.models import OwnModel
+from fanfold.tasks.models import PluginModel
 from tests.lines import lines
-from tests.pipeline.reference import run_alone
+from tests.pipeline.reference import alone, assert_same
 from tests.waiting import wait_for
 
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
@@ -47,7 +46,7 @@ def directory(tmp_path):
 @pytest.fixture(scope="module")
 def expected(recipe):
     """The SHA-256 of the parameters after 20 iterations without a cluster."""
-    return parameters_sha256(run_alone(recipe, 20).parameters)
+    return parameters_sha256(alone(recipe, 20).state.parameters)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +66,16 @@ def test_any_number_of_workers_gives_the_same_parameters(recipe, request, direct
 
 def test_a_worker_killed_in_the_middle_changes_nothing(slow_recipe, trio):
     """The victim is frozen first; only if the scheduler still counts on it for a chunk or a state is it killed."""
-    start, found = work.initialize(slow_recipe), {}
-    thread = threading.Thread(target=lambda: found.update(state=run_window(trio, "feedbeef", slow_recipe, start, 20)))
+    start, found = worker.initialize(slow_recipe), {}
+    executor = GraphExecutor(trio, slow_recipe, "feedbeef")
+    thread = threading.Thread(target=lambda: found.update(window=executor.window(start, 20)))
     thread.start()
     victim, needed = freeze_a_needed_worker(trio, after=5)
     assert needed
     os.kill(victim, signal.SIGKILL)
     thread.join(120)
     assert not thread.is_alive()
-    assert found["state"].iteration == 20
-    assert found["state"].parameters.tobytes() == run_alone(slow_recipe, 20).parameters.tobytes()
+    assert_same(found["window"], alone(slow_recipe, 20))
 
 
 def freeze_a_needed_worker(cluster, after):
@@ -121,7 +120,7 @@ def test_the_driver_is_silent_within_a_window(pair, recipe):
 
     client.scheduler_comm.send = spy
     try:
-        run_window(pair, "0badcafe", recipe, work.initialize(recipe), 20)
+        GraphExecutor(pair, recipe, "0badcafe").window(worker.initialize(recipe), 20)
     finally:
         del client.scheduler_comm.send
     said = [word for word in sent if word != "heartbeat-client"]
@@ -131,7 +130,7 @@ def test_the_driver_is_silent_within_a_window(pair, recipe):
 
 
 def test_a_window_leaves_nothing_behind(pair, recipe):
-    run_window(pair, "0badcaff", recipe, work.initialize(recipe), 3)
+    GraphExecutor(pair, recipe, "0badcaff").window(worker.initialize(recipe), 3)
     scheduler = pair.client.cluster.scheduler
     wait_for(lambda: not any("0badcaff" in str(key) for key in list(scheduler.tasks)), 10)
 
@@ -154,8 +153,8 @@ def test_training_tells_what_happens_and_keeps_it(pair, recipe, directory):
     validated = {event.iteration: event.accuracy for event in events if isinstance(event, Validated)}
     stored = load_checkpoint(directory.last)
     assert validated[stored.best_iteration] == max(validated.values()) == stored.best_accuracy
-    best = evaluate(pair, recipe, stored.best, Stream.VALIDATION, EVALUATION.validation_tasks, "batch")
-    assert best.mean == stored.best_accuracy
+    best = predict(GraphExecutor(pair, recipe), recipe, stored.best, Stream.VALIDATION, 20, "batch")
+    assert summarize(best.accuracies).mean == stored.best_accuracy
     assert parameters_sha256(stored.state.parameters) == parameters_sha256(last.state.parameters)
 
 
@@ -171,8 +170,11 @@ def test_a_stopped_run_goes_on_to_the_same_end(pair, recipe, directory, expected
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair, recipe, directory):
-    state, fingerprint = run_alone(recipe, 4), work.bench(recipe).fingerprint
-    save_checkpoint(directory.last, Checkpoint(work.without_records(state), state.parameters, fingerprint))
+    state, fingerprint = (
+        alone(recipe, 4).state,
+        worker.open_context(recipe).fingerprint,
+    )
+    save_checkpoint(directory.last, Checkpoint(state, state.parameters, fingerprint))
     wild = replace(recipe, meta=replace(recipe.meta, lr=1e30))
     with pytest.raises(RunError, match=r"not finite in iteration \d+, task numbers \d+"):
         train(pair, wild, EVALUATION, directory)
@@ -180,18 +182,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair,
 
 
 def test_a_run_does_not_go_on_with_other_images(pair, recipe, directory):
-    state = work.initialize(recipe)
+    state = worker.initialize(recipe)
     save_checkpoint(directory.last, Checkpoint(state, state.parameters, "0badf00d"))
     with pytest.raises(FanfoldError, match="holds other images than those that this run began with"):
         train(pair, recipe, EVALUATION, directory)
-
-
-def test_evaluation_is_spread_but_the_same(pair, recipe):
-    parameters = work.initialize(recipe).parameters
-    found = evaluate(pair, recipe, parameters, Stream.TEST, 25, "batch")
-    alone = work.test(recipe, "batch", parameters, None, Stream.TEST, 0, 25).accuracies
-    assert found == summarize(alone)
-    assert found.tasks == 25
 
 
 def few(**settings):
@@ -221,44 +215,44 @@ def test_every_algorithm_gives_the_same_parameters_on_a_cluster(pair, recipe, di
     algorithm, meta = ALGORITHMS[name]
     recipe = replace(recipe, algorithm=algorithm, meta=meta)
     short = EvaluationConfig(every=4, validation_tasks=6, tasks=6, other_tasks=4)
-    last, alone = train(pair, recipe, short, directory), run_alone(recipe, 4)
-    assert last.state.iteration == alone.iteration == 4
-    assert parameters_sha256(last.state.parameters) == parameters_sha256(alone.parameters)
-    assert parameters_sha256(last.state.average) == parameters_sha256(alone.average)
-    assert parameters_sha256(alone.parameters) != parameters_sha256(work.initialize(recipe).parameters)
-    assert (parameters_sha256(alone.average) == parameters_sha256(alone.parameters)) == (not meta.average)
+    last, expected = train(pair, recipe, short, directory), alone(recipe, 4).state
+    assert last.state.iteration == expected.iteration == 4
+    assert parameters_sha256(last.state.parameters) == parameters_sha256(expected.parameters)
+    assert parameters_sha256(last.state.average) == parameters_sha256(expected.average)
+    assert parameters_sha256(expected.parameters) != parameters_sha256(worker.initialize(recipe).parameters)
+    assert (parameters_sha256(expected.average) == parameters_sha256(expected.parameters)) == (not meta.average)
 
     published, other = evaluation.test(pair, recipe, last.best, short)
     assert [published.normalization, other.normalization] == list(algorithm.normalizations)
     assert [published.accuracy.tasks, other.accuracy.tasks] == [6, 4]
     for tested in (published, other):
-        population = work.statistics(recipe, last.best) if tested.normalization == "population" else None
+        population = worker.statistics(recipe, last.best) if tested.normalization == "population" else None
         count = tested.accuracy.tasks
-        expected = work.test(recipe, tested.normalization, last.best, population, Stream.TEST, 0, count).accuracies
-        assert tested.accuracy == summarize(expected)
+        accuracies = worker.test(recipe, tested.normalization, Stream.TEST, last.best, population, 0, count).accuracies
+        assert tested.accuracy == summarize(accuracies)
         assert tested.transductive == (tested.normalization == "batch")
         assert str(tested).endswith("transductive" if tested.transductive else "inductive")
 
 
 def test_a_network_without_batch_norm_is_tested_in_one_way(pair, recipe):
-    plain = replace(recipe, algorithm=ProtoNet(), model=OwnModel("tests.pipeline.test_work:Dropping"))
-    parameters = work.initialize(plain).parameters
+    plain = replace(recipe, algorithm=ProtoNet(), model=PluginModel("tests.pipeline.test_worker:Dropping"))
+    parameters = worker.initialize(plain).parameters
     assert list(evaluation.normalizations(plain)) == [None]
     (tested,) = evaluation.test(pair, plain, parameters, EvaluationConfig(tasks=6))
     assert tested.normalization is None
     assert not tested.transductive
-    assert tested.accuracy == summarize(work.test(plain, "batch", parameters, None, Stream.TEST, 0, 6).accuracies)
+    assert tested.accuracy == summarize(worker.test(plain, "batch", Stream.TEST, parameters, None, 0, 6).accuracies)
 
 
 def test_the_other_way_of_testing_may_be_left_out(pair, recipe):
-    parameters = work.initialize(recipe).parameters
+    parameters = worker.initialize(recipe).parameters
     (tested,) = evaluation.test(pair, recipe, parameters, EvaluationConfig(tasks=4, other_tasks=0))
     assert tested.normalization == "batch"
 
 
 @pytest.mark.parametrize("count", [-1, 1])
 def test_so_few_tasks_in_the_other_way_are_refused(count):
-    with pytest.raises(FanfoldError, match=r"--evaluation\.other_tasks must be 0 or at least 2"):
+    with pytest.raises(FanfoldError, match=r"`evaluation\.other_tasks` must be 0 or at least 2"):
         EvaluationConfig(other_tasks=count)
 
 
@@ -268,7 +262,7 @@ def test_what_is_validated_and_kept_is_the_average(pair, recipe, directory):
     assert last.best_iteration == 4
     assert last.best.tobytes() == last.state.average.tobytes()
     assert last.best.tobytes() != last.state.parameters.tobytes()
-    accuracies = work.test(averaging, "batch", last.state.average, None, Stream.VALIDATION, 0, 6).accuracies
+    accuracies = worker.test(averaging, "batch", Stream.VALIDATION, last.state.average, None, 0, 6).accuracies
     assert last.best_accuracy == summarize(accuracies).mean
 
 
@@ -276,7 +270,7 @@ def test_a_stopped_run_goes_on_with_its_average(pair, recipe, directory):
     averaging, short = replace(recipe, meta=few(average=0.9)), EvaluationConfig(every=4, validation_tasks=4, tasks=4)
     train(pair, replace(averaging, meta=replace(averaging.meta, iterations=2)), short, directory)
     last = train(pair, averaging, short, directory)
-    assert last.state.average.tobytes() == run_alone(averaging, 4).average.tobytes()
+    assert last.state.average.tobytes() == alone(averaging, 4).state.average.tobytes()
 
 
 def test_the_confidence_interval_covers_the_mean():
@@ -322,5 +316,5 @@ def test_windows_take_seconds(recipe):
 
 
 def standing(recipe, iteration, seconds=0):
-    state = work.initialize(recipe)
+    state = worker.initialize(recipe)
     return Checkpoint(replace(state, iteration=iteration), state.parameters, "0123abcd", seconds=seconds)

@@ -1,5 +1,4 @@
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,31 +7,32 @@ from torch import nn
 
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.data.store import write_store
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.fold import fold_all
-from fanfold.pipeline.optimizer import advance
-from fanfold.tasks.algorithm import answer_tasks, sum_of_gradients
+from fanfold.pipeline.optimizer import Record, advance, step
+from fanfold.tasks.algorithm import sum_of_gradients
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.batch import gather_tasks
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
-from fanfold.tasks.models import OwnModel
+from fanfold.tasks.models import PluginModel
 from fanfold.tasks.network import with_statistics
+from fanfold.tasks.predict import predict
 from tests.pipeline.conftest import PatternSource
-from tests.pipeline.reference import run_alone
+from tests.pipeline.reference import alone
 
 
 def test_a_chunk_depends_on_its_numbers_alone(recipe):
-    state = work.initialize(recipe)
-    before = work.adapt(recipe, state, 3, 6)
-    work.adapt(recipe, state, 0, 3)
-    again = work.adapt(recipe, state, 3, 6)
+    state = worker.initialize(recipe)
+    before = worker.adapt(recipe, state, 3, 6)
+    worker.adapt(recipe, state, 0, 3)
+    again = worker.adapt(recipe, state, 3, 6)
     assert before.gradient.tobytes() == again.gradient.tobytes()
     assert before.tasks == 3
-    assert work.adapt(recipe, state, 0, 3).gradient.tobytes() != before.gradient.tobytes()
-    assert work.adapt(recipe, replace(state, iteration=1), 3, 6).gradient.tobytes() != before.gradient.tobytes()
+    assert worker.adapt(recipe, state, 0, 3).gradient.tobytes() != before.gradient.tobytes()
+    assert worker.adapt(recipe, replace(state, iteration=1), 3, 6).gradient.tobytes() != before.gradient.tobytes()
 
 
 class Dropping(nn.Module):
@@ -47,29 +47,29 @@ class Dropping(nn.Module):
 
 
 def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"))
-    state = work.initialize(own)
-    before = work.adapt(own, state, 3, 6)
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"))
+    state = worker.initialize(own)
+    before = worker.adapt(own, state, 3, 6)
     torch.rand(5)
-    work.adapt(own, state, 0, 3)
-    assert work.adapt(own, state, 3, 6).gradient.tobytes() == before.gradient.tobytes()
-    assert work.adapt(own, state, 3, 6).loss != work.adapt(replace(own, seed=recipe.seed + 1), state, 3, 6).loss
+    worker.adapt(own, state, 0, 3)
+    assert worker.adapt(own, state, 3, 6).gradient.tobytes() == before.gradient.tobytes()
+    assert worker.adapt(own, state, 3, 6).loss != worker.adapt(replace(own, seed=recipe.seed + 1), state, 3, 6).loss
 
 
 def test_a_network_that_draws_draws_the_same_in_a_workers_first_chunk(recipe):
     """A worker builds the network when its first chunk comes; building it must take none of the chunk's numbers."""
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"))
-    state = work.initialize(own)
-    later = work.adapt(own, state, 3, 6)
-    work._network.cache_clear()
-    assert work.adapt(own, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"))
+    state = worker.initialize(own)
+    later = worker.adapt(own, state, 3, 6)
+    worker._network.cache_clear()
+    assert worker.adapt(own, state, 3, 6).gradient.tobytes() == later.gradient.tobytes()
 
 
 @dataclass(frozen=True)
 class Deciding(ProtoNet):
     """An algorithm of one's own whose way depends on the numbers it sees, which `torch.vmap` can't follow."""
 
-    one_by_one: ClassVar[bool] = True
+    vectorizes = False
 
     def meta_gradient(self, network, parameters, iteration, tasks):
         def judge(theta, support, query):
@@ -81,22 +81,22 @@ class Deciding(ProtoNet):
 
 def test_an_algorithm_of_ones_own_says_that_its_tasks_are_computed_one_by_one(recipe):
     recipe = replace(recipe, algorithm=Deciding())
-    state = work.initialize(recipe)
+    state = worker.initialize(recipe)
     one_by_one, asked = (replace(recipe, meta=replace(recipe.meta, together=together)) for together in (False, True))
-    expected, found = (work.adapt(how, state, 0, 3) for how in (one_by_one, asked))
+    expected, found = (worker.adapt(how, state, 0, 3) for how in (one_by_one, asked))
     # Two ways that round otherwise, and an activation next to nought may fall on the other side.
     assert np.linalg.norm(found.gradient - expected.gradient) < 0.02 * np.linalg.norm(expected.gradient)
     assert found.loss == pytest.approx(expected.loss, rel=1e-4)
 
 
 def test_dropout_is_off_in_tests(recipe):
-    own = replace(recipe, model=OwnModel("tests.pipeline.test_work:Dropping"), steps=0)
-    state = work.initialize(own)
-    work.adapt(own, state, 0, 3)  # leaves the network in training mode
-    tested = work.test(own, "batch", state.parameters, None, Stream.TEST, 0, 40).accuracies
-    network = work.bench(own).network
-    with work.at_the_bench(own, Stream.TRAIN, 0) as opened:
-        tasks = work._tasks(own, opened, Stream.TEST, 0, 40)
+    own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"), steps=0)
+    state = worker.initialize(own)
+    worker.adapt(own, state, 0, 3)  # leaves the network in training mode
+    tested = worker.test(own, "batch", Stream.TEST, state.parameters, None, 0, 40).accuracies
+    network = worker.open_context(own).network
+    with worker.in_context(own, Stream.TRAIN, 0) as opened:
+        tasks = worker._tasks(own, opened, Stream.TEST, 0, 40)
         opened.network.module.eval()
         parameters = network.unflatten(torch.tensor(state.parameters))
         right = [network(parameters, query).argmax(1) == tasks.query_labels for query in tasks.query]
@@ -104,26 +104,25 @@ def test_dropout_is_off_in_tests(recipe):
 
 
 def test_a_step_goes_by_the_mean_over_the_meta_batch(recipe):
-    state = run_alone(recipe, 3)
-    total = fold_all([work.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
-    after = work.step(recipe, state, total)
-    expected = advance(state, total.gradient / np.float32(10), recipe.meta.lr, "adam", 0.0, after.records[-1])
-    for name in ("parameters", "mean", "square"):
-        assert getattr(after, name).tobytes() == getattr(expected, name).tobytes()
+    state = alone(recipe, 3).state
+    total = fold_all([worker.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
+    after, record = step(recipe, state, total)
+    expected = advance(state, total.gradient / np.float32(10), recipe.meta.lr, "adam", 0.0)
+    assert after.equals(expected)
     assert after.iteration == 4
-    assert after.records[-1].loss == pytest.approx(total.loss / 10)
+    assert record == Record(3, pytest.approx(total.loss / 10), pytest.approx(total.accuracy / 10))
 
 
 def test_the_start_depends_on_the_seed_alone(recipe):
-    assert work.initialize(recipe).parameters.tobytes() == work.initialize(recipe).parameters.tobytes()
-    other = work.initialize(replace(recipe, seed=4))
-    assert other.parameters.tobytes() != work.initialize(recipe).parameters.tobytes()
+    assert worker.initialize(recipe).parameters.tobytes() == worker.initialize(recipe).parameters.tobytes()
+    other = worker.initialize(replace(recipe, seed=4))
+    assert other.parameters.tobytes() != worker.initialize(recipe).parameters.tobytes()
 
 
 def test_chunks_of_any_size_sum_to_the_meta_batch(recipe):
-    state = work.initialize(recipe)
-    whole = work.adapt(recipe, state, 0, 10)
-    parts = fold_all([work.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
+    state = worker.initialize(recipe)
+    whole = worker.adapt(recipe, state, 0, 10)
+    parts = fold_all([worker.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
     # Other parts round otherwise, and an activation next to nought may fall on the other side; a task is a tenth.
     off = np.linalg.norm(parts.gradient - whole.gradient) / np.linalg.norm(whole.gradient)
     assert off < 0.01
@@ -132,33 +131,33 @@ def test_chunks_of_any_size_sum_to_the_meta_batch(recipe):
 
 
 def test_training_lowers_the_loss(recipe):
-    state = run_alone(recipe, 60)
-    losses = [record.loss for record in state.records]
+    window = alone(recipe, 60)
+    state, losses = window.state, [record.loss for record in window.records]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-    before = work.test(recipe, "batch", work.initialize(recipe).parameters, None, Stream.TEST, 0, 100).accuracies
-    after = work.test(recipe, "batch", state.parameters, None, Stream.TEST, 0, 100).accuracies
+    before = worker.test(recipe, "batch", Stream.TEST, worker.initialize(recipe).parameters, None, 0, 100).accuracies
+    after = worker.test(recipe, "batch", Stream.TEST, state.parameters, None, 0, 100).accuracies
     assert after.mean() > before.mean() + 0.05
 
 
 def test_what_is_not_finite_names_its_tasks(recipe):
-    state = run_alone(recipe, 2)
+    state = alone(recipe, 2).state
     broken = replace(state, parameters=np.full_like(state.parameters, np.nan))
-    parts = [work.adapt(recipe, broken, *places) for places in recipe.meta.chunks()[1:3]]
+    parts = [worker.adapt(recipe, broken, *places) for places in recipe.meta.chunks()[1:3]]
     with pytest.raises(RunError, match=r"iteration 3, task numbers 23 to 28:") as caught:
-        work.step(recipe, state, fold_all(parts))
+        step(recipe, state, fold_all(parts))
     assert caught.value.status == 1
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (EpisodeShape(50, 1, 1), "50 ways, but the split has .* classes"),
-        (EpisodeShape(3, 4, 5), "need 9 drawings of each class"),
+        (EpisodeShape(50, 1, 1), "`task.ways` must be at most 12, .* classes of the split, not 50"),
+        (EpisodeShape(3, 4, 5), "`task.shots` and `task.queries` must add up to at most 8, .*, not to 9"),
     ],
 )
 def test_tasks_that_can_not_be_drawn_are_refused_at_once(recipe, task, message):
     with pytest.raises(FanfoldError, match=message):
-        work.check_recipe(replace(recipe, task=task))
+        worker.check_recipe(replace(recipe, task=task))
 
 
 class Narrow(PatternSource):
@@ -171,18 +170,18 @@ class Narrow(PatternSource):
 def test_quarter_turns_of_images_that_are_not_square_are_refused_at_once(recipe, tmp_path):
     write_store(tmp_path / "narrow.zarr", Narrow(), progress=False)
     narrow = replace(recipe, store=str(tmp_path / "narrow.zarr"))
-    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*--train.rotations"):
-        work.check_recipe(narrow)
-    work.check_recipe(replace(narrow, train=EpisodeShape(3, 1, 2)))
+    with pytest.raises(FanfoldError, match=r"16 × 12 pixels.*set `train.rotations` and `task.rotations` to false"):
+        worker.check_recipe(narrow)
+    worker.check_recipe(replace(narrow, train=EpisodeShape(3, 1, 2)))
 
 
 def test_a_step_follows_the_recipe(recipe):
     """The optimizer, its schedule and the average: all of them by the iteration's number."""
     meta = replace(recipe.meta, optimizer="sgd", schedule="linear", lr=0.5, average=0.2)
     recipe = replace(recipe, meta=meta)
-    state = replace(work.initialize(recipe), iteration=5)
-    total = fold_all([work.adapt(recipe, state, *places) for places in meta.chunks()])
-    after = work.step(recipe, state, total)
+    state = replace(worker.initialize(recipe), iteration=5)
+    total = fold_all([worker.adapt(recipe, state, *places) for places in meta.chunks()])
+    after, _ = step(recipe, state, total)
     expected = state.parameters - 0.5 * (1 - 5 / 20) * total.gradient / 10
     np.testing.assert_allclose(after.parameters, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(after.average, 0.2 * state.average + 0.8 * after.parameters, rtol=1e-5, atol=1e-7)
@@ -191,29 +190,29 @@ def test_a_step_follows_the_recipe(recipe):
 def test_the_algorithm_is_told_the_iteration(recipe):
     """MAML++ weighs its losses by it: after the first iterations only the last step's counts."""
     moving, still = (replace(recipe, algorithm=MamlPlusPlus(inner_steps=2, multi_step=n)) for n in (4, 0))
-    early, late = (replace(work.initialize(moving), iteration=n) for n in (0, 4))
-    assert work.adapt(moving, late, 0, 3).gradient.tobytes() == work.adapt(still, late, 0, 3).gradient.tobytes()
-    assert work.adapt(moving, early, 0, 3).gradient.tobytes() != work.adapt(still, early, 0, 3).gradient.tobytes()
+    early, late = (replace(worker.initialize(moving), iteration=n) for n in (0, 4))
+    assert worker.adapt(moving, late, 0, 3).gradient.tobytes() == worker.adapt(still, late, 0, 3).gradient.tobytes()
+    assert worker.adapt(moving, early, 0, 3).gradient.tobytes() != worker.adapt(still, early, 0, 3).gradient.tobytes()
 
 
 def test_metric_learners_train_with_other_ways_than_they_are_tested_with(recipe):
     recipe = replace(recipe, algorithm=ProtoNet(), train=EpisodeShape(6, 1, 2, True), task=EpisodeShape(3, 1, 2))
-    bound = work.check_recipe(recipe)
+    bound = worker.check_recipe(recipe)
     assert bound.fingerprint is not None
-    state = run_alone(bound, 2)
-    shapes = {name for name in work.bench(bound).network.shapes if name.startswith("head.")}
+    state = alone(bound, 2).state
+    shapes = {name for name in worker.open_context(bound).network.shapes if name.startswith("head.")}
     assert not shapes
-    population = work.statistics(bound, state.parameters)
-    assert work.test(bound, "population", state.parameters, population, Stream.TEST, 0, 4).accuracies.shape == (4,)
+    population = worker.statistics(bound, state.parameters)
+    assert worker.test(bound, "population", Stream.TEST, state.parameters, population, 0, 4).accuracies.shape == (4,)
 
 
 @pytest.mark.parametrize("algorithm", [ProtoNet(), Matching()], ids=lambda algorithm: algorithm.name)
 def test_the_populations_statistics_are_those_of_a_thousand_training_images(recipe, algorithm):
     """The first layer's by hand; images are of training classes, and of tasks that are never trained on."""
     recipe = replace(recipe, algorithm=algorithm)
-    state = run_alone(recipe, 2)
-    found = work.statistics(recipe, state.parameters)
-    opened = work.bench(recipe)
+    state = alone(recipe, 2).state
+    found = worker.statistics(recipe, state.parameters)
+    opened = worker.open_context(recipe)
     count = 112  # tasks of nine images: the fewest that make a thousand
     drawings = opened.images.drawings
     episodes = draw_episodes(recipe.seed, 3, 0, count, recipe.train, opened.split.train, drawings)
@@ -227,7 +226,7 @@ def test_the_populations_statistics_are_those_of_a_thousand_training_images(reci
     np.testing.assert_allclose(found["features.0.1.running_var"], hidden.var((0, 2, 3)), rtol=1e-4)
     assert len(found) == 8
     assert all(value.dtype == np.float32 for value in found.values())
-    again = work.statistics(recipe, state.parameters)
+    again = worker.statistics(recipe, state.parameters)
     assert all(again[name].tobytes() == value.tobytes() for name, value in found.items())
 
 
@@ -243,28 +242,28 @@ METRIC_LEARNERS = {
 def test_an_inductive_test_is_the_same_in_any_chunks(recipe, algorithm):
     """The statistics are the population's, so a task's accuracy is its own; the shared network is left as it was."""
     recipe = replace(recipe, algorithm=algorithm)
-    state = run_alone(recipe, 2)
-    population = work.statistics(recipe, state.parameters)
-    whole = work.test(recipe, "population", state.parameters, population, Stream.TEST, 0, 12).accuracies
-    with work.at_the_bench(recipe, Stream.TEST, 0) as opened:
-        tasks = work._tasks(recipe, opened, Stream.TEST, 0, 12)
+    state = alone(recipe, 2).state
+    population = worker.statistics(recipe, state.parameters)
+    whole = worker.test(recipe, "population", Stream.TEST, state.parameters, population, 0, 12).accuracies
+    with worker.in_context(recipe, Stream.TEST, 0) as opened:
+        tasks = worker._tasks(recipe, opened, Stream.TEST, 0, 12)
         vector, statistics = torch.tensor(state.parameters), {name: torch.tensor(v) for name, v in population.items()}
         still = with_statistics(opened.network, statistics)
-        plain = answer_tasks(recipe.algorithm, still, vector, tasks, None, "population").accuracies
+        plain = predict(recipe.algorithm, still, vector, tasks, None, "population").accuracies
     np.testing.assert_allclose(whole, plain)
     parts = [
-        work.test(recipe, "population", state.parameters, population, Stream.TEST, n, n + 4).accuracies
+        worker.test(recipe, "population", Stream.TEST, state.parameters, population, n, n + 4).accuracies
         for n in (0, 4, 8)
     ]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
-    assert work.bench(recipe).network.normalizes_by_batch
+    assert worker.open_context(recipe).network.normalizes_by_batch
     other = {name: value + 1 for name, value in population.items()}
     assert not np.array_equal(
-        whole, work.test(recipe, "population", state.parameters, other, Stream.TEST, 0, 12).accuracies
+        whole, worker.test(recipe, "population", Stream.TEST, state.parameters, other, 0, 12).accuracies
     )
 
 
 def test_a_network_without_linear_head_is_refused_by_anil_at_the_start(recipe):
-    own = replace(recipe, algorithm=Anil(), model=OwnModel("tests.tasks.reference:Headless"))
+    own = replace(recipe, algorithm=Anil(), model=PluginModel("tests.tasks.reference:Headless"))
     with pytest.raises(FanfoldError, match=r"must end in an nn\.Linear"):
-        work.initialize(own)
+        worker.initialize(own)

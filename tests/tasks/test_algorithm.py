@@ -1,50 +1,81 @@
-"""What holds for every algorithm."""
+"""The defaults of the base class, and tests of every algorithm."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.algorithm import answer_tasks
+from fanfold.tasks.algorithm import Algorithm, MetaGradient, sum_parts
 from fanfold.tasks.algorithms.anil import Anil
-from fanfold.tasks.algorithms.maml import Maml
-from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
-from fanfold.tasks.algorithms.matching import Matching
-from fanfold.tasks.algorithms.meta_sgd import MetaSgd
-from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.registry import ALGORITHMS
-from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.models import Conv4, Conv4Stride
-from fanfold.tasks.network import as_network, batch_statistics, with_statistics
-from tests.tasks.reference import SIZE, WAYS, Headless, Small, make_tasks, one_task, permuted, start
-
-INNER = {"inner_lr": 0.1, "inner_steps": 2}
-GRADIENT_LEARNERS = {
-    "maml": Maml(**INNER),
-    "maml first order": Maml(**INNER, first_order=True),
-    "anil": Anil(**INNER),
-    "maml++": MamlPlusPlus(**INNER, multi_step=10),
-    "maml++ plain": MamlPlusPlus(**INNER, learn_rates=False, norm_per_step=False, multi_step=0, first_order=10),
-    "meta-sgd": MetaSgd(**INNER),
-    "reptile": Reptile(inner_steps=3, inner_lr=0.01, inner_batch=3, test_batch=3),
-    "reptile sgd": Reptile(**INNER, inner_batch=6, test_batch=6, inner_optimizer="sgd"),
-}
-METRIC_LEARNERS = {
-    "protonet": ProtoNet(),
-    "protonet every turn": ProtoNet(every_turn=True),
-    "matching": Matching(),
-    "matching every turn": Matching(every_turn=True),
-    "matching euclidean": Matching(similarity="euclidean"),
-    "matching context": Matching(full_context=True),
-}
-EVERY = GRADIENT_LEARNERS | METRIC_LEARNERS
+from fanfold.tasks.network import as_network
+from fanfold.tasks.parameters import flatten
+from fanfold.tasks.predict import predict
+from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
+from tests.tasks.reference import SIZE, WAYS, Headless, Small, make_network, make_tasks, one_task, permuted, start
 
 
-def each(algorithms):
-    return pytest.mark.parametrize("algorithm", algorithms.values(), ids=algorithms.keys())
+@dataclass(frozen=True)
+class Shrink(Algorithm):
+    """An algorithm that defines no more than it must."""
+
+    factor: float = 0.5
+
+    def meta_gradient(self, network, parameters, iteration, tasks):
+        return MetaGradient(self.factor * parameters + iteration, torch.ones(len(tasks)), torch.zeros(len(tasks)))
+
+    def classifier(self, network, parameters, support, labels, steps):
+        return lambda query: network(network.unflatten(parameters), query)
+
+
+@dataclass(frozen=True)
+class SteadyShrink(Shrink):
+    steady = True
+
+
+def test_an_algorithm_needs_a_meta_gradient_and_a_classifier_only():
+    algorithm, tasks = Shrink("shrink"), make_tasks(2)
+    network, parameters = make_network(Small())
+    assert (algorithm.name, algorithm.factor) == ("shrink", 0.5)
+    assert algorithm.head
+    assert algorithm.vectorizes
+    assert algorithm.normalizations == ("batch", "single")
+    assert torch.equal(algorithm.initialize(network), flatten(network.initial()))
+    assert algorithm.logits(network, parameters, tasks, None) is None
+    assert not algorithm.defines_logits
+    assert EVERY["maml"].defines_logits
+    assert (algorithm.phase(0), list(algorithm.numbers(7))) == (None, [])
+
+
+def test_iterations_of_a_steady_algorithm_are_one_phase_and_like_the_first():
+    algorithm, tasks = SteadyShrink("shrink"), make_tasks(2)
+    network, parameters = make_network(Small())
+    assert algorithm.phase(0) == algorithm.phase(9) == ()
+    found = algorithm.gradient_in_phase((), torch.zeros(0), network, parameters, tasks)
+    assert torch.equal(found.gradient, algorithm.meta_gradient(network, parameters, 0, tasks).gradient)
+
+
+def test_an_algorithm_without_a_classifier_cannot_be_made():
+    class Half(Shrink):
+        classifier = Algorithm.classifier
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half("half")
+
+
+def test_parts_are_summed_in_their_order():
+    parts = [
+        MetaGradient(torch.full([2], 10.0**place), torch.full([1], float(place)), torch.ones(1)) for place in range(3)
+    ]
+    found = sum_parts(parts)
+    assert found.gradient.tolist() == [111, 111]
+    assert found.losses.tolist() == [0, 1, 2]
+    assert found.accuracies.tolist() == [1, 1, 1]
 
 
 def test_every_algorithm_is_tested_here():
@@ -80,7 +111,7 @@ def test_parameters_are_left_as_they_were_and_give_the_same_again(algorithm):
             (
                 found.gradient,
                 found.losses,
-                torch.from_numpy(answer_tasks(algorithm, network, parameters, tasks, 2, "batch").accuracies),
+                torch.from_numpy(predict(algorithm, network, parameters, tasks, 2, "batch").accuracies),
             )
         )
         assert torch.equal(parameters, before)
@@ -109,77 +140,6 @@ def test_permuting_classes_permutes_the_predictions(algorithm):
     assert not torch.allclose(after, before)
 
 
-def first_answers(algorithm, network, parameters, tasks, normalization):
-    """The class that each task's first query is taken for."""
-    return answer_tasks(algorithm, network, parameters, tasks, None, normalization).guesses[:, 0, 0].tolist()
-
-
-def with_other_queries(tasks, count):
-    """The same tasks with all but the first query replaced by some others for each class, of another contrast."""
-    shape, generator = (len(tasks), WAYS * count - 1, 1, *SIZE), torch.Generator().manual_seed(6)
-    others = 3 * torch.rand(shape, generator=generator).double() - 1
-    query = torch.cat([tasks.query[:, :1], others], 1)
-    return TaskBatch(tasks.support, tasks.support_labels, query, torch.arange(WAYS).repeat_interleave(count))
-
-
-@each(GRADIENT_LEARNERS)
-def test_judged_singly_a_query_depends_on_no_other(algorithm):
-    assert algorithm.normalizations == ("batch", "single")
-    tasks = make_tasks(16)
-    network, parameters = start(algorithm, Conv4Stride(width=3))
-    together = first_answers(algorithm, network, parameters, tasks, "batch")
-    alone = first_answers(algorithm, network, parameters, tasks, "single")
-    for count in (2, 1):
-        assert first_answers(algorithm, network, parameters, with_other_queries(tasks, count), "single") == alone
-    assert first_answers(algorithm, network, parameters, with_other_queries(tasks, 2), "batch") != together
-
-
-@each(METRIC_LEARNERS)
-def test_judged_by_the_populations_statistics_a_query_depends_on_no_other(algorithm):
-    assert algorithm.normalizations == ("population", "batch")
-    tasks = make_tasks(16)
-    network, parameters = start(algorithm, Conv4Stride(width=3))
-    images = make_tasks(6).support.flatten(0, 1)
-    still = with_statistics(network, batch_statistics(network, network.own(parameters), images))
-    together = first_answers(algorithm, network, parameters, tasks, "batch")
-    alone = first_answers(algorithm, still, parameters, tasks, "population")
-    for count in (2, 1):
-        assert first_answers(algorithm, still, parameters, with_other_queries(tasks, count), "population") == alone
-    assert first_answers(algorithm, network, parameters, with_other_queries(tasks, 2), "batch") != together
-
-
-@each(GRADIENT_LEARNERS)
-def test_judged_singly_a_query_is_normalized_with_the_support_set(algorithm):
-    tasks = make_tasks(3)
-    network, parameters = start(algorithm, Conv4Stride(width=3))
-    expected = []
-    for support, query in zip(tasks.support, tasks.query, strict=True):
-        classify = algorithm.classifier(network, parameters, support, tasks.support_labels, None)
-        with torch.no_grad():
-            answers = [int(classify(torch.cat([support, image[None]]))[-1].argmax()) for image in query]
-        right = [answer == label for answer, label in zip(answers, tasks.query_labels.tolist(), strict=True)]
-        expected.append(sum(right) / len(right))
-    found = answer_tasks(algorithm, network, parameters, tasks, None, "single").accuracies
-    assert found.tolist() == pytest.approx(expected)
-
-
-@each(EVERY)
-def test_answers_are_those_of_the_logits(algorithm):
-    tasks = make_tasks(3)
-    network, parameters = start(algorithm, Conv4Stride(width=3))
-    found = answer_tasks(algorithm, network, parameters, tasks, None, "batch")
-    assert found.guesses.shape == found.confidences.shape == (3, WAYS, len(tasks.query_labels) // WAYS)
-    for place, (support, query) in enumerate(zip(tasks.support, tasks.query, strict=True)):
-        classify = algorithm.classifier(network, parameters, support, tasks.support_labels, None)
-        with torch.no_grad():
-            logits = classify(query)
-        probability, guess = logits.softmax(1).max(1)
-        assert found.guesses[place].ravel().tolist() == guess.tolist()
-        assert found.confidences[place].ravel() == pytest.approx(probability.numpy(), rel=1e-5)
-        assert found.losses[place] == pytest.approx(cross_entropy(logits, tasks.query_labels).item(), rel=1e-5)
-        assert found.accuracies[place] == (guess == tasks.query_labels).double().mean().item()
-
-
 @each(GRADIENT_LEARNERS)
 def test_any_number_of_inner_steps_may_be_tested(algorithm):
     tasks = make_tasks(2)
@@ -193,17 +153,6 @@ def test_any_number_of_inner_steps_may_be_tested(algorithm):
     assert len({round(loss, 12) for loss in losses}) == 4
     # Before the first step it is the network as it was initialized.
     assert losses[0] == pytest.approx(cross_entropy(network(network.initial(), support), labels).item())
-
-
-@each(METRIC_LEARNERS)
-def test_where_there_are_no_inner_steps_none_are_asked_for(algorithm):
-    tasks = make_tasks(2)
-    network, parameters = start(algorithm, Conv4Stride(width=4))
-    found = [
-        answer_tasks(algorithm, network, parameters, tasks, steps, "batch").accuracies.tolist()
-        for steps in (None, 0, 7)
-    ]
-    assert found[0] == found[1] == found[2]
 
 
 class OwnHeadless:

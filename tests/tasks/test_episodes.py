@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.episodes import EpisodeShape, Stream, check_episode_shape, draw_episodes, draw_ranges
+from fanfold.tasks.episodes import EpisodeShape, Stream, check_counts, check_episode_shape, draw_episodes, draw_ranges
 
 CLASSES = np.array([3, 5, 8, 13, 21, 34, 55, 60])
 DRAWINGS = np.full(61, 6)
@@ -77,17 +77,32 @@ def test_draws_are_uniform(seed):
         assert (abs(counts - expected) < 5 * np.sqrt(expected)).all(), (counts, n)
 
 
-@pytest.mark.parametrize(("ways", "shots", "queries"), [(1, 1, 1), (5, 0, 1), (5, 1, 0)])
-def test_a_task_must_have_ways_shots_and_queries(ways, shots, queries):
-    with pytest.raises(FanfoldError, match="at least"):
-        EpisodeShape(ways, shots, queries)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ways": 1}, "`task.ways` must be at least 2, not 1"),
+        ({"shots": 0}, "`task.shots` must be at least 1, not 0"),
+        ({"queries": 0}, "`task.queries` must be at least 1, not 0"),
+    ],
+)
+def test_a_task_must_have_ways_shots_and_queries(wrong, message):
+    with pytest.raises(FanfoldError, match=message):
+        EpisodeShape(**wrong)
+
+
+def test_counts_of_training_tasks_may_be_left_open():
+    check_counts("train", {"ways": None, "shots": 1})
+    with pytest.raises(FanfoldError, match=r"`train\.ways` must be at least 2, not 1"):
+        check_counts("train", {"ways": 1})
 
 
 def test_what_can_not_be_drawn_is_said():
     check_episode_shape(Stream.TEST, EpisodeShape(8, 2, 2), CLASSES, DRAWINGS)
-    with pytest.raises(FanfoldError, match=r"9 ways.* 8 test classes"):
+    with pytest.raises(FanfoldError, match=r"`task.ways` must be at most 8, .* test classes.*, not 9"):
         check_episode_shape(Stream.TEST, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
-    with pytest.raises(FanfoldError, match=r"need 5 drawings.* only 4"):
+    with pytest.raises(FanfoldError, match=r"`train.ways` must be at most 8, .* train classes"):
+        check_episode_shape(Stream.TRAIN, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
+    with pytest.raises(FanfoldError, match=r"`task.shots` and `task.queries` must add up to at most 4.* not to 5"):
         check_episode_shape(Stream.TEST, EpisodeShape(5, 3, 2), CLASSES, DRAWINGS)
 
 

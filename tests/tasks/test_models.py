@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, OwnModel
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import flatten
 
@@ -55,7 +55,7 @@ def test_a_network_takes_its_parameters_from_the_flat_vector(model):
 
 
 def test_a_network_of_ones_own_is_found_by_name():
-    module = OwnModel("tests.tasks.test_models:Tiny", {"hidden": 2}).build(4, (28, 28))
+    module = PluginModel("tests.tasks.test_models:Tiny", {"hidden": 2}).build(4, (28, 28))
     assert isinstance(module, Tiny)
     assert not as_network(module, (28, 28), 4).normalizes_by_batch
     assert module(torch.zeros(2, 1, 28, 28)).shape == (2, 4)
@@ -67,12 +67,12 @@ def test_a_network_of_ones_own_is_found_by_name():
         ("tests.nowhere:Tiny", {}, "No model 'tests.nowhere:Tiny'"),
         ("tests.tasks.test_models:Absent", {}, "No model .*Absent"),
         ("tests.tasks.test_models:Tiny", {"depth": 2}, "can't be built as Tiny.*depth"),
-        ("pathlib:Path", {}, "can't be built|no torch.nn.Module"),
+        ("pathlib:Path", {}, "can't be built|must be a torch.nn.Module"),
     ],
 )
 def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
     with pytest.raises(FanfoldError, match=message):
-        OwnModel(name, arguments).build(5, (28, 28))
+        PluginModel(name, arguments).build(5, (28, 28))
 
 
 def test_running_statistics_are_refused():

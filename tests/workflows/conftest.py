@@ -29,6 +29,7 @@ SMALL = [
     *("--evaluation.other_tasks", "40"),
     *("--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"),
 ]
+MAINS = {"benchmark": "benchmark.__main__"}  # of commands that are packages
 QUIET = ["--report", "false"]  # which would take seconds of each run
 
 
@@ -130,7 +131,7 @@ def workflow_here(
         monkeypatch.setattr(sys, "argv", [f"workflows.{name}", *arguments])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            entry.run(import_module(f"fanfold.workflows.{name}").main)
+            entry.run(import_module(f"fanfold.workflows.{MAINS.get(name, name)}").main)
         return CompletedProcess(sys.argv, int(ended.value.code or 0), *capfd.readouterr())
 
     monkeypatch.chdir(tmp_path)

@@ -13,11 +13,11 @@ import yaml
 from PIL import Image
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import load_checkpoint
 from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import summarize
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.workflows import report, train
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
@@ -140,18 +140,18 @@ def test_a_report_says_how_queries_were_judged_in_the_words_of_the_run(runs):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_reports_numbers_are_those_of_the_test(findings, name):
     found, result, recipe, _ = findings(name)
-    assert found.answers.accuracies.mean() == result["test_accuracy"]
+    assert found.predictions.accuracies.mean() == result["test_accuracy"]
     asked = sum(one.asked for one in found.alphabets)
     assert asked == TASKS * 3 * recipe.task.queries
     assert sum(one.right for one in found.alphabets) / asked == pytest.approx(result["test_accuracy"])
-    assert sum(one.mistakes for one in found.confusions) <= (~found.answers.right).sum()
+    assert sum(one.mistakes for one in found.confusions) <= (~found.predictions.right).sum()
     for task in (*found.best, *found.worst):
-        assert (task.answers.guesses == found.answers.guesses[task.number]).all()
-        _, images = work.tasks_of(recipe, Stream.TEST, task.number, task.number + 1)
+        assert (task.predictions.labels == found.predictions.labels[task.number]).all()
+        _, images = worker.tasks_of(recipe, Stream.TEST, task.number, task.number + 1)
         assert (task.support.reshape(3, 16, 16) == images.support[0, :, 0].numpy()).all()
-    worst = found.worst[0].answers.accuracies[0]
-    assert worst == found.answers.accuracies.min()
-    assert found.best[0].answers.accuracies[0] == found.answers.accuracies.max()
+    worst = found.worst[0].predictions.accuracies[0]
+    assert worst == found.predictions.accuracies.min()
+    assert found.best[0].predictions.accuracies[0] == found.predictions.accuracies.max()
 
 
 def test_the_adaptation_curve_passes_through_the_test(findings):
@@ -159,7 +159,7 @@ def test_the_adaptation_curve_passes_through_the_test(findings):
     points = dict(found.adaptation)
     assert found.steps == 1
     assert (points[1].mean, points[1].ci95, points[1].tasks) == (result["test_accuracy"], result["test_ci95"], TASKS)
-    alone = work.test(replace(recipe, steps=3), "batch", best, None, Stream.TEST, 0, TASKS)
+    alone = worker.test(replace(recipe, steps=3), "batch", Stream.TEST, best, None, 0, TASKS)
     assert points[3] == summarize(alone.accuracies)
     assert findings("protonet")[0].adaptation == []
 

@@ -148,7 +148,9 @@ def test_ctrl_c_ends_a_run_quietly(endless, tmp_path):
     [("'it goes on'", "interrupted: it goes on\n"), ("None", "interrupted\n")],
 )
 def test_whoever_interrupts_a_workflow_is_told_how_it_goes_on(environment, told, said):
-    code = f"from workflows.cli.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
+    code = (
+        f"from fanfold.workflows.cli.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
+    )
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, said)
 

@@ -40,10 +40,10 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
         query=torch.ones(2, 6, 1, 8, 8),
         query_labels=torch.arange(3),
     )
-    figure = draw_tasks(tasks, ways=3)
+    figure = draw_tasks(tasks)
     sheets = [axis.get_images()[0].get_array() for axis in figure.axes]
     assert [sheet.shape for sheet in sheets] == [(12, 32), (22, 32)] * 2
-    assert sheets[0][2, 2] == 1  # no ink is white
+    assert sheets[0][2, 2] == 255  # no ink is white
     assert sheets[1][2, 2] == 0
     assert [axis.get_title() for axis in figure.axes] == ["support", "query", "", ""]
 

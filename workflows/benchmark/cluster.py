@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
 from fanfold.pipeline.configuration import SECTIONS
@@ -150,13 +150,13 @@ def bare_loops(recipe: Recipe, processes: int) -> Iterator[list[Connection]]:
 
 def _loop(end: Connection, recipe: Recipe, number: int, processes: int) -> None:
     """Compute every `processes`-th chunk of one meta-batch after another."""
-    state, chunks = work.initialize(recipe), recipe.meta.chunks()
+    state, chunks = worker.initialize(recipe), recipe.meta.chunks()
     while True:
         seconds = end.recv()
         began, tasks, place = time.perf_counter(), 0, number
         while time.perf_counter() - began < seconds:
             iteration, chunk = divmod(place, len(chunks))
-            tasks += work.adapt(recipe, replace(state, iteration=iteration), *chunks[chunk]).tasks
+            tasks += worker.adapt(recipe, replace(state, iteration=iteration), *chunks[chunk]).tasks
             place += processes
         end.send(tasks / (time.perf_counter() - began))
 

@@ -1,4 +1,4 @@
-"""The cluster of a command, with Fanfold's page on its dashboard."""
+"""The cluster of a command, with Fanfold's page on its dashboard, and what the command prints of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from dataclasses import replace
 from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
 from fanfold.pipeline.dashboard.plugin import offer
+from fanfold.workflows.cli.flags import in_flags
 
 
 @contextmanager
@@ -19,3 +20,10 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
     with engine.open_cluster(config) as cluster:
         notes = [note for note in (cluster.note, offer(cluster.client)) if note]
         yield replace(cluster, note="\n".join(notes) or None)
+
+
+def show_cluster(cluster: Cluster) -> None:
+    """Print the notes on a cluster, and its dashboard's address."""
+    if cluster.note:
+        print(in_flags(cluster.note))
+    print(f"dashboard: {cluster.dashboard}", flush=True)

@@ -6,7 +6,7 @@ read ahead from file and flags before the parser is built, so that the parser kn
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,15 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from fanfold.data.advice import one_line
-from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.configuration import Configuration, TrainTask
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import Configuration
 from fanfold.pipeline.experiment import Experiment, decide
-from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.algorithms.registry import ALGORITHMS, own_algorithm
-from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, OwnModel
+from fanfold.tasks.algorithms.registry import plugin_algorithm
+from fanfold.tasks.models import PluginModel
+from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, in_flags
 
-VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
-OWN: dict[str, Callable[[str], type]] = {"algorithm": own_algorithm, "model": lambda _: OwnModel}
+PLUGINS: dict[str, Callable[[str], type]] = {"algorithm": plugin_algorithm, "model": lambda _: PluginModel}
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
-
-
-SECTIONS: dict[str, type] = {
-    "task": EpisodeShape,
-    "train": TrainTask,
-    "meta": Meta,
-    "evaluation": EvaluationConfig,
-    "cluster": ClusterConfig,
-}
 
 
 def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
@@ -75,10 +61,10 @@ def variant(section: str, name: str) -> type:
     known = VARIANTS[section]
     if name in known:
         return known[name]
-    if section in OWN and ":" in name:
-        return OWN[section](name)
-    own = ", or one of your own as package.module:Class" if section in OWN else ""
-    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{own}.{_meant(name, known)}")
+    if section in PLUGINS and ":" in name:
+        return PLUGINS[section](name)
+    plugin = ", or your own as package.module:Class" if section in PLUGINS else ""
+    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
@@ -124,7 +110,7 @@ def decided(options: Namespace) -> Experiment:
     asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
     experiment = decide(Configuration(**asked))
     if experiment.note:
-        print(experiment.note, flush=True)
+        print(in_flags(experiment.note), flush=True)
     return experiment
 
 
@@ -156,13 +142,14 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
         flag = unknown[1].partition("=")[0]
         known = [option for action in parser._actions for option in action.option_strings]
         what = "flag" if flag.startswith("-") else "word"
-        return f"Unknown {what} {flag}: see --help.{_meant(flag, known)}"
+        return f"Unknown {what} {flag}: see --help.{did_you_mean(flag, known)}"
     if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
         return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
     return message
 
 
-def _meant(word: str, known: Sequence[str] | dict[str, type]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is most like another; empty where none is."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {close[0]}?" if close else ""

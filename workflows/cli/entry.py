@@ -8,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from fanfold.data.errors import FanfoldError
+from fanfold.workflows.cli.flags import in_flags
 
 
 def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
@@ -27,7 +28,7 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
     try:
         main(sys.argv[1:])
     except FanfoldError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(str(error))}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
         print("interrupted" if goes_on is None else f"interrupted: {goes_on}", file=sys.stderr)

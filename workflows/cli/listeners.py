@@ -14,10 +14,9 @@ from fanfold.pipeline.dashboard.listener import RunTeller
 from fanfold.pipeline.events import Listener, Noticed
 from fanfold.pipeline.experiment import PATHS, Experiment
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.aside import Aside
 from fanfold.pipeline.recording.mlflow import MLflow, check_installed
 from fanfold.pipeline.recording.progress import RunProgress, Terminal
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import BackgroundRecorder, guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.events import SearchListener, TrialBegan
@@ -72,15 +71,15 @@ def listening(
         progress(Noticed(text))
 
     with ExitStack() as stack:
-        told = stack.enter_context(sparing(page, "the dashboard's page", notice))
+        told = stack.enter_context(guarded(page, "the dashboard's page", notice))
         listeners: list[Listener] = [directory.log, progress, told]
         if recording.tensorboard:
             board = _tensorboard(directory, plan.recipe, settings)
-            listeners.append(stack.enter_context(sparing(board, "TensorBoard", notice)))
+            listeners.append(stack.enter_context(guarded(board, "TensorBoard", notice)))
         if recording.mlflow is not None:
             mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
             # To send takes answers of the server, which no run waits for.
-            listeners.append(stack.enter_context(sparing(Aside(mlflow, "mlflow"), "MLflow", notice)))
+            listeners.append(stack.enter_context(guarded(BackgroundRecorder(mlflow, "mlflow"), "MLflow", notice)))
         yield listeners
 
 
@@ -103,15 +102,15 @@ def recording_trials(
         listeners: list[SearchListener] = []
         if recording.tensorboard:
             boards = TrialRecords(lambda trial: _tensorboard(trial.directory, trial.job.recipe, _settings(trial)))
-            listeners.append(stack.enter_context(sparing(boards, "TensorBoard", notice)))
+            listeners.append(stack.enter_context(guarded(boards, "TensorBoard", notice)))
         if (uri := recording.mlflow) is not None:
             search = MLflow(uri, directory, plan.recipe, plan.flat)
-            stack.enter_context(sparing(search, "MLflow", notice))  # a run that its trials' runs stand below
+            stack.enter_context(guarded(search, "MLflow", notice))  # a run that its trials' runs stand below
             runs = TrialRecords(
                 lambda trial: MLflow(uri, trial.directory.path, trial.job.recipe, _settings(trial), search.run)
             )
             # To open a run and to end it takes them too, which no trial waits for.
-            listeners.append(stack.enter_context(sparing(Aside(runs, "mlflow"), "MLflow", notice)))
+            listeners.append(stack.enter_context(guarded(BackgroundRecorder(runs, "mlflow"), "MLflow", notice)))
         yield listeners
 
 

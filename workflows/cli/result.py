@@ -1,9 +1,11 @@
 """What a workflow reports: the test's keys in JSON, and the same in words."""
 
+import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Tested, normalizations
+from fanfold.pipeline.evaluation import normalizations
 from fanfold.pipeline.experiment import Experiment
+from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested
 from fanfold.tasks.algorithm import Normalization
 
 
@@ -88,6 +92,29 @@ def _processor() -> str:
     except OSError:  # no Linux
         names = []
     return str(names[0]) if names else platform.processor() or platform.machine()
+
+
+def tested_once(
+    path: Path, plan: Experiment, last: Checkpoint, measure: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """A test's keys: from its file where the same parameters were tested in the same way before, else measured.
+
+    Args:
+        path: The file.
+        plan: How to test.
+        last: The checkpoint whose best parameters are tested.
+        measure: Tests them, given the keys of the test before; empty at the first test.
+
+    Raises:
+        FanfoldError: The file can't be written.
+    """
+    judged = {"task": asdict(plan.recipe.task), "evaluation": asdict(plan.evaluation)}
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if (before.get("tested_sha256"), before.get("judged")) == (parameters_sha256(last.best), judged):
+        return before
+    found = {**measure(before), "judged": judged}
+    write_json(path, found)
+    return found
 
 
 def kind_of_accuracy(recipe: Recipe) -> str:

@@ -10,7 +10,6 @@ whole numbers where the configuration wants such, or `choices`. With `when` it c
 dimensions named there took one of the values given.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -26,9 +25,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.space import Dimension, Space, Value
-from fanfold.workflows.cli.configuration import SECTIONS, variant
+from fanfold.workflows.cli.configuration import did_you_mean, variant
+from fanfold.workflows.cli.flags import SECTIONS
 
-SPACES = Path(__file__).parent / "spaces"
+SPACES = Path(__file__).parents[1] / "spaces"
 
 # What a search may not touch: by these, trials are judged, and all by the same.
 JUDGES = ("seed", "dataset", "task", "cluster", "search", "run")
@@ -167,9 +167,11 @@ def _dimension(
     if section in JUDGES or (section == "evaluation" and name in VALIDATION):
         raise FanfoldError("it decides how trials are judged, which must be alike for all: leave it out of the space.")
     if key not in types:
-        raise FanfoldError(f"there is no such key in the configuration.{_meant(key, types)}")
+        raise FanfoldError(f"there is no such key in the configuration.{did_you_mean(key, types)}")
     if stranger := next((word for word in entry if word not in WORDS), None):
-        raise FanfoldError(f"`{stranger}` means nothing here: there are {', '.join(WORDS)}.{_meant(stranger, WORDS)}")
+        raise FanfoldError(
+            f"`{stranger}` means nothing here: there are {', '.join(WORDS)}.{did_you_mean(stranger, WORDS)}"
+        )
     when = {other: _wanted(other, wanted, known) for other, wanted in _conditions(entry).items()}
     if "choices" in entry:
         if more := next((word for word in ("low", "high", "log", "step") if word in entry), None):
@@ -188,7 +190,7 @@ def _conditions(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _wanted(other: str, wanted: Any, known: Mapping[str, Dimension]) -> tuple[Value, ...]:
     """The values of another dimension that a condition names."""
     if other not in known:
-        raise FanfoldError(f"its condition names {other}, which the space doesn't search.{_meant(other, known)}")
+        raise FanfoldError(f"its condition names {other}, which the space doesn't search.{did_you_mean(other, known)}")
     values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
     choices = known[other].values
     if not isinstance(choices, CategoricalDistribution):
@@ -276,8 +278,3 @@ def _probes(dimension: Dimension, space: Space) -> list[dict[str, Value]]:
         if all(before[key].counts(params) for key in params) and dimension.counts(params):
             found += [{**params, dimension.key: value} for value in dimension.probes]
     return found
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from fanfold.pipeline.evaluation import Accuracy
+from fanfold.pipeline.results import Accuracy
 from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes, percents
 
 AFTER = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from fanfold.data.source import ClassName
 from fanfold.tasks.episodes import Episodes
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import in_print
 from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
 
@@ -18,7 +18,7 @@ LONGEST = 32  # letters of a name drawn
 
 @dataclass(frozen=True)
 class OfAlphabet:
-    """The answers to queries of one alphabet.
+    """The predictions for queries of one alphabet.
 
     Args:
         name: The alphabet.
@@ -46,18 +46,18 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def by_alphabet(names: Sequence[ClassName], episodes: Episodes, answers: Answers) -> list[OfAlphabet]:
-    """Right answers by the alphabet of what was asked, the most accurate first.
+def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
+    """Right predictions by the alphabet of the query, the most accurate first.
 
     Args:
         names: The names of the store's classes.
         episodes: The tasks.
-        answers: The answers to them.
+        predictions: The predictions for them.
     """
     alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
-    right = np.bincount(of_way, answers.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
-    asked = np.bincount(of_way, minlength=len(alphabets)) * answers.guesses.shape[2]
+    right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
+    asked = np.bincount(of_way, minlength=len(alphabets)) * predictions.labels.shape[2]
     found = [
         OfAlphabet(str(name), int(of_name), int(all_of_name), *wilson(int(of_name), int(all_of_name)))
         for name, of_name, all_of_name in zip(alphabets, right, asked, strict=True)

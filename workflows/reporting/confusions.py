@@ -10,7 +10,7 @@ import numpy as np
 
 from fanfold.data.source import ClassName
 from fanfold.tasks.episodes import Episodes
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import Character, characters, label
 from fanfold.workflows.reporting.style import GRID, Image, Picture, bare, tile
 
@@ -52,12 +52,12 @@ class Confusion:
     example: Mistake
 
 
-def confusions(episodes: Episodes, answers: Answers, most: int) -> list[Confusion]:
+def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[Confusion]:
     """Pairs of characters that were taken for each other, most often first; among equals, those that met least often.
 
     Args:
         episodes: The tasks.
-        answers: The answers to them.
+        predictions: The predictions for them.
         most: How many pairs.
     """
     met, wrong = Counter[frozenset[Character]](), Counter[frozenset[Character]]()
@@ -65,12 +65,12 @@ def confusions(episodes: Episodes, answers: Answers, most: int) -> list[Confusio
     of_tasks = characters(episodes)
     for task, of_task in enumerate(of_tasks):
         met.update(map(frozenset, combinations(of_task, 2)))
-        for way, query in np.argwhere(~answers.right[task]).tolist():
-            guess = int(answers.guesses[task, way, query])
+        for way, query in np.argwhere(~predictions.right[task]).tolist():
+            guess = int(predictions.labels[task, way, query])
             pair = frozenset((of_task[way], of_task[guess]))
             wrong[pair] += 1
             examples.setdefault(pair, Mistake(task, way, query, guess))
-    queries = answers.guesses.shape[2]
+    queries = predictions.labels.shape[2]
     found = []
     for pair, mistakes in wrong.items():
         example = examples[pair]

@@ -79,7 +79,7 @@ def overlaid(courses: Sequence[Course]) -> list[Picture]:
         for against, x, _ in _against(courses):
             figure, axis = axes(height=3.4)
             for place, course in enumerate(courses):
-                _band(axis, x[place], values(course.history), *look(place), course.name)
+                _band(axis, x[place], values(course.history), *line_style(place), course.name)
             finish(axis, against, histories)
             _legend(axis, len(courses))
             title = f"{what} against {_short(against)}"
@@ -89,7 +89,7 @@ def overlaid(courses: Sequence[Course]) -> list[Picture]:
     for against, _, validated in _against(known) if known else ():
         figure, axis = axes(height=3.4)
         for place, course in enumerate(known):
-            _points(axis, validated[place], course.history, *look(courses.index(course)), course.name)
+            _points(axis, validated[place], course.history, *line_style(courses.index(course)), course.name)
         _accuracy(axis, against, [])
         _legend(axis, len(known))
         title = f"Validation accuracy against {_short(against)}"
@@ -99,7 +99,7 @@ def overlaid(courses: Sequence[Course]) -> list[Picture]:
     return pictures
 
 
-def look(place: int) -> tuple[str, Dashes]:
+def line_style(place: int) -> tuple[str, Dashes]:
     """Colour and dashes of a run, by its place among several."""
     return SERIES[place % len(SERIES)], DASHES[(place + place // len(SERIES)) % len(DASHES)]
 

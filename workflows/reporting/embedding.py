@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fanfold.data.source import ClassName
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.episodes import Stream
@@ -47,12 +47,12 @@ def embed(recipe: Recipe, parameters: Vector) -> Embedding:
         parameters: Its parameters.
     """
     recipe = replace(recipe, device="cpu")
-    opened = work.bench(recipe)
+    opened = worker.open_context(recipe)
     every = opened.classes(Stream.TEST)
     classes = every[np.unique(np.linspace(0, len(every) - 1, min(CLASSES, len(every))).round().astype(int))]
     drawings = np.arange(opened.images.drawings[classes].min())
     images = np.float32(1 / 255) * opened.images.gather(*np.broadcast_arrays(classes[:, None], drawings))
-    seen = {name: torch.from_numpy(value) for name, value in work.statistics(recipe, parameters).items()}
+    seen = {name: torch.from_numpy(value) for name, value in worker.statistics(recipe, parameters).items()}
     network = with_statistics(opened.network, seen)
     network.module.eval()
     with torch.no_grad():

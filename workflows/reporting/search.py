@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.search.progress import in_short, short_names, shown
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.result import in_words
 
 matplotlib.use("Agg")
@@ -244,7 +245,7 @@ def _all_trials(study: optuna.Study, best: int) -> str:
     rows = [
         f"<tr{' class=best' if trial.number == best else ''}>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(trial, keys))
-        + f'<td class="reason">{html.escape(str(trial.user_attrs.get("reason", "")))}</td></tr>'
+        + f'<td class="reason">{html.escape(in_flags(str(trial.user_attrs.get("reason", ""))))}</td></tr>'
         for trial in trials
     ]
     return f"<table><tr>{''.join(f'<th>{html.escape(word)}</th>' for word in head)}</tr>{''.join(rows)}</table>"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanfold.pipeline.cluster.gpus import in_words
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.result import judged
 from fanfold.workflows.reporting.adaptation import draw_adaptation
 from fanfold.workflows.reporting.alphabets import draw_alphabets
@@ -33,7 +34,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
     if run.result is None:
         said.append(_unfinished(run))
     elif run.result.get("note"):
-        said.append(str(run.result["note"]))
+        said.append(in_flags(str(run.result["note"])))
     sections = [_course(run)]
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]
@@ -151,17 +152,17 @@ def _course(run: Run) -> Section:
 
 def _tasks(findings: Findings) -> list[Section]:
     """What the learner does with tasks: drawn, adapted to, and how sure it is."""
-    answers = findings.answers
+    predictions = findings.predictions
     drawn = [
         draw_task(task, f"{name}-task-{rank}", name.capitalize())
         for name, tasks in (("worst", findings.worst), ("best", findings.best))
         for rank, task in enumerate(tasks, 1)
     ]
     words = (
-        f"Of the first {len(answers):,} test tasks, those with most and with fewest right answers. Below each query "
-        "stands the class that it was taken for, and with what probability; ✗ and a thick frame mark a mistake."
+        f"Of the first {len(predictions):,} test tasks, those with most and with fewest right answers. Below each "
+        "query stands the class that it was taken for, and with what probability; ✗ and a thick frame mark a mistake."
     )
-    measured = {"confidence": draw_calibration(calibration(answers))}
+    measured = {"confidence": draw_calibration(calibration(predictions))}
     if findings.steps is not None:
         measured = {"adaptation": draw_adaptation(findings.adaptation, findings.steps), **measured}
     if findings.embedding is not None:
@@ -173,12 +174,12 @@ def _tasks(findings: Findings) -> list[Section]:
 
 def _characters(findings: Findings) -> Section:
     """What the learner makes of characters."""
-    queries = findings.answers.guesses.size
+    queries = findings.predictions.labels.size
     pictures = [
         *draw_alphabets(findings.alphabets),
         *draw_confusions(findings.confusions, findings.examples, findings.names),
     ]
-    mistakes = int((~findings.answers.right).sum())
+    mistakes = int((~findings.predictions.right).sum())
     words = f"{mistakes:,} of {queries:,} queries were answered wrong, {percent(1 - mistakes / queries)} right."
     return Section("Alphabets and characters", [words], pictures)
 

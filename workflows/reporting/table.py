@@ -11,6 +11,7 @@ from typing import Any
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.workflows.reporting.markdown import markdown_table
 from fanfold.workflows.reporting.published import Published, published
 
 ORDER = ("dataset", "split", "algorithm", "model", "ways", "shots", "row")
@@ -68,9 +69,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return "".join(
         [
             HEAD.format(datasets=datasets),
-            "| " + " | ".join(COLUMNS) + " |\n",
-            "| " + " | ".join(["---"] * len(COLUMNS)) + " |\n",
-            *(_line(row) for row in rows),
+            markdown_table(COLUMNS, [_cells(row) for row in rows]),
             "\nMeasured on " + "; ".join(machines) + ".\n",
             "\nPublished: " + "; ".join(sources) + ".\n" if sources else "",
         ]
@@ -83,12 +82,12 @@ def combined(results: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return 100 * mean, 100 * math.hypot(*(result["test_ci95"] for result in results)) / len(results)
 
 
-def _line(runs: Sequence[Mapping[str, Any]]) -> str:
+def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     first, paper = runs[0], _published(runs[0])
     others = [other for run in runs for other in run["other_tests"]]
     spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
     steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
-    cells = [
+    return [
         f"`{first['row']}`",
         first["model"],
         first["split"] + (", rotations" if first["rotations"] else ""),
@@ -100,7 +99,6 @@ def _line(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{_percent(others)} {_kind(others[0])}" if others else "",
         f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min",
     ]
-    return "| " + " | ".join(cells) + " |\n"
 
 
 def _percent(results: Sequence[Mapping[str, Any]]) -> str:

@@ -95,7 +95,7 @@ def test_no_network_is_an_error_with_the_ways_out(tmp_path: Path, no_network: No
     assert time.perf_counter() - start < 10
     message = str(caught.value)
     assert message.startswith("Omniglot could not be downloaded (<urlopen error [Errno 111] Connection refused>)")
-    for way_out in ("--dataset.source", "OMNIGLOT_SOURCE", "--dataset.name glyphs"):
+    for way_out in ("`dataset.source`", "OMNIGLOT_SOURCE", "`dataset.name=glyphs`"):
         assert way_out in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
@@ -104,7 +104,7 @@ def test_no_network_is_an_error_with_the_ways_out(tmp_path: Path, no_network: No
 def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(Omniglot, "download_url_prefix", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("fanfold.data.sources.download._SECONDS", 0.5)
+        monkeypatch.setattr("fanfold.data.sources.download.TIMEOUT_SECONDS", 0.5)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(urllib.request, "_opener", None)  # it reads the environment once, when first used
         with pytest.raises(DownloadError, match="timed out"):

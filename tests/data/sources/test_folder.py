@@ -126,7 +126,7 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FanfoldError, match=r"/a: a class folder without images"):
         FolderSource(tmp_path)
     save(tmp_path / "a/1.png", drawing())
-    with pytest.raises(FanfoldError, match=r"--dataset.size 0"):
+    with pytest.raises(FanfoldError, match=r"`dataset\.size` must be at least 1, not 0"):
         FolderSource(tmp_path, size=0)
     (tmp_path / "a/b").mkdir()
     with pytest.raises(FanfoldError, match=r"/a: holds images and folders"):

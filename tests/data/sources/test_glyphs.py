@@ -25,7 +25,7 @@ FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 READ_ELSEWHERE = """
 import hashlib, pickle, sys
-from data.sources.glyphs import letters
+from fanfold.data.sources.glyphs import letters
 source = pickle.loads(sys.stdin.buffer.read())
 print(hashlib.sha256(source.read(0).tobytes() + source.read(200).tobytes()).hexdigest(), letters.cache_info().misses)
 """

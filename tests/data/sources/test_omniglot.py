@@ -96,7 +96,7 @@ def test_a_folder_without_omniglot_is_said_to_be(tmp_path: Path) -> None:
         with pytest.raises(FanfoldError, match=says) as caught:
             OmniglotSource(folder)
         assert str(caught.value).startswith(f"{folder}: ")
-        assert "--dataset.source or OMNIGLOT_SOURCE" in str(caught.value)
+        assert "`dataset.source` or OMNIGLOT_SOURCE" in str(caught.value)
 
 
 def test_half_a_copy_is_said_to_be(imitation: Path, tmp_path: Path) -> None:

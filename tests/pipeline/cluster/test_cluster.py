@@ -14,18 +14,18 @@ from dask.utils import key_split
 from distributed import Client, LocalCluster
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.gpus import Gpus
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT, gpu_workers
-from fanfold.pipeline.executors.choose import run_window
+from fanfold.pipeline.executors.graph import GraphExecutor
 
 
 def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the_names(pair, slow_recipe):
     pair.client.get_task_stream()  # starts to collect what the dashboard's stream shows
     began = time.time()
-    state = work.initialize(slow_recipe)
-    training = threading.Thread(target=run_window, args=(pair, "0fedcba9", slow_recipe, state, 20))
+    state = worker.initialize(slow_recipe)
+    training = threading.Thread(target=GraphExecutor(pair, slow_recipe).window, args=(state, 20))
     training.start()
     with urllib.request.urlopen(pair.dashboard, timeout=20) as page:
         assert page.status == 200
@@ -110,13 +110,13 @@ def test_a_cluster_that_is_slow_to_close_hides_nothing_of_what_was_done(monkeypa
     ("wrong", "message"),
     [
         ({"kind": "gpu"}, "No cluster 'gpu'"),
-        ({"workers": 0}, "--cluster.workers must be at least 1"),
-        ({"timeout": 0}, "--cluster.timeout must be above 0"),
-        ({"per_gpu": 0}, "--cluster.per_gpu must be at least 1"),
-        ({"per_gpu": 2, "kind": "cpu"}, "--cluster.per_gpu is for GPUs of this machine"),
-        ({"per_gpu": 2, "kind": "tcp://there:1"}, "--cluster.per_gpu is for GPUs of this machine"),
+        ({"workers": 0}, "`cluster.workers` must be at least 1"),
+        ({"timeout": 0}, "`cluster.timeout` must be above 0"),
+        ({"per_gpu": 0}, "`cluster.per_gpu` must be at least 1"),
+        ({"per_gpu": 2, "kind": "cpu"}, "`cluster.per_gpu` is for GPUs of this machine"),
+        ({"per_gpu": 2, "kind": "tcp://there:1"}, "`cluster.per_gpu` is for GPUs of this machine"),
         ({"protocol": "infiniband"}, "No protocol 'infiniband'"),
-        ({"protocol": "ucx", "kind": "tcp://there:1"}, "leave --cluster.protocol out"),
+        ({"protocol": "ucx", "kind": "tcp://there:1"}, "leave `cluster.protocol` out"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong, message):
@@ -152,7 +152,7 @@ def test_auto_computes_on_the_cpu_where_there_is_no_gpu_and_says_so(without_gpus
 
 
 def test_cuda_without_a_gpu_is_an_error_in_a_line(without_gpus):
-    with pytest.raises(FanfoldError, match=r"^No GPU found.*: use --cluster.kind cpu\.$"):
+    with pytest.raises(FanfoldError, match=r"^No GPU found.*: use `cluster.kind=cpu`\.$"):
         opened(kind="cuda")
 
 
@@ -177,7 +177,7 @@ def test_workers_take_the_gpus_in_turn(promised_gpus):
 
 def test_auto_turns_to_the_cpu_where_workers_can_not_use_the_gpu(promised_gpus):
     note, device, _ = opened(kind="auto")
-    assert note == "the driver tells of a GPU, but workers find none: computing on the CPU"
+    assert note == "the driver lists a GPU, but workers find none: computing on the CPU"
     assert device == "cpu"
 
 
@@ -188,13 +188,13 @@ def test_auto_turns_to_the_cpu_where_dask_cuda_fails_and_cuda_is_an_error(monkey
     assert re.fullmatch(r"dask-cuda can't start workers on the GPU \(.+\): computing on the CPU", note)
     assert device == "cpu"
     with pytest.raises(
-        FanfoldError, match=r"^Dask-cuda can't start workers on the GPU \(.+\): use --cluster.kind cpu\.$"
+        FanfoldError, match=r"^Dask-cuda can't start workers on the GPU \(.+\): use `cluster.kind=cpu`\.$"
     ):
         opened(kind="cuda")
 
 
 def test_more_workers_than_may_share_the_gpus_are_refused(promised_gpus):
     with pytest.raises(
-        FanfoldError, match=r"--cluster.workers 5, but GPUs are there for 4: raise --cluster.per_gpu \(2\)"
+        FanfoldError, match=r"`cluster.workers=5`, but the GPUs have places for 4: raise `cluster.per_gpu` \(2\)"
     ):
         opened(kind="cuda", workers=5, per_gpu=2)

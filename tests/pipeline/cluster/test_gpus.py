@@ -11,7 +11,7 @@ from fanfold.pipeline.cluster.gpus import (
     common,
     find_gpus,
     in_words,
-    look,
+    probe_device,
     visible,
 )
 
@@ -68,7 +68,7 @@ def test_no_gpu_and_hidden_ones_are_said():
 def test_a_worker_that_is_shown_no_gpu_has_none(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find_gpus().names == ()
-    assert look().problem is None
+    assert probe_device().problem is None
 
 
 HERE, THERE = "tcp://10.0.0.1:", "tcp://10.0.0.2:"

@@ -7,11 +7,11 @@ from dask.delayed import delayed
 from distributed import LocalCluster
 
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.results import results
-from fanfold.pipeline.executors.choose import run_window
+from fanfold.pipeline.executors.graph import GraphExecutor
 from tests.waiting import wait_for
 
 
@@ -20,13 +20,13 @@ def fail(error):
 
 
 def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster, monkeypatch):
-    monkeypatch.setattr(waiting, "LOOK", 0.2)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
     with small_cluster(1) as cluster:
         cluster.client.cluster.scale(0)
         wait_for(lambda: not cluster.workers)
-        with pytest.raises(RunError, match=r"No worker has been there for 1 s: start workers, and go on with --resume"):
-            run_window(cluster, "01234567", recipe, work.initialize(recipe), 2)
+        with pytest.raises(RunError, match=r"There has been no worker for 1 s: start workers, and go on with `resume`"):
+            GraphExecutor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
 
 
 def test_a_scheduler_that_goes_is_said(slow_recipe):
@@ -34,8 +34,8 @@ def test_a_scheduler_that_goes_is_said(slow_recipe):
     with open_cluster(ClusterConfig(kind=other.scheduler_address)) as cluster:
         closing = threading.Timer(3, other.close)
         closing.start()
-        with pytest.raises(RunError, match=r"The scheduler is gone .*--resume"):
-            run_window(cluster, "01234568", slow_recipe, work.initialize(slow_recipe), 2000)
+        with pytest.raises(RunError, match=r"The scheduler is gone .*`resume`"):
+            GraphExecutor(cluster, slow_recipe, "01234568").window(worker.initialize(slow_recipe), 2000)
         closing.join()
 
 

@@ -8,16 +8,14 @@ from distributed.utils import color_of
 from optuna.distributions import FloatDistribution
 
 from fanfold.pipeline import evaluation
-from fanfold.pipeline.evaluation import EvaluationConfig
-from fanfold.pipeline.executors.graph import evaluation_graph, gang_graph, window_graph
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.evaluation import STREAM_NAMES, EvaluationConfig
+from fanfold.pipeline.executors.graph import map_graph, window_graph
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
-from fanfold.pipeline.training import train
+from fanfold.pipeline.training import Job, train
 from fanfold.pipeline.worker import initialize
-from fanfold.tasks.episodes import Stream
 
 SPACE = Space((Dimension("lr", FloatDistribution(1e-4, 1e-2)),))
 EVALUATION = EvaluationConfig(every=10, validation_tasks=6, tasks=6, other_tasks=0)
@@ -50,8 +48,8 @@ def test_the_phases_of_a_run_are_spans(pair, recipe, tmp_path, reduction, tasks)
     assert found == {
         (name,): (1, set()),
         (name, "meta-training"): (1, tasks),  # one, however many windows it has
-        (name, "validation"): (1, {"parameters", "statistics", "validate"}),
-        (name, "test"): (1, {"parameters", "statistics", "meta-testing"}),
+        (name, "validation"): (1, {"shared", "validate"}),
+        (name, "test"): (1, {"shared", "meta-testing"}),
     }
 
 
@@ -83,12 +81,10 @@ def test_no_two_phases_have_like_colours(recipe):
     state = initialize(recipe)
     graphs = [
         window_graph("run", recipe, state, 1),
-        *gang_graph("run", 0, {"here": int}),
-        *evaluation_graph("run", recipe, state.parameters, Stream.VALIDATION, 6, "batch"),
-        *evaluation_graph("run", recipe, state.parameters, Stream.TEST, 6, "batch"),
+        *(graph for name in STREAM_NAMES.values() for graph in map_graph(name, "run", int, [], [()])),
     ]
-    names = {key[0].removesuffix("-run") for graph in graphs for key in graph.dask.to_dict()} | {"trial"}
-    seen = names - {"start", "parameters", "statistics"}  # which take no time
+    names = {key[0].removesuffix("-run") for graph in graphs for key in graph.dask.to_dict()} | {"trial", "window"}
+    seen = names - {"start"}  # which takes no time
     assert seen == {"adapt", "fold", "step", "window", "validate", "meta-testing", "trial"}
     distances = {pair: abs(lightness(color_of(pair[0])) - lightness(color_of(pair[1]))) for pair in pairs(seen)}
     assert min(distances.values()) > 6, min(distances, key=distances.get)

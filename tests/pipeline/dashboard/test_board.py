@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanfold.pipeline.dashboard import board
-from fanfold.pipeline.dashboard.board import RUNS, TRIALS, Board
-from fanfold.pipeline.dashboard.thinned import Thinned
+from fanfold.pipeline.dashboard.board import RUNS, TRIALS, Board, Thinned
 from fanfold.pipeline.executors.stopwatch import Laps
 
 

@@ -23,7 +23,7 @@ from fanfold.pipeline.dashboard.search_listener import SearchTeller
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.messages import TOPIC
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.events import TrialEnded, TrialReached
 from fanfold.pipeline.training import train
@@ -51,7 +51,7 @@ def trained(cluster, recipe, path, name, *listeners):
     directory, said = RunDirectory(path / name), []
     directory.create("seed: 3\n")
     teller = RunTeller(cluster.client, name, recipe, {"meta.batch": "10"})
-    with sparing(teller, "the page", said.append) as told:
+    with guarded(teller, "the page", said.append) as told:
         train(cluster, recipe, EVALUATION, directory, [directory.log, told, *listeners])
     (run,) = (run for run in board_of(cluster).runs.values() if run.started["name"] == name)
     return run, directory, said
@@ -87,9 +87,9 @@ def test_the_page_knows_where_a_meta_iteration_s_time_goes(pair, recipe, tmp_pat
 def test_the_validation_tasks_shown_are_answered_as_they_were(pair, recipe, tmp_path):
     seen = []
     run, *_ = trained(pair, recipe, tmp_path, "validations", seen.append)
-    answers = [event.answers for event in seen if hasattr(event, "answers")][-1]
+    predictions = [event.predictions for event in seen if hasattr(event, "predictions")][-1]
     ways, queries = recipe.task.ways, recipe.task.queries
-    np.testing.assert_array_equal(run.judged["guesses"], answers.guesses[:3, :, :queries])
+    np.testing.assert_array_equal(run.judged["guesses"], predictions.labels[:3, :, :queries])
     assert len(run.drawn["tasks"]) == 3
     assert all(len(task) == ways for task in run.drawn["tasks"])
     images = [image for task in run.drawn["tasks"] for of_class in task for image in of_class]
@@ -133,7 +133,7 @@ def test_a_teller_that_fails_is_left_out_and_said_once(pair, recipe, tmp_path):
     directory, said = RunDirectory(tmp_path / "run"), []
     directory.create("seed: 3\n")
     teller = RunTeller(pair.client, "ill drawn", replace(broken, store="/nowhere"), {})
-    with sparing(teller, "the page", said.append) as told:
+    with guarded(teller, "the page", said.append) as told:
         last = train(pair, recipe, EVALUATION, directory, [told])
     assert last.state.iteration == 20
     assert len(said) == 1
@@ -142,7 +142,7 @@ def test_a_teller_that_fails_is_left_out_and_said_once(pair, recipe, tmp_path):
 
 def test_a_search_s_trials_are_told(pair):
     params = {"algorithm.inner_lr": 0.123456, "meta.optimizer": "sgd"}
-    with sparing(SearchTeller(pair.client, "a search", {}, 8), "the page", print) as told:
+    with guarded(SearchTeller(pair.client, "a search", {}, 8), "the page", print) as told:
         told(TrialReached(0, params, 0, 60, None))
         told(TrialReached(0, params, 20, 60, 0.5))
         told(TrialEnded(0, params, "pruned", 40, 0.6))
@@ -194,7 +194,7 @@ def test_a_scheduler_of_its_own_has_the_page_before_any_run_and_needs_no_pytorch
             assert b'href="fanfold"' in page.read()
         with Client(address) as client:
             assert offer(client) is None
-            with sparing(SearchTeller(client, "over there", {}, 8), "the page", print):
+            with guarded(SearchTeller(client, "over there", {}, 8), "the page", print):
                 pass
         with urllib.request.urlopen(f"{dashboard}/metrics", timeout=20) as metrics:
             assert 'fanfold_trials{name="over there"' in metrics.read().decode()
@@ -216,7 +216,7 @@ def test_a_run_on_a_scheduler_without_a_dashboard_goes_on(recipe, tmp_path):
         assert cluster.note == "no Fanfold page: the scheduler has no dashboard (it was started without)"
         directory, said = RunDirectory(tmp_path / "run"), []
         directory.create("seed: 3\n")
-        with sparing(RunTeller(cluster.client, "unseen", recipe, {}), "the page", said.append) as told:
+        with guarded(RunTeller(cluster.client, "unseen", recipe, {}), "the page", said.append) as told:
             assert train(cluster, recipe, EVALUATION, directory, [told]).state.iteration == 20
         assert not said
         (run,) = other.scheduler.plugins["fanfold"].board.runs.values()

@@ -8,13 +8,13 @@ import pytest
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.evaluation import EvaluationConfig, test
 from fanfold.pipeline.events import MetaTested, TrainingStarted, Validated
-from fanfold.pipeline.leg import Job
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.executors.local import LocalExecutor
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search.events import LegEnded, TrialBegan, TrialEnded
+from fanfold.pipeline.search.events import SegmentEnded, TrialBegan, TrialEnded
 from fanfold.pipeline.search.recording import TrialRecords
-from fanfold.pipeline.search.trial import compute, judge, leg
-from fanfold.pipeline.training import train
+from fanfold.pipeline.search.trial import compute_segment
+from fanfold.pipeline.training import Job, judge_by_validation, train
 from tests.lines import lines
 
 test.__test__ = False
@@ -49,7 +49,7 @@ def record(pair, recipe, tmp_path, uri):
                 raise StoppedError
 
         job = replace(recipe, meta=replace(recipe.meta, iterations=iterations, checkpoint=10))
-        with sparing(MLflow(uri, directory.path, job, SETTINGS), "MLflow", pytest.fail) as listen:
+        with guarded(MLflow(uri, directory.path, job, SETTINGS), "MLflow", pytest.fail) as listen:
             last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
             tests = test(pair, job, last.best, EVALUATION)
             listen(MetaTested(tuple(tests)))
@@ -109,7 +109,7 @@ def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_pat
     board = MLflow(uri, directory.path, job, {})
     client, run = only_run(uri)
     client.delete_run(run.info.run_id)
-    with sparing(board, "MLflow", said.append) as listen:
+    with guarded(board, "MLflow", said.append) as listen:
         last = train(pair, job, EVALUATION, directory, [listen])
     assert last.state.iteration == 5
     assert len(said) == 1
@@ -118,17 +118,18 @@ def test_a_store_that_is_lost_costs_a_line_and_not_the_run(pair, recipe, tmp_pat
 
 def test_the_trials_of_a_search_are_runs_below_its_own(recipe, tmp_path, uri):
     job = Job(replace(recipe, meta=replace(recipe.meta, iterations=10)), EVALUATION)
+    executor = LocalExecutor(job.recipe)
     directory, now = RunDirectory(tmp_path / "search" / "trials" / "0000"), None
     directory.create("seed: 3\n")
     for states in ((), ("pruned",)):  # the search is stopped, and started again
         search = MLflow(uri, tmp_path / "search", recipe, {"seed": 3})
         records = TrialRecords(lambda trial, run=search.run: MLflow(uri, trial.directory.path, recipe, {}, run))
-        with sparing(search, "MLflow", pytest.fail), sparing(records, "MLflow", pytest.fail) as listen:
+        with guarded(search, "MLflow", pytest.fail), guarded(records, "MLflow", pytest.fail) as listen:
             started = TrainingStarted("trial-0", now.state.iteration if now else 0, 10, 0.0, None)
             listen(TrialBegan(0, directory, job, "seed: 3\n", started))
-            done = leg(job, now, partial(compute, job.recipe), partial(judge, job))
+            done = compute_segment(job, now, executor, partial(judge_by_validation, job, executor))
             now = done.checkpoint
-            listen(LegEnded(0, done.events))
+            listen(SegmentEnded(0, done.events))
             for state in states:
                 listen(TrialEnded(0, {}, state, 10, 0.5))
         client = mlflow.MlflowClient(tracking_uri=uri)

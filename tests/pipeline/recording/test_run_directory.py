@@ -7,10 +7,10 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.events import Validated, WindowEnded
 from fanfold.pipeline.optimizer import Record
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 from tests.lines import lines
 
-ANSWERS = Answers(np.zeros((2, 2, 1), np.int16), np.ones((2, 2, 1), np.float32), np.zeros(2, np.float32))
+ANSWERS = Predictions(np.zeros((2, 2, 1), np.int16), np.ones((2, 2, 1), np.float32), np.zeros(2, np.float32))
 
 
 def window(first, last):
@@ -18,7 +18,7 @@ def window(first, last):
 
 
 def validated(iteration, accuracy=0.5):
-    return Validated(iteration, 0.25, accuracy, 0.1, best=False, answers=ANSWERS)
+    return Validated(iteration, 0.25, accuracy, 0.1, best=False, predictions=ANSWERS)
 
 
 def test_a_validation_has_a_line_without_its_answers(tmp_path):
@@ -49,5 +49,5 @@ def test_what_will_be_computed_again_is_forgotten(tmp_path):
 def test_a_validation_that_can_not_be_written_is_said(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.validations.mkdir()
-    with pytest.raises(FanfoldError, match=r"validations.jsonl can't be written .*--resume"):
+    with pytest.raises(FanfoldError, match=r"validations.jsonl can't be written .*`resume`"):
         directory.log(validated(4))

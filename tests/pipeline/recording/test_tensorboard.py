@@ -10,15 +10,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fanfold.pipeline.evaluation import EvaluationConfig, test
-from fanfold.pipeline.events import MetaTested, Noticed, TrainingStarted, Validated
-from fanfold.pipeline.recording.answer_sheet import RIGHT, WRONG, draw_answers
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.events import MetaTested, Validated
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.recording.task_sheet import RIGHT, WRONG, draw_predictions
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.training import train
 from fanfold.pipeline.worker import tasks_of
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 from tests.lines import lines
 
 test.__test__ = False
@@ -46,7 +46,7 @@ def record(pair, recipe, tmp_path):
 
         job = replace(recipe, meta=replace(recipe.meta, iterations=iterations, schedule="linear", checkpoint=10))
         board = TensorBoard(tmp_path / "tensorboard", job, SETTINGS, directory.result.exists())
-        with sparing(board, "TensorBoard", pytest.fail) as listen:
+        with guarded(board, "TensorBoard", pytest.fail) as listen:
             last = train(pair, job, EVALUATION, directory, [directory.log, listen, kill])
             tests = test(pair, job, last.best, EVALUATION)
             listen(MetaTested(tuple(tests)))
@@ -137,13 +137,13 @@ def test_pictures_show_which_answers_are_right(record, recipe):
     ways, queries = job.task.ways, job.task.queries
     guesses = np.broadcast_to(np.arange(ways, dtype=np.int16)[:, None], (3, ways, queries)).copy()
     sure, losses = np.ones(guesses.shape, np.float32), np.zeros(3, np.float32)
-    all_right = draw_answers(tasks, Answers(guesses, sure, losses))
+    all_right = draw_predictions(tasks, Predictions(guesses, sure, losses))
     assert all_right.shape == picture.shape
     assert has(all_right, RIGHT)
     assert not has(all_right, WRONG)
 
     guesses[2, 1, 0] = 2
-    one_wrong = draw_answers(tasks, Answers(guesses, sure, losses))
+    one_wrong = draw_predictions(tasks, Predictions(guesses, sure, losses))
     assert has(one_wrong, WRONG)
     changed = np.argwhere((one_wrong != all_right).any(axis=2))
     height, width = len(picture) // 3, picture.shape[1] / ways
@@ -160,32 +160,8 @@ def test_a_folder_that_cannot_be_written_costs_a_line_and_not_the_run(pair, reci
     directory, said = RunDirectory(tmp_path), []
     directory.create("seed: 3\n")
     job = replace(recipe, meta=replace(recipe.meta, iterations=5))
-    with sparing(TensorBoard(tmp_path / "tensorboard", job, {}), "TensorBoard", said.append) as listen:
+    with guarded(TensorBoard(tmp_path / "tensorboard", job, {}), "TensorBoard", said.append) as listen:
         last = train(pair, job, EVALUATION, directory, [listen])
     assert last.state.iteration == 5
     assert len(said) == 1
     assert said[0].startswith("TensorBoard records no more of this (")
-
-
-def test_what_ends_a_run_is_told_to_whoever_records_it():
-    heard = []
-
-    class Recorder:
-        def __call__(self, event):
-            heard.append(event)
-
-        def close(self, error):
-            heard.append(error)
-
-    stop, started = KeyboardInterrupt(), TrainingStarted("run", 0, 5, 0.0, None)
-
-    def fail():
-        with sparing(Recorder(), "it", pytest.fail) as listen:
-            listen(started)
-            raise stop
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    with sparing(Recorder(), "it", pytest.fail) as listen:
-        listen(Noticed("something"))
-    assert heard == [started, stop, Noticed("something"), None]

@@ -1,6 +1,5 @@
 """A search goes on, whatever happens to it, and comes to the same."""
 
-import math
 import os
 import signal
 import time
@@ -16,17 +15,17 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256, save_checkpoint
 from fanfold.pipeline.evaluation import EvaluationConfig
-from fanfold.pipeline.leg import Job
-from fanfold.pipeline.recording.recorder import sparing
+from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.driver import Candidate, Search, choose
 from fanfold.pipeline.search.events import TrialEnded, TrialReached
 from fanfold.pipeline.search.recording import TrialRecords
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.pipeline.search.study import SearchConfig, draw, left_running, make_pruner, open_study
+from fanfold.pipeline.training import Job
 from fanfold.tasks.algorithms.maml import Maml
 from tests.lines import lines
-from tests.pipeline.reference import run_alone
+from tests.pipeline.reference import alone
 
 EVALUATION = EvaluationConfig(every=2, validation_tasks=20, tasks=20)
 SPACE = Space(
@@ -150,7 +149,7 @@ def test_a_trial_has_the_same_parameters_wherever_it_runs(tmp_path, pair, candid
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, value, reported, sha256 in found:
         recipe = candidate(params).job.recipe
-        assert sha256 == parameters_sha256(run_alone(recipe, 8).parameters)
+        assert sha256 == parameters_sha256(alone(recipe, 8).state.parameters)
         assert list(reported) == [2, 4, 6, 8]
         assert value == reported[8] == max(reported.values())
 
@@ -167,10 +166,10 @@ def test_each_trial_is_a_run_of_its_own_in_tensorboard(tmp_path, single, candida
         return TensorBoard(trial.directory.path / "tensorboard", trial.job.recipe, {"lr": trial.job.recipe.meta.lr})
 
     def killed_at(calls):
-        with sparing(TrialRecords(board), "TensorBoard", pytest.fail) as record:
+        with guarded(TrialRecords(board), "TensorBoard", pytest.fail) as record:
             return search(tmp_path, single, candidate, SearchConfig(trials=4), dying(record, *calls))
 
-    for call in (3, 8):  # when a leg has ended that no checkpoint is of yet, and later
+    for call in (3, 8):  # when a segment has ended that no checkpoint is of yet, and later
         with pytest.raises(KilledError):
             killed_at([call])
     found = killed_at([])
@@ -221,7 +220,7 @@ def test_a_worker_killed_in_the_middle_loses_a_leg_at_most(tmp_path, trio, candi
     assert killed
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 3
     for _, params, _, _, sha256 in found:
-        assert sha256 == parameters_sha256(run_alone(candidate(params).job.recipe, 8).parameters)
+        assert sha256 == parameters_sha256(alone(candidate(params).job.recipe, 8).state.parameters)
 
 
 def test_when_the_time_is_up_trials_wait_for_the_search_to_go_on(tmp_path, single, candidate):
@@ -232,7 +231,7 @@ def test_when_the_time_is_up_trials_wait_for_the_search_to_go_on(tmp_path, singl
         ends.append(event)
 
     ((state, _, _, reported, _),) = search(tmp_path, single, candidate, short, slowly)
-    assert (state, list(reported)) == (TrialState.RUNNING, [2])  # the leg under way was not lost
+    assert (state, list(reported)) == (TrialState.RUNNING, [2])  # the segment under way was not lost
     assert search(tmp_path, single, candidate, short) == search(tmp_path, single, candidate, short)  # no time is left
     found = search(tmp_path, single, candidate, replace(short, minutes=None))
     assert [state for state, *_ in found] == [TrialState.COMPLETE] * 2
@@ -267,44 +266,8 @@ def test_draws_depend_on_seed_and_number_alone(tmp_path, sampler):
     assert stopped == straight
 
 
-def test_two_searches_at_once_in_one_directory_are_refused(tmp_path):
-    with (
-        open_study(tmp_path / "study.db", "test", NopPruner()),
-        pytest.raises(FanfoldError, match="Another search is at work"),
-        open_study(tmp_path / "study.db", "test", NopPruner()),
-    ):
-        pass
-    (tmp_path / "other.db").write_text("no database" * 100)
-    with (
-        pytest.raises(FanfoldError, match=r"other.db can't be opened"),
-        open_study(tmp_path / "other.db", "x", NopPruner()),
-    ):
-        pass
-    (tmp_path / "third.lock").mkdir()
-    with (
-        pytest.raises(FanfoldError, match=r"The study .*third\.db can't be written \(Is a directory\)"),
-        open_study(tmp_path / "third.db", "x", NopPruner()),
-    ):
-        pass
-
-
-def test_a_grid_counts_what_its_conditions_leave():
-    assert CONDITIONAL.points() == 3 * 3 + 3
-    assert SPACE.points() is None
-    assert math.isclose(CONDITIONAL.dimensions[2].grid[-1], 1.0)
-
-
 def test_a_trial_keeps_its_workers_while_they_are_there_and_free():
     assert choose(["a", "b", "c"], {"a"}, ["c"], 1) == ("c",)
     assert choose(["a", "b"], {"a"}, ["c"], 1) == ("b",)
     assert choose(["a", "b", "c", "d"], {"c"}, ["d", "c"], 2) == ("d", "a")
     assert choose([], set(), ["a"], 1) == ()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"trials": 0}, "--search.trials must be at least 1"), ({"minutes": 0.0}, "--search.minutes must be above 0")],
-)
-def test_a_search_that_can_not_be_is_refused(wrong, message):
-    with pytest.raises(FanfoldError, match=message):
-        SearchConfig(**wrong)

@@ -5,10 +5,10 @@ import pytest
 from fanfold.data.errors import RunError
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.events import Noticed, TrainingStarted
-from fanfold.pipeline.leg import Job
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search.events import LegEnded, TrialBegan, TrialEnded, TrialReached
+from fanfold.pipeline.search.events import SegmentEnded, TrialBegan, TrialEnded, TrialReached
 from fanfold.pipeline.search.recording import TrialRecords
+from fanfold.pipeline.training import Job
 
 
 class Kept:
@@ -45,8 +45,8 @@ def records(kept):
 
 def test_each_trial_hears_of_itself_alone(records, kept, began):
     for event in (
-        *(began(0), TrialReached(0, {}, 0, 8, None), began(1, 4), LegEnded(1, (Noticed("one"), Noticed("two")))),
-        *(Noticed("trial 0: something"), LegEnded(0, (Noticed("three"),))),
+        *(began(0), TrialReached(0, {}, 0, 8, None), began(1, 4), SegmentEnded(1, (Noticed("one"), Noticed("two")))),
+        *(Noticed("trial 0: something"), SegmentEnded(0, (Noticed("three"),))),
     ):
         records(event)
     assert kept[0].heard == [began(0).started, Noticed("three")]

@@ -1,4 +1,4 @@
-"""A trial is a training like any other, leg by leg."""
+"""A trial is a training like any other, segment by segment."""
 
 import os
 from dataclasses import replace
@@ -10,25 +10,25 @@ from fanfold.data.errors import RunError
 from fanfold.pipeline.checkpoint import load_checkpoint, save_checkpoint
 from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.events import Validated, WindowEnded
-from fanfold.pipeline.leg import Job
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search import trial
-from fanfold.pipeline.search.trial import compute, judge, run_leg
-from fanfold.pipeline.training import train
+from fanfold.pipeline.search.trial import compute_segment, run_segment
+from fanfold.pipeline.training import Job, judge_by_validation, train
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from tests.waiting import wait_for
 
-# Of 20 iterations, the last leg is a shorter one.
+# Of 20 iterations, the last segment is a shorter one.
 EVALUATION = EvaluationConfig(every=8, validation_tasks=20, tasks=20)
 
 
-def leg(job, now):
-    return trial.leg(job, now, partial(compute, job.recipe), partial(judge, job))
+def segment(job, now):
+    executor = LocalExecutor(job.recipe)
+    return compute_segment(job, now, executor, partial(judge_by_validation, job, executor))
 
 
 @pytest.mark.parametrize("algorithm", [Maml(inner_lr=0.1, inner_steps=1), ProtoNet()], ids=lambda found: found.name)
-def test_legs_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, tmp_path, algorithm):
+def test_segments_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, tmp_path, algorithm):
     recipe = replace(recipe, algorithm=algorithm, meta=replace(recipe.meta, schedule="cosine", average=0.9))
     directory = RunDirectory(tmp_path / "run")
     directory.create("")
@@ -37,7 +37,7 @@ def test_legs_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, 
 
     job, now, told = Job(recipe, EVALUATION), None, []
     while now is None or not job.ended(now):
-        found = leg(job, now)
+        found = segment(job, now)
         save_checkpoint(tmp_path / "trial.safetensors", found.checkpoint)
         now = load_checkpoint(tmp_path / "trial.safetensors")  # as for another driver, or another worker
         told += found.events
@@ -50,17 +50,18 @@ def test_legs_give_bit_for_bit_what_training_over_a_cluster_gives(pair, recipe, 
     assert [event for event in told if isinstance(event, Validated)] == [
         event for event in events if isinstance(event, Validated)
     ]
-    assert [event.records for event in told if isinstance(event, WindowEnded)] == [
-        event.records for event in events if isinstance(event, WindowEnded)
-    ]
+    records, expected_records = (
+        [record for event in of if isinstance(event, WindowEnded) for record in event.records] for of in (told, events)
+    )
+    assert records == expected_records
 
 
-def test_a_leg_ends_at_the_next_validation(recipe):
+def test_a_segment_ends_at_the_next_validation(recipe):
     job = Job(recipe, EVALUATION)
-    first = leg(job, None).checkpoint
+    first = segment(job, None).checkpoint
     assert (first.state.iteration, first.validated, job.ended(first)) == (8, 8, False)
     assert first.seconds > 0
-    second = leg(job, first).checkpoint
+    second = segment(job, first).checkpoint
     assert second.state.iteration == 16
     assert second.seconds > first.seconds
 
@@ -68,13 +69,13 @@ def test_a_leg_ends_at_the_next_validation(recipe):
 def test_a_trial_that_diverges_says_so(recipe):
     diverging = replace(recipe, algorithm=Maml(inner_lr=1e30, inner_steps=4))
     with pytest.raises(RunError, match="not finite in iteration 1"):
-        leg(Job(diverging, EVALUATION), None)
+        segment(Job(diverging, EVALUATION), None)
 
 
-def test_a_worker_leaves_a_leg_that_nobody_waits_for_any_more(pair, recipe):
+def test_a_worker_leaves_a_segment_that_nobody_waits_for_any_more(pair, recipe):
     endless = Job(replace(recipe, meta=replace(recipe.meta, iterations=10**6)), EvaluationConfig(every=10**6))
     worker = pair.addresses[0]
-    future = pair.client.submit(partial(run_leg, endless, None), workers=[worker], pure=False)
+    future = pair.client.submit(partial(run_segment, endless, None), workers=[worker], pure=False)
 
     def at_work():
         return pair.client.run(lambda dask_worker: len(dask_worker.state.executing), workers=[worker])[worker]

@@ -121,5 +121,5 @@ def test_a_network_that_does_not_end_in_a_linear_layer_is_refused(model):
 
 @pytest.mark.parametrize(("inner_lr", "inner_steps"), [(0, 1), (-1, 1), (float("nan"), 1), (0.1, 0)])
 def test_settings_without_sense_are_refused(inner_lr, inner_steps):
-    with pytest.raises(FanfoldError, match="ANIL needs"):
+    with pytest.raises(FanfoldError, match=r"`algorithm\.inner_"):
         Anil(inner_lr=inner_lr, inner_steps=inner_steps)

@@ -3,11 +3,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import answer_tasks
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.models import Conv4, Conv4Stride
 from fanfold.tasks.parameters import flatten
+from fanfold.tasks.predict import predict
 from tests.tasks.reference import WAYS, finite_differences, make_network, make_tasks
 
 
@@ -96,8 +96,8 @@ def test_more_inner_steps_fit_the_support_set_better():
 def test_evaluation_scores_each_task_after_adaptation():
     algorithm, (network, parameters), tasks = Maml(inner_lr=0.2), make_network(Conv4Stride(width=8)), make_tasks(4)
     same = TaskBatch(tasks.support, tasks.support_labels, tasks.support, tasks.support_labels)
-    assert answer_tasks(algorithm, network, parameters, same, 30, "batch").accuracies.tolist() == [1.0] * 4
-    untrained = answer_tasks(algorithm, network, parameters, same, 0, "batch").accuracies
+    assert predict(algorithm, network, parameters, same, 30, "batch").accuracies.tolist() == [1.0] * 4
+    untrained = predict(algorithm, network, parameters, same, 0, "batch").accuracies
     assert untrained.mean() < 1
     assert set((untrained * 6).round().tolist()) <= set(range(7))
 
@@ -106,12 +106,12 @@ def test_parameters_are_left_as_they_were():
     algorithm, (network, parameters), tasks = Maml(), make_network(Conv4(width=4)), make_tasks(2)
     before = parameters.clone()
     algorithm.meta_gradient(network, parameters, 0, tasks)
-    answer_tasks(algorithm, network, parameters, tasks, 2, "batch")
+    predict(algorithm, network, parameters, tasks, 2, "batch")
     assert torch.equal(parameters, before)
     assert not parameters.requires_grad
 
 
 @pytest.mark.parametrize(("inner_lr", "inner_steps"), [(0, 1), (-1, 1), (0.1, 0)])
 def test_settings_without_sense_are_refused(inner_lr, inner_steps):
-    with pytest.raises(FanfoldError, match="MAML needs"):
+    with pytest.raises(FanfoldError, match=r"`algorithm\.inner_"):
         Maml(inner_lr=inner_lr, inner_steps=inner_steps)

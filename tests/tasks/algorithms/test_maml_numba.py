@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fanfold.tasks.algorithms import maml_vectorized
-from fanfold.tasks.algorithms.maml import AT_ONCE, IMAGES, Maml
+from fanfold.tasks.algorithms.maml import CPU_IMAGES, CPU_TASKS, Maml
 from fanfold.tasks.algorithms.support_loss import KEPT
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from tests.tasks.reference import WAYS, assert_agree, make_network, make_tasks, nudged
@@ -21,10 +21,10 @@ def test_tasks_computed_at_once_are_those_computed_one_by_one(model, differentia
     exact = {} if differentiation == "first order" else {"differentiation": differentiation}
     algorithm = Maml(inner_lr=0.1, inner_steps=steps, first_order=not exact, **exact)
     network, parameters = make_network(model)
-    parameters, tasks = nudged(parameters), make_tasks(AT_ONCE + 1)  # in two parts, of different sizes
+    parameters, tasks = nudged(parameters), make_tasks(CPU_TASKS + 1)  # in two parts, of different sizes
     order = "first" if algorithm.first_order else differentiation
     expected = algorithm.meta_gradient(replace(network, stack=None), parameters, 0, tasks)
-    for at_once in (1, AT_ONCE):
+    for at_once in (1, CPU_TASKS):
         found = maml_vectorized.meta_gradient(network.stack, parameters, tasks, 0.1, steps, order, at_once)
         assert_agree(found, expected, 1e-11)
 
@@ -35,7 +35,7 @@ def test_small_tasks_are_computed_at_once():
     found = Maml(inner_lr=0.01).meta_gradient(network, parameters, 0, tasks)
     expected, one_by_one = (
         maml_vectorized.meta_gradient(network.stack, parameters, tasks, 0.01, 1, "reverse", at_once)
-        for at_once in (AT_ONCE, 1)
+        for at_once in (CPU_TASKS, 1)
     )
     assert torch.equal(found.gradient, expected.gradient)
     assert not torch.equal(found.gradient, one_by_one.gradient)  # two ways, which round otherwise
@@ -44,9 +44,9 @@ def test_small_tasks_are_computed_at_once():
 @pytest.mark.parametrize(
     ("tasks", "steps"),
     [
-        (make_tasks(2, shots=IMAGES // WAYS + 1), 1),
-        (make_tasks(2, queries=KEPT // AT_ONCE // WAYS), 1),
-        (make_tasks(2), KEPT // AT_ONCE // (2 * WAYS)),
+        (make_tasks(2, shots=CPU_IMAGES // WAYS + 1), 1),
+        (make_tasks(2, queries=KEPT // CPU_TASKS // WAYS), 1),
+        (make_tasks(2), KEPT // CPU_TASKS // (2 * WAYS)),
     ],
     ids=["many images", "many queries", "many steps"],
 )

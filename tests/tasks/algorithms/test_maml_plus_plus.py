@@ -236,10 +236,10 @@ def test_no_step_at_all_leaves_the_start():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"inner_lr": 0}, "MAML.. needs"),
-        ({"inner_steps": 0}, "MAML.. needs"),
-        ({"multi_step": -1}, "--algorithm.multi_step counts iterations"),
-        ({"first_order": -1}, "--algorithm.first_order counts iterations"),
+        ({"inner_lr": 0}, "`algorithm.inner_lr` must be above 0"),
+        ({"inner_steps": 0}, "`algorithm.inner_steps` must be at least 1"),
+        ({"multi_step": -1}, "`algorithm.multi_step` must be at least 0"),
+        ({"first_order": -1}, "`algorithm.first_order` must be at least 0"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong, message):

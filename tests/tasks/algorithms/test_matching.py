@@ -243,10 +243,10 @@ def test_full_context_depends_on_the_order_of_the_support_set():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"scale": 0}, "--algorithm.scale must be above 0"),
-        ({"scale": float("nan")}, "--algorithm.scale must be above 0"),
-        ({"context_steps": 0}, "--algorithm.context_steps must be at least 1"),
-        ({"full_context": True, "every_turn": True}, "give --algorithm.every_turn false"),
+        ({"scale": 0}, "`algorithm.scale` must be above 0"),
+        ({"scale": float("nan")}, "`algorithm.scale` must be above 0"),
+        ({"context_steps": 0}, "`algorithm.context_steps` must be at least 1"),
+        ({"full_context": True, "every_turn": True}, "`algorithm.every_turn` to false"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong, message):

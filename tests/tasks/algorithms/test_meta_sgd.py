@@ -66,5 +66,5 @@ def test_a_task_is_learnt_by_the_learned_rates(steps):
 
 @pytest.mark.parametrize(("inner_lr", "inner_steps"), [(0, 1), (-1, 1), (0.1, 0)])
 def test_settings_without_sense_are_refused(inner_lr, inner_steps):
-    with pytest.raises(FanfoldError, match="Meta-SGD needs"):
+    with pytest.raises(FanfoldError, match=r"`algorithm\.inner_"):
         MetaSgd(inner_lr=inner_lr, inner_steps=inner_steps)

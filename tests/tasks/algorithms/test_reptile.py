@@ -95,10 +95,10 @@ def test_a_task_is_tested_with_minibatches_of_their_own_size(steps):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"inner_lr": 0}, "Reptile needs"),
-        ({"inner_steps": 0}, "Reptile needs"),
-        ({"inner_batch": 1}, "--algorithm.inner_batch must be at least 2"),
-        ({"test_batch": 1}, "--algorithm.test_batch must be at least 2"),
+        ({"inner_lr": 0}, "`algorithm.inner_lr` must be above 0"),
+        ({"inner_steps": 0}, "`algorithm.inner_steps` must be at least 1"),
+        ({"inner_batch": 1}, "`algorithm.inner_batch` must be at least 2"),
+        ({"test_batch": 1}, "`algorithm.test_batch` must be at least 2"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong, message):

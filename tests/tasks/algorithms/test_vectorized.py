@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import answer_tasks
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.tasks.network import as_network, batch_statistics, with_statistics
 from fanfold.tasks.parameters import flatten
+from fanfold.tasks.predict import predict
+from tests.tasks.every_algorithm import EVERY, each
 from tests.tasks.reference import SIZE, WAYS, Small, assert_agree, make_module, make_tasks, nudged, relative_error
-from tests.tasks.test_algorithm import EVERY, each
 
 MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="flatten"), Article(width=3, hidden=7)]
 
@@ -22,7 +22,7 @@ MODELS = [Conv4(width=4), Conv4Stride(width=4), Conv4Stride(width=4, reduce="fla
 def both_ways(algorithm, model):
     """The network for tasks one after another and vectorized over tasks, and meta-parameters."""
     module, ways = make_module(model), WAYS if algorithm.head else None
-    alone, vectorized = (as_network(module, SIZE, ways, vectorized=how) for how in (False, True))
+    alone, vectorized = (as_network(module, SIZE, ways, vectorized=how) for how in (False, algorithm.vectorizes))
     torch.manual_seed(1)
     return alone, vectorized, nudged(algorithm.initialize(alone))
 
@@ -88,10 +88,8 @@ def test_predictions_are_the_same_however_queries_are_normalized(algorithm):
             networks = [with_statistics(network, statistics) for network in (alone, vectorized)]
         else:
             networks = [alone, vectorized]
-        expected, found = (
-            answer_tasks(algorithm, network, parameters, tasks, None, normalization) for network in networks
-        )
-        assert (found.guesses == expected.guesses).all()
+        expected, found = (predict(algorithm, network, parameters, tasks, None, normalization) for network in networks)
+        assert (found.labels == expected.labels).all()
         torch.testing.assert_close(torch.from_numpy(found.confidences), torch.from_numpy(expected.confidences))
         torch.testing.assert_close(torch.from_numpy(found.losses), torch.from_numpy(expected.losses))
 
@@ -117,5 +115,5 @@ class Deciding(nn.Module):
 
 def test_a_network_that_cannot_be_vectorized_says_so():
     assert as_network(Deciding(3), SIZE, 3).outputs == 3
-    with pytest.raises(FanfoldError, match=r"--meta\.together false"):
+    with pytest.raises(FanfoldError, match=r"set `meta\.together` to false"):
         as_network(Deciding(3), SIZE, 3, vectorized=True)

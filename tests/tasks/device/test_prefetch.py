@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanfold.tasks.device.prefetch import Deck, Numbers, Prefetch, draw_codes
-from fanfold.tasks.device.resident import codes
+from fanfold.tasks.device.prefetch import Prefetch, RankTasks, TaskSource, draw_codes
+from fanfold.tasks.device.resident import encode
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
 
 SHAPE = EpisodeShape(5, 1, 2, True, True)
-DECK = Deck(3, Stream.TRAIN, SHAPE, np.arange(4, 40), np.resize([5, 6], 40), 6)
-DRAW = partial(draw_codes, DECK)
-FIRST, SECOND = Numbers(64, 10, 32, ((8, 16), (16, 24))), Numbers(384, 10, 32, ((8, 16), (16, 24)))
+SOURCE = TaskSource(3, Stream.TRAIN, SHAPE, np.arange(4, 40), np.resize([5, 6], 40), 6)
+DRAW = partial(draw_codes, SOURCE)
+FIRST, SECOND = RankTasks(64, 10, 32, ((8, 16), (16, 24))), RankTasks(384, 10, 32, ((8, 16), (16, 24)))
 
 
 class Recorded:
@@ -33,15 +33,15 @@ def parts_of_windows(draw):
     batch = draw(st.integers(1, 12))
     cuts = sorted(draw(st.sets(st.integers(0, batch))))
     chunks = [chunk for chunk in pairwise(cuts) if draw(st.booleans())]
-    return Numbers(draw(st.integers(0, 10**9)), draw(st.integers(1, 5)), batch, tuple(chunks))
+    return RankTasks(draw(st.integers(0, 10**9)), draw(st.integers(1, 5)), batch, tuple(chunks))
 
 
 @settings(deadline=None)
 @given(parts_of_windows())
 def test_a_ranks_tasks_are_those_in_its_places_of_every_meta_batch(numbers):
     first, iterations, batch = numbers.first, numbers.iterations, numbers.batch
-    window = draw_episodes(3, Stream.TRAIN, first, first + iterations * batch, SHAPE, DECK.classes, DECK.drawings)
-    whole = codes(window, 6).reshape(iterations, batch, 5, 3)
+    window = draw_episodes(3, Stream.TRAIN, first, first + iterations * batch, SHAPE, SOURCE.classes, SOURCE.drawings)
+    whole = encode(window, 6).reshape(iterations, batch, 5, 3)
     own = [place for chunk in numbers.places for place in range(*chunk)]
     found = DRAW(numbers)
     assert found.dtype == np.int32
@@ -58,7 +58,7 @@ def test_a_ranks_tasks_are_those_in_its_places_of_every_meta_batch(numbers):
     ],
 )
 def test_neighbouring_tasks_are_drawn_as_one_range(places, ranges):
-    assert Numbers(32, 3, 16, places).ranges() == ranges
+    assert RankTasks(32, 3, 16, places).ranges() == ranges
 
 
 def test_what_was_drawn_ahead_is_taken():

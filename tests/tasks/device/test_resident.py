@@ -8,7 +8,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.images import CachedImages, WholeImages
 from fanfold.data.store import Store, open_store, write_store
 from fanfold.tasks.batch import gather_tasks
-from fanfold.tasks.device.resident import codes, reside
+from fanfold.tasks.device.resident import encode, make_resident
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
 from tests.data.conftest import NoiseSource
 
@@ -44,8 +44,8 @@ def wide(stores: dict[NoiseSource, Store]) -> WholeImages:
 
 def assert_same_bits(images, shape, device, dtype=torch.float32, first=0, count=5):
     episodes = draw_episodes(0, Stream.TRAIN, first, first + count, shape, CLASSES, images.drawings)
-    resident = reside(images, device, dtype)
-    found = resident.tasks(torch.from_numpy(codes(episodes, resident.drawings)).to(device), shape).to("cpu")
+    resident = make_resident(images, device, dtype)
+    found = resident.tasks(torch.from_numpy(encode(episodes, resident.drawings)).to(device), shape).to("cpu")
     expected = gather_tasks(episodes, shape, images, dtype)
     assert found.ways == expected.ways
     for part in ("support", "support_labels", "query", "query_labels"):
@@ -82,19 +82,19 @@ def test_every_shade_has_the_bits_of_the_host(square, device, dtype):
 @pytest.mark.parametrize("device", DEVICES)
 def test_images_that_are_not_square_are_mirrored_but_not_turned(wide, device):
     assert_same_bits(wide, EpisodeShape(5, 1, 2, reflections=True), device)
-    turned, resident = EpisodeShape(5, 1, 2, rotations=True), reside(wide, device)
+    turned, resident = EpisodeShape(5, 1, 2, rotations=True), make_resident(wide, device)
     episodes = draw_episodes(0, Stream.TRAIN, 0, 5, turned, CLASSES, wide.drawings)
-    sent = torch.from_numpy(codes(episodes, resident.drawings)).to(device)
-    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be turned"):
+    sent = torch.from_numpy(encode(episodes, resident.drawings)).to(device)
+    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         resident.tasks(sent, turned)
-    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be turned"):
+    with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         gather_tasks(episodes, turned, wide)
 
 
 def test_a_code_says_class_drawing_and_orientation(square):
     shape = EpisodeShape(4, 1, 2, True, True)
     episodes = draw_episodes(0, Stream.TRAIN, 0, 100, shape, CLASSES, square.drawings)
-    found = codes(episodes, 5)
+    found = encode(episodes, 5)
     assert found.dtype == np.int32
     image, orientation = np.divmod(found, 8)
     of_class, drawing = np.divmod(image, 5)
@@ -108,20 +108,20 @@ def test_a_code_says_class_drawing_and_orientation(square):
 
 
 def test_what_lies_not_whole_in_memory_or_does_not_fit_stays_on_the_host(stores, square):
-    assert reside(CachedImages(stores[SQUARE], 0), "cpu") is None
-    assert reside(square, "cpu", memory_limit=square.pixels.nbytes - 1) is None
-    assert reside(square, "cpu", memory_limit=square.pixels.nbytes) is not None
+    assert make_resident(CachedImages(stores[SQUARE], 0), "cpu") is None
+    assert make_resident(square, "cpu", memory_limit=square.pixels.nbytes - 1) is None
+    assert make_resident(square, "cpu", memory_limit=square.pixels.nbytes) is not None
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_graph_replays_tasks_of_other_codes(square):
     shape = EpisodeShape(5, 1, 2, True, True)
-    resident = reside(square, "cuda")
+    resident = make_resident(square, "cuda")
     batches = [
         draw_episodes(0, Stream.TRAIN, first, first + 8, shape, CLASSES, square.drawings) for first in (0, 8, 16)
     ]
-    sent = [torch.from_numpy(codes(episodes, resident.drawings)).cuda() for episodes in batches]
+    sent = [torch.from_numpy(encode(episodes, resident.drawings)).cuda() for episodes in batches]
     here = sent[0].clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from fanfold.data.datasets import Folder, prepare
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.episodes import EpisodeShape
@@ -59,7 +59,7 @@ def own(pictures, tmp_path_factory):
 def recipe(own):
     """Two inner steps of a tiny network."""
     setting = Setting(EpisodeShape(3, 1, 2), Maml(inner_lr=0.4, inner_steps=2), Conv4(width=4))
-    return work.check_recipe(setting.recipe(Folder(store=own[1], split="alphabets"), 3, Meta(batch=4, chunk=2)))
+    return worker.check_recipe(setting.recipe(Folder(store=own[1], split="alphabets"), 3, Meta(batch=4, chunk=2)))
 
 
 def prepare_first_order(module, inner_lr, inner_steps):

@@ -8,60 +8,59 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline.executors.communicator import to_rows
+from fanfold.pipeline import worker
+from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import window_graph
-from fanfold.pipeline.fold import ChunkSum, fold_all
-from fanfold.pipeline.step import step
+from fanfold.pipeline.executors.segments import pack, segment_size
+from fanfold.pipeline.fold import ChunkSum
+from fanfold.pipeline.optimizer import initial_state
 from fanfold.workflows.benchmark import __main__ as benchmark
 from fanfold.workflows.benchmark.scale import suite as scale
 from fanfold.workflows.benchmark.scale.costs import Setup, all_work, busiest_work, moved_to_folds
-from fanfold.workflows.benchmark.scale.measure import windows_of
 from fanfold.workflows.benchmark.scale.model import TERMS, amount, fit
 from fanfold.workflows.benchmark.scale.projection import Gpu, batch_for, project, setup_of
 from fanfold.workflows.benchmark.scale.report import bends
-from fanfold.workflows.benchmark.scale.simulated import adapt, first_state, sleeping_recipe
+from fanfold.workflows.benchmark.scale.simulated import sleeping_recipe, write_noise
 from fanfold.workflows.benchmark.scale.simulation import open_simulation
+from tests.pipeline.reference import alone, assert_same
 
 GPU = Gpu(small=4e-4, rate=1e5)
 
 
-def by_hand(chunks, floats, iterations):
-    """The state after some iterations, without a cluster."""
-    recipe, state = sleeping_recipe(chunks, 0, iterations), first_state(floats)
-    for _ in range(iterations):
-        state = step(recipe, state, fold_all([adapt(recipe, state, place, place + 1) for place in range(chunks)]))
-    return state
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stores") / "noise.zarr"
+    write_noise(path)
+    return path
 
 
-def test_both_reductions_are_measured_by_the_true_pipeline(tmp_path, capsys, monkeypatch):
+def test_both_reductions_are_measured_by_the_true_pipeline(tmp_path, capsys, monkeypatch, noise):
     seen = {}
 
     @contextmanager
     def watched(reduction, patience):
         with open_simulation(reduction, patience) as simulation:
             yield simulation
-            with windows_of(simulation.cluster, sleeping_recipe(5, 0, 3)) as compute:
-                state = compute(first_state(1_001), 3)
+            recipe = sleeping_recipe(noise, 5, 0, 3, 1_001)
+            with open_executor(simulation.cluster, recipe, "0123abcd", lambda _: None) as executor:
+                window = executor.window(worker.initialize(recipe), 3)
             # A lambda travels by value; a function of this module would bring along what the module imports.
             modules = simulation.cluster.client.run(lambda: set(sys.modules))
-            seen[reduction] = state, set.union(*modules.values())
+            seen[reduction] = window, set.union(*modules.values())
 
     monkeypatch.setattr(scale, "open_simulation", watched)
     small = ["--workers", "2", "1", "--sleeps", "2", "--seconds", "0.1", "--floats", "1001", "--chunks", "5"]
     benchmark.main(["--suite", "scale", *small, "--out", f"{tmp_path}/out"])
 
-    expected = by_hand(chunks=5, floats=1_001, iterations=3)
-    for state, _ in seen.values():
-        assert state.iteration == 3
-        assert state.parameters.tobytes() == expected.parameters.tobytes()
-        assert state.square.tobytes() == expected.square.tobytes()
-    assert "fanfold.pipeline.fold" in seen["graph"][1]
-    assert not {"torch", "fanfold.pipeline.worker", "fanfold.pipeline.executors.gang_member"} & seen["graph"][1]
-    assert "torch" in seen["collective"][1]
+    expected = alone(sleeping_recipe(noise, 5, 0, 3, 1_001), 3)
+    for window, modules in seen.values():
+        assert_same(window, expected)
+        assert {"fanfold.pipeline.fold", "fanfold.pipeline.worker"} <= modules
 
     result = json.loads((tmp_path / "out.json").read_text())
     for reduction, found in result["reductions"].items():
@@ -115,9 +114,10 @@ def test_a_fit_tells_how_bad_it_is():
 
 
 @pytest.mark.parametrize(("workers", "chunks"), [(1, 1), (3, 8), (9, 9), (64, 64), (2, 70)])
-def test_tasks_are_those_of_the_true_graph(workers, chunks):
+def test_tasks_are_those_of_the_true_graph(workers, chunks, noise):
     setup = Setup("graph", workers, chunks, 0, 10, 10)
-    graph = window_graph("counted", sleeping_recipe(chunks, 0, 1), first_state(10), 1, adapt=adapt)
+    recipe = sleeping_recipe(noise, chunks, 0, 1, 10)
+    graph = window_graph("counted", recipe, initial_state(np.zeros(10, np.float32)), 1)
     assert all_work(setup).scheduled == len(graph.dask.to_dict()) - 1  # but for the first state
 
 
@@ -129,7 +129,7 @@ def test_bytes_are_those_of_the_true_vectors():
     assert all_work(graph).bytes == ends + 4 * floats * (3 * 3 + 6)  # three states of three vectors, six chunks' sums
     assert busiest_work(graph).bytes == 4 * floats * 9
     assert moved_to_folds([0] * 16 + [1] * 16) == 2
-    rows = to_rows([ChunkSum(np.zeros(floats, np.float32), 0, 0, 1)], 4, floats)
+    rows = pack([ChunkSum(np.zeros(floats, np.float32), 0, 0, 1)], 4, segment_size(floats, 4), torch.device("cpu"))
     gang = Setup("collective", 4, 4, 0, floats, window)
     all_to_all, all_gather, gathered = rows[1:].nbytes, 3 * 250 * 4, 3 * 3 * 250 * 4 / window
     assert busiest_work(gang).bytes == pytest.approx(all_to_all + all_gather + gathered)

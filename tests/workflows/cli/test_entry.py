@@ -6,7 +6,7 @@ import sys
 WORKFLOW = """
 import inspect
 from multiprocessing import get_context
-from workflows import entry
+from fanfold.workflows.cli import entry
 
 print("imported", flush=True)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fanfold.data.source import ClassName
-from fanfold.pipeline.evaluation import Accuracy
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.episodes import Episodes
-from fanfold.tasks.predictions import Answers
+from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import draw_adaptation, steps_to_try
 from fanfold.workflows.reporting.alphabets import by_alphabet, wilson
 from fanfold.workflows.reporting.calibration import calibration, expected_error
@@ -31,35 +31,35 @@ def episodes_of(classes, rotations=None):
     return Episodes(classes, rotations, np.zeros(classes.shape, bool), np.zeros((*classes.shape, 2), np.int64))
 
 
-def answers_of(guesses, confidences=None):
+def predictions_of(guesses, confidences=None):
     guesses = np.array(guesses, np.int16)
     confidences = np.ones(guesses.shape) if confidences is None else np.array(confidences)
-    return Answers(guesses, confidences.astype(np.float32), np.zeros(len(guesses), np.float32))
+    return Predictions(guesses, confidences.astype(np.float32), np.zeros(len(guesses), np.float32))
 
 
-def random_answers(tasks=200, ways=3, queries=2, seed=0):
+def random_predictions(tasks=200, ways=3, queries=2, seed=0):
     random = np.random.default_rng(seed)
     classes = np.array([random.permutation(12)[:ways] for _ in range(tasks)])
     guesses = np.where(random.random((tasks, ways, queries)) < 0.7, np.arange(ways)[:, None], 0)
-    return episodes_of(classes), answers_of(guesses, random.random(guesses.shape))
+    return episodes_of(classes), predictions_of(guesses, random.random(guesses.shape))
 
 
 def test_accuracy_by_alphabet_is_that_of_its_queries_and_comes_to_the_overall_one():
-    episodes, answers = random_answers()
-    found = by_alphabet(NAMES, episodes, answers)
+    episodes, predictions = random_predictions()
+    found = by_alphabet(NAMES, episodes, predictions)
     assert [one.accuracy for one in found] == sorted((one.accuracy for one in found), reverse=True)
     for one in found:
         of_alphabet = [
-            answers.right[task, way, query]
-            for task, way, query in np.ndindex(*answers.guesses.shape)
+            predictions.right[task, way, query]
+            for task, way, query in np.ndindex(*predictions.labels.shape)
             if NAMES[episodes.classes[task, way]].alphabet == one.name
         ]
         assert (one.right, one.asked) == (sum(of_alphabet), len(of_alphabet))
         assert one.low < one.accuracy < one.high
     weighted = sum(one.accuracy * one.asked for one in found) / sum(one.asked for one in found)
-    assert weighted == pytest.approx(answers.accuracies.mean())
+    assert weighted == pytest.approx(predictions.accuracies.mean())
     seen = episodes_of([[0, 1, 2]])
-    assert [one.name for one in by_alphabet(NAMES, seen, answers_of([[[0], [1], [2]]]))] == ["Alphabet_0"]
+    assert [one.name for one in by_alphabet(NAMES, seen, predictions_of([[[0], [1], [2]]]))] == ["Alphabet_0"]
 
 
 def test_wilsons_interval_is_the_textbooks():
@@ -73,30 +73,30 @@ def test_wilsons_interval_is_the_textbooks():
 
 
 def test_calibration_by_hand():
-    answers = answers_of([[[0, 0], [1, 0]]], [[[0.95, 0.91], [0.55, 0.52]]])  # right, right, right, wrong
-    unsure, sure = calibration(answers)
-    assert (unsure.answers, unsure.right, unsure.confidence) == (2, 1, pytest.approx(0.535))
-    assert (sure.answers, sure.right, sure.confidence) == (2, 2, pytest.approx(0.93))
+    predictions = predictions_of([[[0, 0], [1, 0]]], [[[0.95, 0.91], [0.55, 0.52]]])  # right, right, right, wrong
+    unsure, sure = calibration(predictions)
+    assert (unsure.predictions, unsure.right, unsure.confidence) == (2, 1, pytest.approx(0.535))
+    assert (sure.predictions, sure.right, sure.confidence) == (2, 2, pytest.approx(0.93))
     assert expected_error([unsure, sure]) == pytest.approx((2 * 0.035 + 2 * 0.07) / 4)
-    (certain,) = calibration(answers_of([[[0], [1]]]))  # a probability of 1 has its place too
-    assert (certain.answers, certain.confidence) == (2, 1.0)
+    (certain,) = calibration(predictions_of([[[0], [1]]]))  # a probability of 1 has its place too
+    assert (certain.predictions, certain.confidence) == (2, 1.0)
 
 
 def test_pairs_are_counted_whichever_of_the_two_was_asked():
     episodes = episodes_of([[5, 7, 9], [7, 5, 2], [5, 7, 3], [9, 5, 0]])
-    answers = answers_of([[[1], [1], [2]], [[1], [1], [2]], [[0], [1], [2]], [[0], [0], [2]]])
-    first, second = confusions(episodes, answers, 10)
+    predictions = predictions_of([[[1], [1], [2]], [[1], [1], [2]], [[0], [1], [2]], [[0], [0], [2]]])
+    first, second = confusions(episodes, predictions, 10)
     assert set(first.pair) == {(5, 0, False), (7, 0, False)}
     assert (first.mistakes, first.asked) == (2, 6)  # they met in three tasks, a query each
     assert first.example == Mistake(task=0, way=0, query=0, guess=1)
     assert second.pair == ((5, 0, False), (9, 0, False))
     assert (second.mistakes, second.asked) == (1, 4)
-    assert confusions(episodes, answers, 1) == [first]
+    assert confusions(episodes, predictions, 1) == [first]
 
 
 def test_a_turned_character_is_another_one():
     episodes = episodes_of([[5, 7], [5, 7]], rotations=[[0, 0], [1, 0]])
-    found = confusions(episodes, answers_of([[[1], [1]], [[1], [1]]]), 10)
+    found = confusions(episodes, predictions_of([[[1], [1]], [[1], [1]]]), 10)
     assert [one.mistakes for one in found] == [1, 1]
     assert label((5, 1, True), NAMES) == "Alphabet 1 1, mirrored, turned by 90°"
     letter = ClassName("Georgian Nuskhuri", "U+2D06 GEORGIAN SMALL LETTER ZEN")
@@ -129,9 +129,9 @@ def test_the_words_of_a_confusion_keep_to_their_place():
 
 def test_best_and_worst_tasks_are_told_by_right_answers_then_by_confidence():
     right, half, wrong = [[0], [1]], [[0], [0]], [[1], [0]]
-    answers = answers_of([half, right, wrong, right], [[[0.5]] * 2, [[0.6]] * 2, [[0.9]] * 2, [[0.8]] * 2])
-    assert best_and_worst(answers) == ([3, 1], [2, 0])
-    assert best_and_worst(answers.part(0, 1)) == ([], [0])
+    predictions = predictions_of([half, right, wrong, right], [[[0.5]] * 2, [[0.6]] * 2, [[0.9]] * 2, [[0.8]] * 2])
+    assert best_and_worst(predictions) == ([3, 1], [2, 0])
+    assert best_and_worst(predictions.part(0, 1)) == ([], [0])
 
 
 def test_adaptation_is_looked_at_about_the_steps_tested_with():

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.network import as_network
 from fanfold.workflows.benchmark.peers.process import Peer, build_module, draw_tasks
@@ -64,9 +64,9 @@ def own_gradient(recipe: Recipe, tasks: int, dtype: torch.dtype) -> Gradient:
     In float32, which a run computes in, by what its workers call; in float64 by what that calls.
     """
     if dtype == torch.float32:
-        gradient: Gradient = work.adapt(recipe, work.initialize(recipe), 0, tasks).gradient.astype(np.float64)
+        gradient: Gradient = worker.adapt(recipe, worker.initialize(recipe), 0, tasks).gradient.astype(np.float64)
         return gradient
-    network = as_network(build_module(recipe, dtype), work.bench(recipe).images.size, recipe.train.ways)
+    network = as_network(build_module(recipe, dtype), worker.open_context(recipe).images.size, recipe.train.ways)
     parameters = recipe.algorithm.initialize(network)
     result = recipe.algorithm.meta_gradient(network, parameters, 0, draw_tasks(recipe, tasks, dtype))
     found: Gradient = result.gradient.numpy()

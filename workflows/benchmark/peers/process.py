@@ -22,7 +22,7 @@ from torch import nn
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import RunError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.batch import TaskBatch, gather_tasks
@@ -136,7 +136,7 @@ def rate(prepare: Prepare, recipe: Recipe, seconds: float) -> float:
 
 def draw_tasks(recipe: Recipe, tasks: int, dtype: torch.dtype) -> TaskBatch:
     """The recipe's first training tasks, the very ones that Fanfold's workers draw."""
-    opened = work.bench(recipe)
+    opened = worker.open_context(recipe)
     classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
     episodes = draw_episodes(recipe.seed, Stream.TRAIN, 0, tasks, recipe.train, classes, drawings)
     return gather_tasks(episodes, recipe.train, opened.images, dtype)
@@ -144,7 +144,9 @@ def draw_tasks(recipe: Recipe, tasks: int, dtype: torch.dtype) -> TaskBatch:
 
 def build_module(recipe: Recipe, dtype: torch.dtype) -> nn.Module:
     """The recipe's network, initialized as Fanfold initializes it."""
-    return build_network(recipe.model, recipe.train.ways, work.bench(recipe).images.size, recipe.seed).to(dtype)
+    return build_network(recipe.model, recipe.train.ways, worker.open_context(recipe).images.size, recipe.seed).to(
+        dtype
+    )
 
 
 def _prepared(prepare: Prepare, recipe: Recipe, dtype: torch.dtype) -> Compute:

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fanfold.workflows.reporting.markdown import markdown_table
+
 Rates = Mapping[str, float]
 """Tasks a second, by side."""
 
@@ -68,9 +70,9 @@ def markdown(result: Mapping[str, Any]) -> str:
                 threads="one thread each" if threads == 1 else f"{threads} threads each",
                 chunk=result["meta"]["chunk"],
             )
-            + _table(head, table),
+            + markdown_table(head, table),
             "The gradients' relative differences from the loop's in float64:\n",
-            _table(["setting", *kinds], gradients),
+            markdown_table(["setting", *kinds], gradients),
             _notes(result),
         ]
     )
@@ -79,10 +81,6 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _rate(found: Mapping[str, Any], side: str) -> str:
     rate = f"{found['tasks_per_second'][side]:.1f}"
     return f"**{rate}**" if side == found["fastest_peer"] else rate
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _notes(result: Mapping[str, Any]) -> str:

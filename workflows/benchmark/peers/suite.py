@@ -15,7 +15,7 @@ import psutil
 from dask.system import CPU_COUNT
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker as work
+from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
 from fanfold.pipeline.experiment import resolve_dataset
 from fanfold.pipeline.files import write_bytes, write_json
@@ -28,6 +28,7 @@ from fanfold.workflows.benchmark.peers.report import columns, markdown, summariz
 from fanfold.workflows.benchmark.peers.settings import SETTINGS
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.result import environment
 
 SECTIONS = ("dataset", "meta", "cluster")
@@ -64,9 +65,10 @@ def main(argv: Sequence[str]) -> None:
     check_options(options)
     dataset, note = resolve_dataset(options.dataset)
     if note:
-        print(note, flush=True)
+        print(in_flags(note), flush=True)
     recipes = {
-        name: work.check_recipe(SETTINGS[name].recipe(dataset, options.seed, options.meta)) for name in options.settings
+        name: worker.check_recipe(SETTINGS[name].recipe(dataset, options.seed, options.meta))
+        for name in options.settings
     }
     load = psutil.getloadavg()[0]
     if load > BUSY:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
-from fanfold.pipeline.executors.communicator import segment_size, to_rows
-from fanfold.pipeline.executors.graph import share
-from fanfold.pipeline.fold import fold_ahead, levels
+from fanfold.pipeline.executors.segments import FACTS, segment_size
+from fanfold.pipeline.fold import fold_ahead, levels, owners_of
 from fanfold.workflows.benchmark.scale.simulation import Reduction
 
 FLOAT = 4  # bytes
@@ -43,7 +42,7 @@ class Setup:
     @property
     def owners(self) -> list[int]:
         """The worker of each chunk."""
-        return [share(place, self.chunks, self.workers) for place in range(self.chunks)]
+        return owners_of(self.chunks, self.workers)
 
     @property
     def tasks(self) -> int:
@@ -109,7 +108,7 @@ def _sent_by_a_rank(setup: Setup) -> float:
     """Bytes: to each other rank its segments of the rank's sums, with their facts, and then the stepped segment."""
     length = segment_size(setup.floats, setup.workers)
     rows = len(fold_ahead([], setup.owners, -1)[1]) / setup.workers
-    row = to_rows([], setup.workers, setup.floats).shape[2]  # a segment, and the facts of a sum
+    row = length + FACTS
     end = 3 * length  # at a window's end the moments and the average are gathered too
     return float(FLOAT * (setup.workers - 1) * (rows * row + length + end / setup.window))
 

@@ -2,22 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from uuid import uuid4
 
 from dask.system import CPU_COUNT
 
-from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline import worker
 from fanfold.pipeline.events import Event
-from fanfold.pipeline.executors.choose import run_window
-from fanfold.pipeline.executors.gang import Gangs
-from fanfold.pipeline.optimizer import State
-from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.executors.choose import open_executor
 from fanfold.workflows.benchmark.scale.costs import Setup, all_work
-from fanfold.workflows.benchmark.scale.simulated import adapt, first_state, sleeping_recipe
+from fanfold.workflows.benchmark.scale.simulated import sleeping_recipe
 from fanfold.workflows.benchmark.scale.simulation import Simulation
 
 WINDOWS = 2  # that a median is taken of, at least
@@ -57,14 +51,14 @@ def measure(simulation: Simulation, setup: Setup, seconds: float) -> Measured:
     Raises:
         RunError: Workers are lost.
     """
-    recipe = sleeping_recipe(setup.chunks, setup.seconds, setup.window)
+    recipe = sleeping_recipe(simulation.store, setup.chunks, setup.seconds, setup.window, setup.floats)
     times: list[float] = []
-    with windows_of(simulation.cluster, recipe) as compute:
-        state = compute(first_state(setup.floats), WARMING)
+    with open_executor(simulation.cluster, recipe, uuid4().hex[:8], _no_one) as executor:
+        state = executor.window(worker.initialize(recipe), WARMING).state
         before, began = simulation.usage(), time.perf_counter()
         while len(times) < WINDOWS or sum(times) < seconds:
             then = time.perf_counter()
-            state = compute(state, setup.window)
+            state = executor.window(state, setup.window).state
             times.append(time.perf_counter() - then)
         used, took = simulation.usage().since(before), time.perf_counter() - began
     iterations, median = len(times) * setup.window, statistics.median(times) / setup.window
@@ -79,17 +73,6 @@ def measure(simulation: Simulation, setup: Setup, seconds: float) -> Measured:
         counted=all_work(setup).bytes,
         efficiency=setup.chunks * setup.seconds / (setup.workers * median),
     )
-
-
-@contextmanager
-def windows_of(cluster: Cluster, recipe: Recipe) -> Iterator[Callable[[State, int], State]]:
-    """What computes the windows of a run, as the cluster's reduction says."""
-    run = uuid4().hex[:8]
-    if cluster.reduction == "graph":
-        yield partial(run_window, cluster, run, recipe, adapt=adapt)
-        return
-    with closing(Gangs(cluster, run, recipe, _no_one, adapt)) as gangs:
-        yield lambda state, iterations: gangs.window(state, iterations).state
 
 
 def _no_one(_: Event) -> None:

@@ -17,6 +17,7 @@ from fanfold.workflows.benchmark.scale.projection import (
     setup_of,
 )
 from fanfold.workflows.benchmark.scale.simulation import Reduction
+from fanfold.workflows.reporting.markdown import markdown_table
 
 HEADS = "kind     workers  chunks  sleep        took   efficiency   scheduler   workers      MB   cores busy"
 KINDS = {
@@ -162,11 +163,6 @@ def markdown(result: Mapping[str, Any], images: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, with an empty line after it."""
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows)) + "\n"
-
-
 def _of(points: Sequence[Mapping[str, Any]], kind: str, sleep: float | None = None) -> list[Mapping[str, Any]]:
     return [point for point in points if point["kind"] == kind and sleep in (None, point["seconds"])]
 
@@ -179,7 +175,7 @@ def _bends(points: Sequence[Mapping[str, Any]]) -> str:
         [f"{1000 * sleep:g}", *(str(kept[sleep] or "none") for kept in found.values())]
         for sleep in next(iter(found.values()))
     ]
-    return text + table(["sleep, ms", *(f"{100 * efficiency:.0f} %" for efficiency in found)], rows)
+    return text + markdown_table(["sleep, ms", *(f"{100 * efficiency:.0f} %" for efficiency in found)], rows) + "\n"
 
 
 def _stopped(found: Mapping[str, Any]) -> str:
@@ -218,7 +214,9 @@ def _measured(kind: str, points: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     floats = " and ".join(f"{floats:,}" for floats in sorted({point["floats"] for point in _of(points, kind)}))
-    return f"{KINDS[kind]}, gradients of {floats} floats; by the meta-iteration:\n\n" + table(head, rows)
+    return (
+        f"{KINDS[kind]}, gradients of {floats} floats; by the meta-iteration:\n\n" + markdown_table(head, rows) + "\n"
+    )
 
 
 def _models(modelled: Mapping[str, Mapping[str, Any]], image: str) -> str:
@@ -232,7 +230,7 @@ def _models(modelled: Mapping[str, Mapping[str, Any]], image: str) -> str:
                 [reduction, name, said, f"{fit['r2']:.3f}", f"{100 * fit['rms']:.0f} %", f"{100 * fit['worst']:.0f} %"]
             )
     head = ["reduction", "what", "coefficients", "R²", "error, root mean square", "largest error"]
-    return MODEL + table(head, rows) + f"![What an iteration takes beyond its chunks]({image})\n\n"
+    return MODEL + markdown_table(head, rows) + f"\n![What an iteration takes beyond its chunks]({image})\n\n"
 
 
 def _coefficient(term: str, value: float) -> str:
@@ -256,7 +254,7 @@ def _paper(result: Mapping[str, Any], modelled: Mapping[str, Mapping[str, Any]],
     for reduction in modelled:
         head += [f"{reduction} {basis}: tasks/s, efficiency" for basis in BASES.values()]
     for kind, title in (("strong", "Strong scaling"), ("weak", "Weak scaling")):
-        text += f"{title}:\n\n" + table(head, _projected(modelled, kind, most))
+        text += f"{title}:\n\n" + markdown_table(head, _projected(modelled, kind, most)) + "\n"
     head = ["GPUs"] + [
         f"{reduction} {basis}: {100 * share:.0f} %"
         for reduction in modelled
@@ -264,7 +262,8 @@ def _paper(result: Mapping[str, Any], modelled: Mapping[str, Mapping[str, Any]],
         for share in EFFICIENCIES
     ]
     text += "The smallest meta-batch, in tasks, that uses so many GPUs with an efficiency of 50 % and of 80 %:\n\n"
-    return text + table(head, _pays(modelled, most)) + f"![Efficiency against meta-batch, on paper]({image})\n\n"
+    text += markdown_table(head, _pays(modelled, most))
+    return f"{text}\n![Efficiency against meta-batch, on paper]({image})\n\n"
 
 
 def _projected(modelled: Mapping[str, Mapping[str, Any]], kind: str, most: int) -> list[list[str]]:

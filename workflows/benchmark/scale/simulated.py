@@ -1,50 +1,100 @@
-"""What a simulated worker computes: nothing, for as long as a chunk would take. Imports no PyTorch."""
+"""What a simulated worker computes: chunks of an algorithm that sleeps, for as long as a chunk would take."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from fanfold.pipeline.fold import ChunkSum
-from fanfold.pipeline.optimizer import State, initial_state
+from fanfold.data.source import JSON, ClassName
+from fanfold.data.store import write_store
 from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient
+from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.network import Network
+
+CLASSES, SIDE = 40, 4  # of the images, as few and small as can be
 
 
 @dataclass(frozen=True)
-class Sleep:
-    """What stands in the algorithm's place.
+class Sleep(Algorithm):
+    """An algorithm that sleeps, and whose gradient is the parameters times the tasks' mean pixel.
 
     Args:
-        seconds: What a chunk takes.
+        seconds: How long a chunk sleeps.
+        floats: How many meta-parameters there are.
     """
 
-    seconds: float
+    normalizations = ("batch",)
+
+    name: str = "sleep"
+    seconds: float = 0.0
+    floats: int = 1
+
+    def initialize(self, network: Network) -> Tensor:
+        """Numbers from -1 to 1."""
+        return torch.from_numpy(np.linspace(-1, 1, self.floats, dtype=np.float32))
+
+    def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
+        """A gradient that no other chunk has."""
+        time.sleep(self.seconds)
+        ones = torch.ones(len(tasks))
+        return MetaGradient(parameters * tasks.support.mean(), ones, ones / 2)
+
+    def classifier(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Classify:
+        """Nothing is classified."""
+        raise NotImplementedError
 
 
-def sleeping_recipe(chunks: int, seconds: float, window: int) -> Recipe:
+@dataclass(frozen=True)
+class Tiny:
+    """A network that nothing asks."""
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        """One linear layer."""
+        return nn.Sequential(nn.Flatten(), nn.Linear(size[0] * size[1], ways))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A data set of random images."""
+
+    dataset: str = "noise"
+    attributes: Mapping[str, JSON] = field(default_factory=dict, hash=False)
+
+    @property
+    def names(self) -> Sequence[ClassName]:
+        """The classes' names."""
+        return [ClassName("noise", str(number)) for number in range(CLASSES)]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The images of a class, `[2, SIDE, SIDE]`."""
+        return np.random.default_rng(index).integers(0, 256, (2, SIDE, SIDE), np.uint8)
+
+
+def write_noise(path: Path) -> None:
+    """Write the store of the simulated tasks."""
+    write_store(path, Noise(), progress=False)
+
+
+def sleeping_recipe(store: Path, chunks: int, seconds: float, window: int, floats: int) -> Recipe:
     """A recipe whose meta-batch is some chunks of one task each.
 
     Args:
+        store: The store, see `write_noise`.
         chunks: Chunks a meta-batch.
-        seconds: What each of them takes.
+        seconds: How long each of them takes.
         window: Meta-iterations a window.
+        floats: How many meta-parameters there are.
     """
-    sleep: Any = Sleep(seconds)
-    no_model: Any = None
     shape = EpisodeShape(2, 1, 1)
     meta = Meta(batch=chunks, chunk=1, window=window)
-    return Recipe(0, "", "", sleep, no_model, train=shape, task=shape, steps=None, meta=meta)
-
-
-def first_state(floats: int) -> State:
-    """The state before the first iteration, of so many parameters."""
-    return initial_state(np.linspace(-1, 1, floats, dtype=np.float32))
-
-
-def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
-    """In the place of `pipeline.worker.adapt`: sleep, and return a gradient that no other chunk has."""
-    sleep: Any = recipe.algorithm
-    time.sleep(sleep.seconds)
-    return ChunkSum(state.parameters / np.float32(1 + first), loss=1.0, accuracy=0.5, tasks=last - first)
+    sleep = Sleep(seconds=seconds, floats=floats)
+    return Recipe(0, str(store), "random", sleep, Tiny(), train=shape, task=shape, steps=None, meta=meta)

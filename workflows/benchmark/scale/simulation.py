@@ -20,14 +20,12 @@ from distributed import Client
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import DASK_SETTINGS, Cluster
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.workflows.benchmark.scale.simulated import write_noise
 
 Reduction = Literal["graph", "collective"]
 
-# What workers need beside Dask; imported once, before they are forked. Only gloo's processes have PyTorch.
-IMPORTS: dict[Reduction, tuple[str, ...]] = {
-    "graph": ("fanfold.workflows.benchmark.scale.simulated", "fanfold.pipeline.step"),
-    "collective": ("fanfold.workflows.benchmark.scale.simulated", "fanfold.pipeline.executors.gang_member"),
-}
+# What workers need beside Dask; imported once, before they are forked.
+IMPORTS = ("fanfold.workflows.benchmark.scale.simulated", "fanfold.pipeline.executors.gang_member")
 # What every process does whether it has work or not: a sign of its event loop's life 50 times a second, and a look at
 # CPU and memory twice. It takes a hundredth of a core, which a worker with a core of its own doesn't miss, but many do
 # that share one.
@@ -65,10 +63,13 @@ class Simulation:
         cluster: The cluster, to compute windows with.
         scheduler: The scheduler's process.
         herd: The process that forks workers.
+        store: The store of the simulated tasks.
     """
 
-    def __init__(self, cluster: Cluster, scheduler: "subprocess.Popen[bytes]", herd: "subprocess.Popen[bytes]") -> None:
-        self.cluster = cluster
+    def __init__(
+        self, cluster: Cluster, scheduler: "subprocess.Popen[bytes]", herd: "subprocess.Popen[bytes]", store: Path
+    ) -> None:
+        self.cluster, self.store = cluster, store
         self._herd, self._parent, self._scheduler = herd, psutil.Process(herd.pid), psutil.Process(scheduler.pid)
         self._workers: list[psutil.Process] = []
 
@@ -128,10 +129,12 @@ def open_simulation(reduction: Reduction, patience: float) -> Iterator[Simulatio
         set_before = {
             name: str(value) for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items()
         }
-        herd_command = [sys.executable, "-m", "fanfold.workflows.benchmark.scale.herd", address, *IMPORTS[reduction]]
+        herd_command = [sys.executable, "-m", "fanfold.workflows.benchmark.scale.herd", address, *IMPORTS]
         herd = stack.enter_context(_process(herd_command, folder, inherited | set_before | WORKER_ENVIRONMENT))
         client = stack.enter_context(Client(address, timeout=STARTING))
-        yield Simulation(Cluster(client, "cpu", reduction=reduction, patience=patience), scheduler, herd)
+        write_noise(folder / "noise.zarr")
+        cluster = Cluster(client, "cpu", reduction=reduction, patience=patience)
+        yield Simulation(cluster, scheduler, herd, folder / "noise.zarr")
 
 
 def _scheduler_command(file: Path) -> list[str]:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from fanfold.pipeline.recording.paper import on_paper
+from fanfold.pipeline.recording.task_sheet import on_paper
 
 
 def test_ink_is_dark_on_white_whatever_resizing_left_beyond_it():

@@ -1,0 +1,64 @@
+"""Windows and chunks in this process, without Dask: the reference for every other executor."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fanfold.pipeline import worker
+from fanfold.pipeline.executors.base import Executor, Result, Window
+from fanfold.pipeline.executors.device_loop import DeviceLoop, suits
+from fanfold.pipeline.executors.segments import Share
+from fanfold.pipeline.executors.stopwatch import Stopwatch
+from fanfold.pipeline.fold import fold_all
+from fanfold.pipeline.optimizer import State, step
+from fanfold.pipeline.recipe import Recipe
+
+
+class LocalExecutor(Executor):
+    """Computes on this process's device.
+
+    Args:
+        recipe: What the run's numbers depend on.
+        check: Raises where nobody waits for the result any more.
+    """
+
+    def __init__(self, recipe: Recipe, check: Callable[[], None] = lambda: None) -> None:
+        self._recipe, self._check = recipe, check
+
+    def window(self, state: State, iterations: int) -> Window:
+        """See `Executor.window`."""
+        self._check()
+        if suits(self._recipe, worker.open_context(self._recipe)):
+            return _window_on_device(self._recipe, state, iterations, self._check)
+        return plain_window(self._recipe, state, iterations)
+
+    def map(
+        self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
+    ) -> list[Result]:
+        """See `Executor.map`."""
+        return [function(*shared, *chunk) for chunk in chunks]
+
+
+def plain_window(recipe: Recipe, state: State, iterations: int) -> Window:
+    """The next meta-iterations, chunk by chunk: what every executor must give, bit for bit."""
+    chunks, records, began = recipe.meta.chunks(), [], time.perf_counter()
+    for _ in range(iterations):
+        total = fold_all([worker.adapt(recipe, state, *chunk) for chunk in chunks])
+        state, record = step(recipe, state, total)
+        records.append(record)
+    return Window(state, tuple(records), ((time.perf_counter() - began) / (iterations * len(chunks)),))
+
+
+def _window_on_device(recipe: Recipe, state: State, iterations: int, check: Callable[[], None]) -> Window:
+    loop, stopwatch = _device_loop(recipe, len(state.parameters)), Stopwatch()
+    loop.start(state.parameters, state)
+    records = loop.window(iterations, check, stopwatch)
+    assert loop.standing is not None
+    seconds = stopwatch.total("adapt") / (iterations * len(recipe.meta.chunks()))
+    return Window(loop.standing[1], records, (seconds,))
+
+
+@lru_cache(maxsize=2)  # its CUDA graphs are dear, and a search's trials come back segment by segment
+def _device_loop(recipe: Recipe, size: int) -> DeviceLoop:
+    return DeviceLoop(recipe, Share(0, 1, tuple(recipe.meta.chunks())), size)

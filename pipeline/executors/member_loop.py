@@ -1,0 +1,72 @@
+"""The meta-iterations of a gang's rank, on whatever it computes with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fanfold.pipeline.executors.communicator import Communicator
+from fanfold.pipeline.executors.segments import Share
+from fanfold.pipeline.executors.stopwatch import Stopwatch
+from fanfold.pipeline.optimizer import Record, State, Vector, not_finite
+
+
+class MemberLoop(ABC):
+    """A rank's part of a run's windows, which keeps where the rank stands from one window to the next."""
+
+    @abstractmethod
+    def start(self, parameters: Vector, segment: State) -> None:
+        """Start from the parameters of all ranks' segments, and the rank's own segment of a state."""
+
+    @property
+    @abstractmethod
+    def standing(self) -> tuple[Vector, State] | None:
+        """The parameters of all ranks' segments and the rank's own segment of the state; None before any start."""
+
+    @abstractmethod
+    def window(
+        self,
+        iterations: int,
+        check: Callable[[], None],
+        stopwatch: Stopwatch,
+        communicator: Communicator | None = None,
+    ) -> tuple[Record, ...]:
+        """Compute the next meta-iterations.
+
+        Args:
+            iterations: How many.
+            check: Raises where nobody waits for the window any more.
+            stopwatch: Told of every chunk, fold, step and exchange, where the host can tell them apart.
+            communicator: The gang; None for a rank that is alone.
+
+        Raises:
+            RunError: A loss or gradient is not finite.
+            DisbandedError: The gang broke.
+        """
+
+
+def raise_not_finite(
+    share: Share, first: int, broken: NDArray[np.bool_], communicator: Communicator | None = None
+) -> None:
+    """Raise RunError, on all ranks, where a task of any has no finite loss or gradient, for the first such iteration.
+
+    Args:
+        share: The rank's share of every meta-batch.
+        first: The window's first iteration.
+        broken: Which of the rank's own tasks broke, `[iterations, own tasks]`.
+        communicator: The gang; None for a rank that is alone.
+    """
+    bad = np.flatnonzero(broken.any(axis=1))
+    place = torch.tensor([int(bad[0]) if len(bad) else len(broken)])
+    if communicator is not None:
+        place = communicator.gather(place).min(0).values
+    if int(place) == len(broken):
+        return
+    batch = torch.zeros(share.chunks[-1][1], dtype=torch.uint8)
+    batch[[task for chunk in share.own for task in range(*chunk)]] = torch.from_numpy(broken[int(place)]).byte()
+    if communicator is not None:
+        batch = communicator.gather(batch).max(0).values
+    iteration = first + int(place)
+    raise not_finite(iteration, (iteration * len(batch) + batch.nonzero()[:, 0]).tolist())

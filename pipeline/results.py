@@ -1,0 +1,60 @@
+"""Accuracies of tests, and how they were measured."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanfold.tasks.predictions import Predictions
+
+if TYPE_CHECKING:  # it imports PyTorch, which a scheduler's process does without
+    from fanfold.tasks.algorithm import Normalization
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The mean accuracy of tasks, as a share of 1.
+
+    Args:
+        mean: Mean accuracy of the tasks.
+        ci95: Half the width of its 95 % confidence interval: 1.96 standard errors of the mean.
+        tasks: The number of tasks.
+    """
+
+    mean: float
+    ci95: float
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
+
+
+def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
+    """Mean and confidence interval of accuracies `[tasks]` of at least two tasks."""
+    count = len(accuracies)
+    return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A test's accuracy, and how it was measured.
+
+    Args:
+        normalization: The images that a query was normalized with; None for a network without batch norm.
+        accuracy: The accuracy.
+        predictions: The predictions for each task.
+    """
+
+    normalization: "Normalization | None"
+    accuracy: Accuracy
+    predictions: Predictions = field(repr=False, compare=False)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a task's queries were normalized together, and so influenced each other."""
+        return self.normalization == "batch"
+
+    def __str__(self) -> str:
+        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"
