@@ -76,7 +76,7 @@ class Network:
         return any(layer.running_mean is None for layer in self.batch_norms.values())
 
     def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """What goes into the last linear layer, `[n, d]`."""
+        """The inputs of the last linear layer, `[n, d]`."""
         if self.one_task_stack is not None:
             return self.one_task_stack.features(parameters, images)
         found: list[Tensor] = []
@@ -116,7 +116,7 @@ def as_network(
         module: The module.
         size: Height and width of the images.
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
-            defined last: the network then gives embeddings, what went into that layer.
+            defined last: the network then gives embeddings, the inputs of that layer.
         vectorized: Whether each operation is to compute all tasks of a chunk.
         precision: Of vectorized tasks' products on a GPU, see `tasks.derivatives.backends.triton_operations`.
 
@@ -162,7 +162,7 @@ def as_network(
 def batch_statistics(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
     """Mean and variance that each batch norm sees, all images being one batch: an estimate of the population's.
 
-    What running averages estimate too, but for these very parameters, from a batch of one's choice, without state
+    Running averages estimate the same. These are of exactly these parameters, from a chosen batch, without state
     (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 
     Returns:

@@ -100,8 +100,8 @@ def _meta_gradient(
         last = step == 0  # on the way back: from here on, only the sum over the tasks is needed
         products = loss.hessian_times(stack, both, direction, summed=last)
         direction = _step(_summed(direction) if last else direction, products, rate)
-    gradient = stack.layout.restore(_summed(direction))
-    return MetaGradient(gradient, *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
+    summed = stack.layout.restore(_summed(direction))
+    return MetaGradient(summed, *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
 
 
 def _loss(stack: Stack, theta: Operands, images: Patches, labels: Tensor, ways: int) -> Loss:

@@ -1,11 +1,11 @@
 """A task's support loss: its gradient, which is differentiated once more by its Hessian.
 
-An inner step goes along the gradient g(θ) = ∇L(θ). The meta-gradient goes through it: what comes back to g in a
-direction v goes on to θ as H(θ) · v, the Hessian times a vector. Two exact ways lead there:
+An inner step goes along the gradient g(θ) = ∇L(θ). The meta-gradient goes back through it: a derivative v by g gives
+the derivative H(θ) · v by θ, the Hessian times a vector. It is computed exactly in two ways:
 
-- **reverse**: reverse-mode differentiation of g, which was itself computed so. All that the step computed is kept until
-  then, so memory grows with every inner step.
-- **mixed**: forward over reverse. Only θ is kept; on the way back g is computed once more, together with its tangent in
+- **reverse**: reverse-mode differentiation of g, whose intermediate results are kept until then. Memory grows with
+  every inner step.
+- **mixed**: forward over reverse. Only θ is kept; on the way back g is computed once more, and with it its tangent in
   the direction v, which is H · v (Pearlmutter 1994; Kemaev et al., "Scalable Meta-Learning via Mixed-Mode
   Differentiation", ICML 2025). Memory does not grow with inner steps, but for the θ's themselves.
 """
@@ -25,13 +25,13 @@ from fanfold.tasks.network import Network
 Differentiation = Literal["reverse", "mixed", "auto"]
 Order = Literal["first", "reverse", "mixed"]
 
-KEPT = 2000  # images times inner steps up to which `auto` keeps them all
+KEPT = 2000  # images times inner steps up to which `auto` keeps all intermediate results
 
 
 def order_of(differentiation: Differentiation, images: int, steps: int) -> Order:
-    """How to differentiate through some inner steps on a support set of so many images.
+    """The way to differentiate through inner steps on a support set of so many images.
 
-    `auto` decides by these two alone, so that a run's numbers depend on its configuration alone.
+    `auto` follows from these two numbers alone, so that a run's results depend on its configuration alone.
     """
     if differentiation == "auto":
         return "reverse" if images * steps <= KEPT else "mixed"
@@ -83,14 +83,14 @@ class SupportLoss:
         return self.network.stack.first.patches(self.images[None])
 
     def _point(self, theta: Sequence[Tensor]) -> "_Point":
-        """The gradient at θ, and what its derivative needs."""
+        """The gradient at θ, with the intermediate results that its derivative needs."""
         values = [value.detach() for value in theta]
         return (_plain_point if self.network.one_task_stack is None else _stack_point)(self, values)
 
 
 @dataclass(frozen=True)
 class _Point:
-    """∇L at some θ, in the order of the network's parameters, and what H · v takes from there."""
+    """∇L at some θ, in the order of the network's parameters, with the intermediate results that H · v needs."""
 
     loss: SupportLoss
     theta: Sequence[Tensor]

@@ -1,1 +1,1 @@
-"""Networks of known layers with first and second derivatives written out, for many tasks at once."""
+"""Networks of known layers, with their first and second derivatives written out, for several tasks or for one."""

@@ -1,17 +1,17 @@
-"""How a block's filters and windows lie, and what that makes of a picture's size."""
+"""The geometry of a block's convolution and pooling, and the sizes of its feature maps."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a block's filters and windows lie.
+    """The geometry of a block's convolution and pooling, in pixels.
 
     Args:
-        side: Of a filter.
-        stride: The convolution's.
-        padding: The convolution's.
-        pool: Side of pooling's windows; 1 where there is none.
+        side: Height and width of a filter.
+        stride: Of the convolution.
+        padding: Of the convolution, on each side.
+        pool: Height and width of a pooling window; 1 without pooling.
     """
 
     side: int
@@ -20,11 +20,11 @@ class Geometry:
     pool: int
 
     def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the convolution gives for pictures of some size."""
+        """Height and width of the convolution's output, for inputs of a size."""
         height, width = ((part + 2 * self.padding - self.side) // self.stride + 1 for part in size)
         return height, width
 
     def pooled(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the block gives for pictures of some size."""
+        """Height and width of the block's output, for inputs of a size."""
         height, width = (part // self.pool for part in self.outputs(size))
         return height, width

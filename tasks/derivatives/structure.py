@@ -1,9 +1,4 @@
-"""What a network is made of, where it is a stack of layers that are known.
-
-Such a network's derivatives are written out: for a task at a time, as suits a CPU, in
-`tasks.derivatives.one_task_stack`; for several tasks side by side, as suits a GPU, and a CPU where they are small, in
-`tasks.derivatives.stack`.
-"""
+"""The structure of a network that is a stack of known layers; its derivatives are in `tasks.derivatives.layers`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +12,13 @@ from fanfold.tasks.models import Classifier
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution, batch norm by the batch at hand, ReLU and, it may be, max-pooling.
+    """A convolution without bias, batch norm by the batch's own statistics, ReLU and, optionally, max-pooling.
 
     Args:
-        names: Of the convolution's weight, batch norm's scale and shift.
-        channels: Of what it gives.
-        geometry: How its filters and windows lie.
-        eps: Batch norm's.
+        names: Names of the convolution's weight, batch norm's scale and shift.
+        channels: The number of channels of its outputs.
+        geometry: Of the convolution and of pooling.
+        eps: The number that batch norm adds to the variance.
     """
 
     names: tuple[str, str, str]
@@ -37,7 +32,7 @@ class Linear:
     """A linear layer, with ReLU after it or without.
 
     Args:
-        names: Of its weight and bias.
+        names: Names of its weight and bias.
         relu: Whether ReLU follows.
     """
 
@@ -47,12 +42,12 @@ class Linear:
 
 @dataclass(frozen=True)
 class Structure:
-    """A stack of blocks; then each channel's mean or all of the last picture; then linear layers.
+    """A stack of blocks; then the last feature maps, or their means, as vectors; then linear layers.
 
     Args:
         blocks: One or more.
-        mean: Whether what goes on is the mean of each channel's picture, or all of it, channel by channel.
-        linears: None or more.
+        mean: Whether the vectors are the means of the feature maps; otherwise all their numbers, channel by channel.
+        linears: Any number, also none.
     """
 
     blocks: tuple[Block, ...]
@@ -61,17 +56,15 @@ class Structure:
 
     @property
     def names(self) -> list[str]:
-        """Of the parameters, layer by layer."""
+        """Names of the parameters, layer by layer."""
         layers: tuple[Block | Linear, ...] = (*self.blocks, *self.linears)
         return [name for layer in layers for name in layer.names]
 
 
 def structure_of(module: nn.Module) -> Structure | None:
-    """What a module is made of, None where it is none of that.
+    """A module's structure; None if the module is not a stack of known layers.
 
-    It must be one block or more of convolution without bias, batch norm by the batch at hand, ReLU and, it may be,
-    max-pooling; the mean over each picture, it may be; then flattening and linear layers, with ReLU between. Each has
-    parameters of its own.
+    The known layers are those of `Structure`. Each must have parameters of its own.
     """
     known = _leaves(module)
     if known is None:
@@ -99,7 +92,7 @@ class _Leaf(NamedTuple):
 
 
 def _leaves(module: nn.Module, name: str = "") -> list[_Leaf] | None:
-    """The layers that a module calls one after the other; None where that can't be known."""
+    """The layers that a module calls one after the other; None if that can't be known."""
     if any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)):
         return None
     if type(module) is nn.Identity:
@@ -140,7 +133,7 @@ def _take_linears(leaves: Sequence[_Leaf]) -> tuple[list[Linear], Sequence[_Leaf
 
 
 def _is(module: Any, kind: type[nn.Module], **settings: Any) -> bool:
-    """Whether a module is of this very class, set so."""
+    """Whether a module is of exactly this class, with these settings."""
     return type(module) is kind and all(getattr(module, name) == value for name, value in settings.items())
 
 

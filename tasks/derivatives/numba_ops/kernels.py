@@ -1,17 +1,17 @@
-"""What lies between two convolutions, fused: batch norm, ReLU and max-pooling, with their derivatives, on a CPU.
+"""Batch norm, ReLU and max-pooling as one operation, with its derivatives, on a CPU.
 
 PyTorch passes over memory once for each of the three, and a dozen times for their second derivatives. Here memory is
 passed over once or twice, with channels last, so that the channels fill the processor's vectors. Numba compiles the
 functions where they are first called, and keeps the result on disk.
 
-A **window** is what one pooled number is the largest of: pool × pool neighbours; without pooling, one. Scaling and
-shifting by batch norm keeps the order of numbers, or turns it round where the scale is negative, and ReLU keeps it: so
-pooling comes first, and norm and ReLU work on a quarter of the numbers.
+Pooling takes the largest number of each **window** of pool × pool neighbours; without pooling, of one. Scaling and
+shifting by batch norm keeps the order of numbers, or reverses it if the scale is negative, and ReLU keeps it. So
+pooling comes first here, and norm and ReLU work on a quarter of the numbers.
 
-Names: `x` is what the convolution gave, `[images, height, width, channels]`; `u` the pooled numbers, normalized;
-q = scale · u + shift; `z` = ReLU(q) what the block gives. A `d_` before a name stands for the loss's derivative by it,
-a `_t` after it for its tangent, its derivative in a direction. Numbers of a channel are `[channels]`, those of places
-`[…, channels]`.
+Names: `x` is the convolution's output, `[images, height, width, channels]`; `u` the pooled numbers, normalized;
+q = scale · u + shift; `z` = ReLU(q) the block's output. A `d_` before a name stands for the loss's derivative by it,
+a `_t` after a name for its tangent, the derivative in a direction. Numbers of a channel are `[channels]`; feature maps
+and all of their shape `[…, channels]`.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Forward(NamedTuple):
         mean: Of x.
         inverse: One over x's standard deviation.
         scale: Batch norm's.
-        place: Which of its window a pooled number is.
+        place: The index, in its window, of each pooled number.
         u: See the module.
         z: See the module.
     """
@@ -98,7 +98,7 @@ def forward(x: Array, scale: Array, shift: Array, eps: float, pool: int) -> Forw
         x: See the module.
         scale: Batch norm's.
         shift: Batch norm's.
-        eps: What batch norm adds to the variance.
+        eps: The number that batch norm adds to the variance.
         pool: Side of a window.
     """
     mean, variance = moments(x.reshape(-1, x.shape[3]))
@@ -152,8 +152,8 @@ def first_forward(
 ) -> Forward:
     """From x = patch · weight, computed on the way and nowhere kept, to z.
 
-    Several tasks' images can be passed through at once, each by a weight of its own: their channels then stand side by
-    side, as those of one picture.
+    Several tasks' images can be passed through at once, each by a weight of its own. Their channels then follow one
+    another, as those of one task.
 
     Args:
         windows: Patches `[tasks, images, down, across, pool · pool, K]`; K is a multiple of `NINE`.
@@ -162,7 +162,7 @@ def first_forward(
         variance: Of x.
         scale: Batch norm's.
         shift: Batch norm's.
-        eps: What batch norm adds to the variance.
+        eps: The number that batch norm adds to the variance.
     """
     chosen, place = _largest_product(windows, weight, scale)
     return _normalized(chosen, place, mean, variance, scale, shift, eps)
@@ -298,7 +298,7 @@ def _sign(scale: Array) -> Array:
 def _normalized(
     chosen: Array, place: Array, mean: Array, variance: Array, scale: Array, shift: Array, eps: float
 ) -> Forward:
-    """Normalize the chosen numbers, scale and shift, and cut off below nought."""
+    """Normalize the chosen numbers, scale and shift, and cut off below zero."""
     channels = len(mean)
     u, z, inverse = np.empty_like(chosen), np.empty_like(chosen), np.empty_like(mean)
     for c in range(channels):
@@ -492,6 +492,6 @@ def _product(patch: Array, weight: Array, x: Array) -> None:
 
 
 def nines(array: Array, axis: int) -> Array:
-    """With noughts at an axis's end, up to a multiple of `NINE`."""
+    """With zeros at an axis's end, up to a multiple of `NINE`."""
     missing = -array.shape[axis] % NINE
     return np.pad(array, [(0, missing if place == axis else 0) for place in range(array.ndim)]) if missing else array

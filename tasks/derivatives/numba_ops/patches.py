@@ -1,8 +1,8 @@
-"""What a network's first filters see of the images, on a CPU: patches by pooling's windows, their mean and covariance.
+"""The patches of the images that a network's first filters see, on a CPU: with their mean and covariance.
 
 Batch norm's mean and variance of the first convolution's outputs follow from the patches' mean and covariance.
-Activations within rounding of nought fall on one side of it or the other, and after some inner steps each that falls on
-the wrong one moves a gradient by percents: so mean and covariance are summed in float64, which takes no longer than
+Activations within rounding of zero fall on one side of it or the other. After some inner steps, each that falls on the
+wrong one moves a gradient by percents: so mean and covariance are summed in float64, which takes no longer than
 float32 where a task's patches are one product of matrices.
 """
 
@@ -22,7 +22,7 @@ def patches_of(images: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
 
     Returns:
         The patches `[tasks, images, down, across, pool · pool, K]`, window by window, K = side · side · channels
-        numbers a place, and noughts up to a multiple of `kernels.NINE`; and of those at all places, rows and columns
+        numbers a place, and zeros up to a multiple of `kernels.NINE`; and of those at all places, rows and columns
         that no window takes in among them, the mean `[tasks, K]` and the covariance `[tasks, K, K]`.
     """
     side, stride, pad, pool = geometry.side, geometry.stride, geometry.padding, geometry.pool

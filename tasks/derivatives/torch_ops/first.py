@@ -1,11 +1,10 @@
-"""The first block's passes for several tasks at once: a convolution of the images, batch norm, ReLU and max-pooling.
+"""The first block: convolution of the images, batch norm, ReLU and max-pooling; see `tasks.derivatives.protocol.First`.
 
-Its convolution has four times as many outputs as any other, of nine products each. They are computed on the way and
-nowhere kept; their means and variances follow from those of the patches that the filters see, see
-`tasks.derivatives.one_task_layers.FirstBlock`. Names are those of `tasks.derivatives.torch_ops.norms`;
+The convolution has four times as many outputs as any other, of nine products each. They are computed on the way and
+never stored; see `tasks.derivatives.layers.FirstBlock`. Names are those of `tasks.derivatives.torch_ops.norms`;
 `tasks.derivatives.triton_ops.first` has the same functions as kernels for a GPU.
 
-Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the images, with one for `tasks` where all
+Filters are matrices `[tasks, K, channels]`, K = side · side · channels of the images, or `[1, …]` where all
 tasks share them.
 """
 
@@ -47,7 +46,7 @@ class Patches(NamedTuple):
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
     # In float64: by float32, the variances that follow are off by 1e-5, and after some inner steps an activation next
-    # to nought falls on the other side now and then, which moves a gradient by percents.
+    # to zero falls on the other side now and then, which moves a gradient by percents.
     every = unfold(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
     mean = every.mean((1, 2))
     centred = every - mean[:, None, None]
@@ -65,14 +64,14 @@ def forward(
     shift: Tensor,
     eps: float,
 ) -> Forward:
-    """From x = patch · matrix, given its mean and variance `[tasks, channels]`, to z."""
+    """From x = patch · matrix, whose mean and variance `[tasks, channels]` are given, to z."""
     x = windows(_convolved(patches, geometry, matrix), geometry.pool)
     place = largest(x, scale)
     return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
 
 
 def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
+    """From d_z to Σ d_q · patch `[tasks, K, channels]`, over the places that pooling chose."""
     back = gated(norm, d_z)
     return _by_matrix(patches, geometry, norm.place, back.d_q), back
 

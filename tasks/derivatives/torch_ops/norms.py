@@ -1,11 +1,11 @@
-"""What lies between two convolutions, for several tasks at once: batch norm, ReLU and max-pooling, and derivatives.
+"""Batch norm, ReLU and max-pooling as one operation, with its derivatives; see `tasks.derivatives.protocol.Norms`.
 
-The mathematics is that of `tasks.derivatives.numba_ops.kernels`, whose names stand here too, with each task's mean and
-variance its own. Here it is written with PyTorch's operations, for any device and precision;
-`tasks.derivatives.triton_ops.norms` has the same functions as kernels for a GPU.
+Mathematics and names are those of `tasks.derivatives.numba_ops.kernels`; each task has its own mean and variance. Here
+it is written with PyTorch's operations, for any device and precision; `tasks.derivatives.triton_ops.norms` has the same
+functions as kernels for a GPU.
 
-Pictures are `[tasks, images, height, width, channels]`; numbers of a channel `[tasks, channels]`, with one for `tasks`
-where all share them.
+Feature maps are `[tasks, images, height, width, channels]`; numbers of a channel `[tasks, channels]`, or
+`[1, channels]` where all tasks share them.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-PLACES = (1, 2, 3)  # what a channel's numbers are averaged over: images, height and width
+PLACES = (1, 2, 3)  # the dimensions that a channel's mean is over: images, height and width
 
 
 class Forward(NamedTuple):
@@ -25,9 +25,9 @@ class Forward(NamedTuple):
         mean: Of x, `[tasks, channels]`.
         inverse: One over x's standard deviation, `[tasks, channels]`.
         scale: Batch norm's.
-        place: Which of its window a pooled number is, uint8.
+        place: The index, in its window, of each pooled number, uint8.
         u: The pooled numbers, normalized.
-        z: ReLU(scale · u + shift), what the block gives.
+        z: ReLU(scale · u + shift), the block's output.
     """
 
     mean: Tensor
@@ -71,7 +71,7 @@ class Tangent(NamedTuple):
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
-    """From x, what the convolution gave, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
+    """From x, the convolution's output, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
     variance, mean = torch.var_mean(x, PLACES, correction=0)
     seen = windows(x, pool)
     place = largest(seen, scale)
@@ -84,14 +84,14 @@ def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, 
     count, gain = _count(x), norm.scale * norm.inverse
     of_x = -gain * norm.inverse * back.d_scale / count
     constant = -gain * back.d_shift / count - of_x * norm.mean
-    chosen = to_places(_wide(gain) * back.d_q, norm.place, x.shape[2:4], pool)
-    return chosen + _wide(of_x) * x + _wide(constant), back
+    chosen = to_places(_over_places(gain) * back.d_q, norm.place, x.shape[2:4], pool)
+    return chosen + _over_places(of_x) * x + _over_places(constant), back
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
     """From x_t to z_t; see `tasks.derivatives.numba_ops.kernels.tangent`."""
     mean_t = x_t.mean(PLACES)
-    shared = norm.inverse * ((x - _wide(norm.mean)) * x_t).mean(PLACES)
+    shared = norm.inverse * ((x - _over_places(norm.mean)) * x_t).mean(PLACES)
     return normalized_tangent(norm, at_places(windows(x_t, pool), norm.place), mean_t, shared, scale_t, shift_t)
 
 
@@ -105,12 +105,12 @@ def backward_tangent(
     of_u = (gain * norm.inverse * forth.shared - gain_t) * back.d_scale / count - gain * d_scale_t / count
     of_x, of_x_t = of_u * norm.inverse, -gain * norm.inverse * back.d_scale / count
     constant = -(gain_t * back.d_shift + gain * d_shift_t) / count - of_x * norm.mean - of_x_t * forth.mean_t
-    chosen = to_places(_wide(gain_t) * back.d_q + _wide(gain) * d_q_t, norm.place, x.shape[2:4], pool)
-    return chosen + _wide(of_x) * x + _wide(of_x_t) * x_t + _wide(constant), d_scale_t, d_shift_t
+    chosen = to_places(_over_places(gain_t) * back.d_q + _over_places(gain) * d_q_t, norm.place, x.shape[2:4], pool)
+    return chosen + _over_places(of_x) * x + _over_places(of_x_t) * x_t + _over_places(constant), d_scale_t, d_shift_t
 
 
 def windows(x: Tensor, pool: int) -> Tensor:
-    """Pooling's windows of pictures, `[tasks, images, down, across, pool · pool, channels]`."""
+    """Pooling's windows of feature maps, `[tasks, images, down, across, pool · pool, channels]`."""
     down, across = x.shape[2] // pool, x.shape[3] // pool
     parts = x[:, :, : down * pool, : across * pool].unflatten(3, (across, pool)).unflatten(2, (down, pool))
     found: Tensor = parts.transpose(3, 4).flatten(4, 5)
@@ -129,7 +129,7 @@ def at_places(seen: Tensor, place: Tensor) -> Tensor:
 
 
 def to_places(values: Tensor, place: Tensor, size: Sequence[int], pool: int) -> Tensor:
-    """Pictures of some size with values at the places of their windows, and noughts elsewhere."""
+    """Feature maps of a size, with values at the places of their windows, and zeros elsewhere."""
     tasks, images, down, across, channels = place.shape
     numbers = torch.arange(pool * pool, device=place.device)[:, None]
     spread = values.unsqueeze(-2) * (place.unsqueeze(-2) == numbers)
@@ -140,18 +140,18 @@ def to_places(values: Tensor, place: Tensor, size: Sequence[int], pool: int) -> 
 def normalized(
     chosen: Tensor, place: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
 ) -> Forward:
-    """Normalize the chosen numbers, scale and shift, and cut off below nought."""
+    """Normalize the chosen numbers, scale and shift, and cut off below zero."""
     inverse = (variance + eps).rsqrt()
-    u = (chosen - _wide(mean)) * _wide(inverse)
-    return Forward(mean, inverse, scale, place, u, (_wide(scale) * u + _wide(shift)).relu())
+    u = (chosen - _over_places(mean)) * _over_places(inverse)
+    return Forward(mean, inverse, scale, place, u, (_over_places(scale) * u + _over_places(shift)).relu())
 
 
 def normalized_tangent(
     norm: Forward, chosen_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
     """The tangents of u and z, given those of the chosen numbers."""
-    u_t = _wide(norm.inverse) * (chosen_t - norm.u * _wide(shared) - _wide(mean_t))
-    q_t = _wide(scale_t) * norm.u + _wide(norm.scale) * u_t + _wide(shift_t)
+    u_t = _over_places(norm.inverse) * (chosen_t - norm.u * _over_places(shared) - _over_places(mean_t))
+    q_t = _over_places(scale_t) * norm.u + _over_places(norm.scale) * u_t + _over_places(shift_t)
     return Tangent(mean_t, shared, scale_t, u_t, q_t * (norm.z > 0))
 
 
@@ -162,13 +162,13 @@ def gated(norm: Forward, d_z: Tensor) -> Backward:
 
 
 def gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The tangents of what `gated` gives."""
+    """The tangents of `gated`'s results."""
     d_q_t = d_z_t * (norm.z > 0)
     return d_q_t, (d_q_t * norm.u + back.d_q * forth.u_t).sum(PLACES), d_q_t.sum(PLACES)
 
 
-def _wide(of_channels: Tensor) -> Tensor:
-    """Numbers of channels beside pictures."""
+def _over_places(of_channels: Tensor) -> Tensor:
+    """Numbers of channels, to be multiplied with feature maps."""
     return of_channels[:, None, None, None]
 
 

@@ -1,14 +1,14 @@
-"""Convolution's three products for several tasks at once, by products of matrices: patches unfolded, times filters.
+"""A convolution's products as products of matrices, patches times filters; see `tasks.derivatives.protocol.Products`.
 
-    convolve     what a convolution gives
-    by_inputs    the derivative by its inputs, from that by its outputs
-    by_filters   the derivative by its filters, likewise
+    convolve     the convolution
+    by_inputs    the derivative by its inputs, from the derivative by its outputs
+    by_filters   the derivative by its filters, from the derivative by its outputs
 
-Each takes pairs, whose products it adds up: the tangent of a product is the sum of two.
+Each takes pairs of operands, and adds up their products: the tangent of a product is the sum of two.
 
-Pictures are `[tasks, images, height, width, channels]`; filters `[tasks, side, side, channels in, channels out]`, with
-one for `tasks` where all tasks share them. What is written here with PyTorch's operations, for any device and
-precision, `tasks.derivatives.triton_ops.products` has as kernels for a GPU, which unfold nothing.
+Feature maps are `[tasks, images, height, width, channels]`; filters `[tasks, side, side, channels in, channels out]`,
+or `[1, …]` where all tasks share them. Here it is written with PyTorch's operations, for any device and precision;
+`tasks.derivatives.triton_ops.products` has the same functions as kernels for a GPU, which unfold nothing.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def by_filters(pairs: Sequence[Pair], side: int, stride: int, padding: int) -> T
 
 
 def unfold(inputs: Tensor, side: int, stride: int, padding: int) -> Tensor:
-    """What filters see at every place: `[tasks, images, down, across, side · side · channels]`."""
+    """The patches that filters see, `[tasks, images, down, across, side · side · channels]`."""
     padded = pad(inputs, (0, 0, padding, padding, padding, padding))
     seen = padded.unfold(2, side, stride).unfold(3, side, stride)  # …, channels, side, side
     found: Tensor = seen.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)

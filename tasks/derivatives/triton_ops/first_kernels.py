@@ -8,7 +8,7 @@ all share them. Patches and matrices come as tuples of their numbers and rows, w
 
 import triton.language as tl
 
-from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, pictures
+from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, offsets
 from fanfold.tasks.derivatives.triton_ops.norm_kernels import gated
 
 
@@ -32,13 +32,13 @@ def _pixels(
     span: tl.constexpr = (POOL - 1) * STRIDE + SIDE
     image = window // (DOWN * ACROSS)
     top, left = window // ACROSS % DOWN * (POOL * STRIDE) - PADDING, window % ACROSS * (POOL * STRIDE) - PADDING
-    picture = images_of + task * images * (HEIGHT * WIDTH * INSIDE)
+    start = images_of + task * images * (HEIGHT * WIDTH * INSIDE)
     pixels: tl.tuple = ()
     for number in tl.static_range(span * span * INSIDE):
         y, x = top + number // INSIDE // span, left + number // INSIDE % span
         valid = (image < images) & (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)
         at = ((image * HEIGHT + y) * WIDTH + x) * INSIDE + number % INSIDE
-        pixels = pixels + (tl.load(picture + at, valid, 0.0),)  # noqa: RUF005  (Triton knows no other way)
+        pixels = pixels + (tl.load(start + at, valid, 0.0),)  # noqa: RUF005  (Triton knows no other way)
     return pixels
 
 
@@ -155,7 +155,7 @@ def normalize(
         tl.store(inverses + task * CHANNELS + column, inverse)
     # The scale is read for every window, though it is the same for all: how threads share such a reading is how they
     # share what is computed with it. Nothing else here is read so.
-    scale = tl.load(scales + task * scale_stride + pictures(window * 0, column, CHANNELS))
+    scale = tl.load(scales + task * scale_stride + offsets(window * 0, column, CHANNELS))
     shift = tl.load(shifts + task * shift_stride + column)
     sign = tl.where(scale < 0, -1.0, 1.0)
 
@@ -170,7 +170,7 @@ def normalize(
         found = tl.where(larger, other, found).to(tl.uint8)
     normalized = (chosen - mean[None, :]) * inverse[None, :]
     q = scale * normalized + shift[None, :]
-    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     valid = (window < windows)[:, None]
     tl.store(u + at, normalized, valid)
     tl.store(z + at, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
@@ -203,7 +203,7 @@ def gate(
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     value = gated(tl.load(d_z + at, valid, 0.0), z + at, valid)
     tl.store(d_q + at, value, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
@@ -258,7 +258,7 @@ def normalize_tangent(
     shift_t = tl.load(shifts_t + task * shift_t_stride + column)[None, :]
 
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     found = tl.load(place + at, valid, 0)
     pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     rows = _rows(matrices_t + task * matrix_t_stride + column, CHANNELS, SIDE * SIDE * INSIDE)
@@ -299,7 +299,7 @@ def gate_tangent(
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     value = gated(tl.load(d_z_t + at, valid, 0.0), z + at, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
     by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)

@@ -1,4 +1,4 @@
-"""What all kernels for a GPU share: how they are compiled and launched, and sums whose order never changes.
+"""Shared by all kernels for a GPU: how they are compiled and launched, and sums whose order never changes.
 
 A sum over all places is taken in parts, one by each block of a kernel. Parts are written out and added up afterwards in
 their order, by the kernel that needs the sum where they are few, and by `folded` where they are many.
@@ -81,8 +81,8 @@ def block_of(
 
 
 @compiled
-def pictures(row: tl.tensor, column: tl.tensor, CHANNELS: tl.constexpr) -> tl.tensor:
-    """For kernels: where places of channels are in pictures, `[rows, columns]`.
+def offsets(row: tl.tensor, column: tl.tensor, CHANNELS: tl.constexpr) -> tl.tensor:
+    """For kernels: where places of channels are in feature maps, `[rows, columns]`.
 
     A thread takes four channels: 16 bytes of numbers, as much as it reads at a time. Of the places of maxima, which are
     bytes, it would take 16, and then of the numbers as well, far from its neighbours' and too many for its registers.

@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 
 def moments_of(x: Tensor) -> Moments:
-    """Those of pictures `[tasks, images, height, width, channels]`."""
+    """Those of feature maps `[tasks, images, height, width, channels]`."""
     tasks, channels = x.shape[0], x.shape[4]
     places = x[0].numel() // channels
     rows, columns = 128, divisor(channels, 64)
@@ -74,7 +74,7 @@ def _moments(
 def store_moments(
     part: tl.tensor, values: tl.tensor, valid: tl.tensor, count: tl.tensor, CHANNELS: tl.constexpr
 ) -> None:
-    """For kernels: write a block's part, of values `[rows, columns]`; rows that are not valid are noughts."""
+    """For kernels: write a block's part, of values `[rows, columns]`; rows that are not valid are zeros."""
     mean = tl.sum(values, 0) / count
     off = tl.where(valid[:, None], values - mean[None, :], 0.0)
     tl.store(part, mean)

@@ -1,6 +1,6 @@
 """The kernels of `tasks.derivatives.triton_ops.norms`, one or two for each of its functions.
 
-A block has one task, some places or windows, and up to 64 channels, which lie side by side in memory. Names are those
+A block has one task, some places or windows, and up to 64 channels, which follow one another in memory. Names are those
 of `tasks.derivatives.torch_ops.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
 """
 
@@ -8,7 +8,7 @@ of `tasks.derivatives.torch_ops.norms`; `…_stride` is from one task's numbers 
 
 import triton.language as tl
 
-from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, pictures, summed
+from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, offsets, summed
 from fanfold.tasks.derivatives.triton_ops.moments import combined
 
 
@@ -34,9 +34,9 @@ def _place(
     CHANNELS: tl.constexpr,
     POOL: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Where in a task's pictures one of the windows' places is, and whether there is one."""
+    """Where in a task's feature maps one of the windows' places is, and whether there is one."""
     y, x = row + other // POOL, left + other % POOL
-    at = pictures((image * HEIGHT + y) * WIDTH + x, column, CHANNELS)
+    at = offsets((image * HEIGHT + y) * WIDTH + x, column, CHANNELS)
     return task * images * (HEIGHT * WIDTH * CHANNELS) + at, ((image < images) & (y < HEIGHT) & (x < WIDTH))[:, None]
 
 
@@ -53,17 +53,17 @@ def _pooled(
     CHANNELS: tl.constexpr,
     POOL: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Where in a task's pooled pictures a window's number is, and whether there is one: it is whole."""
+    """Where in a task's pooled feature maps a window's number is, and whether there is one: it is whole."""
     down: tl.constexpr = HEIGHT // POOL
     across: tl.constexpr = WIDTH // POOL
     y, x = row // POOL, left // POOL
-    at = pictures((image * down + y) * across + x, column, CHANNELS)
+    at = offsets((image * down + y) * across + x, column, CHANNELS)
     return task * images * (down * across * CHANNELS) + at, ((image < images) & (y < down) & (x < across))[:, None]
 
 
 @compiled
 def gated(values: tl.tensor, z: tl.tensor, valid: tl.tensor) -> tl.tensor:
-    """Values where ReLU has let numbers through, which are read at z; elsewhere noughts."""
+    """Values where ReLU has let numbers through, which are read at z; elsewhere zeros."""
     return values * (tl.load(z, valid, 0.0) > 0).to(tl.float32)
 
 
@@ -145,7 +145,7 @@ def normalize(
         found = tl.where(larger, other, found).to(tl.uint8)
     normalized = (chosen - mean[None, :]) * inverse[None, :]
     q = scale[None, :] * normalized + shift[None, :]
-    result = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    result = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     tl.store(u + result, normalized, valid)
     tl.store(z + result, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
     tl.store(place + result, found, valid)
@@ -165,7 +165,7 @@ def gate(
 ) -> None:
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    place = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     value = gated(tl.load(d_z + place, valid, 0.0), z + place, valid)
     tl.store(d_q + place, value, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
@@ -187,7 +187,7 @@ def gate_tangent(
 ) -> None:
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    place = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     value = gated(tl.load(d_z_t + place, valid, 0.0), z + place, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
     by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
@@ -207,7 +207,7 @@ def sum_tangent(
 ) -> None:
     task, number, row, column = block_of(places, CHANNELS, ROWS, COLUMNS)
     valid = (row < places)[:, None]
-    place = task * places * CHANNELS + pictures(row, column, CHANNELS)
+    place = task * places * CHANNELS + offsets(row, column, CHANNELS)
     value_t = tl.load(x_t + place, valid, 0.0)
     off = tl.load(x + place, valid, 0.0) - tl.load(means + task * CHANNELS + column)[None, :]
     _store_parts(parts, task, number, tl.cdiv(places, ROWS), column, value_t, off * value_t, CHANNELS)
@@ -255,7 +255,7 @@ def normalize_tangent(
     shift_t = tl.load(shifts_t + task * shift_t_stride + column)[None, :]
 
     valid = (window < windows)[:, None]
-    result = task * windows * CHANNELS + pictures(window, column, CHANNELS)
+    result = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     found = tl.load(place + result, valid, 0)
     image, row, left = _window(window, HEIGHT // POOL, WIDTH // POOL, POOL)
     chosen_t = tl.zeros((ROWS, COLUMNS), tl.float32)

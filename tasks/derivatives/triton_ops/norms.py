@@ -1,8 +1,8 @@
-"""What lies between two convolutions as kernels for a GPU: batch norm, ReLU and max-pooling, and derivatives.
+"""Batch norm, ReLU and max-pooling as one operation, with its derivatives, as kernels for a GPU.
 
 The functions of `tasks.derivatives.torch_ops.norms`, in float32. All of them wait for memory. Each is two kernels: one
-takes sums over all places, in parts; one adds the parts up, every block for itself, and goes over the pictures once, by
-windows.
+takes sums over all places, in parts; the other adds the parts up, every block for itself, and goes once over the
+feature maps, by windows.
 """
 
 from typing import Any
@@ -28,12 +28,12 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
     """See `tasks.derivatives.torch_ops.norms.forward`.
 
     Args:
-        x: What the convolution gave.
+        x: The convolution's output.
         scale: Batch norm's.
         shift: Batch norm's.
-        eps: What batch norm adds to the variance.
+        eps: The number that batch norm adds to the variance.
         pool: Side of a window.
-        moments: x's moments where the convolution gave them, see `tasks.derivatives.triton_ops.products`.
+        moments: x's, if the convolution computed them, see `tasks.derivatives.triton_ops.products`.
     """
     tasks, images, height, width, channels = x.shape
     x = x.contiguous()
@@ -82,19 +82,19 @@ def backward_tangent(
     return d_x_t, d_scale_t, d_shift_t
 
 
-def _sums(kernel: Any, pictures: Tensor, *arguments: Any) -> Tensor:
-    """Launch a kernel that takes two sums over pictures' places, and have few parts of them."""
-    tasks, channels = len(pictures), pictures.shape[4]
-    places = pictures[0].numel() // channels
+def _sums(kernel: Any, maps: Tensor, *arguments: Any) -> Tensor:
+    """Launch a kernel that takes two sums over feature maps' places, and have few parts of them."""
+    tasks, channels = len(maps), maps.shape[4]
+    places = maps[0].numel() // channels
     blocks, columns = triton.cdiv(places, ROWS_OF_SUMS), divisor(channels, 64)
-    parts = pictures.new_empty(tasks, blocks, 2, channels)
+    parts = maps.new_empty(tasks, blocks, 2, channels)
     constants = {"CHANNELS": channels, "ROWS": ROWS_OF_SUMS, "COLUMNS": columns}
     launch(kernel, tasks * blocks * (channels // columns), parts, *arguments, places, **constants)
     return few(parts)
 
 
 def _by_windows(kernel: Any, x: Tensor, pool: int, windows: int, parts: Tensor, *arguments: Any) -> None:
-    """Launch a kernel that goes over so many windows of each task's pictures."""
+    """Launch a kernel that goes over so many windows of each task's feature maps."""
     tasks, _, height, width, channels = x.shape
     rows, columns = rows_of_windows(tasks, windows), divisor(channels, 64)
     launch(
@@ -112,7 +112,7 @@ def _by_windows(kernel: Any, x: Tensor, pool: int, windows: int, parts: Tensor, 
 
 
 def _all_windows(x: Tensor, pool: int) -> int:
-    """A task's windows, with those that a picture's edge cuts off."""
+    """A task's windows, with those that a feature map's edge cuts off."""
     return x.shape[1] * -(-x.shape[2] // pool) * -(-x.shape[3] // pool)
 
 

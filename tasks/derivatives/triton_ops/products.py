@@ -1,11 +1,11 @@
 """The products of `tasks.derivatives.torch_ops.products` as kernels for a GPU, which unfold nothing.
 
-Each is a product of matrices. One side's rows are places, whose numbers are read where they lie in a picture, once for
-every place of the filter, a **tap**, and mostly from the cache. The products of a second pair are added to the same
+Each is a product of matrices. One side's rows are places, whose numbers are read where they lie in a feature map, once
+for every place of the filter, a **tap**, and mostly from the cache. The products of a second pair are added to the same
 sums before anything is written.
 
 A derivative by inputs at stride 2 takes its places in four **phases**, of even and odd rows and columns. Each meets
-taps of its own, so that nothing is multiplied by noughts.
+taps of its own, so that nothing is multiplied by zeros.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)
@@ -29,7 +29,7 @@ MULTIPROCESSORS = 132  # of the GPU that tiles are chosen for, an H100 or H200
 
 
 class Tile(NamedTuple):
-    """What a block of a kernel computes.
+    """The part of a product that a block of a kernel computes.
 
     Args:
         rows: Of the product.
@@ -170,25 +170,25 @@ class Products:
         transposed: bool,
     ) -> None:
         """Launch the kernel of `convolve`, or of `by_inputs` where transposed."""
-        (pictures, filters), (others, other_filters) = pairs[0], pairs[-1]
+        (maps, filters), (others, other_filters) = pairs[0], pairs[-1]
         tasks, images, down, across, channels = results.shape
-        _check(pictures.shape[4], channels)
+        _check(maps.shape[4], channels)
         places = images * triton.cdiv(down, phases) * triton.cdiv(across, phases)
         launch(
             _gathered,
             tasks * phases * phases * triton.cdiv(places, tile.rows) * (channels // tile.columns),
             results,
             parts,
-            pictures.contiguous(),
+            maps.contiguous(),
             filters,
             task_stride(filters),
             others.contiguous(),
             other_filters,
             task_stride(other_filters),
             images,
-            HEIGHT=pictures.shape[2],
-            WIDTH=pictures.shape[3],
-            SUMMED=pictures.shape[4],
+            HEIGHT=maps.shape[2],
+            WIDTH=maps.shape[3],
+            SUMMED=maps.shape[4],
             DOWN=down,
             ACROSS=across,
             CHANNELS=channels,
@@ -255,7 +255,7 @@ def _check(inside: int, outside: int) -> None:
 def _gathered(
     results: tl.tensor,
     parts: tl.tensor,
-    pictures: tl.tensor,
+    maps: tl.tensor,
     filters: tl.tensor,
     filters_stride: tl.tensor,
     others: tl.tensor,
@@ -280,11 +280,11 @@ def _gathered(
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """Results [place, channel] = Σ pictures[what the place sees through a tap, k] · filters[tap, k, channel].
+    """Results [place, channel] = Σ maps[what the place sees through a tap, k] · filters[tap, k, channel].
 
     Transposed, a place of the inputs sees the outputs that it went into, and filters are [tap, channel, k].
     """
-    # Blocks of a task follow one another: they read the same filters and pictures.
+    # Blocks of a task follow one another: they read the same filters and feature maps.
     block = tl.program_id(0)
     columns: tl.constexpr = CHANNELS // COLUMNS
     column = block % columns * COLUMNS + tl.arange(0, COLUMNS)
@@ -314,7 +314,7 @@ def _gathered(
     size = images * (HEIGHT * WIDTH * SUMMED)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for pair in tl.static_range(PAIRS):
-        picture = (pictures if pair == 0 else others) + task * size
+        start = (maps if pair == 0 else others) + task * size
         matrix = (filters if pair == 0 else other_filters) + task * (filters_stride if pair == 0 else other_stride)
         for turn in range(taps_down * taps_across * (SUMMED // DEPTH)):
             tap = turn // (SUMMED // DEPTH)
@@ -328,8 +328,8 @@ def _gathered(
                 seen_y, seen_x = top + tap_y, left + tap_x
                 of_filter = tap * (SUMMED * CHANNELS) + k[:, None] * CHANNELS + column[None, :]
             inside = valid & (seen_y >= 0) & (seen_y < HEIGHT) & (seen_x >= 0) & (seen_x < WIDTH)
-            of_picture = ((image * HEIGHT + seen_y) * WIDTH + seen_x) * SUMMED
-            seen = tl.load(picture + of_picture[:, None] + k[None, :], inside[:, None], 0.0)
+            of_map = ((image * HEIGHT + seen_y) * WIDTH + seen_x) * SUMMED
+            seen = tl.load(start + of_map[:, None] + k[None, :], inside[:, None], 0.0)
             total = tl.dot(seen, tl.load(matrix + of_filter), total, input_precision=PRECISION)
 
     of_result = ((image * DOWN + y) * ACROSS + x) * CHANNELS
@@ -378,7 +378,7 @@ def _by_filters(
     places = images * (DOWN * ACROSS)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for pair in tl.static_range(PAIRS):
-        picture = (inputs if pair == 0 else other_inputs) + task * images * (HEIGHT * WIDTH * INSIDE)
+        start = (inputs if pair == 0 else other_inputs) + task * images * (HEIGHT * WIDTH * INSIDE)
         d_output = (d_outputs if pair == 0 else other_d_outputs) + task * images * (DOWN * ACROSS * OUTSIDE)
         for turn in range(tl.cdiv(places, DEPTH)):
             place = turn * DEPTH + tl.arange(0, DEPTH)
@@ -387,7 +387,7 @@ def _by_filters(
             seen_x = place % ACROSS * STRIDE - PADDING + tap % SIDE
             inside = valid & (seen_y >= 0) & (seen_y < HEIGHT) & (seen_x >= 0) & (seen_x < WIDTH)
             of_input = ((place // (DOWN * ACROSS) * HEIGHT + seen_y) * WIDTH + seen_x) * INSIDE
-            seen = tl.load(picture + of_input[None, :] + row[:, None], inside[None, :], 0.0)
+            seen = tl.load(start + of_input[None, :] + row[:, None], inside[None, :], 0.0)
             values = tl.load(d_output + place[:, None] * OUTSIDE + column[None, :], valid[:, None], 0.0)
             total = tl.dot(seen, values, total, input_precision=PRECISION)
     of_filter = (tap * INSIDE + row[:, None]) * OUTSIDE + column[None, :]
