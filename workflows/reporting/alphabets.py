@@ -1,4 +1,4 @@
-"""Accuracy by alphabet: which scripts a run reads well, and which it doesn't."""
+"""Accuracy by alphabet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from fanfold.tasks.predictions import Answers
 from fanfold.workflows.reporting.characters import in_print
 from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
 
-MOST = 50  # alphabets drawn
-LONGEST = 32  # letters of a name drawn
+MOST = 50  # alphabets drawn at most
+LONGEST = 32  # letters of a drawn name at most
 
 
 @dataclass(frozen=True)
 class OfAlphabet:
-    """The answers to queries of one alphabet.
+    """The predictions for queries of one alphabet.
 
     Args:
         name: The alphabet.
-        right: How many were right.
-        asked: How many there were.
-        low: Where the 95 % confidence interval of the share that is right begins, by Wilson.
-        high: Where it ends.
+        right: How many are right.
+        asked: How many there are.
+        low: Lower end of Wilson's 95 % confidence interval of the accuracy.
+        high: Upper end of it.
     """
 
     name: str
@@ -36,23 +36,23 @@ class OfAlphabet:
 
     @property
     def accuracy(self) -> float:
-        """The share that is right."""
+        """The share of right predictions."""
         return self.right / self.asked
 
 
 def wilson(right: int, asked: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a share: sound where nearly all, or all, are right."""
+    """Wilson's 95 % confidence interval of a share, which is sound even for shares of 1."""
     interval = binomtest(right, asked).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def by_alphabet(names: Sequence[ClassName], episodes: Episodes, answers: Answers) -> list[OfAlphabet]:
-    """Right answers by the alphabet of what was asked, the most accurate first.
+    """Accuracies by the alphabet of the queries, the highest first.
 
     Args:
         names: The names of the store's classes.
         episodes: The tasks.
-        answers: The answers to them.
+        answers: The predictions for them.
     """
     alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
@@ -67,7 +67,7 @@ def by_alphabet(names: Sequence[ClassName], episodes: Episodes, answers: Answers
 
 
 def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
-    """A line an alphabet; nothing where there is but one. Of very many, those with the lowest accuracy."""
+    """Draw a line for each alphabet, at most `MOST` of the lowest accuracies; nothing for a single alphabet."""
     if len(found) < 2:
         return []
     overall = sum(one.right for one in found) / sum(one.asked for one in found)
