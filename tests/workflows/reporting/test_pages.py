@@ -75,11 +75,11 @@ def test_wilsons_interval_is_the_textbooks():
 def test_calibration_by_hand():
     answers = answers_of([[[0, 0], [1, 0]]], [[[0.95, 0.91], [0.55, 0.52]]])  # right, right, right, wrong
     unsure, sure = calibration(answers)
-    assert (unsure.answers, unsure.right, unsure.confidence) == (2, 1, pytest.approx(0.535))
-    assert (sure.answers, sure.right, sure.confidence) == (2, 2, pytest.approx(0.93))
+    assert (unsure.predictions, unsure.right, unsure.confidence) == (2, 1, pytest.approx(0.535))
+    assert (sure.predictions, sure.right, sure.confidence) == (2, 2, pytest.approx(0.93))
     assert expected_error([unsure, sure]) == pytest.approx((2 * 0.035 + 2 * 0.07) / 4)
     (certain,) = calibration(answers_of([[[0], [1]]]))  # a probability of 1 has its place too
-    assert (certain.answers, certain.confidence) == (2, 1.0)
+    assert (certain.predictions, certain.confidence) == (2, 1.0)
 
 
 def test_pairs_are_counted_whichever_of_the_two_was_asked():
