@@ -1,4 +1,4 @@
-"""What a simulated worker computes: nothing, for as long as a chunk would take. Imports no PyTorch."""
+"""The computation of a simulated worker: a sleep in place of each chunk. Imports no PyTorch."""
 
 import time
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from fanfold.tasks.episodes import EpisodeShape
 
 @dataclass(frozen=True)
 class Sleep:
-    """What stands in the algorithm's place.
+    """A substitute for the algorithm.
 
     Args:
-        seconds: What a chunk takes.
+        seconds: Seconds of a chunk.
     """
 
     seconds: float
 
 
 def sleeping_recipe(chunks: int, seconds: float, window: int) -> Recipe:
-    """A recipe whose meta-batch is some chunks of one task each.
+    """A recipe with chunks of one task.
 
     Args:
-        chunks: Chunks a meta-batch.
-        seconds: What each of them takes.
-        window: Meta-iterations a window.
+        chunks: Chunks of a meta-batch.
+        seconds: Seconds of each chunk.
+        window: Meta-iterations of a window.
     """
     sleep: Any = Sleep(seconds)
     no_model: Any = None
@@ -39,12 +39,12 @@ def sleeping_recipe(chunks: int, seconds: float, window: int) -> Recipe:
 
 
 def first_state(floats: int) -> State:
-    """The state before the first iteration, of so many parameters."""
+    """The state before the first iteration, with this number of parameters."""
     return initial_state(np.linspace(-1, 1, floats, dtype=np.float32))
 
 
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
-    """In the place of `pipeline.worker.adapt`: sleep, and return a gradient that no other chunk has."""
+    """A substitute for `pipeline.worker.adapt`: sleep, and return a gradient that differs between chunks."""
     sleep: Any = recipe.algorithm
     time.sleep(sleep.seconds)
     return ChunkSum(state.parameters / np.float32(1 + first), loss=1.0, accuracy=0.5, tasks=last - first)
