@@ -1,1 +1,1 @@
-"""What people run: `python -m workflows.NAME --help`."""
+"""The commands: `python -m workflows.NAME --help`."""

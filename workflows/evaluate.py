@@ -25,13 +25,13 @@ def main(argv: Sequence[str]) -> None:
     directory, base = _run_of(argv)
     argv = [*base, *argv]
     parser = build_parser("workflows.evaluate", __doc__, argv, SECTIONS)
-    parser.add_argument("--seed", type=int, default=0, help="what the test tasks depend on; default the run's own")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the test tasks; default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory")
     parser.add_argument(
         "--parameters",
         type=Literal["best", "last"],
         default="best",
-        help="those that did best on validation classes, or those after the last iteration",
+        help="the best ones on validation classes, or those after the last iteration",
     )
     add_performance_flag(parser)
     options = parse(parser, argv)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run_of(argv: Sequence[str]) -> tuple[RunDirectory | None, list[str]]:
-    """The run that the arguments name, and its configuration as arguments; neither for a call for help."""
+    """The run that the arguments name, and its configuration as arguments; neither without `--run`."""
     path = flag_value(argv, "--run")
     if path is None:
         return None, []

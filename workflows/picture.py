@@ -1,4 +1,4 @@
-"""Draw a picture of tasks: the support images that a learner is given, and the queries that it is asked."""
+"""Draw tasks as a picture: their support images and their queries."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,11 @@ GREY = 217  # of the gaps
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = build_parser("workflows.picture", __doc__, argv, ["dataset", "task"])
-    parser.add_argument("--seed", type=int, default=0, help="what the tasks depend on")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the tasks")
     parser.add_argument("--tasks", type=int, default=3, help="how many tasks to draw")
-    parser.add_argument("--out", type=str, default="tasks.png", help="the picture's path; its ending says the format")
+    parser.add_argument(
+        "--out", type=str, default="tasks.png", help="the picture's path; its suffix decides the format"
+    )
     options = parse(parser, argv)
     check_seed(options.seed)
     if options.tasks < 1:

@@ -13,7 +13,7 @@ def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = build_parser("workflows.prepare", __doc__, argv, ["dataset"])
     parser.add_argument(
-        "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a store that is there already"
+        "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace an existing store"
     )
     options = parse(parser, argv)
     prepared = prepare(options.dataset, overwrite=options.overwrite)

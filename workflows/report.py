@@ -1,7 +1,7 @@
-"""Report on a run, in pictures: how it went, and what its parameters do with test tasks. Or on several, side by side.
+"""Report on a run in pictures: its course, and its parameters on test tasks. Or compare several runs.
 
-One HTML file that needs no net, `report.html`, and its pictures as PNG in `pictures/`: in the run's own directory, or
-for several runs in `comparison/`.
+Writes one HTML file that needs no network, `report.html`, and its pictures as PNG in `pictures/`: in the run directory,
+or for several runs in `comparison/`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from fanfold.workflows.reporting.page import write_page
 from fanfold.workflows.reporting.run import Run, read_run
 from fanfold.workflows.reporting.single import single
 
-TASKS = 1000  # test tasks looked at, by default
+TASKS = 1000  # test tasks by default
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,10 +34,12 @@ def main(argv: Sequence[str]) -> None:
     runs = [read_run(path) for path in _paths(argv)]
     base = ["--config", str(runs[0].directory.config)] if len(runs) == 1 else []
     parser = build_parser("workflows.report", __doc__, [*base, *argv], SECTIONS)
-    parser.add_argument("--seed", type=int, default=0, help="the run's own")
+    parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=Path, nargs="+", help="the run directory, or several")
-    parser.add_argument("--tasks", type=int, default=TASKS, help="test tasks to look at; 0 for the run's course alone")
-    parser.add_argument("--out", type=Path | None, default=None, help="where to; default the run, or comparison/")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="test tasks to report on; 0 for the run's course only")
+    parser.add_argument(
+        "--out", type=Path | None, default=None, help="the report's folder; default the run directory, or comparison/"
+    )
     options = parse(parser, [*base, *argv])
     if not runs:
         raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
@@ -65,29 +67,29 @@ def report(
     out: Path | None = None,
     tested: Tested | None = None,
 ) -> Path:
-    """Report on a finished run, with test tasks answered by the parameters that it was tested with.
+    """Report on a finished run, with predictions of its tested parameters for test tasks.
 
     Args:
         found: The run.
-        cluster: Where test tasks are answered.
-        recipe: What the run's numbers depend on.
+        cluster: The cluster that computes the predictions.
+        recipe: The run's recipe.
         tasks: How many test tasks.
-        out: Where to; None for the run's own directory.
-        tested: What the run's test found, as published, where it was just made: see `gather`.
+        out: The report's folder; None for the run directory.
+        tested: The run's published test, where it was just made: see `gather`.
 
     Returns:
         The page's path.
 
     Raises:
-        FanfoldError: The checkpoint can't be read, the tasks can't be answered, or the page can't be written.
+        FanfoldError: The checkpoint can't be read, the cluster fails, or the page can't be written.
     """
     last = load_checkpoint(found.directory.last)
     check_parameters(recipe, last.best, found.directory.last)
     notes = []
     if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
         notes.append(
-            "The run went on since its test: what is shown of tasks and characters is by its parameters after "
-            f"{last.best_iteration:,} iterations, the accuracies above by those after "
+            "The run went on after its test: tasks and characters below are of its parameters after "
+            f"{last.best_iteration:,} iterations, the accuracies above of those after "
             f"{found.result['tested_iteration']:,}."
         )
     findings = gather(cluster, replace(recipe, device=cluster.device), last.best, tasks, tested)

@@ -1,7 +1,7 @@
 """Search for a configuration: many trainings at once over a Dask cluster, each a trial of an Optuna study.
 
-Trials are judged by validation classes alone. The best one is tested, once, at the end. What was interrupted goes on
-when the same command is given again.
+Trials are judged on validation classes only. The best one is tested once, at the end. The same command goes on with an
+interrupted search.
 """
 
 import json
@@ -45,7 +45,7 @@ from fanfold.workflows.cli.performance import add_performance_flag, check_perfor
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
 
-# What may change when a search is started again: its length, where it runs, and what is done with the best trial.
+# A search that is started again may change its length, its cluster, and the training and test of the best trial.
 FREE = (
     *("search.trials", "search.minutes", "search.workers_per_trial", "search.retrain", "search.space", "cluster."),
     *("evaluation.tasks", "evaluation.other_tasks", *PATHS),
@@ -54,16 +54,16 @@ FREE = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is searched for, decided.
+    """A search with nothing left open.
 
     Args:
-        argv: The arguments, that every trial's are added to.
-        base: What the configuration comes to where the space says nothing.
-        config: How to search.
-        space: What is searched.
-        directory: Where the search is kept.
-        recording: Where its trials are recorded besides.
-        performance_report: The file for Dask's own report; None for none.
+        argv: The arguments, to which those of a trial are added.
+        base: The experiment of the arguments alone.
+        config: The search's settings.
+        space: The searched space.
+        directory: The search's directory.
+        recording: The further records of its trials.
+        performance_report: The file of Dask's report; None for none.
     """
 
     argv: tuple[str, ...]
@@ -81,12 +81,12 @@ class Request:
 
     @property
     def best(self) -> RunDirectory:
-        """The best trial's run directory, or that of its configuration trained anew."""
+        """The run directory of the best trial, or of its configuration trained again."""
         return RunDirectory(self.directory / "best")
 
     @property
     def result(self) -> Path:
-        """What was found."""
+        """The result's file."""
         return self.directory / "result.json"
 
     @property
@@ -102,7 +102,7 @@ class Request:
 
     @property
     def as_plan(self) -> Experiment:
-        """The base, with how and what is searched in its configuration."""
+        """The base with the search's settings and space in its configuration."""
         space = {dimension.key: _words(dimension.values, dimension.when) for dimension in self.space.dimensions}
         return replace(self.base, config={"search": self.config, "space": space, **self.base.config})
 
@@ -111,10 +111,10 @@ class Request:
         return RunDirectory(self.directory / "trials" / f"{number:04}")
 
     def plan(self, params: Mapping[str, Value]) -> Experiment:
-        """What the configuration comes to with a trial's parameters.
+        """The experiment of a trial's parameters.
 
         Raises:
-            FanfoldError: They don't go together.
+            FanfoldError: They don't fit together.
         """
         options = _read([*self.argv, *as_flags(params)])
         options.dataset = self.base.config["dataset"]
@@ -124,7 +124,10 @@ class Request:
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     request = request_of(argv)
-    from fanfold.workflows.reporting.search import table, write_report  # only here: what draws takes its time to import
+    from fanfold.workflows.reporting.search import (
+        table,
+        write_report,
+    )  # imported here: drawing libraries take long to import
 
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         show_cluster(cluster)
@@ -135,7 +138,7 @@ def main(argv: Sequence[str]) -> None:
                 f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}"
             )
             if meta.minutes is not None:
-                print(f"trials end after {meta.minutes:g} minutes, too: at which iteration, depends on the machine")
+                print(f"trials also end after {meta.minutes:g} minutes, at an iteration that depends on the machine")
             if before := count(study).all:
                 print(f"goes on from {before} trials")
             print(f"accuracies are {kind_of_accuracy(request.base.recipe)}", flush=True)
@@ -143,7 +146,7 @@ def main(argv: Sequence[str]) -> None:
             print(table(study))
             result = _test_best(request, study, cluster.part("search", "best"), seconds)
             write_report(request.directory, study, result)
-            # Said before the cluster closes, which may take its time.
+            # Printed before the cluster closes, which may take a while.
             print(in_words(result))
             print(
                 f"trial {result['trial']} did best of {result['trials']} on validation classes, with "
@@ -155,10 +158,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def request_of(argv: Sequence[str]) -> Request:
-    """What the arguments ask for.
+    """The search that the arguments ask for.
 
     Raises:
-        FanfoldError: It can't be done, or is not what the directory was begun with.
+        FanfoldError: It is not possible, or differs from the search in its directory.
     """
     options = _read(argv)
     check_performance_file(options.performance_report)
@@ -199,7 +202,7 @@ def open_request(request: Request) -> Iterator[optuna.Study]:
     """The study of a search, in its directory.
 
     Raises:
-        FanfoldError: Another search is at work on it, or it can't be read or written.
+        FanfoldError: Another search has it open, or it can't be read or written.
     """
     iterations = request.base.recipe.meta.iterations
     assert iterations is not None
@@ -216,13 +219,13 @@ def search(request: Request, study: optuna.Study, cluster: Cluster, tell: Search
     """Search to the end.
 
     Args:
-        request: What is searched for.
+        request: The search.
         study: Its study.
         cluster: The cluster.
-        tell: Whom to tell what happens.
+        tell: The listener to the search's events.
 
     Returns:
-        Seconds of searching so far, stops not counted.
+        Seconds of searching so far, without interruptions.
     """
 
     def make(params: Mapping[str, Value]) -> Candidate:
@@ -238,8 +241,8 @@ def search(request: Request, study: optuna.Study, cluster: Cluster, tell: Search
 def _read(argv: Sequence[str]) -> Namespace:
     parser = build_parser("workflows.search", __doc__ or "", argv, SECTIONS)
     parser.add_class_arguments(SearchConfig, "search")
-    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on, the trials' too")
-    parser.add_argument("--run", type=str | None, default=None, help="where it is kept; default runs/search-WHAT")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws, also of the trials'")
+    parser.add_argument("--run", type=str | None, default=None, help="the search's directory; default runs/search-WHAT")
     parser.add_class_arguments(Recording, "record")
     add_performance_flag(parser)
     return parse(parser, argv)
@@ -250,13 +253,13 @@ def _name(options: Namespace) -> str:
 
 
 def _words(values: optuna.distributions.BaseDistribution, when: Any) -> dict[str, Any]:
-    """A dimension in plain values."""
+    """A dimension as plain values."""
     plain: dict[str, Any] = json.loads(optuna.distributions.distribution_to_json(values))["attributes"]
     return {**plain, **({"when": {key: list(wanted) for key, wanted in when.items()}} if when else {})}
 
 
 def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
-    """Search to the end, shown on the terminal."""
+    """Search to the end, and show it on the terminal."""
     best = best_trial(study)
     known = None if best is None else (best.value or 0.0, best.number)
     with Terminal(in_flags) as terminal:
@@ -283,7 +286,7 @@ def _shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
 
 
 def _test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: float) -> dict[str, Any]:
-    """Take the best trial, or train its configuration anew, and test it; what was tested isn't tested again.
+    """Take the best trial, or train its configuration again, and test it unless it was tested before.
 
     Raises:
         RunError: No trial has finished.
@@ -330,18 +333,18 @@ def _test(request: Request, plan: Experiment, recipe: Recipe, last: Checkpoint, 
 
 
 def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluster) -> Checkpoint:
-    """The best trial's last checkpoint; or that of its configuration trained anew, in the directory of the best."""
+    """The last checkpoint of the best trial, or of its configuration trained again."""
     directory, retrain = request.best, request.config.retrain
     if retrain is not None:
         meta = replace(plan.recipe.meta, iterations=retrain, minutes=None)
         plan = replace(plan, recipe=replace(plan.recipe, meta=meta), config={**plan.config, "meta": meta})
     if directory.config.exists() and yaml.safe_load(directory.config.read_text()) != yaml.safe_load(plan.yaml):
-        shutil.rmtree(directory.path)  # of a trial that was the best before
+        shutil.rmtree(directory.path)  # of the earlier best trial
     if retrain is None:
         if not directory.config.exists():
             partial = directory.path.with_name("best.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            # What TensorBoard shows of it stands there under the trial.
+            # TensorBoard shows the trial already.
             shutil.copytree(request.trial(best.number).path, partial, ignore=shutil.ignore_patterns("tensorboard"))
             partial.rename(directory.path)
         return load_checkpoint(directory.last)

@@ -1,7 +1,7 @@
-"""Train the rows of a table of results, several at once over a cluster's workers, and set them beside the papers'.
+"""Train the rows of a table of results, several at once over a cluster's workers, and compare them with the papers'.
 
-Each row is a configuration file; rows that learn alike are trained once. What was interrupted goes on; what is done is
-not done again. Rows of the table that aren't given stay as they are.
+Each row is a configuration file; rows with the same training are trained once. Interrupted trainings go on, finished
+ones are not repeated. Other rows of the table stay as they are.
 """
 
 import threading
@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = build_parser("workflows.table", __doc__, argv, ["cluster"])
     parser.add_argument("rows", type=Path, nargs="+", help="configuration files, one a row")
-    parser.add_argument("--seeds", type=int, default=1, help="each row is trained with so many seeds, from 0 on")
-    parser.add_argument("--tasks", type=int | None, default=None, help="test tasks; default as each row says")
-    parser.add_argument("--at_once", type=int | None, default=None, help="runs at once; default one a worker")
-    parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="where the runs are, and go on from")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds each row is trained with, from 0")
+    parser.add_argument("--tasks", type=int | None, default=None, help="test tasks; default each row's own number")
+    parser.add_argument("--at_once", type=int | None, default=None, help="how many runs at once; default one a worker")
+    parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="the folder of the run directories")
     parser.add_argument("--out", type=Path, default=Path("results/omniglot"), help="the table: OUT.md and OUT.json")
     parser.add_class_arguments(Recording, "record")
     add_performance_flag(parser)
@@ -64,10 +64,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path, recording: Recording) -> list[str]:
-    """Train and test, some runs at once, each on its share of the workers; the table is written after each.
+    """Train and test several runs at once, each on its share of the workers; the table is written after each.
 
     Returns:
-        What went wrong, a line each failed run; the others go on.
+        The errors of failed runs, a line each; the other runs go on.
     """
     shares, stopped, failures = Shares(cluster), threading.Event(), []
     with Terminal(in_flags) as terminal, ThreadPoolExecutor(at_once) as pool:
@@ -99,7 +99,7 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
 def _complete(
     training: Training, cluster: Cluster, terminal: Terminal, stopped: threading.Event, recording: Recording
 ) -> list[dict[str, Any]]:
-    """Train to the end, from wherever the run stands, and test for each of its rows; what is done isn't done again."""
+    """Train to the end from the run's last checkpoint, and test for each of its rows."""
 
     def stop(_: Event) -> None:
         if stopped.is_set():
@@ -107,7 +107,7 @@ def _complete(
 
     plan, directory = training.plan, training.directory
     if directory.config.exists():
-        write_bytes(directory.config, plan.yaml.encode())  # it may have become longer
+        write_bytes(directory.config, plan.yaml.encode())  # the run may be prolonged
     else:
         directory.create(plan.yaml)
     recipe = replace(plan.recipe, device=cluster.device)

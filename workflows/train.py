@@ -1,4 +1,4 @@
-"""Meta-train over a Dask cluster, keep the parameters that do best on validation classes, and meta-test them."""
+"""Meta-train over a Dask cluster, keep the best parameters on validation classes, and meta-test them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,14 +36,12 @@ def main(argv: Sequence[str]) -> None:
     if resumed:
         argv = ["--config", str(resumed.config), *argv]
     parser = build_parser("workflows.train", __doc__, argv, SECTIONS)
-    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory; default runs/WHAT-WHEN")
-    parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with --run")
+    parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with the run in --run")
     parser.add_class_arguments(Recording, "record")
     add_performance_flag(parser)
-    parser.add_argument(
-        "--report", type=bool, default=True, help="whether to report on the run in pictures, in the end"
-    )
+    parser.add_argument("--report", type=bool, default=True, help="whether to report on the run in pictures at the end")
     options = parse(parser, argv)
     check_performance_file(options.performance_report)
     directory = resumed or RunDirectory(Path(options.run or _run_name(options)))
@@ -70,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
 def _train_and_test(
     plan: Experiment, cluster: Cluster, directory: RunDirectory, recording: Recording
 ) -> tuple[dict[str, Any], Tested]:
-    """Train up to the end, test the best parameters, and write the result; it, and the test as published."""
+    """Train to the end, test the best parameters, and write the result. Returns it, and the published test."""
     show_cluster(cluster)
     print(f"run: {directory.path} ({cluster.workers} workers, {cluster.hardware})")
     print(f"accuracies are {kind_of_accuracy(plan.recipe)}", flush=True)
@@ -100,8 +98,8 @@ def _train_and_test(
 
 
 def _report(plan: Experiment, cluster: Cluster, directory: RunDirectory, tested: Tested) -> str:
-    """Report on a run that is done, and say where; a report that can't be made costs no more than a line."""
-    from fanfold.workflows.report import report  # only here: what draws takes its time to import
+    """Report on a finished run, and return a line about the report; one that fails costs no more than that line."""
+    from fanfold.workflows.report import report  # imported here: drawing libraries take long to import
     from fanfold.workflows.reporting.run import read_run
 
     try:
@@ -111,7 +109,7 @@ def _report(plan: Experiment, cluster: Cluster, directory: RunDirectory, tested:
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:
-    """The run that the arguments ask to resume, if they do."""
+    """The run to resume; None if the arguments ask for none."""
     value = flag_value(argv, "--resume")
     if value is None or value.lower() in ("false", "no", "0"):
         return None
@@ -130,7 +128,7 @@ def _run_name(options: Namespace) -> str:
 
 
 def _longer(plan: Experiment, result: dict[str, Any]) -> str:
-    """Flags that let the run go on for as long again, if its schedule can be prolonged."""
+    """Flags that double the run's length, if its schedule allows that."""
     meta = plan.recipe.meta
     minutes = f"--meta.minutes {round(result['train_seconds'] / 30, 1):g}"
     if meta.iterations is None:

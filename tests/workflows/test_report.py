@@ -203,7 +203,7 @@ def test_a_run_that_did_not_come_to_its_test_is_reported_on_as_far_as_it_came(ow
     report.main(["--run", "maml"])
     page = own / "maml" / "report.html"
     assert pictures_of(page) == CURVES
-    assert "has not come to its test: its metrics end after 24 iterations" in words_of(page)
+    assert "has not been tested yet: its metrics end after 24 iterations" in words_of(page)
     before = page.read_bytes()
     report.main(["--run", "maml"])
     assert page.read_bytes() == before  # the same run, the same report
@@ -230,8 +230,8 @@ def test_a_run_that_went_on_since_its_test_says_so(own, cluster, monkeypatch):
     (own / "protonet" / "result.json").write_text(json.dumps(result))
     report.main(["--run", "protonet", "--tasks", "10"])
     said = words_of(own / "protonet" / "report.html")
-    assert "The run went on since its test" in said
-    assert "after 16 iterations, the accuracies above by those after 8." in said
+    assert "The run went on after its test" in said
+    assert "after 16 iterations, the accuracies above of those after 8." in said
 
 
 def test_names_can_not_break_the_page(own):
@@ -298,7 +298,7 @@ def computed(cluster):
         (["--run", "maml", "--tasks", "1"], "--tasks must be 0 or at least 2, not 1"),
         (
             ["--run", "maml", "--evaluation.steps", "3"],
-            r"must agree with its run: --evaluation.steps \(was None, now 3\)",
+            r"must agree with its run: `evaluation\.steps` \(was None, now 3\)",
         ),
         (["--run", "maml", "--tasks", "0", "--out", "maml/config.yaml"], "can't be made"),
     ],

@@ -156,10 +156,10 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("algorithm.inner_lr: [", "The space .* is no YAML"),
+        ("algorithm.inner_lr: [", "The space .* is not valid YAML"),
         ("- 1", "must name keys, such as"),
         ("meta.lr: 3", "meta.lr: say what values it may take"),
-        ("meta.lr: {low: 1}\nmeta.lr: {low: 2}", "the key meta.lr stands there twice"),
+        ("meta.lr: {low: 1}\nmeta.lr: {low: 2}", "the key meta.lr is given twice"),
         ({"algorithm.inner_rl": {"low": 1, "high": 2}}, "no such key.*Did you mean algorithm.inner_lr?"),
         ({"algorithm.inner_batch": {"choices": [5]}}, "algorithm.inner_batch: there is no such key"),
         ({"meta.lr": {"low": 1, "hihg": 2}}, "meta.lr: `hihg` means nothing here.*Did you mean high?"),
@@ -177,7 +177,7 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
         ({"algorithm.first_order": {"low": 0, "high": 1}}, "of type bool, which has no range: give `choices`"),
         ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be of type bool"),
         ({"algorithm.first_order": {"choices": True}}, "`choices` must be a list"),
-        ({"algorithm.first_order": {"choices": [True, True]}}, "stands there twice"),
+        ({"algorithm.first_order": {"choices": [True, True]}}, "is given twice"),
         ({"meta.optimizer": {"choices": ["adam", "lion"]}}, "meta.optimizer: .*lion"),
         ({"meta.lr": {"choices": [1], "when": {"meta.optimiser": "adam"}}}, "names meta.optimiser, which the space"),
         (

@@ -1,1 +1,1 @@
-"""What `python -m workflows.benchmark` measures."""
+"""The suites of `python -m workflows.benchmark`."""

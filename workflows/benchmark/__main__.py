@@ -1,8 +1,9 @@
-"""Measure Fanfold against others, all sides in one run, alternating: medians and ratios. `--suite` says what.
+"""Measure Fanfold against other code, both alternating in one run: medians and ratios. `--suite` chooses.
 
 - `pipeline`: training over the cluster against bare loops, see `workflows/benchmark/cluster.py`.
 - `peers`: MAML's exact meta-gradient against other libraries', see `workflows/benchmark/peers/suite.py`.
-- `scale`: where it bends, with 1 to 64 simulated workers and on paper, see `workflows/benchmark/scale/suite.py`.
+- `scale`: the limits of scaling, with 1 to 64 simulated workers and projected, see
+  `workflows/benchmark/scale/suite.py`.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""Measure Fanfold against what it is built on: both sides in one run, alternating, medians and a ratio.
+"""Measure the cost of the cluster: both sides alternate in one run; medians and a ratio.
 
-Suite `pipeline`: tasks a second of meta-training as `train` runs it, over the cluster, against the summed rate of as
-many simultaneous processes that compute the same chunks in a bare loop. What is lost is the price of the cluster.
+Suite `pipeline`: tasks a second of meta-training over the cluster, as `train` does it, against the summed rate of as
+many processes that compute the same chunks in a bare loop. The difference is the cost of the cluster.
 """
 
 import multiprocessing
@@ -34,13 +34,13 @@ from fanfold.workflows.cli.result import environment
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """How long to measure.
+    """The settings of the suite.
 
     Args:
-        suite: What to measure.
+        suite: The suite's name.
         rounds: Rounds; each measures both sides once.
-        seconds: Seconds that each side is measured for in a round.
-        out: Where to write the result as JSON; default nowhere.
+        seconds: Seconds of each measurement.
+        out: The file of the result, as JSON; by default none.
     """
 
     suite: Literal["pipeline"] = "pipeline"
@@ -52,7 +52,7 @@ class BenchmarkConfig:
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = build_parser("workflows.benchmark", __doc__, argv, SECTIONS)
-    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws")
     parser.add_class_arguments(BenchmarkConfig)
     options = parse(parser, argv)
     if options.rounds < 1 or not options.seconds > 0:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             raise FanfoldError("The suite `pipeline` compares CPU workers: give --cluster.kind cpu.")
         print(f"{cluster.workers} workers, {recipe.meta.batch} tasks a meta-batch, {recipe.meta.chunk} a chunk")
         print("round   pipeline       bare   ratio   (tasks/s)")
-        measure_pipeline(cluster, recipe, options.seconds)  # opens the store on every worker, and fills its caches
+        measure_pipeline(cluster, recipe, options.seconds)  # opens the store and fills the caches on every worker
         measure_bare(loops, options.seconds)
         rounds = []
         for number in range(options.rounds):
@@ -90,13 +90,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def check_folder(out: str | Path | None) -> None:
-    """Raise FanfoldError, before anything is measured, where there is no folder to write the result to in the end."""
+    """Raise FanfoldError if the result's folder is missing, before anything is measured."""
     if out and not Path(out).parent.is_dir():
         raise FanfoldError(f"There is no folder {Path(out).parent} for --out: make it.")
 
 
 def measure_pipeline(cluster: Cluster, recipe: Recipe, seconds: float) -> float:
-    """Tasks a second of training over the cluster, checkpoints and metrics written, without validation."""
+    """Tasks a second of training over the cluster, with checkpoints and metrics, without validation."""
     windows: list[WindowEnded] = []
 
     def listen(event: Event) -> None:
@@ -113,7 +113,7 @@ def measure_pipeline(cluster: Cluster, recipe: Recipe, seconds: float) -> float:
 
 
 def measure_bare(loops: Sequence[Connection], seconds: float) -> float:
-    """The summed tasks a second of the processes, all at work at once."""
+    """The summed tasks a second of all processes at once."""
     for loop in loops:
         loop.send(seconds)
     rates: list[float] = [loop.recv() for loop in loops]
@@ -122,9 +122,9 @@ def measure_bare(loops: Sequence[Connection], seconds: float) -> float:
 
 @contextmanager
 def bare_loops(recipe: Recipe, processes: int) -> Iterator[list[Connection]]:
-    """Processes that compute chunks in a loop for as many seconds as they are sent, and send back tasks a second.
+    """Start processes that compute chunks in a loop. Sent a number of seconds, they send back their tasks a second.
 
-    They get the same environment as the cluster's workers.
+    They have the environment of the cluster's workers.
     """
     context = multiprocessing.get_context("spawn")
     added = {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

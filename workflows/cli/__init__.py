@@ -1,1 +1,1 @@
-"""What the commands share: configuration, flags, exit status, listeners, results."""
+"""The common parts of the commands: configuration, flags, exit status, listeners, results."""

@@ -1,4 +1,4 @@
-"""The cluster of a command, with Fanfold's page on its dashboard, and what the command prints of it."""
+"""The cluster of a command, with Fanfold's page on its dashboard."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from fanfold.workflows.cli.flags import in_flags
 
 @contextmanager
 def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
-    """Start or join a cluster, and put Fanfold's page on its dashboard; a page that is missing joins its notes.
+    """Start or join a cluster, and add Fanfold's page to its dashboard; a missing page becomes a note.
 
     Raises:
         FanfoldError: See `fanfold.pipeline.cluster.cluster.open_cluster`.

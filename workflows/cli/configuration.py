@@ -1,7 +1,7 @@
-"""One configuration tree for every workflow: typed dataclasses, read from a YAML file and flags by jsonargparse.
+"""One configuration tree for all commands: typed dataclasses, read from a YAML file and flags by jsonargparse.
 
-A component with variants (data set, algorithm, model) has a dataclass for each. Which one is decided by its `name`,
-read ahead from file and flags before the parser is built, so that the parser knows just the flags of the chosen ones.
+A section with variants (data set, algorithm, model) has a dataclass for each. Its `name` is read from file and flags
+before the parser is built, so the parser knows only the flags of the chosen variants.
 """
 
 import difflib
@@ -27,13 +27,13 @@ DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 
 def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
-    """A parser for some sections of the configuration, with the variants that the file and flags name.
+    """A parser for sections of the configuration, with the variants that file and flags name.
 
     Args:
-        workflow: The workflow's module name.
-        description: What it does, for `--help`.
+        workflow: The command's module.
+        description: Its description for `--help`.
         argv: Its arguments, for the variants' names.
-        sections: Which of dataset, task, train, algorithm, model, meta, evaluation, cluster it takes.
+        sections: Its sections, of dataset, task, train, algorithm, model, meta, evaluation, cluster.
 
     Raises:
         FanfoldError: A variant's name is unknown, or a configuration file can't be read.
@@ -56,7 +56,7 @@ def variant(section: str, name: str) -> type:
     """The dataclass of a variant.
 
     Raises:
-        FanfoldError: There is none of that name.
+        FanfoldError: There is no variant of that name.
     """
     known = VARIANTS[section]
     if name in known:
@@ -68,7 +68,7 @@ def variant(section: str, name: str) -> type:
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
-    """The variant that file and flags name; the last word counts, as it does in the parser."""
+    """The variant that file and flags name; the last one counts, as in the parser."""
     name = None
     for flag, value in _flags(argv):
         if flag == f"--{section}.name":
@@ -87,7 +87,7 @@ def flag_value(argv: Sequence[str], flag: str) -> str | None:
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
-    """Read the arguments; every section becomes its dataclass.
+    """Parse the arguments; every section becomes its dataclass.
 
     Raises:
         FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
@@ -102,7 +102,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def decided(options: Namespace) -> Experiment:
-    """The run that some parsed arguments ask for; tells what `auto` fell back from.
+    """The experiment that parsed arguments ask for; prints why `auto` fell back to another data set, if it did.
 
     Raises:
         FanfoldError: See `decide`.
@@ -126,17 +126,17 @@ def _read_yaml(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise FanfoldError(f"The configuration {path} can't be read ({reason}).") from error
     except yaml.YAMLError as error:
-        raise FanfoldError(f"The configuration {path} is no YAML: {one_line(error)}.") from error
+        raise FanfoldError(f"The configuration {path} is not valid YAML: {one_line(error)}.") from error
     if not isinstance(content, dict):
         raise FanfoldError(f"The configuration {path} must be a YAML mapping, such as `seed: 0`.")
     return content
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:
-    """The parser's complaint as one line that says how to mend it."""
+    """The parser's error in one line that says how to mend it."""
     message = " ".join(message.split())
     if unknown := re.match(r"unrecognized arguments: (\S+)", message):
         flag = unknown[1].partition("=")[0]

@@ -1,4 +1,4 @@
-"""How a workflow ends: its exit status, and one line for what went wrong."""
+"""The start and end of a command: its exit status, and one line for an error."""
 
 import logging
 import signal
@@ -12,16 +12,16 @@ from fanfold.workflows.cli.flags import in_flags
 
 
 def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
-    """Run a workflow with the command line's arguments and exit: 0, 2 for a wrong request, 1 for a failed run.
+    """Run a command with the command line's arguments, and exit: 0, 2 for a wrong request, 1 for a failed run.
 
     Args:
-        main: The workflow.
-        goes_on: How to go on with it, for whoever interrupts it; None where it would begin anew.
+        main: The command.
+        goes_on: How an interrupted command goes on, for the user; None if it begins again.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
-    # Every worker would import the workflow first, as its own main module, with all that only a driver needs; but it
-    # imports none that has no file, as an interactive session has it.
+    # Every worker would import the command as its main module first, with all that only a driver needs. It imports no
+    # main module without a file, such as that of an interactive session.
     workflow = sys.modules["__main__"]
     workflow.__spec__ = None
     vars(workflow).pop("__file__", None)
@@ -37,6 +37,6 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # What is cut off in the middle, in Dask's and Tornado's threads, would log how it was cut off.
+    # Dask's and Tornado's threads would log the interruption.
     logging.disable()
     raise KeyboardInterrupt

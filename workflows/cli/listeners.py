@@ -1,4 +1,4 @@
-"""Who listens to a run, in one place: each is a small file of its own, and the pipeline knows none of them."""
+"""The listeners to a run or search. The pipeline knows none of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,12 +25,12 @@ from fanfold.pipeline.search.recording import TrialRecords
 
 @dataclass(frozen=True)
 class Recording:
-    """Where a run is recorded besides its metrics' file.
+    """Further records of a run.
 
     Args:
-        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory, or in that of
-            each trial.
-        mlflow: Where MLflow keeps runs: a server's address (`http://…`), or a file (`sqlite:///mlflow.db`).
+        tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory or in each
+            trial's.
+        mlflow: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
     """
 
     tensorboard: bool = True
@@ -50,15 +50,15 @@ def listening(
     name: str | None = None,
     recording: Recording = Recording(),
 ) -> Iterator[list[Listener]]:
-    """Those who listen to a run, for as long as it goes on.
+    """The listeners to a run, closed at its end.
 
     Args:
-        plan: What is trained.
-        cluster: Where.
-        directory: The run's directory.
-        terminal: The terminal, of this run or of several.
-        name: The run's name on the terminal, where there are several.
-        recording: Where it is recorded besides.
+        plan: The run's experiment.
+        cluster: The run's cluster.
+        directory: The run directory.
+        terminal: The terminal of this run, or of several.
+        name: The run's name where the terminal shows several.
+        recording: The run's further records.
 
     Raises:
         FanfoldError: MLflow can't be reached.
@@ -78,7 +78,7 @@ def listening(
             listeners.append(stack.enter_context(guarded(board, "TensorBoard", notice)))
         if recording.mlflow is not None:
             mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
-            # To send takes answers of the server, which no run waits for.
+            # Sending waits for the server; the run must not.
             listeners.append(stack.enter_context(guarded(BackgroundRecorder(mlflow, "mlflow"), "MLflow", notice)))
         yield listeners
 
@@ -87,13 +87,13 @@ def listening(
 def recording_trials(
     plan: Experiment, directory: Path, recording: Recording, notice: Callable[[str], None]
 ) -> Iterator[list[SearchListener]]:
-    """Those who record a search's trials, each as a run of its own, for as long as the search goes on.
+    """The recorders of a search's trials, each as a run of its own, closed at the search's end.
 
     Args:
-        plan: What the search is, in its configuration.
-        directory: Where it is kept.
-        recording: Where its trials are recorded.
-        notice: Says a line.
+        plan: The search's experiment.
+        directory: The search's directory.
+        recording: The records of its trials.
+        notice: Shows a line to the user.
 
     Raises:
         FanfoldError: MLflow can't be reached.
@@ -105,22 +105,22 @@ def recording_trials(
             listeners.append(stack.enter_context(guarded(boards, "TensorBoard", notice)))
         if (uri := recording.mlflow) is not None:
             search = MLflow(uri, directory, plan.recipe, plan.flat)
-            stack.enter_context(guarded(search, "MLflow", notice))  # a run that its trials' runs stand below
+            stack.enter_context(guarded(search, "MLflow", notice))  # the parent of its trials' runs
             runs = TrialRecords(
                 lambda trial: MLflow(uri, trial.directory.path, trial.job.recipe, _settings(trial), search.run)
             )
-            # To open a run and to end it takes them too, which no trial waits for.
+            # Opening and ending a run wait for the server too.
             listeners.append(stack.enter_context(guarded(BackgroundRecorder(runs, "mlflow"), "MLflow", notice)))
         yield listeners
 
 
 def _settings(trial: TrialBegan) -> dict[str, Any]:
-    """A trial's resolved configuration, keys with points."""
+    """A trial's resolved configuration by dotted keys."""
     return flatten_keys(yaml.safe_load(trial.config))
 
 
 def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> TensorBoard:
-    """What writes a run's event files, below its run directory."""
-    # Where a run computes, and where its files lie, nobody compares runs by.
+    """The recorder of a run's event files, in its run directory."""
+    # Runs are not compared by their clusters or paths.
     compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
     return TensorBoard(directory.path / "tensorboard", recipe, compared, directory.result.exists())

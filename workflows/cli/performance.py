@@ -1,4 +1,4 @@
-"""Dask's own report of what a workflow did on its cluster, as one HTML file that opens without a network."""
+"""Dask's report of a command's work on its cluster, as one HTML file that opens without a network."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from fanfold.pipeline.cluster.cluster import Cluster
 
 
 def add_performance_flag(parser: ArgumentParser) -> None:
-    """Let a workflow have its performance reported."""
+    """Add the flag for Dask's report."""
     parser.add_argument(
         "--performance_report", type=Path | None, default=None, help="an HTML file for Dask's own report of the run"
     )
 
 
 def check_performance_file(path: Path | None) -> None:
-    """Raise FanfoldError where the report could not be written in the end."""
+    """Raise FanfoldError if the report could not be written at the end."""
     if path is None:
         return
     folder = path.parent
@@ -31,7 +31,7 @@ def check_performance_file(path: Path | None) -> None:
     elif not folder.is_dir():
         why = f"there is no folder {folder}"
     elif not os.access(path if path.exists() else folder, os.W_OK):
-        why = "it is not yours to write"
+        why = "you may not write it"
     else:
         return
     raise FanfoldError(f"The performance report {path} can't be written ({why}): name another file.")
@@ -39,7 +39,7 @@ def check_performance_file(path: Path | None) -> None:
 
 @contextmanager
 def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
-    """Report what the cluster does meanwhile, also if it fails; a report that fails costs a line, and not the run.
+    """Report the cluster's work in the block, also if that fails. A report that can't be written costs only a line.
 
     Args:
         cluster: The cluster.
@@ -48,7 +48,7 @@ def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    # The last frames are those that manage contexts; the workflow's own are more to read.
+    # The report shows the caller's code; the last frames are those of context managers.
     report = performance_report(filename=str(path), mode="inline", stacklevel=3)
     with cluster.client.as_current():
         report.__enter__()
@@ -58,5 +58,5 @@ def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
             try:
                 report.__exit__(None, None, None)
                 print(f"performance report: {path}")
-            except Exception as error:  # the scheduler may be gone, or the disk be full
+            except Exception as error:  # the scheduler may be gone, or the disk full
                 print(f"the performance report {path} can't be written ({one_line(error)})", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a workflow reports: the test's keys in JSON, and the same in words."""
+"""The results of commands: keys of JSON files, and the same in words."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from fanfold.tasks.algorithm import Normalization
 
 
 def test_keys(plan: Experiment, tests: Sequence[Tested], iteration: int | None, sha256: str) -> dict[str, Any]:
-    """What the tests' accuracies were measured with, and the accuracies: the published way's, then the others'."""
+    """The settings and accuracies of tests: of the published one, then of the others."""
     recipe, (published, *others) = plan.recipe, tests
     return {
         "dataset": plan.config["dataset"].name,
@@ -53,7 +53,7 @@ def _accuracy_keys(tested: Tested) -> dict[str, Any]:
 
 
 def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
-    """What the training was, and on what."""
+    """The facts of a training, and its hardware."""
     return {
         "validation_accuracy": last.best_accuracy,
         "iterations": last.state.iteration,
@@ -68,7 +68,7 @@ def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, An
 
 
 def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
-    """What a result depends on besides the configuration: only closeness is promised across these.
+    """The machine and the versions behind a result; across these, results are only close.
 
     Args:
         gpus: The models of the cluster's GPUs.
@@ -86,10 +86,10 @@ def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name as it names itself, where the system says."""
+    """The processor's name, where the system tells it."""
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         names = []
     return str(names[0]) if names else platform.processor() or platform.machine()
 
@@ -118,7 +118,7 @@ def tested_once(
 
 
 def kind_of_accuracy(recipe: Recipe) -> str:
-    """How validation, and the test's first accuracy, judge a task's queries, in words."""
+    """How validation and the published test judge a task's queries, in words."""
     return judged(normalizations(recipe)[0])
 
 
@@ -126,7 +126,7 @@ def judged(normalization: Normalization | None) -> str:
     """How a task's queries are judged, in words.
 
     Args:
-        normalization: Which images a query is normalized with; None for a network without batch norm.
+        normalization: The images that a query is normalized with; None for a network without batch norm.
     """
     return {
         "batch": "transductive: the network normalizes a task's queries together",

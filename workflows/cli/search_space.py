@@ -1,13 +1,12 @@
-"""A search's space, read from YAML and held against the configuration's types before anything runs.
+"""A search's space, read from YAML and checked against the configuration's types before anything runs.
 
     algorithm.inner_lr: {low: 0.01, high: 1.0, log: true}
     algorithm.inner_steps: {low: 1, high: 5}
     algorithm.name: {choices: [maml, anil]}
     algorithm.first_order: {choices: [true, false], when: {algorithm.name: maml}}
 
-A key of the configuration with the values that it may take: a range (`low`, `high`, and perhaps `log` or `step`), of
-whole numbers where the configuration wants such, or `choices`. With `when` it counts only in trials in which the
-dimensions named there took one of the values given.
+Each configuration key has a range (`low`, `high`, optionally `log` or `step`), of integers where the configuration
+wants these, or `choices`. With `when`, a key counts only in trials in which other keys took one of the given values.
 """
 
 import json
@@ -30,7 +29,7 @@ from fanfold.workflows.cli.flags import SECTIONS
 
 SPACES = Path(__file__).parents[1] / "spaces"
 
-# What a search may not touch: by these, trials are judged, and all by the same.
+# Keys that decide how trials are judged; a search may not vary them.
 JUDGES = ("seed", "dataset", "task", "cluster", "search", "run")
 VALIDATION = ("every", "validation_tasks", "tasks", "other_tasks")
 WORDS = ("low", "high", "log", "step", "choices", "when")
@@ -39,10 +38,10 @@ Check = Callable[[Mapping[str, Value]], object]  # of some keys' values; raises 
 
 
 def default_space(algorithm: str) -> Path:
-    """The space that comes along for an algorithm.
+    """An algorithm's default space.
 
     Raises:
-        FanfoldError: There is none, as for one's own.
+        FanfoldError: There is none, as for a plugin.
     """
     path = SPACES / f"{algorithm}.yaml"
     if not path.exists():
@@ -54,15 +53,15 @@ def default_space(algorithm: str) -> Path:
 
 
 def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
-    """Read a space, and try the ends of its ranges and all its choices on the configuration.
+    """Read a space, and check the ends of its ranges and all its choices with the configuration.
 
     Args:
         path: The YAML file.
-        chosen: Which variant the configuration has of `algorithm` and `model`.
-        check: Reads the configuration with some keys changed; raises FanfoldError where that can't be.
+        chosen: The configuration's variants of `algorithm` and `model`.
+        check: Reads the configuration with changed keys; raises FanfoldError if it is not valid.
 
     Raises:
-        FanfoldError: What is wrong, in which key of which file, and how to mend it.
+        FanfoldError: A key is wrong; file, key and mending are named.
     """
     entries = _entries(path)
     names = {key: entry["choices"] for key, entry in entries.items() if key.endswith(".name") and "choices" in entry}
@@ -84,15 +83,15 @@ def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
 
 
 def as_flags(params: Mapping[str, Value]) -> list[str]:
-    """Parameters as the flags that set them."""
+    """Parameters as flags."""
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
 
 
 def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
-    """The type of each configuration key that may be searched.
+    """The types of the configuration keys that may be searched.
 
     Args:
-        names: The variants that may be chosen, of `algorithm.name` and `model.name`.
+        names: The possible values of `algorithm.name` and `model.name`.
     """
     types: dict[str, Any] = {}
     for section in ("train", "meta", "evaluation", "algorithm", "model"):
@@ -108,14 +107,14 @@ def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
 
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The file's content: dotted keys, with what it says of each."""
+    """The file's entries by dotted keys."""
     try:
         content = yaml.load(path.read_text(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise FanfoldError(f"The space {path} can't be read ({reason}).") from error
     except yaml.YAMLError as error:
-        raise FanfoldError(f"The space {path} is no YAML: {one_line(error)}.") from error
+        raise FanfoldError(f"The space {path} is not valid YAML: {one_line(error)}.") from error
     if not isinstance(content, dict) or not content:
         raise FanfoldError(
             f"The space {path} must name keys, such as `algorithm.inner_lr: {{low: 0.01, high: 1.0, log: true}}`."
@@ -127,18 +126,18 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, and a key that stands there twice is an error."""
+    """YAML in which a repeated key is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """A mapping."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.YAMLError(f"the key {twice} stands there twice")
+            raise yaml.YAMLError(f"the key {twice} is given twice")
         return super().construct_mapping(node, deep)
 
 
 def _in_order(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The keys, each after those that its conditions name."""
+    """The keys, each after those of its conditions."""
     ordered: list[str] = []
     left = list(entries)
     while left:
@@ -158,14 +157,16 @@ def _when(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _dimension(
     key: str, entry: Mapping[str, Any], types: Mapping[str, Any], known: Mapping[str, Dimension]
 ) -> Dimension:
-    """One entry of the file.
+    """The dimension of one entry of the file.
 
     Raises:
-        FanfoldError: What is wrong with it, and how to mend it.
+        FanfoldError: The entry is wrong; the message says how to mend it.
     """
     section, _, name = key.partition(".")
     if section in JUDGES or (section == "evaluation" and name in VALIDATION):
-        raise FanfoldError("it decides how trials are judged, which must be alike for all: leave it out of the space.")
+        raise FanfoldError(
+            "it decides how trials are judged, which must be the same for all: leave it out of the space."
+        )
     if key not in types:
         raise FanfoldError(f"there is no such key in the configuration.{did_you_mean(key, types)}")
     if stranger := next((word for word in entry if word not in WORDS), None):
@@ -203,10 +204,10 @@ def _wanted(other: str, wanted: Any, known: Mapping[str, Dimension]) -> tuple[Va
 def _choices(choices: Any) -> BaseDistribution:
     if not isinstance(choices, list) or not choices:
         raise FanfoldError("`choices` must be a list, such as `choices: [adam, sgd]`.")
-    # Optuna keeps plain values; anything else stands there as the text that its flag would have.
+    # Optuna keeps plain values; others are kept as the text of their flags.
     plain = [json.dumps(choice) if isinstance(choice, (list, dict)) else choice for choice in choices]
     if len({(type(choice), choice) for choice in plain}) < len(plain):
-        raise FanfoldError("one of its `choices` stands there twice.")
+        raise FanfoldError("one of its `choices` is given twice.")
     return CategoricalDistribution(plain)
 
 
@@ -253,12 +254,12 @@ def _number(word: str, value: Any, number: type[int] | type[float]) -> int | flo
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
         raise FanfoldError(f"`{word}` must be a number, not {value}.")
     if number is int and value != int(value):
-        raise FanfoldError(f"`{word}` must be a whole number, as the configuration wants here, not {value}.")
+        raise FanfoldError(f"`{word}` must be a whole number, as the field is of type int, not {value}.")
     return value
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    """The types that a type stands for."""
+    """The members of a union, or the type itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
@@ -267,7 +268,7 @@ def _in_words(kind: Any) -> str:
 
 
 def _probes(dimension: Dimension, space: Space) -> list[dict[str, Value]]:
-    """Settings that try a dimension's values: each with all the variants and conditions that it may go with."""
+    """Settings that check a dimension's values, with all combinations of its variants and conditions."""
     before = {known.key: known for known in space.dimensions}
     needed: list[str] = [key for key in (f"{dimension.key.partition('.')[0]}.name",) if key in before]
     for key in (dimension.key, *needed):

@@ -1,1 +1,1 @@
-"""What a run's report shows: each kind of picture in a file of its own, from the numbers to the drawing."""
+"""Reports of runs: a file for each kind of picture, from the numbers to the drawing."""

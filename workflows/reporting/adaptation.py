@@ -1,4 +1,4 @@
-"""How fast a run's tasks are learnt: accuracy after each inner step."""
+"""Adaptation: accuracy after each inner step."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ AFTER = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
 
 def steps_to_try(tested: int) -> list[int]:
-    """After how many inner steps to look: from none to about twice as many as tested with; of many, not beyond.
+    """The numbers of inner steps to test: from zero to about twice the tested number, or to that if it is large.
 
     Args:
         tested: Inner steps at the test.
@@ -21,10 +21,10 @@ def steps_to_try(tested: int) -> list[int]:
 
 
 def draw_adaptation(points: Sequence[tuple[int, Accuracy]], tested: int) -> Picture:
-    """Accuracy against inner steps, and the steps that the run was tested with marked.
+    """Draw accuracy against inner steps, with a mark at the tested number.
 
     Args:
-        points: Inner steps, and the accuracy after them.
+        points: Numbers of inner steps, and the accuracies after them.
         tested: Inner steps at the test.
     """
     figure, axis = axes()
@@ -48,7 +48,7 @@ def draw_adaptation(points: Sequence[tuple[int, Accuracy]], tested: int) -> Pict
         "adaptation",
         "Adaptation",
         f"Accuracy on test tasks after inner steps: {100 * first.mean:.1f} % before the first, "
-        f"{100 * of_tested.mean:.1f} % after the {tested} tested with.",
+        f"{100 * of_tested.mean:.1f} % after {tested} as tested.",
         figure,
         f"The same {first.tasks:,} test tasks after each number of steps.",
     )

@@ -1,4 +1,4 @@
-"""Accuracy by alphabet: which scripts a run reads well, and which it doesn't."""
+"""Accuracy by alphabet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import in_print
 from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
 
-MOST = 50  # alphabets drawn
-LONGEST = 32  # letters of a name drawn
+MOST = 50  # alphabets drawn at most
+LONGEST = 32  # letters of a drawn name at most
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class OfAlphabet:
 
     Args:
         name: The alphabet.
-        right: How many were right.
-        asked: How many there were.
-        low: Where the 95 % confidence interval of the share that is right begins, by Wilson.
-        high: Where it ends.
+        right: How many are right.
+        asked: How many there are.
+        low: Lower end of Wilson's 95 % confidence interval of the accuracy.
+        high: Upper end of it.
     """
 
     name: str
@@ -36,18 +36,18 @@ class OfAlphabet:
 
     @property
     def accuracy(self) -> float:
-        """The share that is right."""
+        """The share of right predictions."""
         return self.right / self.asked
 
 
 def wilson(right: int, asked: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a share: sound where nearly all, or all, are right."""
+    """Wilson's 95 % confidence interval of a share, which is sound even for shares of 1."""
     interval = binomtest(right, asked).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
-    """Right predictions by the alphabet of the query, the most accurate first.
+    """Accuracies by the alphabet of the queries, the highest first.
 
     Args:
         names: The names of the store's classes.
@@ -67,7 +67,7 @@ def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Pre
 
 
 def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
-    """A line an alphabet; nothing where there is but one. Of very many, those with the lowest accuracy."""
+    """Draw a line for each alphabet, at most `MOST` of the lowest accuracies; nothing for a single alphabet."""
     if len(found) < 2:
         return []
     overall = sum(one.right for one in found) / sum(one.asked for one in found)

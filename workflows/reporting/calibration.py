@@ -1,4 +1,4 @@
-"""Calibration: whether predictions with a probability of 90 % are right nine times of ten (Guo et al., ICML 2017)."""
+"""Calibration: whether 90 % of the predictions with a probability of 90 % are right (Guo et al., ICML 2017)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """The predictions whose confidence lies in one stretch.
+    """The predictions whose confidence lies in one interval.
 
     Args:
         confidence: Their mean confidence.
-        right: How many were right.
-        predictions: How many there were.
+        right: How many are right.
+        predictions: How many there are.
     """
 
     confidence: float
@@ -28,7 +28,7 @@ class Bin:
 
 
 def calibration(predictions: Predictions) -> list[Bin]:
-    """Predictions by confidence, in ten equal stretches from 0 to 1; those without predictions are left out."""
+    """Predictions by confidence, in ten equal intervals from 0 to 1; empty ones are left out."""
     confidences, right = predictions.confidences.ravel().astype(np.float64), predictions.right.ravel()
     place = np.minimum((confidences * BINS).astype(int), BINS - 1)
     return [
@@ -39,30 +39,30 @@ def calibration(predictions: Predictions) -> list[Bin]:
 
 
 def expected_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far confidence and accuracy lie apart, on average over the predictions."""
+    """The expected calibration error: the mean difference of confidence and accuracy over the predictions."""
     apart = sum(abs(one.confidence * one.predictions - one.right) for one in bins)
     return apart / sum(one.predictions for one in bins)
 
 
 def draw_calibration(bins: Sequence[Bin]) -> Picture:
-    """The reliability diagram, and how many predictions each of its points is of."""
+    """Draw the reliability diagram, with the number of predictions of each point."""
     figure, axis = axes(height=3.6)
-    axis.plot((0, 100), (0, 100), color=FAINT, linestyle=(0, (4, 3)), linewidth=1, label="as confident as right")
+    axis.plot((0, 100), (0, 100), color=FAINT, linestyle=(0, (4, 3)), linewidth=1, label="perfect calibration")
     for one in bins:
         low, high = wilson(one.right, one.predictions)
         axis.plot([100 * one.confidence] * 2, (100 * low, 100 * high), color=BLUE, alpha=0.55)
     x, y = [100 * one.confidence for one in bins], [100 * one.right / one.predictions for one in bins]
-    axis.plot(x, y, "o-", color=BLUE, markersize=4, linewidth=1, label="answers, with 95 % interval")
+    axis.plot(x, y, "o-", color=BLUE, markersize=4, linewidth=1, label="predictions, with 95 % interval")
     for place, one in enumerate(bins):
         axis.text(x[place], 105, f"{one.predictions:,}", ha="center", color=FAINT, fontsize=7.5)
-    axis.set(xlim=(0, 104), ylim=(-3, 112), xlabel="mean confidence, %", ylabel="right answers, %")
+    axis.set(xlim=(0, 104), ylim=(-3, 112), xlabel="mean confidence, %", ylabel="right predictions, %")
     axis.set_yticks(range(0, 101, 20))
     axis.legend(loc="upper left", bbox_to_anchor=(0, 0.92))
     error = 100 * expected_error(bins)
     return Picture(
         "calibration",
         "Calibration",
-        f"Share of right answers against confidence; the expected calibration error is {error:.1f} %.",
+        f"Share of right predictions against confidence; the expected calibration error is {error:.1f} %.",
         figure,
-        f"Expected calibration error {error:.1f} %. The numbers above say of how many answers each point is.",
+        f"Expected calibration error {error:.1f} %. The numbers above are the predictions of each point.",
     )

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
+from fanfold.pipeline.experiment import PATHS
 from fanfold.workflows.reporting.curves import overlaid
 from fanfold.workflows.reporting.page import Page, Section, Table
 from fanfold.workflows.reporting.run import Run, told_apart
 from fanfold.workflows.reporting.single import duration, kind, paper, percent
 from fanfold.workflows.reporting.style import styled
 
-PLACES = ("dataset.store", "dataset.source")  # where files lie makes no difference
-
 
 @styled()
 def comparison(runs: Sequence[Run]) -> Page:
-    """The page of several runs: their results, their curves overlaid, and how their configurations differ."""
+    """The page of several runs: their results, their curves together, and the differences of their configurations."""
     runs = told_apart(runs)
     sections = [Section("Results", table=_results(runs))]
     drawn = overlaid([run.course for run in runs])
@@ -49,8 +48,8 @@ def _row(run: Run) -> list[str]:
 
 
 def _differences(runs: Sequence[Run]) -> Table:
-    """The keys of the configurations whose values differ."""
-    keys = dict.fromkeys(key for run in runs for key in run.config if key not in PLACES)
+    """The keys whose values differ."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if key not in PATHS)
     missing = object()
     rows = [
         [key, *(str(run.config.get(key, "")) for run in runs)]

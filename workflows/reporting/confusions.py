@@ -1,4 +1,4 @@
-"""Which characters are taken for each other most often."""
+"""The characters that are confused most often."""
 
 import textwrap
 from collections import Counter
@@ -15,18 +15,18 @@ from fanfold.workflows.reporting.characters import Character, characters, label
 from fanfold.workflows.reporting.style import GRID, Image, Picture, bare, tile
 
 COLUMNS = 2
-LONGEST = 18  # letters of an alphabet's name drawn
+LONGEST = 18  # letters of a drawn alphabet's name at most
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A query that was taken for another class.
+    """A query with a wrong prediction.
 
     Args:
         task: The task's number.
-        way: The class asked for, by its place in the task.
-        query: Which of that class's queries.
-        guess: The class answered.
+        way: The query's class, by its place in the task.
+        query: The query's place in its class.
+        guess: The predicted class.
     """
 
     task: int
@@ -37,11 +37,11 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two characters that were taken for each other.
+    """Two characters that were confused.
 
     Args:
-        pair: The two, the one asked for in the example first.
-        mistakes: How often one was taken for the other.
+        pair: The two, the class of the example's query first.
+        mistakes: How often one was predicted for the other.
         asked: How many queries of either there were in tasks with both.
         example: The first mistake.
     """
@@ -53,12 +53,12 @@ class Confusion:
 
 
 def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[Confusion]:
-    """Pairs of characters that were taken for each other, most often first; among equals, those that met least often.
+    """Pairs of confused characters: most mistakes first, then fewest queries.
 
     Args:
         episodes: The tasks.
         predictions: The predictions for them.
-        most: How many pairs.
+        most: The largest number of pairs.
     """
     met, wrong = Counter[frozenset[Character]](), Counter[frozenset[Character]]()
     examples: dict[frozenset[Character], Mistake] = {}
@@ -82,11 +82,11 @@ def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[
 def draw_confusions(
     found: Sequence[Confusion], images: Sequence[tuple[Image, Image]], names: Sequence[ClassName]
 ) -> list[Picture]:
-    """Each pair drawn: the query that was mistaken, and what it was taken for, as the support set showed it.
+    """Draw each pair: a query with a wrong prediction, and a support image of the predicted class.
 
     Args:
         found: The pairs.
-        images: Of each pair's example, the query and what it was taken for.
+        images: The two images of each pair's example.
         names: The names of the store's classes.
     """
     if not found:
@@ -104,12 +104,12 @@ def draw_confusions(
     return [
         Picture(
             "confusions",
-            "Taken for each other",
+            "Confused characters",
             f"The {len(found)} pairs of characters that were confused most often, first {a} and {b}, "
-            f"{first.mistakes} times in {first.asked} answers.",
+            f"{first.mistakes} times in {first.asked} predictions.",
             figure,
-            "Left a query that was mistaken, right what it was taken for, from the same task's support set. Counted "
-            "are queries of either in tasks that had both.",
+            "Left a query with a wrong prediction, right a support image of the predicted class. The counts are of "
+            "queries of either character in tasks with both.",
         )
     ]
 

@@ -1,4 +1,4 @@
-"""The curves of one run, or of several laid over each other: loss and accuracy against iterations and time."""
+"""The curves of one run, or of several together: loss and accuracy against iterations and time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from fanfold.workflows.reporting.history import History, Numbers, smooth
 from fanfold.workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
 
-BAND = "The line is a running mean over {window} iterations; four of five of these lie in the band."
+BAND = "The line is a running mean over {window} iterations; 80 % of these lie in the band."
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Course:
     """A run to draw.
 
     Args:
-        name: What it is called.
-        history: How it went.
-        trained: What it was trained on, for the legend, such as "5-way".
-        tested: What it was validated on.
+        name: The run's name.
+        history: Its course.
+        trained: Its training tasks, for the legend, such as "5-way 1-shot".
+        tested: Its validation tasks.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Course:
 
 
 def curves(course: Course) -> list[Picture]:
-    """Loss and accuracy of one run, against iterations and against time. Nothing where nothing is known yet."""
+    """Draw loss and accuracy of one run against iterations and time; nothing for a run without metrics."""
     history = course.history
     if not len(history):
         return []
@@ -42,7 +42,7 @@ def curves(course: Course) -> list[Picture]:
             Picture(
                 f"loss-{_short(against)}",
                 f"Training loss against {_short(against)}",
-                f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} in the end.",
+                f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} at the end.",
                 figure,
                 BAND.format(window=window),
             )
@@ -60,7 +60,7 @@ def curves(course: Course) -> list[Picture]:
             Picture(
                 f"accuracy-{_short(against)}",
                 f"Accuracy against {_short(against)}",
-                f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % in the end{best}.",
+                f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % at the end{best}.",
                 figure,
                 BAND.format(window=window),
             )
@@ -69,7 +69,7 @@ def curves(course: Course) -> list[Picture]:
 
 
 def overlaid(courses: Sequence[Course]) -> list[Picture]:
-    """The same of several runs, laid over each other; validation accuracy apart from that on training tasks."""
+    """Draw the same of several runs together; validation accuracies have figures of their own."""
     courses = [course for course in courses if len(course.history)]
     if not courses:
         return []
@@ -83,7 +83,7 @@ def overlaid(courses: Sequence[Course]) -> list[Picture]:
             finish(axis, against, histories)
             _legend(axis, len(courses))
             title = f"{what} against {_short(against)}"
-            caption = "Running means; four of five iterations lie in the band."
+            caption = "Running means; 80 % of the iterations lie in the band."
             pictures.append(Picture(f"{name}-{_short(against)}", title, f"{title}, of {names}.", figure, caption))
     known = [course for course in courses if len(course.history.validation)]
     for against, _, validated in _against(known) if known else ():
@@ -105,7 +105,7 @@ def line_style(place: int) -> tuple[str, Dashes]:
 
 
 def _against(courses: Sequence[Course]) -> list[tuple[str, list[Numbers], list[Numbers]]]:
-    """What to draw against: its name, the iterations' places along it and the validations', of each run."""
+    """The horizontal axes: name, and each run's places of iterations and of validations."""
     longest = max(course.history.seconds[-1] for course in courses)
     unit, name = (1, "seconds") if longest < 300 else (60, "minutes") if longest < 3 * 3600 else (3600, "hours")
     histories = [course.history for course in courses]

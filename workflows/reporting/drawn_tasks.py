@@ -1,4 +1,4 @@
-"""Test tasks drawn: what a learner was shown, what it was asked, and what it answered."""
+"""Drawings of test tasks: support images, queries and predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import characters, label
 from fanfold.workflows.reporting.style import FAINT, GREEN, GRID, INK, VERMILLION, WIDTH, Image, Picture, bare, tile
 
-ACROSS = 10  # classes side by side, at most
-DEEP = 5  # support images and queries of a class drawn, at most
-HEAD = 0.24  # inches: a line of words above images
-ANSWER = 0.34  # inches below a query, for the answer
+ACROSS = 10  # classes side by side at most
+DEEP = 5  # support images and queries of a class drawn at most
+HEAD = 0.24  # inches of a line of words above images
+PREDICTION = 0.34  # inches of the prediction below a query
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DrawnTask:
 
     Args:
         number: The task's number.
-        characters: `[ways]`, what each class is called.
+        characters: `[ways]`, the names of the classes.
         support: float32 `[ways, shots, height, width]`, ink 1 on 0.
         query: float32 `[ways, queries, height, width]`.
         predictions: The predictions for this task alone.
@@ -39,11 +39,11 @@ class DrawnTask:
 
 
 def best_and_worst(predictions: Predictions, each: int = 2) -> tuple[list[int], list[int]]:
-    """The best tasks and the worst, by right predictions, and among equals by their confidence.
+    """The best and the worst tasks by accuracy, and among equals by mean confidence.
 
     Args:
         predictions: The predictions for tasks 0, 1, 2, …
-        each: How many of either, at most; no task is among both.
+        each: How many of either at most; no task is among both.
 
     Returns:
         The numbers of the best, best first, and of the worst, worst first.
@@ -60,8 +60,8 @@ def with_images(
 
     Args:
         number: The task's number.
-        episodes: This task alone, of what classes it is.
-        tasks: This task alone, with its images.
+        episodes: The classes of this task alone.
+        tasks: The images of this task alone.
         predictions: The predictions for it alone.
         names: The names of the store's classes.
     """
@@ -70,54 +70,54 @@ def with_images(
 
 
 def draw_task(task: DrawnTask, name: str, kind: str) -> Picture:
-    """One task: a column a class, its support images above, its queries with their predictions below.
+    """Draw a task: a column a class, support images above, queries with their predictions below.
 
     Args:
         task: The task.
         name: The picture's name.
-        kind: What kind of task it is, such as "Best".
+        kind: The kind of task, such as "Best".
     """
     ways, queries = task.predictions.labels.shape[1:]
     across = min(ways, ACROSS)
-    side = min(0.9, (WIDTH - 0.06) / across - 0.06)  # inches, as all here
+    side = min(0.9, (WIDTH - 0.06) / across - 0.06)  # all lengths are in inches
     pitch = side + 0.06
     shown, asked = min(task.support.shape[1], DEEP), min(queries, DEEP)
     of_queries = 2 * HEAD + shown * pitch
-    band = of_queries + asked * (pitch + ANSWER)
+    band = of_queries + asked * (pitch + PREDICTION)
     figure, plane = bare(band * -(-ways // across), WIDTH)
     for way in range(ways):
         top, left = band * (way // across), 0.03 + pitch * (way % across)
         if way % across == 0:
             words = f"support, class {way + 1} to {min(way + across, ways)}"
             plane.text(0.03, top + HEAD - 0.06, words, color=FAINT, fontsize=8)
-            plane.text(0.03, top + of_queries - 0.06, "queries, and what they were taken for", color=FAINT, fontsize=8)
+            plane.text(0.03, top + of_queries - 0.06, "queries, and their predictions", color=FAINT, fontsize=8)
         for shot in range(shown):
             y = top + HEAD + shot * pitch
             tile(plane, task.support[way, shot], (left, left + side, y + side, y), GRID)
         for row, query in enumerate(_drawn_first(task.predictions, way)):
-            y = top + of_queries + row * (pitch + ANSWER)
-            _answer(plane, task, way, query, (left, left + side, y + side, y))
+            y = top + of_queries + row * (pitch + PREDICTION)
+            _prediction(plane, task, way, query, (left, left + side, y + side, y))
     right, wrong = int(task.predictions.right.sum()), np.argwhere(~task.predictions.right[0]).tolist()
-    mistakes = [f"{way + 1} for {task.predictions.labels[0, way, query] + 1}" for way, query in wrong[:6]]
+    mistakes = [f"{way + 1} as {task.predictions.labels[0, way, query] + 1}" for way, query in wrong[:6]]
     left_out = f" Of a class's {queries} queries {DEEP} are drawn, mistakes first." if queries > DEEP else ""
     return Picture(
         name,
         f"{kind} task: {right} of {ways * queries} right",
-        f"{ways} classes: {right} of {ways * queries} queries answered right"
-        f"{'; taken ' + ', '.join(mistakes) if mistakes else ''}.",
+        f"{ways} classes: {right} of {ways * queries} predictions right"
+        f"{'; wrong: ' + ', '.join(mistakes) if mistakes else ''}.",
         figure,
         f"Task {task.number}: {', '.join(f'{way} {name}' for way, name in enumerate(task.characters, 1))}.{left_out}",
     )
 
 
 def _drawn_first(predictions: Predictions, way: int) -> list[int]:
-    """Which of a class's queries to draw: mistakes, then those given with least confidence; in their order."""
+    """The queries of a class to draw, in order: mistakes, then those with the least confidence."""
     right, sure = predictions.right[0, way], predictions.confidences[0, way]
     return sorted(np.lexsort((sure, right))[:DEEP].tolist())
 
 
-def _answer(plane: Axes, task: DrawnTask, way: int, query: int, where: tuple[float, float, float, float]) -> None:
-    """A query, and below it what it was taken for, and how surely; a mistake is not told by colour alone."""
+def _prediction(plane: Axes, task: DrawnTask, way: int, query: int, where: tuple[float, float, float, float]) -> None:
+    """A query, and below it the prediction and its confidence; colour alone does not mark a mistake."""
     guess, sure = int(task.predictions.labels[0, way, query]), float(task.predictions.confidences[0, way, query])
     right = guess == way
     colour = GREEN if right else VERMILLION

@@ -1,4 +1,4 @@
-"""Where a metric learner puts characters: their embeddings in two dimensions."""
+"""A metric learner's embeddings of characters in two dimensions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ MARKERS = "os"
 
 @dataclass(frozen=True)
 class Embedding:
-    """Drawings of some test classes in the plane.
+    """Embedded drawings of some test classes in a plane.
 
     Args:
         classes: `[classes]`, numbers of the store's classes.
         points: float64 `[classes, drawings, 2]`.
-        share: Which part of the variance between the classes' means the plane shows.
-        dimensions: The embedding's own.
+        share: The share of the variance between the classes' means in the plane.
+        dimensions: The embedding's number of dimensions.
         examples: float32 `[classes, height, width]`, a drawing of each class, ink 1 on 0.
     """
 
@@ -40,11 +40,11 @@ class Embedding:
 
 
 def embed(recipe: Recipe, parameters: Vector) -> Embedding:
-    """Embed all drawings of some test classes, spread evenly over them, each by itself; in this process.
+    """Embed all drawings of some evenly spaced test classes, each by itself, in this process.
 
     Args:
-        recipe: That of a learner without a head.
-        parameters: Its parameters.
+        recipe: The recipe of a learner without a head.
+        parameters: The learner's parameters.
     """
     recipe = replace(recipe, device="cpu")
     opened = worker.open_context(recipe)
@@ -63,13 +63,13 @@ def embed(recipe: Recipe, parameters: Vector) -> Embedding:
 
 
 def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Project onto the two principal components of the classes' means: the plane in which these lie farthest apart.
+    """Project onto the first two principal components of the classes' means.
 
     Args:
         embedded: `[classes, drawings, d]`.
 
     Returns:
-        `[classes, drawings, 2]`, and the share of the means' variance that the plane shows.
+        `[classes, drawings, 2]`, and the share of the means' variance in the plane.
     """
     means = embedded.mean(axis=1)
     centre = means.mean(axis=0)
@@ -81,12 +81,12 @@ def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
 
 
 def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: bool) -> Picture:
-    """Every drawing a mark, every class a colour and shape, with one of its drawings at its mean.
+    """Draw a mark for each drawing, in its class's colour and shape, and one drawing at each class's mean.
 
     Args:
         found: The embedding.
         names: The names of the store's classes.
-        statistics: Whether the network normalized by statistics of training images.
+        statistics: Whether the network normalizes by statistics of training images.
     """
     flat = found.points.reshape(-1, 2)
     (left, bottom), (right, top) = flat.min(axis=0), flat.max(axis=0)
@@ -108,7 +108,7 @@ def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: boo
         "Embedding",
         f"Two-dimensional view of the embeddings of {len(found.classes)} test characters: {called}.",
         figure,
-        f"{found.points.shape[1]} drawings each of {len(found.classes)} test characters, one drawn at their mean. The "
-        "plane is that of the first two principal components (PCA) of the means; it shows "
+        f"{found.points.shape[1]} drawings of each of {len(found.classes)} test characters, one shown at their mean. "
+        "The axes are the first two principal components (PCA) of the means, with "
         f"{100 * found.share:.0f} % of the means' variance in {found.dimensions} dimensions.{how}",
     )

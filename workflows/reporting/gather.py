@@ -1,4 +1,4 @@
-"""What a report says of a run's parameters: test tasks answered over the cluster, and looked at."""
+"""A report's findings on a run's parameters, from predictions for test tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,26 +24,26 @@ from fanfold.workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, w
 from fanfold.workflows.reporting.embedding import Embedding, embed
 from fanfold.workflows.reporting.style import Image
 
-PAIRS = 12  # of characters that were confused
-ADAPTATION_TASKS = 200  # tested after each number of inner steps, at most
+PAIRS = 12  # of confused characters at most
+ADAPTATION_TASKS = 200  # tested after each number of inner steps at most
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of a run's parameters.
+    """Findings on a run's parameters.
 
     Args:
         names: The names of the store's classes.
-        normalization: Which images a query was normalized with, see `tasks.algorithm.Normalization`.
+        normalization: The images that a query was normalized with, see `tasks.algorithm.Normalization`.
         predictions: The predictions for the first test tasks.
-        alphabets: They by alphabet, the most accurate first.
-        confusions: The pairs of characters taken for each other most often.
-        examples: Of each pair, a query and what it was taken for.
+        alphabets: Accuracies by alphabet, the highest first.
+        confusions: The most confused pairs of characters.
+        examples: Two images of each pair: a query, and a support image of the predicted class.
         best: The best tasks, best first.
         worst: The worst tasks, worst first.
-        steps: Inner steps tested with; None for a learner without an inner loop.
-        adaptation: Inner steps, and the accuracy after them.
-        embedding: Some test classes' embeddings; None for a learner with a head.
+        steps: The tested number of inner steps; None for a learner without an inner loop.
+        adaptation: Numbers of inner steps, and the accuracies after them.
+        embedding: Embeddings of some test classes; None for a learner with a head.
     """
 
     names: Sequence[ClassName]
@@ -60,15 +60,14 @@ class Findings:
 
 
 def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tested: Tested | None = None) -> Findings:
-    """Classify test tasks, as published first, and look at the predictions.
+    """Predict the published way's test tasks, and evaluate the predictions.
 
     Args:
-        cluster: Where they are answered.
-        recipe: The run's.
-        parameters: The parameters to look at.
-        tasks: How many test tasks.
-        tested: What a test of these very parameters found, as published, where one was just made: its predictions are
-            looked at, to as many tasks at most, and those tasks aren't answered again.
+        cluster: The cluster that computes the predictions.
+        recipe: The run's recipe.
+        parameters: The parameters.
+        tasks: The largest number of test tasks.
+        tested: A published test of the same parameters; its predictions are used instead of new ones.
 
     Raises:
         RunError: The cluster lost all its workers.
@@ -105,7 +104,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
 def _adaptation(
     cluster: Cluster, recipe: Recipe, parameters: Vector, predictions: Predictions, tested: int
 ) -> list[tuple[int, Accuracy]]:
-    """Accuracy on the first test tasks after each of some numbers of inner steps; those tested with are known."""
+    """Accuracies on the first test tasks after different numbers of inner steps; those of `tested` are known."""
     tasks, how = min(len(predictions), ADAPTATION_TASKS), normalizations(recipe)[0]
     points = []
     for steps in steps_to_try(tested):
@@ -119,7 +118,7 @@ def _adaptation(
 
 
 def _episodes(recipe: Recipe, tasks: int) -> Episodes:
-    """The first test tasks, of what classes and drawings they are."""
+    """The first test tasks' classes and drawings."""
     opened = worker.open_context(replace(recipe, device="cpu"))
     return draw_episodes(
         *(recipe.seed, Stream.TEST, 0, tasks),
@@ -133,7 +132,7 @@ def _task(recipe: Recipe, number: int) -> tuple[Episodes, TaskBatch]:
 
 
 def _example(recipe: Recipe, mistake: Mistake) -> tuple[Image, Image]:
-    """The query of a mistake, and the first support image of what it was taken for; `[height, width]` each."""
+    """The query of a mistake, and a support image of the predicted class; `[height, width]` each."""
     _, tasks = _task(recipe, mistake.task)
     (support,), (query,) = tasks.by_class()
     return query[mistake.way, mistake.query], support[mistake.guess, 0]

@@ -1,4 +1,4 @@
-"""How a run went: the lines of its metrics and validations."""
+"""A run's course, from the lines of its metrics and validations."""
 
 import json
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class History:
-    """How a run went.
+    """A run's course.
 
     Args:
-        iteration: `[iterations]`, how many iterations were done then, in order.
-        seconds: `[iterations]`, seconds of training then.
+        iteration: `[iterations]`, iterations done, in order.
+        seconds: `[iterations]`, seconds of training so far.
         loss: `[iterations]`, mean loss of the meta-batch's tasks.
         accuracy: `[iterations]`, their mean accuracy, as a share of 1.
-        validated: `[validations]`, how many iterations were done at each validation, in order.
-        validation: `[validations]`, its accuracy.
-        ci95: `[validations]`, half the width of its 95 % confidence interval.
+        validated: `[validations]`, iterations done at each validation, in order.
+        validation: `[validations]`, validation accuracies.
+        ci95: `[validations]`, half the widths of their 95 % confidence intervals.
     """
 
     iteration: Numbers
@@ -41,20 +41,20 @@ class History:
 
     @property
     def validated_seconds(self) -> Numbers:
-        """`[validations]`, seconds of training at each: a validation is at the end of a window, which has its line."""
+        """`[validations]`, seconds of training so far at each validation."""
         return np.interp(self.validated, self.iteration, self.seconds) if len(self) else np.zeros_like(self.validated)
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """A noisy curve, smoothed.
+    """A smoothed curve.
 
     Args:
         x: `[points]`.
-        mean: `[points]`, mean of the iterations about each point.
-        low: `[points]`, their tenth percentile.
-        high: `[points]`, their ninetieth.
-        window: How many iterations each point is of, at most.
+        mean: `[points]`, means of the iterations around each point.
+        low: `[points]`, their tenth percentiles.
+        high: `[points]`, their ninetieth percentiles.
+        window: How many iterations each point has at most.
     """
 
     x: Numbers
@@ -65,7 +65,7 @@ class Smooth:
 
 
 def read_history(directory: RunDirectory) -> History:
-    """Read what a run has written so far. What is missing is empty; a line that a crash cut short is passed over."""
+    """Read a run's files. Missing files are empty; half a line, as of a crash, is skipped."""
     metrics, validations = _lines(directory.metrics), _lines(directory.validations)
     iteration = _column(metrics, "iteration")
     return History(
@@ -77,12 +77,12 @@ def read_history(directory: RunDirectory) -> History:
 
 
 def smooth(x: Numbers, y: Numbers, points: int = 150) -> Smooth:
-    """Means and percentiles of a fortieth of the iterations, ten at least, about points along a curve.
+    """Means and percentiles around points of a curve, each of a fortieth of the iterations, at least ten.
 
     Args:
         x: `[iterations]`.
         y: `[iterations]`.
-        points: How many points, at most.
+        points: How many points at most.
     """
     window = min(max(10, len(y) // 40), len(y))
     places = np.unique(np.linspace(0, len(y) - 1, min(points, len(y))).round().astype(int))
@@ -92,7 +92,7 @@ def smooth(x: Numbers, y: Numbers, points: int = 150) -> Smooth:
 
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:
-    """The whole lines of a file of JSON objects, by iteration; of several for one iteration, the last."""
+    """The complete lines of a file of JSON objects by iteration; the last one of several for an iteration."""
     found: dict[int, Mapping[str, Any]] = {}
     if path.exists():
         for line in path.read_text(errors="replace").splitlines():
@@ -105,7 +105,7 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _spread(iteration: Numbers, seconds: Numbers) -> Numbers:
-    """Seconds at each iteration, out of those at the end of the window that each belongs to."""
+    """Seconds at each iteration, interpolated from those at the ends of windows."""
     ends = np.flatnonzero(np.diff(seconds, append=np.inf))
     spread: Numbers = np.interp(iteration, [0, *iteration[ends]], [0, *seconds[ends]])
     return spread

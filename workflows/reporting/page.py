@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that needs no net and no JavaScript, and its pictures as files beside it."""
+"""The report's page: one HTML file that needs no network and no JavaScript, and its pictures as files beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Card:
-    """A number that matters, at the page's top.
+    """A main result at the top of the page.
 
     Args:
-        value: The number, with its unit.
-        interval: How far it may be off, such as "± 0.60"; empty where that is not said.
-        label: What it is.
+        value: The number with its unit.
+        interval: Its interval, such as "± 0.60"; empty for none.
+        label: Its description.
     """
 
     value: str
@@ -35,7 +35,7 @@ class Table:
 
     Args:
         head: The columns' names; the first column names the rows.
-        rows: What stands in each.
+        rows: The cells of each row.
     """
 
     head: Sequence[str]
@@ -47,11 +47,11 @@ class Section:
     """A part of the page.
 
     Args:
-        title: Its title.
-        words: What it says before its pictures, a paragraph each.
-        pictures: What it shows.
-        table: A table, below the words.
-        code: Commands or a file, to be copied, below the pictures.
+        title: The title.
+        words: Paragraphs above the pictures.
+        pictures: The pictures.
+        table: A table below the paragraphs.
+        code: Commands or a file to copy, below the pictures.
     """
 
     title: str
@@ -66,11 +66,11 @@ class Page:
     """A report.
 
     Args:
-        title: What it is of.
-        words: What stands below the title.
-        cards: The numbers that matter.
-        facts: Names and what they are.
-        sections: Its parts.
+        title: The title.
+        words: Paragraphs below the title.
+        cards: The main results.
+        facts: Names and values.
+        sections: The sections.
     """
 
     title: str
@@ -84,8 +84,8 @@ def write_page(page: Page, folder: Path) -> Path:
     """Write `report.html`, and its pictures as `pictures/NAME.png`.
 
     Args:
-        page: The report.
-        folder: Where to; made where it is not there.
+        page: The page.
+        folder: The folder; made if it is missing.
 
     Returns:
         The page's path.
@@ -110,7 +110,7 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # Drawings and style sheet are ours; all else is escaped.
+    # Drawings and style sheet are generated here; all other text is escaped.
     environment.filters["drawing"] = lambda picture: Markup(picture.svg())
     style = Markup((HERE / "style.css").read_text())
     return environment.get_template("page.html").render(page=page, style=style)

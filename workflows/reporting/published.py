@@ -14,7 +14,7 @@ class Published:
 
     Args:
         percent: The accuracy in %.
-        source: Where it stands.
+        source: The paper.
     """
 
     percent: float
@@ -22,7 +22,7 @@ class Published:
 
 
 def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
-    """What an algorithm's paper reports for a task, if it does."""
+    """The accuracy in an algorithm's paper for a task; None if there is none."""
     paper = _papers().get(dataset, {}).get(algorithm, {})
     percent = paper.get(f"{ways}way{shots}shot")
     return None if percent is None else Published(percent, paper["source"])

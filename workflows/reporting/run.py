@@ -1,4 +1,4 @@
-"""A run as its directory tells of it: configuration, course, result."""
+"""A run as read from its directory: configuration, course, result."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NEEDED = {
     *("dataset", "algorithm", "ways", "shots", "tested_iteration", "tested_sha256", "parameters_sha256", "device"),
     *("transductive", "test_accuracy", "test_ci95", "test_episodes", "other_tests", "validation_accuracy"),
     *("iterations", "train_seconds", "tasks_per_second", "workers"),
-}  # what a report wants of a result
+}  # keys of a result that a report needs
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Run:
     """A run, finished or not.
 
     Args:
-        name: What it is called.
+        name: The run's name.
         directory: Its directory.
-        yaml: Its resolved configuration, as it stands there.
+        yaml: Its resolved configuration, as in its file.
         config: The same by dotted keys.
-        history: How it went.
-        result: What `train` found in the end; None for a run that didn't come so far.
+        history: Its course.
+        result: The result of `train`; None for an unfinished run.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What was trained, in a line."""
+        """Algorithm, tasks and data in a line."""
         return f"{self.config.get('algorithm.name')}, {self.tasks('task')}, {self.data}"
 
     @property
@@ -54,19 +54,19 @@ class Run:
 
     @property
     def course(self) -> Course:
-        """What is drawn of it as curves."""
+        """The run's curves."""
         return Course(self.name, self.history, self.tasks("train"), self.tasks("task"))
 
     def tasks(self, section: str) -> str:
-        """What a section's tasks are, such as "5-way 1-shot"."""
+        """A section's tasks in words, such as "5-way 1-shot"."""
         return f"{self.config.get(f'{section}.ways')}-way {self.config.get(f'{section}.shots')}-shot"
 
 
 def read_run(path: Path) -> Run:
-    """Read a run directory, as far as there is something.
+    """Read a run directory; metrics and result may be missing.
 
     Raises:
-        FanfoldError: It holds no run, or its configuration or result can't be read.
+        FanfoldError: The directory holds no run, or its configuration or result can't be read.
     """
     directory = RunDirectory(path)
     if not directory.config.exists():
@@ -83,7 +83,7 @@ def read_run(path: Path) -> Run:
 
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Runs with names of their own: those of their directories where these differ, or else their paths."""
+    """Runs with different names: their directories' names if these differ, else their paths."""
     if len({run.name for run in runs}) == len(runs):
         return list(runs)
     return [replace(run, name=str(run.directory.path)) for run in runs]

@@ -1,7 +1,7 @@
-"""What a search shows in the end: a table, and pictures of its study, as PNG and in one HTML file that needs no net.
+"""The report of a search: a table, and pictures of its study as PNG and in one HTML file that needs no network.
 
-The pictures are Optuna's own. They show trials that were pruned too, with the accuracy that these had reached: of a
-search with a pruner, few trials are left that finished.
+The pictures are Optuna's. They also show pruned trials with the accuracy that these had reached, as few trials finish
+in a search with a pruner.
 """
 
 import html
@@ -28,7 +28,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-BEST = 10  # trials in the terminal's table
+BEST = 10  # trials in the terminal's table at most
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 TARGET = "validation accuracy, %"
 
@@ -43,7 +43,7 @@ code { font-size: 14px; background: #f3f3f3; padding: 1px 4px }
 
 
 def table(study: optuna.Study) -> str:
-    """The best trials, a line each."""
+    """The best trials as a table for the terminal."""
     trials = [trial for trial in ranked(study) if trial.value is not None][:BEST]
     rows = [("trial", "validation", "iterations", "", "parameters")]
     for trial in trials:
@@ -57,7 +57,7 @@ def table(study: optuna.Study) -> str:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that are over: finished ones first, then pruned, then failed; each kind by accuracy."""
+    """The trials that have ended: finished, then pruned, then failed ones, each kind by accuracy."""
     order = list(STATES)
     over = study.get_trials(deepcopy=False, states=tuple(order))
     return sorted(over, key=lambda trial: (order.index(trial.state), -(trial.value or 0.0), trial.number))
@@ -67,9 +67,9 @@ def write_report(directory: Path, study: optuna.Study, result: Mapping[str, Any]
     """Write `report.html`, and its pictures as `history.png`, `rungs.png`, `importance.png` and so on.
 
     Args:
-        directory: Where to.
+        directory: The folder.
         study: The study.
-        result: What came of the search.
+        result: The search's result.
 
     Raises:
         FanfoldError: A file can't be written.
@@ -94,7 +94,7 @@ def write_report(directory: Path, study: optuna.Study, result: Mapping[str, Any]
 
 
 def with_pruned(study: optuna.Study) -> optuna.Study:
-    """A study to draw, in memory: pruned trials count as finished, accuracies are in %, names are short."""
+    """The study for drawing, in memory: pruned trials count as finished, accuracies are in %, names are short."""
     seen = optuna.create_study(study_name=study.study_name, direction="maximize")
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     names = short_names(dict.fromkeys(key for trial in trials for key in trial.params))
@@ -121,7 +121,7 @@ def _rungs(seen: optuna.Study) -> Figure:
     axes.set_xlabel("iteration")
     axes.set_ylabel(TARGET)
     if legend := axes.get_legend():
-        legend.remove()  # a line for each of many trials
+        legend.remove()  # it would have a line for each trial
     return _sized(axes, 9, 4.5)
 
 
@@ -149,7 +149,7 @@ def _sized(axes: Any, width: float, height: float) -> Figure:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Few labels, and short ones, on a log scale: by themselves those of a decade lie upon each other."""
+    """Put few and short labels on a log scale; the default ones of a decade overlap."""
     if axis.get_xscale() != "log":
         return
     low, high = axis.get_xlim()
@@ -172,7 +172,7 @@ Draw = Callable[[optuna.Study], Any]
 PICTURES: dict[str, tuple[str, str, Draw, Draw]] = {
     "history": (
         "History",
-        "Every trial, in the order in which they were drawn, and the best so far.",
+        "Every trial in the order of drawing, and the best so far.",
         lambda seen: optuna.visualization.plot_optimization_history(seen, target_name=TARGET),
         _history,
     ),
@@ -184,7 +184,7 @@ PICTURES: dict[str, tuple[str, str, Draw, Draw]] = {
     ),
     "importance": (
         "Importance of parameters",
-        "How much of what sets the better trials apart is each parameter's (PED-ANOVA).",
+        "How much each parameter explains the difference of the better trials (PED-ANOVA).",
         lambda seen: optuna.visualization.plot_param_importances(seen, target_name=TARGET),
         _importance,
     ),
@@ -196,7 +196,7 @@ PICTURES: dict[str, tuple[str, str, Draw, Draw]] = {
     ),
     "parallel": (
         "Parallel coordinates",
-        "A line a trial. Drag along an axis to pick out some.",
+        "A line for each trial. Drag along an axis to select trials.",
         lambda seen: optuna.visualization.plot_parallel_coordinate(seen, target_name=TARGET),
         _parallel,
     ),
@@ -218,8 +218,8 @@ def _page(study: optuna.Study, result: Mapping[str, Any], sections: list[str]) -
     how = (
         f"Trial {result['trial']} of {result['trials']} ({result['finished']} finished, {result['pruned']} pruned, "
         f"{result['failed']} failed) did best on validation classes: "
-        f"{100 * result['trial_validation_accuracy']:.2f} %. That is the highest of many, and so higher than may be "
-        "expected of it; the test is on classes that nothing was chosen by."
+        f"{100 * result['trial_validation_accuracy']:.2f} %. This is the highest of many accuracies, so it is "
+        "biased upwards; the test is on classes that no choice depended on."
     )
     return "\n".join(
         [
@@ -229,7 +229,7 @@ def _page(study: optuna.Study, result: Mapping[str, Any], sections: list[str]) -
             f"<h1>Search: {escape(name)}</h1>",
             f"<p>{escape(how)}</p><ul>{best}</ul>",
             f"<p>{'<br>'.join(escape(line) for line in in_words(dict(result)).splitlines())}</p>",
-            "<p>In the pictures, pruned trials stand with the accuracy that they had reached.</p>",
+            "<p>The pictures show pruned trials with the accuracy that they had reached.</p>",
             *sections,
             "<h2>Trials</h2>",
             f'<div class="wide">{_all_trials(study, result["trial"])}</div>',

@@ -27,14 +27,14 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
 
     Args:
         run: The run.
-        findings: What was found of its parameters; None for a run that was not tested yet, which has its curves alone.
-        notes: What else is to be said below the title.
+        findings: Findings on its parameters; None for an untested run, whose page has only curves.
+        notes: Further paragraphs below the title.
     """
-    said = [*notes]
+    words = [*notes]
     if run.result is None:
-        said.append(_unfinished(run))
+        words.append(_unfinished(run))
     elif run.result.get("note"):
-        said.append(in_flags(str(run.result["note"])))
+        words.append(in_flags(str(run.result["note"])))
     sections = [_course(run)]
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]
@@ -42,7 +42,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
         Section("How to reproduce it", words=_reproduction(run), code=_commands(run)),
         Section("Configuration", code=run.yaml),
     ]
-    return Page(run.title, said, _cards(run), _facts(run), sections)
+    return Page(run.title, words, _cards(run), _facts(run), sections)
 
 
 def percent(share: float) -> str:
@@ -51,12 +51,12 @@ def percent(share: float) -> str:
 
 
 def kind(test: Mapping[str, Any]) -> str:
-    """How a test judged queries, in a word."""
+    """The kind of a test in a word."""
     return "transductive" if test["transductive"] else "inductive"
 
 
 def paper(result: Mapping[str, Any]) -> str | None:
-    """The published figure for a result's data set, algorithm and task, in %; None where there is none."""
+    """The published accuracy for a result's data set, algorithm and task, in %; None if there is none."""
     found = published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
     return None if found is None else f"{found.percent} %"
 
@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
 def _unfinished(run: Run) -> str:
     last = int(run.history.iteration[-1]) if len(run.history) else 0
     return (
-        f"This run has not come to its test: its metrics end after {last:,} iterations. "
+        f"This run has not been tested yet: its metrics end after {last:,} iterations. "
         f"`python -m workflows.train --resume --run {run.directory.path}` goes on with it."
     )
 
@@ -96,7 +96,7 @@ def _cards(run: Run) -> list[Card]:
         Card(
             duration(result["train_seconds"]),
             "",
-            f"of training, {result['iterations']:,} iterations, validation included",
+            f"of training, {result['iterations']:,} iterations, with validation",
         )
     )
     return cards
@@ -151,7 +151,7 @@ def _course(run: Run) -> Section:
 
 
 def _tasks(findings: Findings) -> list[Section]:
-    """What the learner does with tasks: drawn, adapted to, and how sure it is."""
+    """Drawn tasks; adaptation, confidence and embedding."""
     predictions = findings.predictions
     drawn = [
         draw_task(task, f"{name}-task-{rank}", name.capitalize())
@@ -159,8 +159,8 @@ def _tasks(findings: Findings) -> list[Section]:
         for rank, task in enumerate(tasks, 1)
     ]
     words = (
-        f"Of the first {len(predictions):,} test tasks, those with most and with fewest right answers. Below each "
-        "query stands the class that it was taken for, and with what probability; ✗ and a thick frame mark a mistake."
+        f"Of the first {len(predictions):,} test tasks, those with the most and the fewest right predictions. Below "
+        "each query stand the predicted class and its probability; ✗ and a thick frame mark a mistake."
     )
     measured = {"confidence": draw_calibration(calibration(predictions))}
     if findings.steps is not None:
@@ -173,14 +173,14 @@ def _tasks(findings: Findings) -> list[Section]:
 
 
 def _characters(findings: Findings) -> Section:
-    """What the learner makes of characters."""
+    """Accuracy by alphabet, and confused characters."""
     queries = findings.predictions.labels.size
     pictures = [
         *draw_alphabets(findings.alphabets),
         *draw_confusions(findings.confusions, findings.examples, findings.names),
     ]
     mistakes = int((~findings.predictions.right).sum())
-    words = f"{mistakes:,} of {queries:,} queries were answered wrong, {percent(1 - mistakes / queries)} right."
+    words = f"{mistakes:,} of {queries:,} predictions are wrong, {percent(1 - mistakes / queries)} are right."
     return Section("Alphabets and characters", [words], pictures)
 
 
@@ -188,8 +188,10 @@ def _reproduction(run: Run) -> list[str]:
     if run.result is None or run.config.get("meta.minutes") is None:
         return ["The same configuration and seed give the same parameters, bit for bit, on any number of workers."]
     if run.result["iterations"] == run.config.get("meta.iterations") or run.config.get("meta.schedule") == "constant":
-        return ["Bounded by iterations alone, the same parameters come out, bit for bit, on any number of workers."]
-    return ["The run was ended by its time, on the way of its schedule: another may end at another iteration."]
+        return [
+            "With a bound on iterations alone, the same parameters come out, bit for bit, on any number of workers."
+        ]
+    return ["The run's time ended it in the middle of its schedule: another run may end at another iteration."]
 
 
 def _commands(run: Run) -> str:

@@ -1,6 +1,6 @@
-"""How the report's pictures look: their colours, and their way into files and into the page.
+"""The style of the report's pictures, and their conversion for files and for the page.
 
-A figure is drawn once. In the page, its colours become CSS variables, which the reader's dark mode sets otherwise.
+A figure is drawn once. In the page its colours become CSS variables, which differ in the reader's dark mode.
 """
 
 import io
@@ -26,7 +26,7 @@ GRID = "#d9dde3"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 Dashes = Literal["-"] | tuple[float, tuple[float, ...]]
-DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))  # told apart without any colour
+DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))  # distinct without colours
 
 VARIABLES = {
     INK: "ink",
@@ -39,12 +39,12 @@ VARIABLES = {
     ORANGE: "orange",
     SKY: "sky",
 }
-WIDTH = 5.2  # inches: at 9 points, letters stay legible where a narrow window shrinks it
+WIDTH = 5.2  # inches: letters of 9 points stay legible in a narrow window
 
 RC: Any = {
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar in a run's name is a dollar
+    "text.parse_math": False,  # a run's name may have a dollar
     "axes.facecolor": "none",
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -62,12 +62,12 @@ RC: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
-    "svg.fonttype": "none",  # letters stay letters: they can be searched, copied and read out
+    "svg.fonttype": "none",  # text stays text, which can be searched, copied and read out
     "svg.hashsalt": "fanfold",  # the same report is the same bytes
 }
 
 
-styled = partial(matplotlib.rc_context, RC)  # what draws, draws within it: as a context, or as a decorator
+styled = partial(matplotlib.rc_context, RC)  # a context or a decorator for all drawing
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Picture:
     """A figure of the report.
 
     Args:
-        name: Its file's name, without the ending.
-        title: What stands above it.
-        alt: What it shows, for who can't see it.
+        name: Its file's name without the suffix.
+        title: The title above it.
+        alt: Its description for readers who can't see it.
         figure: The drawing.
-        caption: What stands below it, where there is more to say.
+        caption: The text below it; empty for none.
     """
 
     name: str
@@ -89,14 +89,14 @@ class Picture:
     caption: str = ""
 
     def png(self) -> bytes:
-        """For the file: dark on white."""
+        """The picture as a PNG file, dark on white."""
         content = io.BytesIO()
         with styled():
             self.figure.savefig(content, format="png", dpi=150, facecolor="white")
         return content.getvalue()
 
     def svg(self) -> str:
-        """For the page: an `<svg>` element as wide as it may be, whose colours are CSS variables."""
+        """The picture for the page: an `<svg>` element of the full width, with CSS variables as colours."""
         content = io.StringIO()
         with styled():
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -105,7 +105,7 @@ class Picture:
         drawing = drawing[drawing.index("<svg") :]
         for colour, name in VARIABLES.items():
             drawing = drawing.replace(colour, f"var(--{name})")
-        # Several drawings share the page, and each must find its own parts.
+        # All drawings share the page, so their identifiers must differ.
         for before in (' id="', "url(#", 'href="#'):
             drawing = drawing.replace(before, f"{before}{self.name}-")
         label = f'<svg role="img" aria-label="{escape(self.alt)}"'
@@ -124,7 +124,7 @@ def axes(height: float = 3.2, width: float = WIDTH) -> tuple[Figure, Axes]:
 
 
 def bare(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """A figure to lay images out on: no axes are seen, its units are inches, x from the left and y from the top."""
+    """A figure for images, without visible axes: its units are inches, x from the left and y from the top."""
     figure = Figure(figsize=(width, height))
     plane = figure.add_axes((0, 0, 1, 1))
     plane.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
@@ -140,7 +140,7 @@ def tile(
     width: float = 1,
     zorder: float = 1,
 ) -> None:
-    """An image, ink dark on white, in a frame: where left, right, bottom and top say."""
+    """Draw an image, ink dark on white, in a frame at `extent`: left, right, bottom, top."""
     left, right, bottom, top = extent
     axis.imshow(1 - image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="none", zorder=zorder)
     axis.set_aspect("auto")
@@ -149,12 +149,12 @@ def tile(
 
 
 def percents(axis: Axes, low: float, high: float, *, horizontal: bool = False) -> None:
-    """Limits in % that leave room about what is shown, and don't go beyond what is possible."""
+    """Set limits in % with some room around the values, within the possible ones."""
     room = max(0.06 * (high - low), 0.5)
     limits = (max(low - room, -1), min(high + room, 101))
     (axis.set_xlim if horizontal else axis.set_ylim)(limits)
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a sentence has them: "a, b and c"."""
+    """Words as in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

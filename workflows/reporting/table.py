@@ -1,4 +1,4 @@
-"""A table of results: its rows as JSON, and the same as Markdown."""
+"""The table of results as JSON and as Markdown."""
 
 import json
 import math
@@ -19,8 +19,8 @@ ORDER = ("dataset", "split", "algorithm", "model", "ways", "shots", "row")
 HEAD = """# Few-shot classification of {datasets}: measured beside published
 
 Accuracy in %, with its 95 % confidence interval, on classes that were never trained on; checkpoints were chosen on
-validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged for itself.
-The first is as published, *the other way* is the other of the two. Written by `python -m workflows.table`.
+validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged by itself.
+The first is as published, *the other way* is the other one. Written by `python -m workflows.table`.
 
 """
 COLUMNS = (
@@ -30,10 +30,10 @@ COLUMNS = (
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder that a table is to lie in.
+    """Make the folder of a table.
 
     Raises:
-        FanfoldError: It can't be made.
+        FanfoldError: The folder can't be made.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def make_folder(out: Path) -> None:
 
 
 def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
-    """Put results in the place of those of the same row and seed, and write OUT.json and OUT.md.
+    """Add results, or replace those of the same row and seed, and write OUT.json and OUT.md.
 
     Raises:
         FanfoldError: A file can't be read or written.
@@ -61,7 +61,7 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """The table, a line a row, over its seeds."""
+    """The table with a line for each row, over its seeds."""
     datasets = " and ".join(dict.fromkeys(result["dataset"] for result in results))
     rows = [list(group) for _, group in groupby(results, key=lambda result: result["row"])]
     machines = dict.fromkeys(_machine(result) for result in results)

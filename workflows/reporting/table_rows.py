@@ -1,4 +1,4 @@
-"""The rows of a table of results: what is trained for them, and what is tested."""
+"""The rows of the table of results, and their trainings and tests."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 
-JUDGED = ("task", "evaluation", "cluster")  # sections that say how a run is judged, and where; not what it learns
+JUDGED = ("task", "evaluation", "cluster")  # sections that do not change a training's parameters
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Row:
     Args:
         name: The configuration file's name, such as `maml-5way1shot`.
         seed: The seed.
-        plan: What the configuration comes to.
+        plan: The configuration's experiment.
     """
 
     name: str
@@ -31,17 +31,17 @@ class Row:
 
     @property
     def run(self) -> str:
-        """What a run is called that is trained for this row first."""
+        """The name of a run trained for this row."""
         return f"{self.name}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run, and the rows that its parameters are tested for: all that learn alike.
+    """A run, and the rows with the same training, for which its parameters are tested.
 
     Args:
         directory: The run directory.
-        plan: How it trains, and by which tasks it is validated: the first row's, or those that it began with.
+        plan: The training and its validation: the first row's, or the one that the run began with.
         rows: The rows.
     """
 
@@ -56,10 +56,10 @@ class Training:
 
 
 def read_plan(path: Path, seed: int | None = None) -> Experiment:
-    """What a configuration file comes to, with its own seed or another.
+    """The experiment of a configuration file, with its own seed or another one.
 
     Raises:
-        FanfoldError: It can't be read, or does not go together.
+        FanfoldError: The file can't be read, or its settings don't fit together.
     """
     argv = ["--config", str(path), *([] if seed is None else ["--seed", str(seed)])]
     parser = build_parser("workflows.table", "", argv, SECTIONS)
@@ -71,11 +71,11 @@ def read_plan(path: Path, seed: int | None = None) -> Experiment:
 
 
 def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
-    """What is to be trained: once for all rows that learn alike, such as Prototypical Networks of 5 and of 20 ways.
+    """The trainings of rows: one for all rows with the same training, such as Prototypical Networks of 5 and 20 ways.
 
     Args:
         rows: The rows.
-        runs: The folder of run directories; one in it that learns alike is gone on with, whatever it is called.
+        runs: The folder of run directories. A run in it with the same training goes on, whatever its name.
 
     Raises:
         FanfoldError: Two rows have one name, or a row's run was begun with another configuration.
@@ -90,7 +90,7 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
     return [
         Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
         if learned in begun
-        else Training(_of_its_own(group[0], runs), group[0].plan, tuple(group))
+        else Training(_new_directory(group[0], runs), group[0].plan, tuple(group))
         for learned, group in groups.items()
     ]
 
@@ -103,8 +103,8 @@ def with_tasks(row: Row, tasks: int | None) -> Row:
     return replace(row, plan=replace(row.plan, evaluation=evaluation))
 
 
-def _of_its_own(row: Row, runs: Path) -> RunDirectory:
-    """Where a row is trained that nothing there learns like; a run of before may be there that is to become longer."""
+def _new_directory(row: Row, runs: Path) -> RunDirectory:
+    """The run directory of a row without a run of the same training; an earlier run there may be prolonged."""
     directory = RunDirectory(runs / row.run)
     if directory.config.exists():
         free = [*resume_free(row.plan.recipe.meta), *(f"{section}." for section in JUDGED)]
@@ -116,6 +116,6 @@ def _of_its_own(row: Row, runs: Path) -> RunDirectory:
 
 
 def _learned(config: str) -> str:
-    """The part of a resolved configuration that decides what a run learns."""
+    """The part of a resolved configuration that decides a training's parameters."""
     sections = {key: value for key, value in yaml.safe_load(config).items() if key not in JUDGED}
     return yaml.safe_dump(sections)

@@ -116,5 +116,5 @@ def test_gpus_that_stand_idle_while_others_are_shared_are_said():
 
 def test_gpus_of_several_kinds_are_said():
     (note,) = common({HERE + "1": card("a"), HERE + "2": card("b", "NVIDIA L4")}).notes
-    assert note == "GPUs of several kinds (NVIDIA H200, NVIDIA L4): another run may come to other last digits"
+    assert note == "GPUs of several kinds (NVIDIA H200, NVIDIA L4): another run may differ in the last digits"
     assert in_words(("NVIDIA H200", "NVIDIA L4", "NVIDIA L4")) == "NVIDIA H200, 2 × NVIDIA L4"

@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said_in_one_line(argv, message):
     assert caught.value.status == 2
 
 
-@pytest.mark.parametrize(("content", "message"), [("a: [", "is no YAML"), ("- 1\n", "must be a YAML mapping")])
+@pytest.mark.parametrize(("content", "message"), [("a: [", "is not valid YAML"), ("- 1\n", "must be a YAML mapping")])
 def test_a_file_that_is_no_configuration_is_said(tmp_path, content, message):
     file = tmp_path / "config.yaml"
     file.write_text(content)

@@ -98,7 +98,7 @@ def test_a_turned_character_is_another_one():
     episodes = episodes_of([[5, 7], [5, 7]], rotations=[[0, 0], [1, 0]])
     found = confusions(episodes, predictions_of([[[1], [1]], [[1], [1]]]), 10)
     assert [one.mistakes for one in found] == [1, 1]
-    assert label((5, 1, True), NAMES) == "Alphabet 1 1, mirrored, turned by 90°"
+    assert label((5, 1, True), NAMES) == "Alphabet 1 1, mirrored, rotated by 90°"
     letter = ClassName("Georgian Nuskhuri", "U+2D06 GEORGIAN SMALL LETTER ZEN")
     assert label((0, 0, False), [letter]) == "Georgian Nuskhuri U+2D06 small letter zen"
     assert in_print("character07") == "character 7"

@@ -1,7 +1,7 @@
-"""MAML's exact meta-gradient as other libraries' users would have it computed: what Fanfold is measured against.
+"""MAML's exact meta-gradient by other libraries, as their users would compute it.
 
-A library a module, each with one function, `prepare`, see `workflows.benchmark.peers.peer.Prepare`. Nothing else
-imports them, or what they import: they run in processes of their own, see `workflows.benchmark.peers.process`.
+Each library has a module with one function, `prepare`, see `workflows.benchmark.peers.peer.Prepare`. They are imported
+only in processes of their own, see `workflows.benchmark.peers.process`.
 
 learn2learn is not among them: no release of it can be installed on Python 3.11 or later.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Library:
-    """Where a peer is.
+    """A library to measure.
 
     Args:
-        module: The module that has its `prepare`.
-        distribution: The package whose version is reported.
+        module: The module with its `prepare`.
+        distribution: The package of the reported version.
     """
 
     module: str

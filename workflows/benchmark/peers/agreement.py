@@ -1,4 +1,4 @@
-"""Whether all sides compute the same meta-gradient: only then is it fair to compare their speed."""
+"""The check that all sides compute the same meta-gradient, without which speeds can't be compared."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +14,14 @@ from fanfold.workflows.benchmark.peers.process import Peer, build_module, draw_t
 
 FANFOLD = "fanfold"
 REFERENCE = "loop"
-CHECKED = 2  # tasks: more than one, for gradients are summed
+CHECKED = 2  # tasks, more than one as gradients are summed
 TOLERANCE = 1e-8  # of the relative difference, in float64
 
 Gradient = NDArray[np.float64]
 
 
 def differences(recipe: Recipe, peers: Sequence[Peer]) -> dict[str, dict[str, float]]:
-    """Each side's difference from the reference's gradient in float64, by the dtype it computes in, and by its name.
+    """Each side's difference from the reference's gradient in float64, by dtype and name.
 
     Args:
         recipe: The tasks, the network, the inner loop.
@@ -29,7 +29,7 @@ def differences(recipe: Recipe, peers: Sequence[Peer]) -> dict[str, dict[str, fl
     """
     found = {
         str(dtype).removeprefix("torch."): {
-            FANFOLD: own_gradient(recipe, CHECKED, dtype),
+            FANFOLD: fanfold_gradient(recipe, CHECKED, dtype),
             **{peer.name: peer.gradient(recipe, CHECKED, dtype) for peer in peers},
         }
         for dtype in (torch.float64, torch.float32)
@@ -42,26 +42,26 @@ def differences(recipe: Recipe, peers: Sequence[Peer]) -> dict[str, dict[str, fl
 
 
 def check_agreement(in_float64: Mapping[str, float]) -> None:
-    """Raise RunError where a side differs from the reference by more than rounding in float64."""
+    """Raise RunError if a side differs from the reference by more than rounding in float64."""
     wrong = [f"{name} by {difference:.1e}" for name, difference in in_float64.items() if not difference <= TOLERANCE]
     if wrong:
         raise RunError(
-            f"Not all give the same gradient, and so nothing was measured: {', '.join(wrong)}, relative to the "
-            f"{REFERENCE}'s in float64, where {TOLERANCE:.0e} is allowed."
+            f"Gradients differ, so nothing was measured: {', '.join(wrong)}, relative to the {REFERENCE}'s in float64, "
+            f"where {TOLERANCE:.0e} is allowed."
         )
 
 
 def relative_difference(found: Gradient, expected: Gradient) -> float:
-    """The distance of two vectors as a share of the second's length; infinite for those of different shapes."""
+    """The distance of two vectors relative to the second's length; infinite for different shapes."""
     if found.shape != expected.shape:
         return float("inf")
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def own_gradient(recipe: Recipe, tasks: int, dtype: torch.dtype) -> Gradient:
+def fanfold_gradient(recipe: Recipe, tasks: int, dtype: torch.dtype) -> Gradient:
     """Fanfold's gradient `[P]` of the recipe's first tasks, at its initialization.
 
-    In float32, which a run computes in, by what its workers call; in float64 by what that calls.
+    In float32, the dtype of runs, it is computed as on workers; in float64, by the algorithm itself.
     """
     if dtype == torch.float32:
         gradient: Gradient = worker.adapt(recipe, worker.initialize(recipe), 0, tasks).gradient.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A plain loop over PyTorch's own autograd: what one writes without any library."""
+"""A plain loop with PyTorch's autograd, without any library."""
 
 import torch
 from torch import Tensor, nn

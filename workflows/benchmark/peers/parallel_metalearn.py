@@ -1,8 +1,8 @@
 """The library Parallel-MetaLearn (package `parallel-metalearn`, imported as `metalearn`): vmap over tasks.
 
-The module's batch norms are replaced by the library's own, of the same parameters: through PyTorch's under `vmap`, the
-second derivative is wrong (by 2 % of a layer's, in PyTorch 2.15), and the library's translator of modules fails in its
-version 0.5.6.
+The module's batch norms are replaced by the library's, with the same parameters: the second derivative of PyTorch's
+under `vmap` is wrong (by 2 % of a layer's, in PyTorch 2.15), and the library's translator of modules fails in version
+0.5.6.
 """
 
 import copy
@@ -21,28 +21,28 @@ from fanfold.tasks.batch import TaskBatch
 from fanfold.workflows.benchmark.peers.peer import Compute, gathered
 
 
-class Unconcerned(nn.Module):
-    """A module that may be called with the flags which the library hands to every part of a model."""
+class IgnoresFlags(nn.Module):
+    """A module that ignores the flags which the library passes to every part of a model."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, values: Tensor, **_: Any) -> Tensor:
-        """What the module makes of the values."""
+        """The module's output."""
         output: Tensor = self.module(values)
         return output
 
 
 def prepare(module: nn.Module, inner_lr: float, inner_steps: int) -> Compute:
     """See `workflows.benchmark.peers.peer.Prepare`."""
-    model = MAML_Model(backbone=Unconcerned(_with_its_batch_norm(module)), head=Unconcerned(nn.Identity()))
+    model = MAML_Model(backbone=IgnoresFlags(_with_its_batch_norm(module)), head=IgnoresFlags(nn.Identity()))
     descent = InnerSGD(model.get_fast_weights(), inner_lr=inner_lr, learn_lr=False)
-    for rate in descent.parameters():  # made in float32, which rounds it
+    for rate in descent.parameters():  # the library rounds it to float32
         rate.data = torch.full_like(rate, inner_lr, dtype=next(module.parameters()).dtype)
     maml = MAML(
         model=model,
-        # It takes the outer step too: one that leaves the parameters where they are, and their gradients in them.
+        # It also takes the outer step, which with a rate of 0 leaves parameters and gradients in place.
         optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
         inner_optimizer=descent,
         support_loss_fn=CrossEntropy(metric_fn=CategoricalAccuracy()),
@@ -62,9 +62,9 @@ def _with_its_batch_norm(module: nn.Module) -> nn.Module:
     module = copy.deepcopy(module)
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.BatchNorm2d):
-            own = BatchNorm(layer.num_features, eps=layer.eps, track_running_stats=False)
-            own.weight, own.bias = layer.weight, layer.bias
-            module.set_submodule(name, own)
+            norm = BatchNorm(layer.num_features, eps=layer.eps, track_running_stats=False)
+            norm.weight, norm.bias = layer.weight, layer.bias
+            module.set_submodule(name, norm)
     return module
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a peer."""
+"""The interface of a peer."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from torch.nn.utils import parameters_to_vector
 from fanfold.tasks.batch import TaskBatch
 
 Compute = Callable[[TaskBatch], Tensor]
-"""Tasks to the sum of their exact meta-gradients, `[P]`, in the order of the module's parameters."""
+"""Maps tasks to the sum of their exact meta-gradients, `[P]`, in the order of the module's parameters."""
 
 Prepare = Callable[[nn.Module, float, int], Compute]
-"""A module, which stays as it is, the inner learning rate and the number of inner steps to what computes."""
+"""Maps a module, which it does not change, the inner learning rate and the number of inner steps to a `Compute`."""
 
 
 def gathered(module: nn.Module) -> Tensor:
-    """What `backward` left in the module's parameters, `[P]`."""
+    """The gradients of the module's parameters, `[P]`."""
     return parameters_to_vector([parameter.grad for parameter in module.parameters() if parameter.grad is not None])

@@ -1,6 +1,6 @@
-"""Peers in processes of their own: each computes when it is asked, and idles while the others are measured.
+"""Peers in processes of their own: each computes on request, and is idle while the others are measured.
 
-A process is started as a user of the library would start it: the environment as it is, PyTorch's own number of threads.
+A process starts as a library's user would start it: with the present environment, and PyTorch's number of threads.
 """
 
 import contextlib
@@ -34,19 +34,19 @@ from fanfold.workflows.benchmark.peers.peer import Compute, Prepare
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a peer did not do what it was asked, in one line."""
+    """The reason of a peer's failure, in one line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that is up.
+    """A running peer.
 
     Args:
         name: Its name.
         version: Its package's version.
-        threads: PyTorch threads that it computes with.
+        threads: Its number of PyTorch threads.
         end: The connection to its process.
     """
 
@@ -80,7 +80,7 @@ def open_peers(libraries: Mapping[str, Library]) -> Iterator[tuple[list[Peer], d
     """Start a process for each library, and end them.
 
     Yields:
-        The peers there are, and of those that can't be imported why, by name.
+        The peers, and by name the reasons of those that can't be imported.
     """
     context = multiprocessing.get_context("spawn")
     ends, started = {}, []
@@ -111,16 +111,16 @@ def gradient(prepare: Prepare, recipe: Recipe, tasks: int, dtype: torch.dtype) -
         prepare: The peer.
         recipe: The tasks, the network, the inner loop.
         tasks: How many tasks.
-        dtype: What to compute in.
+        dtype: The dtype of the computation.
     """
     found: NDArray[np.float64] = _prepared(prepare, recipe, dtype)(draw_tasks(recipe, tasks, dtype)).double().numpy()
     return found
 
 
 def rate(prepare: Prepare, recipe: Recipe, seconds: float) -> float:
-    """Tasks a second, over and over the recipe's first meta-batch, a chunk at a time.
+    """Tasks a second, repeating the recipe's first meta-batch, a chunk at a time.
 
-    Neither drawing the tasks nor an outer step is in it, nor the first chunk, which finds nothing in any cache.
+    Drawing tasks, outer steps and the first chunk, which meets cold caches, are not measured.
     """
     compute, tasks = _prepared(prepare, recipe, torch.float32), draw_tasks(recipe, recipe.meta.batch, torch.float32)
     chunks = [_part(tasks, first, last) for first, last in recipe.meta.chunks()]
@@ -159,7 +159,7 @@ def _part(tasks: TaskBatch, first: int, last: int) -> TaskBatch:
 
 
 def _greeting(end: Connection) -> Failure | tuple[str, int]:
-    """A peer's version and number of threads, or why there is none."""
+    """A peer's version and number of threads, or its failure."""
     try:
         greeting: Failure | tuple[str, int] = end.recv()
     except EOFError:
@@ -168,16 +168,16 @@ def _greeting(end: Connection) -> Failure | tuple[str, int]:
 
 
 def _start(end: Connection, library: Library) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the one who asks, who ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the asking process, which ends this one
     serve(end, library)
 
 
 def serve(end: Connection, library: Library) -> None:
-    """Say who is there, or why no one is, and answer questions until no one asks."""
+    """Send version and threads, or a failure, and answer requests until the connection closes."""
     try:
         prepare = importlib.import_module(library.module).prepare
         end.send((version(library.distribution), torch.get_num_threads()))
-    except Exception as error:  # whatever importing someone's package may raise
+    except Exception as error:  # importing another package may raise anything
         end.send(Failure(one_line(error)))
         return
     with contextlib.suppress(EOFError):
@@ -185,6 +185,6 @@ def serve(end: Connection, library: Library) -> None:
             question, arguments = end.recv()
             try:
                 answer = question(prepare, *arguments)
-            except Exception as error:  # whatever someone's package may raise
+            except Exception as error:  # another package may raise anything
                 answer = Failure(one_line(error))
             end.send(answer)

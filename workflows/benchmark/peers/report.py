@@ -1,4 +1,4 @@
-"""What was measured, as lines for the terminal and as Markdown."""
+"""The measurements, as lines for the terminal and as Markdown."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ HEAD = """# MAML's exact meta-gradient: Fanfold beside its peers
 Tasks a second. All sides get the same network, tasks and initialization, and give the same gradient; they alternate in
 one run: medians of {rounds} rounds of {seconds:g} s a side. *×* is the median of the rounds' ratios to the fastest
 peer, the one in bold. Fanfold runs as `train` does, over a local cluster of workers of {threads}: drawing tasks, the
-outer step, checkpoints and metrics are in its rate. Peers have all cores and the allocator's own settings, and do
-nothing but compute the gradient of tasks in memory, {chunk} at a time. Written by
+outer step, checkpoints and metrics are in its rate. Peers have all cores and the allocator's default settings, and only
+compute the gradient of tasks in memory, {chunk} at a time. Written by
 `python -m workflows.benchmark --suite peers`.
 
 """
@@ -26,7 +26,7 @@ def summarize(rounds: Sequence[Rates], peers: Sequence[str]) -> dict[str, Any]:
 
     Args:
         rounds: Each round's rates.
-        peers: Which sides are peers.
+        peers: The sides that are peers.
     """
     medians = {side: statistics.median(rates[side] for rates in rounds) for side in rounds[0]}
     fastest = max(peers, key=medians.__getitem__)
@@ -35,7 +35,7 @@ def summarize(rounds: Sequence[Rates], peers: Sequence[str]) -> dict[str, Any]:
 
 
 def columns(label: str, sides: Sequence[str], cells: Sequence[str] | None = None, note: str = "") -> str:
-    """A line of the terminal's table, a column a side; the heads where there are no cells."""
+    """A line of the terminal's table with a column for each side; the head without cells."""
     shown = "".join(f"   {cell:>{max(8, len(side))}}" for side, cell in zip(sides, cells or sides, strict=True))
     return f"{label:<7}{shown}   {note}".rstrip()
 
@@ -44,7 +44,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The report of a run, as the suite `peers` writes it in JSON."""
     peers, settings = result["peers"], result["settings"]
     threads = result["meta"]["threads"]
-    own = [f"fanfold {workers}" for workers in result["workers"]]
+    fanfold = [f"fanfold {workers}" for workers in result["workers"]]
     head = ["setting", *peers]
     for workers in result["workers"]:
         head += [f"Fanfold, {workers} {'worker' if workers == 1 else 'workers'}", "×"]
@@ -52,7 +52,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         [
             f"({name}) {found['setting']}",
             *(_rate(found, peer) for peer in peers),
-            *(cell for side in own for cell in (_rate(found, side), f"{found['ratios'][side]:.2f}")),
+            *(cell for side in fanfold for cell in (_rate(found, side), f"{found['ratios'][side]:.2f}")),
         ]
         for name, found in settings.items()
     ]

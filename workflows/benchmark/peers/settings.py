@@ -1,4 +1,4 @@
-"""What the meta-gradients are computed of."""
+"""The settings of the measured meta-gradients."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Setting:
     """Tasks, an inner loop and a network.
 
     Args:
-        shape: What a task is made of.
+        shape: The shape of a task.
         algorithm: MAML, exact.
         model: The network.
     """
@@ -30,7 +30,7 @@ class Setting:
         return f"{shape.ways}-way {shape.shots}-shot, {queries}, {loop}, {self.model.name}"
 
     def recipe(self, dataset: Omniglot | Glyphs | Folder, seed: int, meta: Meta) -> Recipe:
-        """The same as a training run's recipe; the data set is one that was resolved."""
+        """The setting as a training run's recipe, with a resolved data set."""
         return Recipe(
             seed=seed,
             store=str(dataset.store),

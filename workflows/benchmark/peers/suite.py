@@ -1,7 +1,7 @@
 """Measure MAML's exact meta-gradient in Fanfold, in other libraries, and in a plain autograd loop: tasks a second.
 
-The same network, tasks and initialization everywhere; it is checked first that all give the same gradient. Peers have
-all cores; Fanfold runs as `train` does, over local clusters of 1, 2, … workers. All sides alternate, in one run.
+All sides have the same network, tasks and initialization, and are checked to give the same gradient. Peers have all
+cores; Fanfold runs as `train` does, over local clusters of 1, 2, … workers. All sides alternate in one run.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.result import environment
 
 SECTIONS = ("dataset", "meta", "cluster")
-BUSY = 0.5  # load average above which other work is on the cores
+BUSY = 0.5  # load average above which the machine is busy
 
 
 @dataclass(frozen=True)
 class PeersConfig:
-    """How long to measure.
+    """The settings of the suite.
 
     Args:
-        suite: What to measure.
+        suite: The suite's name.
         rounds: Rounds; each measures every side once.
-        seconds: Seconds that each side is measured for in a round, at least.
-        out: Where to write the result, OUT.json and OUT.md; default nowhere.
+        seconds: Least seconds of each measurement.
+        out: The files of the result, OUT.json and OUT.md; by default none.
     """
 
     suite: Literal["peers"] = "peers"
@@ -55,7 +55,7 @@ class PeersConfig:
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = build_parser("workflows.benchmark", __doc__ or "", argv, SECTIONS)
-    parser.add_argument("--seed", type=int, default=0, help="what every random draw depends on")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws")
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), help=f"which of {', '.join(SETTINGS)}")
     parser.add_argument(
         "--peers", nargs="+", default=list(PEERS), help=f"which of {', '.join(PEERS)}; {REFERENCE} is always measured"
@@ -72,12 +72,10 @@ def main(argv: Sequence[str]) -> None:
     }
     load = psutil.getloadavg()[0]
     if load > BUSY:
-        print(
-            f"other work is on the cores (load average {load:.1f}): it slows peers of several threads most", flush=True
-        )
+        print(f"the machine is busy (load average {load:.1f}), which slows peers of several threads most", flush=True)
     counts = worker_counts(options.cluster.workers or CPU_COUNT)
     libraries = {name: library for name, library in PEERS.items() if name in (REFERENCE, *options.peers)}
-    # Peers start first: Dask leaves its workers' environment behind, which is not that of a peer's users.
+    # Peers start first: Dask changes this process's environment, which peers would inherit.
     with open_peers(libraries) as (peers, absent), open_clusters(options.cluster, counts) as clusters:
         for peer in peers:
             print(f"{peer.name} {peer.version}, PyTorch threads: {peer.threads}")
@@ -107,7 +105,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def check_options(options: Any) -> None:
-    """Raise FanfoldError for what can't be measured, before anything is started."""
+    """Raise FanfoldError for wrong options, before anything starts."""
     if options.rounds < 1 or not options.seconds > 0:
         raise FanfoldError(f"--rounds and --seconds must be above 0, not {options.rounds} and {options.seconds:g}.")
     for flag, known in (("settings", SETTINGS), ("peers", PEERS)):
@@ -120,13 +118,13 @@ def check_options(options: Any) -> None:
 
 
 def worker_counts(most: int) -> list[int]:
-    """1, 2, 4, … workers, up to as many as there may be, and as many."""
+    """1, 2, 4, … workers, and the largest possible number."""
     return sorted({most, *(2**power for power in range(most.bit_length()))})
 
 
 @contextlib.contextmanager
 def open_clusters(config: ClusterConfig, counts: Sequence[int]) -> Iterator[dict[int, Cluster]]:
-    """A local cluster of each number of workers, all up at once: those that aren't measured idle."""
+    """A local cluster for each number of workers, all running at once; those that aren't measured are idle."""
     with contextlib.ExitStack() as stack:
         yield {
             workers: stack.enter_context(open_cluster(replace(config, kind="cpu", workers=workers)))
@@ -137,10 +135,10 @@ def open_clusters(config: ClusterConfig, counts: Sequence[int]) -> Iterator[dict
 def measure(
     recipe: Recipe, peers: Sequence[Peer], clusters: Mapping[int, Cluster], rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """A setting's differences, rates and ratios, printed as they come.
+    """Measure and print a setting's differences, rates and ratios.
 
     Raises:
-        RunError: Not all give the same gradient, or a peer fails.
+        RunError: Gradients differ, or a peer fails.
     """
     found = differences(recipe, peers)
     compared = [FANFOLD, *(peer.name for peer in peers)]
@@ -168,13 +166,13 @@ def measure(
 
 
 def small_enough(recipe: Recipe, workers: int) -> Recipe:
-    """The recipe with a chunk for every worker at least, if a meta-batch has so many tasks."""
+    """The recipe with chunks so small that every worker gets one, if a meta-batch has enough tasks."""
     meta = recipe.meta
     return replace(recipe, meta=replace(meta, chunk=min(meta.chunk, max(1, meta.batch // workers))))
 
 
 def paced(cluster: Cluster, recipe: Recipe, seconds: float) -> Recipe:
-    """The recipe with windows that fit into so many seconds; the workers have opened the store, and are warm."""
+    """The recipe with windows that fit into the seconds; this also warms up the workers."""
     by_one = replace(recipe, meta=replace(recipe.meta, window=1))
     measure_pipeline(cluster, by_one, seconds / 10)
     fitting = int(seconds * measure_pipeline(cluster, by_one, seconds / 2) / recipe.meta.batch)

@@ -1,5 +1,5 @@
-"""What the benchmark's suite `scale` is made of: simulated workers, what is measured on them, and a model of its cost.
+"""The benchmark's suite `scale`: simulated workers, measurements on them, and a cost model.
 
-The scheduler, Dask's workers, the graph, the gang, the folds and the steps are the true ones; what a chunk computes is
-replaced by a sleep, so that one machine can carry many workers.
+The scheduler, Dask's workers, the graph, the gang, the folds and the steps are real. A sleep replaces the computation
+of a chunk, so one machine can carry many workers.
 """

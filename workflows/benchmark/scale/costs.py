@@ -1,4 +1,4 @@
-"""How much there is to do in a meta-iteration: tasks, messages and bytes, counted from how the pipeline does it."""
+"""The work of a meta-iteration: tasks, messages and bytes, counted from the pipeline's code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ STATE = 3  # vectors of a state that travel: parameters and Adam's moments; with
 
 @dataclass(frozen=True)
 class Setup:
-    """What a meta-iteration is.
+    """The setup of a meta-iteration.
 
     Args:
-        reduction: How its chunks are brought together.
-        workers: How many workers there are.
-        chunks: Chunks a meta-batch.
-        seconds: What a chunk takes.
-        floats: Parameters.
-        window: Meta-iterations a window.
-        batch: Tasks a meta-batch; default one a chunk.
+        reduction: How gradients are combined.
+        workers: The number of workers.
+        chunks: Chunks of a meta-batch.
+        seconds: Seconds of a chunk.
+        floats: The number of parameters.
+        window: Meta-iterations of a window.
+        batch: Tasks of a meta-batch; by default one a chunk.
     """
 
     reduction: Reduction
@@ -36,7 +36,7 @@ class Setup:
 
     @property
     def computing(self) -> float:
-        """Seconds that the chunks take, if the workers lose no time."""
+        """Seconds of the chunks without any overhead."""
         return self.seconds * -(-self.chunks // self.workers)
 
     @property
@@ -52,15 +52,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done in a meta-iteration.
+    """The work of a meta-iteration.
 
     Args:
-        scheduled: Tasks that the scheduler hands out.
-        turns: What workers take up one after another: a chunk, a fold, a step; in a gang, a rank's fold and
-            step are one.
+        scheduled: Tasks of the scheduler.
+        turns: Units of work of the workers: chunks, folds and steps; in a gang, a rank's fold and step are one.
         doublings: log₂ of the workers.
-        messages: What gloo's ranks send each other.
-        bytes: Bytes of vectors sent.
+        messages: Messages between gloo's ranks.
+        bytes: Bytes of sent vectors.
     """
 
     scheduled: float
@@ -71,7 +70,7 @@ class Work:
 
 
 def all_work(setup: Setup) -> Work:
-    """What all processes do together."""
+    """The work of all processes."""
     workers, doublings = setup.workers, log2(setup.workers)
     if setup.reduction == "graph":
         tasks = setup.chunks + sum(len(level) for level in levels(setup.chunks)) + 1
@@ -85,17 +84,17 @@ def all_work(setup: Setup) -> Work:
 
 
 def busiest_work(setup: Setup) -> Work:
-    """What the worker with the most to do does; of the scheduler, all."""
+    """The work of the busiest worker, and all of the scheduler's."""
     every = all_work(setup)
     chunks = -(-setup.chunks // setup.workers)
     if setup.reduction == "graph":
-        sent = FLOAT * setup.floats * STATE * (len(set(setup.owners)) - 1)  # the one that made it sends all others one
+        sent = FLOAT * setup.floats * STATE * (len(set(setup.owners)) - 1)  # its maker sends a copy to all others
         return Work(every.scheduled, chunks + len(levels(setup.chunks)) + 1, every.doublings, 0, sent)
     return Work(every.scheduled, chunks + 1, every.doublings, 2 * (setup.workers - 1), _sent_by_a_rank(setup))
 
 
 def moved_to_folds(owners: Sequence[int]) -> int:
-    """How many vectors must travel to be folded, level by level: each fold is where most of its parts are."""
+    """The number of vectors sent for folds, level by level: each fold runs where most of its parts are."""
     moved = 0
     for level in levels(len(owners)):
         groups = [[owners[place] for place in places] for places in level]
@@ -105,7 +104,7 @@ def moved_to_folds(owners: Sequence[int]) -> int:
 
 
 def _sent_by_a_rank(setup: Setup) -> float:
-    """Bytes: to each other rank its segments of the rank's sums, with their facts, and then the stepped segment."""
+    """Bytes from a rank to all others: the segments of its sums with their facts, then the stepped segment."""
     length = segment_size(setup.floats, setup.workers)
     rows = len(fold_ahead([], setup.owners, -1)[1]) / setup.workers
     row = length + FACTS
@@ -114,5 +113,5 @@ def _sent_by_a_rank(setup: Setup) -> float:
 
 
 def _ends(setup: Setup) -> float:
-    """Bytes of a state, a window: from the driver through the scheduler to a worker, and all the way back."""
+    """Bytes of a state, per iteration of a window: from the driver through the scheduler to a worker, and back."""
     return 4 * FLOAT * setup.floats * STATE / setup.window

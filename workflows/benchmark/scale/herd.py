@@ -1,8 +1,8 @@
 """Simulated workers as processes: `python -m workflows.benchmark.scale.herd SCHEDULER [MODULE …]`.
 
-True Dask workers of one thread, without a nanny each. All are forked from this process, which imports once what they
-need, so that they share the memory. It reads from its standard input how many there shall be, a line a number; when
-that is closed, as it is when whoever started this is gone, it ends them.
+Real Dask workers of one thread, without nannies. They are forked from this process after its imports, so they share
+memory. Each line of standard input is the number of workers to have; when standard input closes, also because the
+parent process is gone, all workers are ended.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ def main(scheduler: str, modules: Sequence[str]) -> None:
     for module in modules:
         importlib.import_module(module)
     gc.collect()
-    gc.freeze()  # a worker that collects garbage would else write to what it shares, and so get a copy
+    gc.freeze()  # otherwise a worker's garbage collector would write to shared pages and so copy them
     context = multiprocessing.get_context("fork")
     herd: list[ForkProcess] = []
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""What a meta-iteration of a simulated cluster takes."""
+"""Measurements of meta-iterations on a simulated cluster."""
 
 import statistics
 import time
@@ -14,24 +14,24 @@ from fanfold.workflows.benchmark.scale.costs import Setup, all_work
 from fanfold.workflows.benchmark.scale.simulated import sleeping_recipe
 from fanfold.workflows.benchmark.scale.simulation import Simulation
 
-WINDOWS = 2  # that a median is taken of, at least
-WARMING = 2  # meta-iterations before
+WINDOWS = 2  # of a median, at least
+WARMING = 2  # meta-iterations before the measurement
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured; by the meta-iteration, but for the first two.
+    """A measurement; all values but the first two are of a meta-iteration.
 
     Args:
-        windows: How many windows were measured.
-        busy: The share of the machine's cores that all these processes used.
-        seconds: Median over the windows.
-        scheduler: Seconds of CPU of the scheduler's process.
-        workers: Seconds of CPU of all workers' processes.
-        driver: Seconds of CPU of the driver's process.
+        windows: The number of measured windows.
+        busy: The share of the machine's cores that these processes used.
+        seconds: Duration, as the median over the windows.
+        scheduler: CPU seconds of the scheduler's process.
+        workers: CPU seconds of all workers' processes.
+        driver: CPU seconds of the driver's process.
         loopback: Bytes over the machine's loopback interface.
-        counted: Bytes of vectors that must be sent, counted.
-        efficiency: Seconds of all chunks, of those that the workers had.
+        counted: Bytes of sent vectors, counted from the code.
+        efficiency: Seconds of all chunks as a share of the workers' seconds.
     """
 
     windows: int
@@ -46,7 +46,7 @@ class Measured:
 
 
 def measure(simulation: Simulation, setup: Setup, seconds: float) -> Measured:
-    """Compute windows for some seconds, after a short one.
+    """Measure windows for some seconds, after a short one.
 
     Raises:
         RunError: Workers are lost.

@@ -1,9 +1,9 @@
-"""A model of what a meta-iteration takes, fitted to what was measured.
+"""A cost model of a meta-iteration, fitted to measurements.
 
     seconds = chunk + c + a · tasks + b · log₂ workers + m · messages + bytes / bandwidth
 
-with `chunk` the time that the chunks of the busiest worker take, and coefficients of nought or more. What the
-scheduler's process and the workers' processes use of the CPU is fitted in the same way, without a chunk.
+`chunk` is the time of the busiest worker's chunks, and no coefficient is negative. The CPU time of the scheduler and of
+the workers is fitted in the same way, without `chunk`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fanfold.workflows.benchmark.scale.simulation import Reduction
 
 Term = Literal["iteration", "scheduled", "turns", "doublings", "messages", "bytes"]
 
-# What may cost time; of the graph, what workers take up is what the scheduler hands out.
+# The terms of each cost. In a graph, the workers' units of work are the scheduler's tasks.
 TERMS: dict[Reduction, dict[str, tuple[Term, ...]]] = {
     "graph": {
         "seconds": ("iteration", "scheduled", "doublings", "bytes"),
@@ -35,13 +35,13 @@ TERMS: dict[Reduction, dict[str, tuple[Term, ...]]] = {
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients, and how well they fit.
+    """Fitted coefficients, and the quality of the fit.
 
     Args:
-        coefficients: Seconds a unit of each term.
-        r2: The share of the variance that they explain.
-        rms: Root of the mean square of the errors relative to what was measured, the chunks' time included.
-        worst: The largest of them.
+        coefficients: Seconds per unit of each term.
+        r2: The explained share of the variance.
+        rms: Root mean square of the errors relative to the measurements, with the chunks' time.
+        worst: The largest relative error.
     """
 
     coefficients: Mapping[Term, float]
@@ -50,18 +50,18 @@ class Fit:
     worst: float
 
     def __call__(self, work: Work) -> float:
-        """Seconds of some work."""
+        """The seconds of some work."""
         return sum(value * amount(work, term) for term, value in self.coefficients.items())
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """What was fitted for a reduction.
+    """The fitted costs of a reduction.
 
     Args:
-        seconds: Of a meta-iteration beyond its chunks, all processes on the machine that was measured.
-        scheduler: CPU of the scheduler.
-        workers: CPU of all workers together.
+        seconds: Seconds of a meta-iteration beyond its chunks, with all processes on the measured machine.
+        scheduler: CPU seconds of the scheduler.
+        workers: CPU seconds of all workers.
     """
 
     seconds: Fit
@@ -69,39 +69,39 @@ class CostModel:
     workers: Fit
 
     def fitted(self, setup: Setup) -> float:
-        """Seconds a meta-iteration, as fitted: the machine that was measured carries all processes."""
+        """Seconds of a meta-iteration with all processes on the measured machine."""
         return setup.computing + self.seconds(all_work(setup))
 
     def best(self, setup: Setup) -> float:
-        """Seconds a meta-iteration, if every process has a core of its own, on a network like the loopback.
+        """Seconds of a meta-iteration with a core for every process, on a network like the loopback interface.
 
-        Scheduler and busiest worker take turns; nothing else holds anyone up.
+        The scheduler and the busiest worker work one after the other; there are no other delays.
         """
         return setup.computing + self.scheduler(all_work(setup)) + self.workers(busiest_work(setup))
 
     def worst(self, setup: Setup) -> float:
-        """Seconds a meta-iteration, as fitted, unless even at best it takes more."""
+        """Seconds of a meta-iteration as fitted, or at best if those are more."""
         return max(self.fitted(setup), self.best(setup))
 
 
 def amount(work: Work, term: Term) -> float:
-    """How much of a term there is."""
+    """The amount of a term in some work."""
     return 1.0 if term == "iteration" else float(getattr(work, term))
 
 
 def fit(terms: Sequence[Term], works: Sequence[Work], costs: Sequence[float], totals: Sequence[float]) -> Fit:
-    """Least squares of relative errors, with coefficients of nought or more.
+    """Least squares of relative errors, with coefficients of at least zero.
 
     Args:
-        terms: What may cost.
-        works: What was done, measurement by measurement.
-        costs: Seconds that it cost.
-        totals: Seconds that errors are relative to.
+        terms: The terms of the cost.
+        works: The work of each measurement.
+        costs: The measured seconds.
+        totals: The seconds that errors are relative to.
     """
     amounts = np.array([[amount(work, term) for term in terms] for work in works])
     cost, total = np.asarray(costs, float), np.asarray(totals, float)
     weighted = amounts / total[:, None]
-    scale = np.linalg.norm(weighted, axis=0)  # bytes are many, doublings few
+    scale = np.linalg.norm(weighted, axis=0)  # amounts differ by orders of magnitude
     scale[scale == 0] = 1.0
     found, _ = nnls(weighted / scale, cost / total)
     coefficients = found / scale
@@ -122,8 +122,8 @@ def fit_model(reduction: Reduction, setups: Sequence[Setup], measured: Sequence[
 
     Args:
         reduction: The reduction.
-        setups: What was measured.
-        measured: Of each, an iteration's `seconds`, and `scheduler` and `workers`: seconds of CPU.
+        setups: The measured setups.
+        measured: For each, `seconds` of an iteration, and CPU seconds of `scheduler` and `workers`.
     """
     works = [all_work(setup) for setup in setups]
     columns = {name: [float(found[name]) for found in measured] for name in ("seconds", "scheduler", "workers")}
@@ -137,5 +137,5 @@ def fit_model(reduction: Reduction, setups: Sequence[Setup], measured: Sequence[
 
 
 def _positive(seconds: Sequence[float]) -> list[float]:
-    """What errors of a CPU's time are relative to: the system counts it in hundredths, and may have counted none."""
+    """The CPU seconds that errors are relative to: the system counts hundredths, so some may be zero."""
     return [max(value, 1e-4) for value in seconds]

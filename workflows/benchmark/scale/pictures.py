@@ -1,4 +1,4 @@
-"""What was measured and modelled, as pictures; in colours that can be told apart by everyone (Okabe and Ito)."""
+"""Pictures of measurements and model, in Okabe and Ito's colours, distinct to colour-blind people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ SIZE = (10, 4)  # inches
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, Figure]:
-    """The pictures of a run, by name."""
+    """The pictures of a run by name."""
     measured = {name: part for name, part in result["reductions"].items() if part["points"]}
     found = {"efficiency": _panels(measured, _efficiency, "efficiency, %")} if measured else {}
     modelled = {name: part for name, part in result["reductions"].items() if "model" in part}
@@ -27,7 +27,7 @@ def pictures(result: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _panels(reductions: Mapping[str, Any], draw: Any, label: str) -> Figure:
-    """A panel a reduction, side by side, with one scale."""
+    """A panel for each reduction, side by side, with one scale."""
     figure, axes = pyplot.subplots(1, len(reductions), figsize=SIZE, sharey=True, squeeze=False, layout="constrained")
     for axis, (name, found) in zip(axes[0], reductions.items(), strict=True):
         draw(axis, found)
@@ -67,7 +67,7 @@ def _efficiency(axis: Axes, found: Mapping[str, Any]) -> None:
 
 
 def _cost(axis: Axes, found: Mapping[str, Any]) -> None:
-    """What an iteration takes beyond its chunks, measured and fitted, and the CPU, a chunk a worker."""
+    """An iteration's time beyond its chunks, measured and fitted, and its CPU time, with a chunk a worker."""
     sleeps = sorted({point["seconds"] for point in _of(found, "weak")})
     middle = sleeps[(len(sleeps) - 1) // 2]
     rows = [
@@ -90,7 +90,7 @@ def _cost(axis: Axes, found: Mapping[str, Any]) -> None:
 
 
 def _paper(axis: Axes, found: Mapping[str, Any]) -> None:
-    """Efficiency against the meta-batch, by GPUs: every process on a core of its own, and all on this machine."""
+    """Projected efficiency against the meta-batch by GPUs: with a core for every process, and on this machine."""
     most = max(point["workers"] for point in found["points"])
     for place, curve in enumerate(found["paper"]["curves"]):
         for basis, style, said in (("best", "-", "at best"), ("worst", ":", "at worst")):

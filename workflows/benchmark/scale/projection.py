@@ -1,4 +1,4 @@
-"""What the cost model says of GPUs that nobody had: strong and weak scaling, on paper."""
+"""Strong and weak scaling on GPUs, projected by the cost model without a measurement."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -11,20 +11,20 @@ GPUS = (8, 64, 1_000)
 BATCHES = (512, 4_096, 32_768)  # tasks a meta-batch, for strong scaling
 SHARES = (32, 512)  # tasks a GPU, for weak scaling
 EFFICIENCIES = (0.5, 0.8)
-SMALL = 32  # tasks of the small meta-batch whose time is assumed
+SMALL = 32  # tasks of a small meta-batch of assumed time
 
-MOST = 2**24  # tasks a GPU, beyond which nobody goes
+MOST = 2**24  # tasks of a GPU, the limit of the search
 
 Cost = Callable[[Setup], float]
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU takes, assumed: a time of its own for each chunk, and a time a task.
+    """A GPU's assumed times: one for each chunk, and one for each task.
 
     Args:
         small: Seconds for 32 tasks.
-        rate: Tasks a second, of many.
+        rate: Tasks a second of large chunks.
     """
 
     small: float
@@ -36,7 +36,7 @@ class Gpu:
 
     @property
     def launch(self) -> float:
-        """Seconds a chunk takes however few tasks it has."""
+        """Seconds of a chunk besides its tasks."""
         return max(0.0, self.small - SMALL / self.rate)
 
 
@@ -45,11 +45,11 @@ class Projection:
     """A meta-batch on some GPUs.
 
     Args:
-        gpus: How many GPUs.
-        batch: Tasks a meta-batch.
-        seconds: An iteration.
+        gpus: The number of GPUs.
+        batch: Tasks of a meta-batch.
+        seconds: Seconds of an iteration.
         tasks_per_second: The rate.
-        efficiency: The rate, as a share of so many times that of one GPU that computes such a meta-batch alone.
+        efficiency: The rate relative to the GPUs' number times that of one GPU that computes the meta-batch alone.
     """
 
     gpus: int
@@ -60,13 +60,13 @@ class Projection:
 
 
 def setup_of(reduction: Reduction, gpus: int, batch: int, gpu: Gpu, floats: int, window: int) -> Setup:
-    """A meta-batch with a chunk a GPU, as far as it has tasks."""
+    """A meta-batch with a chunk for each GPU, if it has enough tasks."""
     chunk = -(-batch // gpus)
     return Setup(reduction, gpus, -(-batch // chunk), gpu.seconds(chunk), floats, window, batch)
 
 
 def project(cost: Cost, setup: Setup, gpu: Gpu) -> Projection:
-    """What a meta-batch takes, and how well the GPUs are used."""
+    """The time of a meta-batch, and the efficiency of the GPUs."""
     seconds, alone = cost(setup), gpu.seconds(setup.tasks)
     return Projection(setup.workers, setup.tasks, seconds, setup.tasks / seconds, alone / (setup.workers * seconds))
 
@@ -74,7 +74,7 @@ def project(cost: Cost, setup: Setup, gpu: Gpu) -> Projection:
 def batch_for(
     efficiency: float, cost: Cost, reduction: Reduction, gpus: int, gpu: Gpu, floats: int, window: int
 ) -> int | None:
-    """The smallest meta-batch with as many tasks for each GPU that reaches an efficiency; None if none does."""
+    """The smallest meta-batch, with equally many tasks a GPU, that reaches an efficiency; None if none does."""
 
     def reaches(share: int) -> bool:
         return project(cost, setup_of(reduction, gpus, share * gpus, gpu, floats, window), gpu).efficiency >= efficiency

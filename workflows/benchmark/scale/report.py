@@ -1,4 +1,4 @@
-"""What was measured and modelled, as lines for the terminal and as Markdown."""
+"""Measurements and model, as lines for the terminal and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,25 +36,24 @@ POWERS = 21  # a curve of efficiency goes from one task a GPU to 2²⁰
 COSTS = {"seconds": "time beyond the chunks", "scheduler": "CPU of the scheduler", "workers": "CPU of all workers"}
 BASES = {"worst": "at worst", "best": "at best"}
 
-HEAD = """# Where it bends
+HEAD = """# Limits of scaling
 
-The scheduler, Dask's workers, the graph, the gang, the folds and the steps are the true ones; what a chunk computes is
-replaced by a sleep, after which it gives a gradient of {floats:,} floats. Scheduler, driver and every worker are
-processes of their own, all on one machine of {cores} cores: where *cores busy*, the share of the cores that they use,
-nears 100 %, the cores are the bound. What Dask's processes do in the background is slowed down, as all share the cores.
-Windows of {window} meta-iterations, at least {windows} of them and {seconds:g} s a row; time is their median, all else
-their mean. Efficiency is the chunks' time over the time that the workers had. *MB moved* went over the loopback
-interface, whoever sent it; *MB counted* is what the vectors come to. Written by
-`python -m workflows.benchmark --suite scale`.
+The scheduler, Dask's workers, the graph, the gang, the folds and the steps are real; a sleep replaces the computation
+of a chunk, and then gives a gradient of {floats:,} floats. Scheduler, driver and every worker are processes of their
+own, all on one machine of {cores} cores: where *cores busy*, the share of the cores that they use, nears 100 %, the
+cores are the bound. The background work of Dask's processes is slowed down, as all share the cores. Each row has at
+least {windows} windows of {window} meta-iterations and {seconds:g} s; time is their median, all else their mean.
+Efficiency is the chunks' time over the workers' time. *MB moved* is all traffic over the loopback interface; *MB
+counted* is the size of the sent vectors. Written by `python -m workflows.benchmark --suite scale`.
 
 """
 
 MODEL = """## Cost model
 
 Seconds a meta-iteration = chunk + c + a · tasks + b · log₂ workers + m · messages + bytes / bandwidth, fitted to all
-rows above by least squares of relative errors, with coefficients of nought or more. A gang's tasks are its chunks and
-its ranks' steps, its messages what the ranks send each other; bytes are those counted. CPU is fitted in the same way,
-without what the processes take with nothing to do. Errors are relative to what was measured.
+rows above by least squares of relative errors, with coefficients of at least zero. A gang's tasks are its chunks and
+its ranks' steps, its messages those between the ranks; bytes are those counted. CPU is fitted in the same way, without
+the idle CPU of the processes. Errors are relative to the measurements.
 
 """
 
@@ -62,13 +61,14 @@ PAPER = """## On paper
 
 Nothing below was measured on a GPU. **Assumed**: a GPU takes {gpu_ms:g} ms for 32 tasks, and computes
 {gpu_rate:,.0f} tasks/s when it has many: {launch:.3f} ms, and {task:.0f} µs a task. Every GPU gets one chunk.
-Efficiency is the rate over so many times that of one GPU that computes the same meta-batch alone, without a cluster.
+Efficiency is the rate over the GPUs' number times the rate of one GPU that computes the same meta-batch without a
+cluster.
 
-- *{worst}*: the fitted time. All processes share {cores} cores, as they did when it was measured, and all bytes go
-  through these. Not given for more than {most} workers, the most that were measured.
-- *{best}*: every process has a core of its own. The scheduler's CPU for all tasks, which no cluster makes less, and
-  then the CPU of the busiest worker for its own share; nobody waits for anyone else, and the network is as good as the
-  loopback interface.
+- *{worst}*: the fitted time. All processes share {cores} cores, as in the measurement, and all bytes go through these.
+  Not given for more than {most} workers, the largest measured number.
+- *{best}*: every process has a core of its own. The time is the scheduler's CPU for all tasks, which no cluster
+  reduces, and then the busiest worker's CPU; there is no other waiting, and the network is as fast as the loopback
+  interface.
 
 """
 
@@ -84,7 +84,7 @@ def line(point: Mapping[str, Any]) -> str:
 
 
 def projections(reduction: Reduction, model: CostModel, gpu: Gpu, floats: int, window: int) -> dict[str, Any]:
-    """Strong and weak scaling on paper, and from what meta-batch on it pays, each on both bases."""
+    """Projected strong and weak scaling, and the least meta-batches of given efficiencies, on both bases."""
     bases = {"worst": model.worst, "best": model.best}
     wanted = [(gpus, batch) for gpus in GPUS for batch in BATCHES]
     shared = [(gpus, share * gpus) for gpus in GPUS for share in SHARES]
@@ -123,7 +123,7 @@ def projections(reduction: Reduction, model: CostModel, gpu: Gpu, floats: int, w
 
 
 def bends(points: Sequence[Mapping[str, Any]], efficiency: float) -> dict[float, int | None]:
-    """Up to how many workers a chunk a worker keeps an efficiency, by sleep; None if not even the fewest do."""
+    """By sleep, the largest number of workers that keeps an efficiency with a chunk a worker; None if none does."""
     found: dict[float, int | None] = {}
     for sleep in sorted({point["seconds"] for point in points if point["kind"] == "weak"}):
         found[sleep] = None
@@ -138,7 +138,7 @@ def markdown(result: Mapping[str, Any], images: Mapping[str, str]) -> str:
     """The report of a run, as the suite `scale` writes it in JSON.
 
     Args:
-        result: What was found.
+        result: The results.
         images: The pictures' file names.
     """
     machine = result["environment"]
@@ -168,9 +168,9 @@ def _of(points: Sequence[Mapping[str, Any]], kind: str, sleep: float | None = No
 
 
 def _bends(points: Sequence[Mapping[str, Any]]) -> str:
-    """Up to how many workers it goes well, in words."""
+    """The numbers of workers up to which efficiencies are kept, as text."""
     found = {efficiency: bends(points, efficiency) for efficiency in reversed(EFFICIENCIES)}
-    text = "Up to how many of the numbers of workers measured, a chunk a worker, an efficiency is kept:\n\n"
+    text = "The largest measured number of workers that keeps an efficiency, with a chunk a worker:\n\n"
     rows = [
         [f"{1000 * sleep:g}", *(str(kept[sleep] or "none") for kept in found.values())]
         for sleep in next(iter(found.values()))
@@ -184,9 +184,9 @@ def _stopped(found: Mapping[str, Any]) -> str:
     if last:
         text = (
             f"{last['workers']} {'worker' if last['workers'] == 1 else 'workers'} took "
-            f"{last['bytes'] / 2**30:.2f} GiB together: "
-            f"{last['own_bytes'] / 2**20:.0f} MiB each, beside what they share with the process that forked them. "
-            f"With nothing to do, they take {100 * last['cpu']['workers']:.0f} % of a core, and the scheduler "
+            f"{last['bytes'] / 2**30:.2f} GiB in total: "
+            f"{last['own_bytes'] / 2**20:.0f} MiB each, besides the memory shared with the process that forked them. "
+            f"Without work, they take {100 * last['cpu']['workers']:.0f} % of a core, and the scheduler "
             f"{100 * last['cpu']['scheduler']:.1f} %.\n\n"
         )
     return text + (f"It stopped {found['stopped']}\n\n" if found["stopped"] else "")
@@ -230,7 +230,7 @@ def _models(modelled: Mapping[str, Mapping[str, Any]], image: str) -> str:
                 [reduction, name, said, f"{fit['r2']:.3f}", f"{100 * fit['rms']:.0f} %", f"{100 * fit['worst']:.0f} %"]
             )
     head = ["reduction", "what", "coefficients", "R²", "error, root mean square", "largest error"]
-    return MODEL + markdown_table(head, rows) + f"\n![What an iteration takes beyond its chunks]({image})\n\n"
+    return MODEL + markdown_table(head, rows) + f"\n![The time of an iteration beyond its chunks]({image})\n\n"
 
 
 def _coefficient(term: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""A scheduler and simulated workers, each a process of its own, and what they use."""
+"""A scheduler and simulated workers, each a process of its own, and their use of the machine."""
 
 import json
 import math
@@ -31,19 +31,19 @@ IMPORTS = ("fanfold.workflows.benchmark.scale.simulated", "fanfold.pipeline.exec
 # that share one.
 QUIET = {"distributed.admin.tick.interval": "1s", "distributed.admin.system-monitor.interval": "5s"}
 STARTING = 60.0  # seconds that a scheduler, or some more workers, may take to start
-ENDING = 3.0  # seconds that a process may take to end by itself, once its standard input is closed
-ABANDONED = "2 minutes"  # without work, after which a scheduler ends that nobody ended
+ENDING = 3.0  # seconds that a process may take to end after its standard input is closed
+ABANDONED = "2 minutes"  # without work, after which an abandoned scheduler ends
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What was used up to a moment.
+    """The use of the machine up to a moment.
 
     Args:
-        scheduler: Seconds of CPU of the scheduler's process.
-        workers: Seconds of CPU of all workers' processes.
-        driver: Seconds of CPU of this process.
-        loopback: Bytes over the machine's loopback interface, whoever moved them; nan where the system doesn't tell.
+        scheduler: CPU seconds of the scheduler's process.
+        workers: CPU seconds of all workers' processes.
+        driver: CPU seconds of this process.
+        loopback: All bytes over the machine's loopback interface; nan where the system doesn't count them.
     """
 
     scheduler: float
@@ -52,7 +52,7 @@ class Usage:
     loopback: float
 
     def since(self, before: "Usage") -> "Usage":
-        """What was used between two moments."""
+        """The use between two moments."""
         return Usage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
 
@@ -60,7 +60,7 @@ class Simulation:
     """A cluster of simulated workers.
 
     Args:
-        cluster: The cluster, to compute windows with.
+        cluster: The cluster.
         scheduler: The scheduler's process.
         herd: The process that forks workers.
         store: The store of the simulated tasks.
@@ -74,10 +74,10 @@ class Simulation:
         self._workers: list[psutil.Process] = []
 
     def grow(self, workers: int) -> None:
-        """Have so many workers, which must be no fewer than there are.
+        """Start workers up to this number, which must not be less than the present one.
 
         Raises:
-            RunError: They don't come up.
+            RunError: The workers don't start in time.
         """
         assert self._herd.stdin is not None
         self._herd.stdin.write(f"{workers}\n".encode())
@@ -86,45 +86,45 @@ class Simulation:
             self.cluster.client.wait_for_workers(workers, timeout=STARTING)
         except TimeoutError as error:
             raise RunError(
-                f"{self.cluster.workers} of {workers} simulated workers came up within {STARTING:.0f} s."
+                f"{self.cluster.workers} of {workers} simulated workers started within {STARTING:.0f} s."
             ) from error
         self._workers = self._parent.children()
 
     def usage(self) -> Usage:
-        """What was used up to now."""
+        """The use up to now."""
         scheduler, driver = seconds_of_cpu(self._scheduler), seconds_of_cpu(psutil.Process())
         return Usage(scheduler, sum(map(seconds_of_cpu, self._workers)), driver, bytes_over_loopback())
 
     def at_rest(self, seconds: float) -> Usage:
-        """What is used in a second in which there is nothing to do, as a mean over some seconds."""
+        """The use in a second without work, as the mean over some seconds."""
         before, began = self.usage(), time.perf_counter()
         time.sleep(seconds)
         used, took = self.usage().since(before), time.perf_counter() - began
         return Usage(*(value / took for value in astuple(used)))
 
     def memory(self) -> tuple[float, float]:
-        """Bytes of all workers and the process that they were forked from, shared ones once; of a worker by itself."""
-        own = [process.memory_full_info().uss for process in self._workers]
-        return self._parent.memory_info().rss + sum(own), sum(own) / max(1, len(own))
+        """Bytes of all workers and their parent, shared pages counted once; and bytes of a worker alone."""
+        unshared = [process.memory_full_info().uss for process in self._workers]
+        return self._parent.memory_info().rss + sum(unshared), sum(unshared) / max(1, len(unshared))
 
 
 @contextmanager
 def open_simulation(reduction: Reduction, patience: float) -> Iterator[Simulation]:
-    """Start a scheduler, and be ready to start workers; end them all at the end.
+    """Start a scheduler, and prepare to start workers; end them all at the end.
 
     Args:
-        reduction: How chunks are brought together.
-        patience: Seconds without a sign of life after which a gang goes on without a worker.
+        reduction: How gradients are combined.
+        patience: Seconds without a heartbeat after which a gang goes on without a worker.
 
     Raises:
-        RunError: The scheduler doesn't come up.
+        RunError: The scheduler doesn't start in time.
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK_SETTINGS | QUIET))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         inherited = {"DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config)}
         scheduler = stack.enter_context(_process(_scheduler_command(folder / "scheduler.json"), folder, inherited))
-        stack.callback(scheduler.kill)  # by then it has nothing left to take leave of
+        stack.callback(scheduler.kill)  # by then it has no workers or clients
         address = _address(folder / "scheduler.json", scheduler)
         set_before = {
             name: str(value) for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items()
@@ -145,7 +145,7 @@ def _scheduler_command(file: Path) -> list[str]:
 
 @contextmanager
 def _process(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that says nothing on the terminal, and is ended at the end."""
+    """A process that writes nothing to the terminal, and is ended at the end."""
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -163,23 +163,23 @@ def _process(command: list[str], folder: Path, environment: dict[str, str]) -> I
 
 
 def _address(file: Path, scheduler: "subprocess.Popen[bytes]") -> str:
-    """Where the scheduler is, from the file that it writes when it is up."""
+    """The scheduler's address, from the file that it writes when it has started."""
     began = time.monotonic()
     while time.monotonic() - began < STARTING and scheduler.poll() is None:
         if file.exists() and (content := file.read_text()):
             address: str = json.loads(content)["address"]
             return address
         time.sleep(0.05)
-    raise RunError("The simulation's scheduler doesn't come up.")
+    raise RunError("The simulation's scheduler doesn't start.")
 
 
 def seconds_of_cpu(process: psutil.Process) -> float:
-    """What a process and its threads have used of the processor, in user and system."""
+    """CPU seconds of a process and its threads, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def bytes_over_loopback() -> float:
-    """Bytes sent over the loopback interface since the machine started; nan where there is none of a known name."""
+    """Bytes sent over the loopback interface since the machine started; nan if none of a known name exists."""
     counters = psutil.net_io_counters(pernic=True)
     return next((float(counters[name].bytes_sent) for name in ("lo", "lo0") if name in counters), math.nan)

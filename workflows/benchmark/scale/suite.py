@@ -1,9 +1,9 @@
-"""Measure where it bends: the true scheduler and pipeline with 1 to 64 simulated workers, whose chunks sleep.
+"""Measure the limits of scaling: the real scheduler and pipeline with 1 to 64 simulated workers, whose chunks sleep.
 
-Workers are true Dask workers, a process each, that compute nothing: a chunk sleeps, and gives a gradient. Measured by
-the meta-iteration, for either reduction: time, efficiency, CPU of scheduler and workers, bytes moved; with as many
-chunks as workers (weak scaling), with a fixed number (strong scaling), and with short vectors. A cost model is fitted
-to it, which then says, on paper, what 8, 64 and 1,000 GPUs would do. Writes OUT.json, OUT.md and pictures OUT-….png.
+Workers are real Dask workers, a process each; a chunk sleeps and gives a gradient. For either reduction, time,
+efficiency, CPU of scheduler and workers, and moved bytes of a meta-iteration are measured: with as many chunks as
+workers (weak scaling), with a fixed number (strong scaling), and with short vectors. A fitted cost model then projects
+8, 64 and 1,000 GPUs. Writes OUT.json, OUT.md and pictures OUT-….png.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,24 +31,24 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 SLEEPS = (2.0, 20.0, 200.0)  # ms
 WINDOW = 10  # meta-iterations a window
 SHORT = 8  # how many times shorter the short vectors are
-PATIENCE = 60.0  # seconds without a sign of life; many processes on few cores may be late
+PATIENCE = 60.0  # seconds without a heartbeat; many processes on few cores may be late
 RESTING = 2.0  # seconds
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    """What to measure, and what to assume of a GPU.
+    """The settings of the suite, and assumptions about a GPU.
 
     Args:
-        suite: What to measure.
-        seconds: Seconds that each point is measured for, at least; two windows of ten meta-iterations in any case.
-        chunks: Chunks a meta-batch, for strong scaling.
-        floats: Parameters; the default are those of the pooled network for 5 ways.
-        memory: GiB that the simulated workers may take together.
-        gpu_ms: Milliseconds that a GPU takes for 32 tasks: an assumption, not a measurement.
-        gpu_rate: Tasks a second of a GPU that has many: an assumption, not a measurement.
-        out: Where to write the result, OUT.json, OUT.md and OUT-….png; default nowhere.
+        suite: The suite's name.
+        seconds: Least seconds of each measurement, which has at least two windows of ten meta-iterations.
+        chunks: Chunks of a meta-batch, for strong scaling.
+        floats: The number of parameters; by default that of the pooled network for 5 ways.
+        memory: GiB that all simulated workers may take.
+        gpu_ms: Milliseconds of a GPU for 32 tasks: an assumption, not a measurement.
+        gpu_rate: Tasks a second of a GPU with many tasks: an assumption, not a measurement.
+        out: The files of the result, OUT.json, OUT.md and OUT-….png; by default none.
     """
 
     suite: Literal["scale"] = "scale"
@@ -67,13 +67,13 @@ def main(argv: Sequence[str]) -> None:
     parser = build_parser("workflows.benchmark", __doc__ or "", argv, [])
     parser.add_argument("--reductions", nargs="+", default=reductions, help=f"which of {', '.join(reductions)}")
     parser.add_argument("--workers", nargs="+", type=int, default=list(WORKERS), help="how many simulated workers")
-    parser.add_argument("--sleeps", nargs="+", type=float, default=list(SLEEPS), help="what a chunk takes, ms")
+    parser.add_argument("--sleeps", nargs="+", type=float, default=list(SLEEPS), help="milliseconds of a chunk")
     parser.add_class_arguments(ScaleConfig)
     options = parse(parser, argv)
     check_options(options, reductions)
     load = psutil.getloadavg()[0]
     if load > BUSY:
-        print(f"other work is on the cores (load average {load:.1f}): it slows what is measured", flush=True)
+        print(f"the machine is busy (load average {load:.1f}), which slows the measurements", flush=True)
     result: dict[str, Any] = {
         "suite": options.suite,
         "seconds": options.seconds,
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def check_options(options: Any, reductions: Sequence[str]) -> None:
-    """Raise FanfoldError for what can't be measured, before anything is started."""
+    """Raise FanfoldError for wrong options, before anything starts."""
     if unknown := [name for name in options.reductions if name not in reductions]:
         raise FanfoldError(f"--reductions can't be {', '.join(unknown)}: there are {', '.join(reductions)}.")
     if min(options.workers) < 1 or min(options.sleeps) < 0:
@@ -113,10 +113,10 @@ def check_options(options: Any, reductions: Sequence[str]) -> None:
 def setups(
     reduction: Reduction, workers: int, sleeps: Sequence[float], chunks: int, floats: int
 ) -> list[tuple[str, Setup]]:
-    """What to measure with some workers, each with its kind.
+    """The setups for some workers, each with its kind.
 
-    Weak scaling at every sleep; strong scaling and short vectors at one of the middle. The last tell bytes from tasks:
-    otherwise both grow alike.
+    Weak scaling at every sleep; strong scaling and short vectors at a middle one. Short vectors separate the cost of
+    bytes from that of tasks, which otherwise grow together.
     """
     middle, short = sorted(sleeps)[(len(sleeps) - 1) // 2] / 1000, max(1, floats // SHORT)
     return [
@@ -127,10 +127,11 @@ def setups(
 
 
 def measure_reduction(reduction: Reduction, options: Any) -> dict[str, Any]:
-    """The points of a reduction, printed as they come, up to as many workers as there is memory for.
+    """Measure and print the points of a reduction, up to the number of workers that memory allows.
 
     Returns:
-        `points`; what so many workers take `at_rest`: memory, and `cpu` in a second; why it `stopped` early, if so.
+        `points`; for each number of workers the idle use `at_rest`: memory, and `cpu` in a second; why it `stopped`
+        early, or None.
     """
     found: dict[str, Any] = {"points": [], "at_rest": [], "stopped": None}
     with open_simulation(reduction, PATIENCE) as simulation:
@@ -154,13 +155,13 @@ def measure_reduction(reduction: Reduction, options: Any) -> dict[str, Any]:
 
 
 def taken(simulation: Simulation) -> dict[str, float]:
-    """The memory that the workers take: together, and each by itself."""
+    """The memory of all workers, and of each alone."""
     total, own = simulation.memory()
     return {"bytes": total, "own_bytes": own}
 
 
 def check_memory(simulation: Simulation, workers: int, most: float) -> None:
-    """Raise RunError if some workers would take too much memory, or more than the machine has left."""
+    """Raise RunError if the workers would take more memory than allowed, or than the machine has."""
     total, own = simulation.memory()
     more = own * (workers - simulation.cluster.workers)
     left = psutil.virtual_memory().available
@@ -172,7 +173,7 @@ def check_memory(simulation: Simulation, workers: int, most: float) -> None:
 
 
 def modelled(reduction: Reduction, found: Mapping[str, Any], gpu: Gpu, floats: int) -> dict[str, Any]:
-    """What was fitted to the points of a reduction, and what it says on paper."""
+    """The model fitted to the points of a reduction, and its projections."""
     points = found["points"]
     setups = [Setup(**{name: point[name] for name in Setup.__dataclass_fields__}) for point in points]
     idle = {rest["workers"]: rest["cpu"] for rest in found["at_rest"]}
@@ -182,14 +183,14 @@ def modelled(reduction: Reduction, found: Mapping[str, Any], gpu: Gpu, floats: i
 
 
 def beyond_rest(measured: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, float]:
-    """A meta-iteration's seconds, and its seconds of CPU beyond what the processes would have taken with no work."""
+    """A meta-iteration's seconds, and its CPU seconds beyond those of idle processes."""
     seconds = measured["seconds"]
     used = {name: max(0.0, measured[name] - rest[name] * seconds) for name in ("scheduler", "workers")}
     return {"seconds": seconds, **used}
 
 
 def write(out: Path, result: dict[str, Any]) -> None:
-    """The result as JSON, as Markdown and as pictures."""
+    """Write the result as JSON, as Markdown and as pictures."""
     named = {name: out.with_name(f"{out.name}-{name}.png") for name in ("efficiency", "cost", "paper")}
     write_json(out.with_name(f"{out.name}.json"), result)
     write_bytes(
