@@ -42,21 +42,13 @@ _ONE_AT_A_TIME = RLock()
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The worker context: what a worker keeps open for a recipe.
-
-    Args:
-        images: The store's images.
-        split: Which of its classes train, validate, test.
-        fingerprint: Identifies the store's content.
-        network: The network, on the device.
-        resident: The images on the device, where tasks are vectorized and the images fit.
-    """
+    """The worker context: what a worker keeps open for a recipe."""
 
     images: Images
-    split: Split
-    fingerprint: str
-    network: Network
-    resident: Resident | None
+    split: Split  # the classes that train, validate, test
+    fingerprint: str  # identifies the store's content
+    network: Network  # on the device
+    resident: Resident | None  # the images on the device, where tasks are vectorized and the images fit
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
         """The classes of a stream's tasks."""
@@ -162,16 +154,9 @@ def test(
     first: int,
     last: int,
 ) -> Predictions:
-    """Predictions for the queries of tasks `first` to `last` of the validation or test stream.
+    """Predictions for the queries of tasks `first` to `last` (exclusive) of the validation or test stream.
 
-    Args:
-        recipe: What the run's numbers depend on.
-        normalization: Which images a query is normalized with.
-        stream: Validation or test.
-        parameters: The meta-parameters to test.
-        population: For the `population` normalization, see `statistics`.
-        first: Number of the first task.
-        last: Number after the last task.
+    The `population` normalization needs the population's `statistics`.
     """
     with in_context(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)

@@ -41,13 +41,7 @@ def suits(recipe: Recipe, opened: worker.WorkerContext) -> bool:
 
 
 class DeviceLoop(MemberLoop):
-    """A rank's part of a run's windows, on its device.
-
-    Args:
-        recipe: What the run's numbers depend on, see `suits`.
-        share: The rank's share of every meta-batch.
-        size: How many meta-parameters there are.
-    """
+    """A rank's part of a run's windows, on its device, for recipes that it `suits`."""
 
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
         opened = worker.open_context(recipe)
@@ -82,7 +76,6 @@ class DeviceLoop(MemberLoop):
         self._after = Captured(self._step, device)
 
     def start(self, parameters: Vector, segment: State) -> None:
-        """See `MemberLoop.start`."""
         self._parameters.copy_(torch.tensor(parameters))
         for here, name in zip(self._own, Vectors._fields, strict=True):
             here.copy_(torch.tensor(getattr(segment, name)))
@@ -90,7 +83,6 @@ class DeviceLoop(MemberLoop):
 
     @property
     def standing(self) -> tuple[Vector, State] | None:
-        """See `MemberLoop.standing`."""
         if self._iteration is None:
             return None
         own = (vector.to("cpu", copy=True).numpy() for vector in self._own)
@@ -103,7 +95,6 @@ class DeviceLoop(MemberLoop):
         stopwatch: Stopwatch,
         communicator: Communicator | None = None,
     ) -> tuple[Record, ...]:
-        """See `MemberLoop.window`; the stopwatch is told of all iterations at once."""
         assert self._iteration is not None
         first = self._iteration
         with worker.in_context(self._recipe, Stream.TRAIN, first * self._recipe.meta.batch):

@@ -42,34 +42,21 @@ SEATS = 8  # gangs that a worker keeps a seat in: a driver that was killed never
 
 @dataclass(frozen=True)
 class Gang:
-    """Workers that compute a run's windows together.
-
-    Args:
-        run: The run's identifier.
-        name: The gang's name, which no other has.
-        workers: The workers' addresses, by rank.
-    """
+    """Workers that compute a run's windows together."""
 
     run: str
-    name: str
-    workers: tuple[str, ...]
+    name: str  # no other gang has it
+    workers: tuple[str, ...]  # their addresses, by rank
 
 
 @dataclass(frozen=True)
 class Order:
-    """What all members of a gang are told of a window.
+    """What all members of a gang are told of a window."""
 
-    Args:
-        iteration: Meta-iterations done before it.
-        iterations: How many it has.
-        size: How many meta-parameters there are.
-        goes_on: Whether it starts where the gang's last window ended, so that no state travels.
-    """
-
-    iteration: int
+    iteration: int  # meta-iterations done before it
     iterations: int
-    size: int
-    goes_on: bool
+    size: int  # number of meta-parameters
+    goes_on: bool  # it starts where the gang's last window ended, so no state travels
 
 
 @dataclass
@@ -104,14 +91,9 @@ def take_seat(gang: Gang, dask_worker: Worker) -> int | None:
 
 
 async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker: Worker) -> str | None:
-    """Connect a worker that has its seat with the gang's others, beside whatever task it is at.
+    """Connect a worker that has its seat with the gang's others, beside its present task, in `bound` seconds.
 
-    Args:
-        gang: The gang.
-        port: Where rank 0 has its store.
-        bound: Seconds to wait for the others.
-        device: Where they compute, `cpu` or `cuda`.
-        dask_worker: The worker, which Dask fills in.
+    All meet at `port`, that of rank 0's store.
 
     Returns:
         What went wrong, if anything did.
@@ -156,12 +138,7 @@ def seats() -> int:
 def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | None) -> Window | None:
     """Compute a window, in step with the gang's other members.
 
-    Args:
-        gang: The gang.
-        rank: This worker's rank.
-        recipe: What the run's numbers depend on.
-        order: The window.
-        start: The state to start from, for rank 0 where the gang doesn't stand there.
+    Rank 0 gets the state to start from, unless the gang stands there already.
 
     Returns:
         For rank 0: what came of it.

@@ -16,18 +16,12 @@ from fanfold.pipeline.recipe import Recipe
 
 
 class LocalExecutor(Executor):
-    """Computes on this process's device.
-
-    Args:
-        recipe: What the run's numbers depend on.
-        check: Raises where nobody waits for the result any more.
-    """
+    """Computes on this process's device. `check` raises where nobody waits for the result any more."""
 
     def __init__(self, recipe: Recipe, check: Callable[[], None] = lambda: None) -> None:
         self._recipe, self._check = recipe, check
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`."""
         self._check()
         if suits(self._recipe, worker.open_context(self._recipe)):
             return _window_on_device(self._recipe, state, iterations, self._check)
@@ -36,7 +30,6 @@ class LocalExecutor(Executor):
     def map(
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
     ) -> list[Result]:
-        """See `Executor.map`."""
         return [function(*shared, *chunk) for chunk in chunks]
 
 

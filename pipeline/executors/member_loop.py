@@ -33,13 +33,10 @@ class MemberLoop(ABC):
         stopwatch: Stopwatch,
         communicator: Communicator | None = None,
     ) -> tuple[Record, ...]:
-        """Compute the next meta-iterations.
+        """Compute the next meta-iterations; without a communicator, those of a rank that is alone.
 
-        Args:
-            iterations: How many.
-            check: Raises where nobody waits for the window any more.
-            stopwatch: Told of every chunk, fold, step and exchange, where the host can tell them apart.
-            communicator: The gang; None for a rank that is alone.
+        `check` raises where nobody waits for the window any more. The stopwatch is told of every chunk, fold, step and
+        exchange, where the host can tell them apart.
 
         Raises:
             RunError: A loss or gradient is not finite.
@@ -52,11 +49,8 @@ def raise_not_finite(
 ) -> None:
     """Raise RunError, on all ranks, where a task of any has no finite loss or gradient, for the first such iteration.
 
-    Args:
-        share: The rank's share of every meta-batch.
-        first: The window's first iteration.
-        broken: Which of the rank's own tasks broke, `[iterations, own tasks]`.
-        communicator: The gang; None for a rank that is alone.
+    `broken` says which of the rank's own tasks broke, `[iterations, own tasks]`, from iteration `first` on. A rank that
+    is alone has no communicator.
     """
     bad = np.flatnonzero(broken.any(axis=1))
     place = torch.tensor([int(bad[0]) if len(bad) else len(broken)])

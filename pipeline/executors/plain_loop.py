@@ -25,13 +25,7 @@ CPU = torch.device("cpu")
 
 
 class PlainLoop(MemberLoop):
-    """A rank's part of a run's windows, by `worker.adapt`.
-
-    Args:
-        recipe: What the run's numbers depend on.
-        share: The rank's share of every meta-batch.
-        size: How many meta-parameters there are.
-    """
+    """A rank's part of a gang's windows, by `worker.adapt`."""
 
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
         self._recipe, self._share, self._size = recipe, share, size
@@ -42,12 +36,10 @@ class PlainLoop(MemberLoop):
         self._standing: tuple[Vector, State] | None = None
 
     def start(self, parameters: Vector, segment: State) -> None:
-        """See `MemberLoop.start`."""
         self._standing = parameters, segment
 
     @property
     def standing(self) -> tuple[Vector, State] | None:
-        """See `MemberLoop.standing`."""
         return self._standing
 
     def window(
@@ -57,7 +49,6 @@ class PlainLoop(MemberLoop):
         stopwatch: Stopwatch,
         communicator: Communicator | None = None,
     ) -> tuple[Record, ...]:
-        """See `MemberLoop.window`; a plain loop is always one of a gang's."""
         assert self._standing is not None
         assert communicator is not None
         parameters, segment = self._standing
