@@ -17,11 +17,7 @@ GIB = 1 << 30
 
 
 class Workers:
-    """Three bar charts with one row a worker.
-
-    Args:
-        scheduler: The scheduler, for its workers' metrics.
-    """
+    """Three bar charts with one row a worker."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler

@@ -38,12 +38,8 @@ class MLflow:
     A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run.
     Iterations that it computes again have the same metrics, which are not sent again.
 
-    Args:
-        uri: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
-        folder: The run directory.
-        recipe: The run's recipe.
-        settings: The resolved configuration by dotted keys.
-        parent: The MLflow run to show this one below, as a trial below its search; None for none.
+    `uri` is a server (`http://…`), or a file (`sqlite:///mlflow.db`). `parent` is the MLflow run to show this one
+    below, as a trial below its search.
 
     Raises:
         FanfoldError: MLflow can't be reached.

@@ -92,12 +92,7 @@ class RunDirectory:
                 _append(self.validations, [line])
 
     def forget_after(self, iteration: int, validated: int) -> None:
-        """Drop the lines of iterations after a checkpoint, which will be computed again.
-
-        Args:
-            iteration: Iterations done at the checkpoint.
-            validated: Iterations done at the checkpoint's last validation.
-        """
+        """Drop the lines of iterations after a checkpoint and its last validation: they are computed again."""
         for path, last in ((self.metrics, iteration), (self.validations, validated)):
             if path.exists():
                 kept = [line for line in path.read_text().splitlines() if 0 < _iteration(line) <= last]

@@ -46,15 +46,10 @@ SECONDS = "seconds"  # the study's attribute of the search's length so far
 
 @dataclass(frozen=True)
 class Candidate:
-    """The training of a trial's parameters.
-
-    Args:
-        job: The training.
-        config: The resolved configuration as YAML, for the run directory.
-    """
+    """The training of a trial's parameters."""
 
     job: Job
-    config: str
+    config: str  # resolved, as YAML, for the run directory
 
 
 Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError, which fails the trial
@@ -77,18 +72,7 @@ class _Run:
 
 
 class Search:
-    """Drives a study's trials to their ends.
-
-    Args:
-        cluster: The cluster.
-        study: The study.
-        space: The searched space.
-        config: The search's settings.
-        seed: The seed of all draws.
-        make: Makes a candidate of a trial's parameters.
-        trials: The folder of the trials' run directories.
-        tell: The listener to the search's events.
-    """
+    """Drives a study's trials to their ends. `trials` is the folder of their run directories."""
 
     def __init__(
         self,
@@ -338,14 +322,7 @@ def _started(run: _Run) -> TrainingStarted:
 
 
 def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wanted: int) -> tuple[str, ...]:
-    """Workers for a trial's next segment: its earlier ones that are free, then other free ones.
-
-    Args:
-        workers: All workers.
-        taken: Workers of other trials.
-        before: The trial's earlier workers.
-        wanted: How many workers it wants.
-    """
+    """Workers for a trial's next segment: `before`, its earlier ones, if they are free, then other free ones."""
     free = [worker for worker in workers if worker not in taken]
     kept = [worker for worker in before if worker in free]
     return tuple((kept + [worker for worker in free if worker not in kept])[:wanted])
