@@ -70,7 +70,11 @@ def train(
         FanfoldError: A checkpoint can't be read or written.
     """
     job, run = Job(recipe, evaluation, note), uuid4().hex[:8]
-    now = resume(recipe, directory) if directory.last.exists() else begin(job, directory)
+    if directory.last.exists():
+        now = resume(recipe, directory)
+    else:
+        now = start(job)
+        save_checkpoint(directory.last, now)
 
     def tell(event: Event) -> None:
         for listener in listeners:
@@ -86,13 +90,6 @@ def train(
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
     tell(TrainingEnded(now.state.iteration, now.seconds))
     return now
-
-
-def begin(job: Job, directory: RunDirectory) -> Checkpoint:
-    """The first checkpoint of a run, before its first iteration."""
-    first = start(job)
-    save_checkpoint(directory.last, first)
-    return first
 
 
 def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:

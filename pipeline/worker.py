@@ -68,23 +68,18 @@ def open_context(recipe: Recipe) -> WorkerContext:
             from it, or the model can't be built.
     """
     with _ONE_AT_A_TIME:
-        return _open_context(recipe)
-
-
-def _open_context(recipe: Recipe) -> WorkerContext:
-    images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
-    if recipe.fingerprint not in (None, fingerprint):
-        raise FanfoldError(
-            f"The store {recipe.store} holds other images than those that this run began with: prepare the same data "
-            "set again, or start a new run."
-        )
-    ways = recipe.train.ways if recipe.algorithm.head else None
-    how = recipe.vectorized, recipe.meta.precision
-    network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
-    network = replace(network, together=network.together and recipe.algorithm.vectorizes)
-    return WorkerContext(
-        images, split, fingerprint, network, _resident(images, recipe.device) if recipe.vectorized else None
-    )
+        images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
+        if recipe.fingerprint not in (None, fingerprint):
+            raise FanfoldError(
+                f"The store {recipe.store} holds other images than those that this run began with: prepare the same "
+                "data set again, or start a new run."
+            )
+        ways = recipe.train.ways if recipe.algorithm.head else None
+        how = recipe.vectorized, recipe.meta.precision
+        network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
+        network = replace(network, together=network.together and recipe.algorithm.vectorizes)
+        resident = _resident(images, recipe.device) if recipe.vectorized else None
+    return WorkerContext(images, split, fingerprint, network, resident)
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -227,7 +222,7 @@ def _resident(images: Images, device: str) -> Resident | None:
 @lru_cache(maxsize=16)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
     """Parameters `[P]`, an iteration's numbers and tasks' codes to a meta-gradient, in a phase of the algorithm."""
-    opened = _open_context(recipe)
+    opened = open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
@@ -242,7 +237,7 @@ def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
 @lru_cache(maxsize=16)
 def _captured_predictions(recipe: Recipe) -> Captured:
     """From parameters `[P]` and tasks' codes to predictions on the device, see `tasks.predict.from_logits`."""
-    opened = _open_context(recipe)
+    opened = open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 

@@ -130,11 +130,6 @@ def leave(run: str, dask_worker: Worker) -> None:
     _seats.pop((run, str(dask_worker.contact_address)), None)
 
 
-def seats() -> int:
-    """How many gangs the worker keeps a seat in."""
-    return len(_seats)
-
-
 def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | None) -> Window | None:
     """Compute a window, in step with the gang's other members.
 
@@ -169,7 +164,8 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
         if standing is None or standing[1].iteration != order.iteration:
             raise DisbandedError("a worker was left behind")
         records = seat.loop.window(order.iterations, communicator.check, stopwatch, communicator)
-        found = _collect(seat.loop, communicator, order, _chunk_seconds(stopwatch, share, order))
+        chunk_seconds = stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
+        found = _collect(seat.loop, communicator, order, chunk_seconds)
         stopwatch.end("exchange")
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
@@ -217,11 +213,6 @@ def _collect(loop: MemberLoop, communicator: Communicator, order: Order, seconds
     length = len(own.mean)
     others = [found[:, place * length : (place + 1) * length].ravel()[: order.size] for place in range(3)]
     return Window(State(own.iteration, parameters[: order.size], *others), (), tuple(found[:, -1].tolist()))
-
-
-def _chunk_seconds(stopwatch: Stopwatch, share: Share, order: Order) -> float:
-    """Mean seconds of a chunk; 0 for a rank without chunks."""
-    return stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
 
 
 def _message(gang: Gang, share: Share, order: Order, stopwatch: Stopwatch) -> Ranked:

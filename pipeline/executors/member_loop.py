@@ -8,13 +8,23 @@ import torch
 from numpy.typing import NDArray
 
 from fanfold.pipeline.executors.communicator import Communicator
-from fanfold.pipeline.executors.segments import Share
+from fanfold.pipeline.executors.segments import Share, segment_size
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.optimizer import Record, State, Vector, not_finite
+from fanfold.pipeline.recipe import Recipe
+
+Check = Callable[[], None]  # raises where nobody waits for the window any more
 
 
 class MemberLoop(ABC):
     """A rank's part of a run's windows, which keeps where the rank stands from one window to the next."""
+
+    def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
+        self._recipe, self._share, self._size = recipe, share, size
+        self._length = segment_size(size, share.ranks)
+        left = share.left()
+        self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
+        self._left_tasks = [tasks for _, tasks in left]
 
     @abstractmethod
     def start(self, parameters: Vector, segment: State) -> None:
@@ -27,16 +37,11 @@ class MemberLoop(ABC):
 
     @abstractmethod
     def window(
-        self,
-        iterations: int,
-        check: Callable[[], None],
-        stopwatch: Stopwatch,
-        communicator: Communicator | None = None,
+        self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
         """Compute the next meta-iterations; without a communicator, those of a rank that is alone.
 
-        `check` raises where nobody waits for the window any more. The stopwatch is told of every chunk, fold, step and
-        exchange, where the host can tell them apart.
+        The stopwatch is told of every chunk, fold, step and exchange, where the host can tell them apart.
 
         Raises:
             RunError: A loss or gradient is not finite.

@@ -259,7 +259,8 @@ class Search:
     def _judge(self, run: _Run, now: Checkpoint) -> bool:
         """Report a trial's state to the study; True if it goes on."""
         trial, iteration = run.trial, now.state.iteration
-        if now.validated == iteration and iteration not in self._reported(trial):
+        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if now.validated == iteration and iteration not in reported:
             trial.report(now.best_accuracy, iteration)
         ended = run.candidate.job.ended(now)
         if not ended and not trial.should_prune():
@@ -280,10 +281,6 @@ class Search:
             TrialEnded(trial.number, run.params, "finished" if ended else "pruned", iteration, now.best_accuracy)
         )
         return False
-
-    def _reported(self, trial: Trial) -> Mapping[int, float]:
-        frozen = self._study.get_trials(deepcopy=False)[trial.number]
-        return frozen.intermediate_values
 
     def _fail(self, trial: Trial, params: Params, iteration: int, reason: str) -> None:
         trial.set_user_attr("iterations", iteration)
