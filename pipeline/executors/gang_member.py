@@ -11,7 +11,7 @@ computes by a plain loop, or by its device's where that can be.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from fanfold.pipeline.executors.plain_loop import PlainLoop
 from fanfold.pipeline.executors.segments import Share, segment_size
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.messages import TOPIC, Ranked
-from fanfold.pipeline.optimizer import State, Vectors
+from fanfold.pipeline.optimizer import Record, State, Vectors
 from fanfold.pipeline.recipe import Recipe
 
 # How long gloo waits for the others. The driver's watch ends a wait long before; this bounds how long a worker that
@@ -165,7 +165,7 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
             raise DisbandedError("a worker was left behind")
         records = seat.loop.window(order.iterations, communicator.check, stopwatch, communicator)
         chunk_seconds = stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
-        found = _collect(seat.loop, communicator, order, chunk_seconds)
+        found = _collect(seat.loop, communicator, order, records, chunk_seconds)
         stopwatch.end("exchange")
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
@@ -174,7 +174,7 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
             seat.devices.abort()  # else the device would wait for the lost one, for ever
         raise
     dask_worker.log_event(TOPIC, _message(gang, share, order, stopwatch))
-    return None if found is None else replace(found, records=records)
+    return found
 
 
 def _communicator(seat: _Seat, rank: int, ranks: int, wanted: Callable[[], bool]) -> Communicator:
@@ -202,8 +202,10 @@ def _distribute(loop: MemberLoop, communicator: Communicator, order: Order, star
     loop.start(vectors[0].numpy(), State(order.iteration, *own.numpy()))
 
 
-def _collect(loop: MemberLoop, communicator: Communicator, order: Order, seconds: float) -> Window | None:
-    """The whole state, from all ranks' segments, and the seconds of a chunk by rank; for rank 0."""
+def _collect(
+    loop: MemberLoop, communicator: Communicator, order: Order, records: tuple[Record, ...], seconds: float
+) -> Window | None:
+    """For rank 0: the window, with the whole state, from all ranks' segments, and the seconds of a chunk by rank."""
     assert loop.standing is not None
     parameters, own = loop.standing
     segment = [torch.from_numpy(vector) for vector in (own.mean, own.square, own.average)]
@@ -212,7 +214,7 @@ def _collect(loop: MemberLoop, communicator: Communicator, order: Order, seconds
         return None
     length = len(own.mean)
     others = [found[:, place * length : (place + 1) * length].ravel()[: order.size] for place in range(3)]
-    return Window(State(own.iteration, parameters[: order.size], *others), (), tuple(found[:, -1].tolist()))
+    return Window(State(own.iteration, parameters[: order.size], *others), records, tuple(found[:, -1].tolist()))
 
 
 def _message(gang: Gang, share: Share, order: Order, stopwatch: Stopwatch) -> Ranked:

@@ -22,7 +22,7 @@ class MemberLoop(ABC):
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
         self._recipe, self._share, self._size = recipe, share, size
         self._length = segment_size(size, share.ranks)
-        left = share.left()
+        left = share.left()  # the sums that the ranks exchange
         self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
         self._left_tasks = [tasks for _, tasks in left]
 
