@@ -12,11 +12,7 @@ FAREWELL = 5  # seconds to wait for the last message
 
 
 class Wire:
-    """Sends messages in order, from Dask's thread.
-
-    Args:
-        client: The driver's connection to the scheduler.
-    """
+    """Sends messages in order, from Dask's thread."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

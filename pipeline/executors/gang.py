@@ -32,12 +32,7 @@ ATTEMPTS = 4  # gangs that may fail over one window
 
 
 class NoGangError(RunError):
-    """Gangs break again and again.
-
-    Args:
-        why: Why the last of them broke.
-        iterations: The window, in words.
-    """
+    """Gangs break again and again."""
 
     def __init__(self, why: str, iterations: str) -> None:
         self.why = f"{ATTEMPTS} gangs broke one after another; the last: {why}"
@@ -77,14 +72,7 @@ class Pulse:
 
 
 class GangExecutor(GraphExecutor):
-    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs.
-
-    Args:
-        cluster: The cluster.
-        recipe: What the run's numbers depend on.
-        run: The run's identifier.
-        tell: Told when a gang breaks.
-    """
+    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs."""
 
     def __init__(self, cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> None:
         super().__init__(cluster, recipe, run)
@@ -94,7 +82,7 @@ class GangExecutor(GraphExecutor):
         self._formed = self._handed = 0
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`; from its start again with another gang, when one breaks.
+        """Compute the window from its start again with another gang, when one breaks.
 
         Raises:
             NoGangError: Gangs break again and again.

@@ -6,7 +6,6 @@ so the parameters have the same bits. Beside an all-gather of whole gradients th
 the time with 2 workers and 8 chunks, 0.4 with 4 workers and 32, and as long with 2 chunks.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.communicator import Communicator
-from fanfold.pipeline.executors.member_loop import MemberLoop, raise_not_finite
-from fanfold.pipeline.executors.segments import FACTS, Share, pack, segment_size, unpack
+from fanfold.pipeline.executors.member_loop import Check, MemberLoop, raise_not_finite
+from fanfold.pipeline.executors.segments import FACTS, Share, pack, unpack
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import fold_ahead, fold_all
 from fanfold.pipeline.optimizer import Record, State, Vector, step
@@ -25,39 +24,22 @@ CPU = torch.device("cpu")
 
 
 class PlainLoop(MemberLoop):
-    """A rank's part of a run's windows, by `worker.adapt`.
-
-    Args:
-        recipe: What the run's numbers depend on.
-        share: The rank's share of every meta-batch.
-        size: How many meta-parameters there are.
-    """
+    """A rank's part of a gang's windows, by `worker.adapt`."""
 
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
-        self._recipe, self._share, self._size = recipe, share, size
-        self._length = segment_size(size, share.ranks)
-        left = share.left()
-        self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
-        self._tasks = [tasks for _, tasks in left]
+        super().__init__(recipe, share, size)
         self._standing: tuple[Vector, State] | None = None
 
     def start(self, parameters: Vector, segment: State) -> None:
-        """See `MemberLoop.start`."""
         self._standing = parameters, segment
 
     @property
     def standing(self) -> tuple[Vector, State] | None:
-        """See `MemberLoop.standing`."""
         return self._standing
 
     def window(
-        self,
-        iterations: int,
-        check: Callable[[], None],
-        stopwatch: Stopwatch,
-        communicator: Communicator | None = None,
+        self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
-        """See `MemberLoop.window`; a plain loop is always one of a gang's."""
         assert self._standing is not None
         assert communicator is not None
         parameters, segment = self._standing
@@ -75,10 +57,10 @@ class PlainLoop(MemberLoop):
             ahead, _ = fold_ahead(sums, self._share.owners, self._share.rank)
             rows = pack(ahead, self._share.ranks, self._length, CPU)
             stopwatch.end("fold")
-            found = torch.empty(len(self._tasks), self._length + FACTS)
+            found = torch.empty(len(self._left_tasks), self._length + FACTS)
             communicator.exchange(rows, found, self._counts)
             stopwatch.end("exchange")
-            total = fold_all(unpack(found, self._tasks, self._length))
+            total = fold_all(unpack(found, self._left_tasks, self._length))
             total = replace(
                 total, gradient=total.gradient.numpy(), loss=float(total.loss), accuracy=float(total.accuracy)
             )

@@ -12,9 +12,6 @@ class TrialRecords:
     """Hands each trial's events to a recorder of its own. Listens to a search's events.
 
     The events of a segment come at its end, so points are recorded after the segment's validation.
-
-    Args:
-        open_record: Makes the recorder of a trial that begins or goes on.
     """
 
     def __init__(self, open_record: Callable[[TrialBegan], Recorder[Event]]) -> None:
