@@ -25,8 +25,8 @@ class TrialRecords:
                 record = self._records[event.number] = self._open(event)
                 record(event.started)
             case SegmentEnded():
-                for of_leg in event.events:
-                    self._records[event.number](of_leg)
+                for of_segment in event.events:
+                    self._records[event.number](of_segment)
             case TrialEnded() if event.number in self._records:  # a trial may fail before it begins
                 error = None if event.reason is None else RunError(event.reason)
                 self._records.pop(event.number).close(error)
