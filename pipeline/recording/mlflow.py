@@ -56,7 +56,7 @@ class MLflow:
         self._sent_at = time.monotonic()
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            self.run, self._known = self._open(settings, parent)  # the identifier in MLflow, and last steps
+            self.run, self._known = self._open(settings, parent)  # the known metrics have their last steps
         except Exception as error:
             raise FanfoldError(
                 f"MLflow at {uri} can't be written ({one_line(error)}): give `record.mlflow` another address, or leave "
