@@ -106,7 +106,7 @@ def rates_at(iteration: int, lr: float, optimizer: Optimizer, average: float) ->
 
 
 def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, average: bool) -> Vectors:
-    """A step of the meta-optimizer; what it is given is left as it is.
+    """A step of the meta-optimizer; changes none of its arguments.
 
     Plain float32 arithmetic, element by element: any part of the vectors may be stepped on its own, and a device's
     tensors become, bit for bit, what NumPy's arrays do.
@@ -127,7 +127,7 @@ def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, avera
 
 
 def _root(array: Any) -> Any:
-    """Rounded correctly, as processors and GPUs have it; PyTorch's own on a CPU, by MKL, is off by a bit at times."""
+    """The correctly rounded square root. PyTorch's on a CPU, by MKL, is off by a bit at times."""
     if isinstance(array, np.ndarray):
         return np.sqrt(array)
     return array.sqrt() if array.is_cuda else array.new_tensor(np.sqrt(array.numpy()))

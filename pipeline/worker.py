@@ -1,4 +1,4 @@
-"""The functions that workers compute.
+"""What workers compute, and the checks by which a driver foresees their errors.
 
 Their results depend on their arguments alone, never on the worker or on its earlier tasks.
 """
@@ -129,7 +129,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
-    """Batch norm's statistics of some thousand training images, for `test` with the `population` normalization."""
+    """Batch norm's statistics of at least 1,000 training images, for `test` with the `population` normalization."""
     with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))

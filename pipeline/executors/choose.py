@@ -48,7 +48,7 @@ class AutoExecutor(Executor):
     def __init__(self, gang: Executor, graph: Executor, chunks: int, tell: Listener) -> None:
         self._gang, self._graph, self._chunks, self._tell = gang, graph, chunks, tell
         self._picked: Picked | None = None
-        self._measured: list[Window] = []
+        self._measured: list[tuple[float, ...]] = []  # seconds of a chunk by rank, window by window
 
     def window(self, state: State, iterations: int) -> Window:
         if self._picked == "graph":
@@ -59,7 +59,7 @@ class AutoExecutor(Executor):
             self._pick("graph", error.why)
             return self._graph.window(state, iterations)
         if self._picked is None:
-            self._measure(window)
+            self._measure(window.seconds)
         return window
 
     def map(
@@ -70,14 +70,14 @@ class AutoExecutor(Executor):
     def close(self) -> None:
         self._gang.close()
 
-    def _measure(self, window: Window) -> None:
-        """Keep a gang's window, and pick when there are enough of one gang."""
-        if self._measured and len(window.seconds) != len(self._measured[0].seconds):
+    def _measure(self, seconds: tuple[float, ...]) -> None:
+        """Keep a window's seconds, and pick when there are enough of one gang."""
+        if self._measured and len(seconds) != len(self._measured[0]):
             self._measured = []
-        self._measured.append(window)
+        self._measured.append(seconds)
         if len(self._measured) == MEASURED:
             # The best of each worker: it warms up in the first window, and may be disturbed in any.
-            best = [min(times) for times in zip(*(window.seconds for window in self._measured), strict=True)]
+            best = [min(times) for times in zip(*self._measured, strict=True)]
             self._pick(*pick(self._chunks, best))
 
     def _pick(self, picked: Picked, why: str) -> None:

@@ -64,11 +64,10 @@ class DeviceLoop(MemberLoop):
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
         self._broken = empty(BLOCK, tasks, dtype=torch.bool)
         self._found = empty(len(self._left_tasks), self._length + FACTS)
-        self._iteration: int | None = None
         # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
         # One of each for every phase of the algorithm, and the step, which all phases share.
-        self._alone = cache(lambda phase: Captured(partial(self._iteration_alone, phase), device))
+        self._alone = cache(lambda phase: Captured(partial(self._iterate_alone, phase), device))
         self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
         self._after = Captured(self._step, device)
 
@@ -76,20 +75,17 @@ class DeviceLoop(MemberLoop):
         self._parameters.copy_(torch.tensor(parameters))
         for here, name in zip(self._own, Vectors._fields, strict=True):
             here.copy_(torch.tensor(getattr(segment, name)))
-        self._iteration = segment.iteration
+        self.iteration = segment.iteration
 
     @property
-    def standing(self) -> tuple[Vector, State] | None:
-        if self._iteration is None:
-            return None
+    def standing(self) -> tuple[Vector, State]:
         own = (vector.to("cpu", copy=True).numpy() for vector in self._own)
-        return self._parameters.to("cpu", copy=True).numpy(), State(self._iteration, *own)
+        return self._parameters.to("cpu", copy=True).numpy(), State(self.iteration, *own)
 
     def window(
         self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
-        assert self._iteration is not None
-        first = self._iteration
+        first = self.iteration
         with worker.in_context(self._recipe, Stream.TRAIN, first * self._recipe.meta.batch):
             codes = torch.from_numpy(self._prefetch.take(self._tasks(first, iterations)))
             self._prefetch.ahead(self._tasks(first + iterations, iterations))
@@ -109,7 +105,7 @@ class DeviceLoop(MemberLoop):
             self._wait(check)
         stopwatch.end("adapt")
         raise_not_finite(self._share, first, torch.cat(broken).cpu().numpy(), communicator)
-        self._iteration = first + iterations
+        self.iteration = first + iterations
         means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
@@ -135,7 +131,7 @@ class DeviceLoop(MemberLoop):
         self._after()
         communicator.gather_into(self._parameters, self._own.parameters)
 
-    def _iteration_alone(self, phase: Hashable) -> None:
+    def _iterate_alone(self, phase: Hashable) -> None:
         """A meta-iteration of a rank that is alone."""
         self._advance(fold_all(self._compute(phase)))
         self._parameters.copy_(self._own.parameters)

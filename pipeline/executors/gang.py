@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from distributed import Future, wait
+from distributed import Future, KilledWorker, wait
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster import results as waiting
@@ -162,6 +162,7 @@ class GangExecutor(GraphExecutor):
             window = self._fetch(gang, futures[0])
         except BaseException:
             # A worker that still computes sees that nobody waits for its result any more, and leaves the gang.
+            self._gang = None
             with talking_to_the_scheduler():
                 self._cluster.client.cancel(futures)
             raise
@@ -195,12 +196,14 @@ class GangExecutor(GraphExecutor):
                 except TimeoutError:
                     self._check(gang)
             for future in futures:
-                if future.status == "error":
-                    raise future.exception()
+                _raise_error(future)
 
     def _fetch(self, gang: Gang, future: "Future[Any]") -> Window:
         """The result of rank 0, whose worker may still be lost."""
         while True:
+            with talking_to_the_scheduler(), suppress(TimeoutError):
+                wait([future], timeout=self._cluster.patience)
+            _raise_error(future)
             with talking_to_the_scheduler():
                 try:
                     window: Window = future.result(timeout=self._cluster.patience)
@@ -224,3 +227,12 @@ class GangExecutor(GraphExecutor):
             else f"{worker} is gone"
             for worker in sorted(lost)
         )
+
+
+def _raise_error(future: "Future[Any]") -> None:
+    """Raise the error of a rank's task, if it has one; workers that die over a task are lost members."""
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            raise DisbandedError("a worker died") from error
+        raise error

@@ -160,8 +160,7 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
         if not order.goes_on:
             _distribute(seat.loop, communicator, order, start)
             stopwatch.end("exchange")
-        standing = seat.loop.standing
-        if standing is None or standing[1].iteration != order.iteration:
+        if seat.loop.iteration != order.iteration:
             raise DisbandedError("a worker was left behind")
         records = seat.loop.window(order.iterations, communicator.check, stopwatch, communicator)
         chunk_seconds = stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
@@ -169,7 +168,7 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
         stopwatch.end("exchange")
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
-            del _seats[place]
+            _seats.pop(place, None)
         if seat.devices is not None:
             seat.devices.abort()  # else the device would wait for the lost one, for ever
         raise
@@ -185,7 +184,7 @@ def _communicator(seat: _Seat, rank: int, ranks: int, wanted: Callable[[], bool]
 
 def _loop(recipe: Recipe, share: Share, size: int) -> MemberLoop:
     """What computes a rank's windows: its device's loop where that can be."""
-    if recipe.vectorized and suits(recipe, worker.open_context(recipe)):
+    if suits(recipe, worker.open_context(recipe)):
         return DeviceLoop(recipe, share, size)
     return PlainLoop(recipe, share, size)
 
@@ -206,7 +205,6 @@ def _collect(
     loop: MemberLoop, communicator: Communicator, order: Order, records: tuple[Record, ...], seconds: float
 ) -> Window | None:
     """For rank 0: the window, with the whole state, from all ranks' segments, and the seconds of a chunk by rank."""
-    assert loop.standing is not None
     parameters, own = loop.standing
     segment = [torch.from_numpy(vector) for vector in (own.mean, own.square, own.average)]
     found = communicator.gather(torch.cat([*segment, torch.tensor([seconds])])).numpy()

@@ -4,8 +4,8 @@
            ├─ adapt ─┼─ fold ─ step ──┼─ adapt ─┼─ fold ─ step …
            └─ adapt ─┘                └─ adapt ─┘
 
-Chunks name their tasks by number and get the state; nothing else goes to them. The window's first state stands in the
-graph itself, so that whatever a lost worker held can be computed again.
+Chunks name their tasks by number, and get the window so far. The window's first state stands in the graph itself, so
+that whatever a lost worker held can be computed again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +103,7 @@ def as_collections(
     preferred: Callable[[Key], list[str] | None],
     elsewhere: bool = True,
 ) -> list[Delayed]:
-    """Tasks as one layer: a layer each, as `dask.delayed` makes them, takes Dask tens of milliseconds a window.
+    """All tasks in one layer. `dask.delayed` makes a layer for each, which costs tens of milliseconds a window.
 
     A key's task is for its `preferred` workers, if it has any; `elsewhere` lets others take it, too.
     """

@@ -48,7 +48,6 @@ def _window_on_device(recipe: Recipe, state: State, iterations: int, check: Chec
     loop, stopwatch = _device_loop(recipe, len(state.parameters)), Stopwatch()
     loop.start(state.parameters, state)
     records = loop.window(iterations, check, stopwatch)
-    assert loop.standing is not None
     seconds = stopwatch.total("adapt") / (iterations * len(recipe.meta.chunks()))
     return Window(loop.standing[1], records, (seconds,))
 

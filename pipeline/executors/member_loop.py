@@ -17,7 +17,11 @@ Check = Callable[[], None]  # raises where nobody waits for the window any more
 
 
 class MemberLoop(ABC):
-    """A rank's part of a run's windows, which keeps where the rank stands from one window to the next."""
+    """A rank's part of a run's windows. It keeps the parameters, and the rank's segment of the state, between windows.
+
+    Attributes:
+        iteration: Meta-iterations done; -1 before any start.
+    """
 
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
         self._recipe, self._share, self._size = recipe, share, size
@@ -25,6 +29,7 @@ class MemberLoop(ABC):
         left = share.left()  # the sums that the ranks exchange
         self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
         self._left_tasks = [tasks for _, tasks in left]
+        self.iteration = -1
 
     @abstractmethod
     def start(self, parameters: Vector, segment: State) -> None:
@@ -32,14 +37,14 @@ class MemberLoop(ABC):
 
     @property
     @abstractmethod
-    def standing(self) -> tuple[Vector, State] | None:
-        """The parameters of all ranks' segments and the rank's own segment of the state; None before any start."""
+    def standing(self) -> tuple[Vector, State]:
+        """The parameters of all ranks' segments, and the rank's own segment of the state."""
 
     @abstractmethod
     def window(
         self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
-        """Compute the next meta-iterations; without a communicator, those of a rank that is alone.
+        """Compute the next meta-iterations; a rank that is alone may have no communicator.
 
         The stopwatch is told of every chunk, fold, step and exchange, where the host can tell them apart.
 
