@@ -130,6 +130,11 @@ def leave(run: str, dask_worker: Worker) -> None:
     _seats.pop((run, str(dask_worker.contact_address)), None)
 
 
+def seats() -> int:
+    """How many gangs the worker keeps a seat in."""
+    return len(_seats)
+
+
 def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | None) -> Window | None:
     """Compute a window, in step with the gang's other members.
 

@@ -120,7 +120,8 @@ def test_the_driver_is_silent_within_a_window(pair, recipe):
 
     client.scheduler_comm.send = spy
     try:
-        GraphExecutor(pair, recipe, "0badcafe").window(worker.initialize(recipe), 20)
+        whole = replace(recipe, meta=replace(recipe.meta, window=20))  # in one graph
+        GraphExecutor(pair, whole, "0badcafe").window(worker.initialize(whole), 20)
     finally:
         del client.scheduler_comm.send
     said = [word for word in sent if word != "heartbeat-client"]
