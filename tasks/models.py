@@ -91,7 +91,6 @@ class Conv4:
     width: int = 64
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, pool=True) for channels in (1, *[self.width] * 3)]
         return Classifier(nn.Sequential(*blocks, nn.Flatten()), ways, size)
 
@@ -112,7 +111,6 @@ class Conv4Stride:
     reduce: Literal["mean", "flatten"] = "mean"
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, stride=2) for channels in (1, *[self.width] * 3)]
         pool = [nn.AdaptiveAvgPool2d(1)] if self.reduce == "mean" else []
         return Classifier(nn.Sequential(*blocks, *pool, nn.Flatten()), ways, size)
@@ -133,7 +131,6 @@ class Article:
     hidden: int = 256
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, pool=True) for channels in (1, self.width)]
         pixels = self.width * (size[0] // 4) * (size[1] // 4)
         hidden = [nn.Flatten(), nn.Linear(pixels, self.hidden), nn.ReLU()]

@@ -53,8 +53,6 @@ class Anil(Algorithm):
         return super().initialize(network)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             head = self._adapt(
                 {name: theta[name] for name in network.head},
@@ -71,7 +69,6 @@ class Anil(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         theta = network.unflatten(parameters.detach())
         head = {name: theta[name] for name in network.head}
         steps = self.inner_steps if steps is None else steps

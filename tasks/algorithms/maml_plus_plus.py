@@ -83,12 +83,10 @@ class MamlPlusPlus(Algorithm):
         return flatten(tensors)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
         weights = torch.tensor(self.numbers(iteration), dtype=parameters.dtype, device=parameters.device)
         return self.gradient_in_phase(self.phase(iteration), weights, network, parameters, tasks)
 
     def phase(self, iteration: int) -> Phase:
-        """See `Algorithm.phase`."""
         return Phase(iteration < self.multi_step, iteration < self.first_order)
 
     def numbers(self, iteration: int) -> list[float]:
@@ -100,7 +98,6 @@ class MamlPlusPlus(Algorithm):
     def gradient_in_phase(
         self, phase: Phase, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
     ) -> MetaGradient:
-        """See `Algorithm.gradient_in_phase`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if phase.first_order else exact
 

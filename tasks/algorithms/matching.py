@@ -92,8 +92,6 @@ class Matching(Algorithm):
         return flatten({name: tensor.to(next(iter(tensors.values()))) for name, tensor in tensors.items()})
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if self.full_context:
                 log_p = self._log_probabilities(network, meta, support, tasks.support_labels, query)

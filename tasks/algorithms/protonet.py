@@ -42,8 +42,6 @@ class ProtoNet(Algorithm):
     every_turn: bool = False
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             by_way = by_class(tasks, support, query)
             ways, images = by_way.shape[:2]

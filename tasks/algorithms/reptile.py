@@ -74,7 +74,6 @@ class Reptile(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         steps = self.inner_steps if steps is None else steps
         batches = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
         adapted = network.unflatten(self._train(network, parameters, support, labels, batches))

@@ -73,7 +73,6 @@ class Block(BlockStructure):
         return self.operations.products.lay_out(weight).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         filters, scale, shift = parameters
         return self.operations.products.restore(filters), scale, shift
 
@@ -87,14 +86,12 @@ class Block(BlockStructure):
         return norm.z, (inputs, filters, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         inputs, filters, x, norm = kept
         d_x, back = self.operations.norms.backward(norm, x, d_outputs, self.geometry.pool)
         d_inputs, d_filters = self._back([(inputs, filters, d_x)])
         return d_inputs, (d_filters, back.d_scale, back.d_shift), (d_x, back)
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         inputs, filters, x, norm = kept
         filters_t, scale_t, shift_t = parameters_t
         geometry, products = self.geometry, self.operations.products
@@ -106,7 +103,6 @@ class Block(BlockStructure):
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         (inputs, filters, x, norm), (d_x, norm_back), (inputs_t, filters_t, x_t, norm_forth) = kept, back, forth
         d_x_t, d_scale_t, d_shift_t = self.operations.norms.backward_tangent(
             norm, norm_back, norm_forth, x, x_t, d_outputs_t, self.geometry.pool
@@ -138,7 +134,6 @@ class FirstBlock(BlockStructure):
         return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         matrix, scale, shift = parameters
         side = self.geometry.side
         return matrix.unflatten(0, (side, side, -1)).permute(3, 2, 0, 1), scale, shift
@@ -179,7 +174,6 @@ class FirstBlock(BlockStructure):
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[None, Sequence[Tensor]]:
-        """See `Layer`."""
         inputs, _, scale, by_covariance, norm, inverse = kept
         (d_matrix, gain, of_covariance, norm_back), (by_covariance_t, shared, scale_t, norm_forth) = back, forth
         at_places_t, d_scale_t, d_shift_t = self.operations.first.backward_tangent(
@@ -212,7 +206,6 @@ class _Vectors:
         return ()
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         return ()
 
     restored = laid_out
@@ -223,24 +216,20 @@ class Mean(_Vectors):
     """The mean of each feature map, `[tasks, images, channels]`."""
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         maps = self.products.split(inputs, self.channels)
         return maps.mean((2, 3)), maps.shape
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         _, _, height, width, _ = kept
         d_maps = (d_outputs / (height * width))[:, :, None, None].expand(kept)
         return self.products.join(d_maps), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         return self.forward((), inputs_t)[0], None
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         return self.backward(kept, d_outputs_t)[0], ()
 
 
@@ -255,12 +244,10 @@ class Flatten(_Vectors):
     channel_by_channel: bool
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         maps = self.products.split(inputs, self.channels)
         return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2), maps.shape
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         tasks, images, height, width, channels = kept
         if self.channel_by_channel:
             d_maps = d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1)
@@ -269,13 +256,11 @@ class Flatten(_Vectors):
         return self.products.join(d_maps), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         return self.forward((), inputs_t)[0], None
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         return self.backward(kept, d_outputs_t)[0], ()
 
 
@@ -298,7 +283,6 @@ class Linear(LinearStructure):
         return weight, bias
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         weight, bias = parameters
         if self.maps is not None:
             channels, height, width = self.maps
@@ -306,7 +290,6 @@ class Linear(LinearStructure):
         return weight, bias
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         weight, bias = parameters
         outputs = _affine(inputs, weight, bias)
         if self.relu:
@@ -314,13 +297,11 @@ class Linear(LinearStructure):
         return outputs, (inputs, weight, outputs > 0 if self.relu else None)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         inputs, weight, _ = kept
         d = self._gate(kept, d_outputs)
         return _times_matrix(d, weight), (d.mT @ inputs, d.sum(1)), d
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
         outputs_t = _affine(inputs, weight_t, bias_t) + _affine(inputs_t, weight, None)
         return self._gate(kept, outputs_t), (inputs_t, weight_t)
@@ -328,7 +309,6 @@ class Linear(LinearStructure):
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         (inputs, weight, _), (inputs_t, weight_t) = kept, forth
         d_t = self._gate(kept, d_outputs_t)
         d_inputs_t = _times_matrix(d_t, weight) + _times_matrix(back, weight_t)

@@ -60,19 +60,15 @@ class Apart:
     shapes: Shapes
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
-        """See `Layout`."""
         return laid_out(self.layers, list(unflatten(self.shapes, vector).values()))
 
     def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        """See `Layout`."""
         return torch.cat([part.flatten() for part in restored(self.layers, operands)])
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         return operands
 
     def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         return parameters
 
 
@@ -109,11 +105,9 @@ class OneVector:
     places: tuple[Place, ...]
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
-        """See `Layout`."""
         return [torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]]
 
     def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        """See `Layout`."""
         return operands[0][0].index_select(0, self.back)
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -126,7 +120,6 @@ class OneVector:
         ]
 
     def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         parts = []
         for part, place in zip(parameters, self.places, strict=True):
             parts.append(part.flatten(1))
@@ -251,7 +244,6 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor) -> Any:
-        """See `torch.autograd.Function`."""
         return None, None, *_Backward.apply(ctx.stack, ctx.kept, *d_outputs, *ctx.saved_tensors)
 
 

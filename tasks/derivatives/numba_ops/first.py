@@ -37,7 +37,6 @@ class Patches(NamedTuple):
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:
-    """See `tasks.derivatives.protocol.First`."""
     windows, mean, covariance = gathered.patches_of(images.numpy(), geometry)
     return Patches(windows, torch.from_numpy(mean), torch.from_numpy(covariance))
 
@@ -52,7 +51,6 @@ def forward(
     shift: Tensor,
     eps: float,
 ) -> Forward:
-    """See `tasks.derivatives.protocol.First`."""
     matrices = _matrices(matrix, patches)
     count = _count(matrices)
     of_x, of_norm = (row(mean, count), row(variance, count)), (row(scale, count), row(shift, count))
@@ -61,7 +59,6 @@ def forward(
 
 
 def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.protocol.First`."""
     at_places, back = kernels.first_backward(norm.arrays, patches.windows, d_z.numpy())
     return _by_matrix(at_places, patches), as_backward(back, norm.channels)
 
@@ -76,7 +73,6 @@ def tangent(
     scale_t: Tensor,
     shift_t: Tensor,
 ) -> Tangent:
-    """See `tasks.derivatives.protocol.First`."""
     matrices = _matrices(matrix_t, patches)
     numbers = [row(part, _count(matrices)) for part in (mean_t, shared, scale_t, shift_t)]
     return as_tangent(kernels.first_tangent(norm.arrays, patches.windows, matrices, *numbers))
@@ -85,7 +81,6 @@ def tangent(
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.First`."""
     at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
         norm.arrays, back.arrays, forth.arrays, patches.windows, d_z_t.numpy()
     )

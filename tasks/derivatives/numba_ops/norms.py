@@ -49,20 +49,17 @@ class Tangent(NamedTuple):
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
-    """See `tasks.derivatives.protocol.Norms`."""
     array = x.numpy()
     norm = kernels.forward(array, row(scale, array.shape[3]), row(shift, array.shape[3]), eps, pool)
     return as_forward(norm, scale.shape[1])
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.protocol.Norms`."""
     d_x, back = kernels.backward(norm.arrays, x.numpy(), d_z.numpy(), pool)
     return torch.from_numpy(d_x), as_backward(back, norm.channels)
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """See `tasks.derivatives.protocol.Norms`."""
     array = x.numpy()
     numbers = row(scale_t, array.shape[3]), row(shift_t, array.shape[3])
     return as_tangent(kernels.tangent(norm.arrays, array, x_t.numpy(), *numbers, pool))
@@ -71,7 +68,6 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.Norms`."""
     d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
         norm.arrays, back.arrays, forth.arrays, x.numpy(), x_t.numpy(), d_z_t.numpy(), pool
     )

@@ -25,7 +25,6 @@ def lay_out(weight: Tensor) -> Tensor:
 
 
 def restore(filters: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     return filters.permute(3, 2, 0, 1)
 
 
@@ -58,7 +57,6 @@ def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> t
 
 
 def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.Products`."""
     inputs, filters, _ = triples[0]
     size = inputs.shape[2], inputs.shape[3]
     d_inputs = by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)

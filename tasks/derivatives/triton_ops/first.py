@@ -23,7 +23,6 @@ WARPS = 8  # that share them: with fewer, a thread would need too many registers
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:
-    """See `tasks.derivatives.torch_ops.first.patches_of`."""
     return statistics_of(images, geometry)
 
 
@@ -37,7 +36,6 @@ def forward(
     shift: Tensor,
     eps: float,
 ) -> Forward:
-    """See `tasks.derivatives.torch_ops.first.forward`."""
     images = patches.images
     u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
@@ -48,7 +46,6 @@ def forward(
 
 
 def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.torch_ops.first.backward`."""
     d_q = torch.empty_like(norm.u)
     parts = _parts(patches, norm)
     _launch(kernels.gate, patches, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
@@ -66,7 +63,6 @@ def tangent(
     scale_t: Tensor,
     shift_t: Tensor,
 ) -> Tangent:
-    """See `tasks.derivatives.torch_ops.first.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
@@ -78,7 +74,6 @@ def tangent(
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.torch_ops.first.backward_tangent`."""
     parts = _parts(patches, norm)
     arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
     _launch(kernels.gate_tangent, patches, geometry, parts, *arguments)

@@ -47,7 +47,6 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.torch_ops.norms.backward`."""
     d_q, d_x = torch.empty_like(norm.u), torch.empty_like(x)
     d_scale, d_shift = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u)
@@ -57,7 +56,6 @@ def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, 
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """See `tasks.derivatives.torch_ops.norms.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     mean_t, shared = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.sum_tangent, x, x, x_t, norm.mean)
@@ -71,7 +69,6 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.torch_ops.norms.backward_tangent`."""
     d_x_t, d_z_t = torch.empty_like(x), d_z_t.contiguous()
     d_scale_t, d_shift_t = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate_tangent, norm.u, d_z_t, norm.z, norm.u, back.d_q, forth.u_t)

@@ -99,27 +99,21 @@ class Products:
     precision: str = "ieee"
 
     def lay_out(self, weight: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.lay_out`."""
         return products.lay_out(weight)
 
     def restore(self, filters: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.restore`."""
         return products.restore(filters)
 
     def of_tasks(self, filters: Tensor, inputs: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.of_tasks`."""
         return products.of_tasks(filters, inputs)
 
     def split(self, maps: Tensor, channels: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.split`."""
         return products.split(maps, channels)
 
     def join(self, maps: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.join`."""
         return products.join(maps)
 
     def backward(self, triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
-        """See `tasks.derivatives.torch_ops.products.backward`."""
         inputs, filters, _ = triples[0]
         size = inputs.shape[2], inputs.shape[3]
         d_inputs = self.by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)
@@ -127,7 +121,6 @@ class Products:
         return d_inputs, self.by_filters(pairs, filters.shape[1], stride, padding)
 
     def convolve(self, pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.convolve`."""
         return self._convolved(pairs, stride, padding, with_moments=False)[0]
 
     def convolve_with_moments(self, pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, Moments]:
@@ -148,7 +141,6 @@ class Products:
         return outputs, Moments(parts, tile.rows, places)
 
     def by_inputs(self, pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.by_inputs`."""
         tasks, images, _, _, outside = pairs[0][0].shape
         inside = pairs[0][1].shape[3]
         d_inputs = pairs[0][0].new_empty(tasks, images, *size, inside)
@@ -208,7 +200,6 @@ class Products:
         )
 
     def by_filters(self, pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.by_filters`."""
         (inputs, d_outputs), (other_inputs, other_d_outputs) = pairs[0], pairs[-1]
         tasks, images, height, width, inside = inputs.shape
         down, across, outside = d_outputs.shape[2:]
