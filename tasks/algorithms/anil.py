@@ -43,11 +43,7 @@ class Anil(Algorithm):
         check_inner_loop(self.inner_lr, self.inner_steps)
 
     def initialize(self, network: Network) -> Tensor:
-        """See `Algorithm.initialize`.
-
-        Raises:
-            FanfoldError: The network does not end in a linear layer.
-        """
+        """The network's initial parameters; raises FanfoldError if it does not end in a linear layer."""
         if not network.ends_in_head:
             raise FanfoldError("ANIL adapts a linear head: the model must end in an nn.Linear.")
         return super().initialize(network)

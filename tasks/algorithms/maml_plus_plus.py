@@ -30,15 +30,10 @@ from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
 
 
 class Phase(NamedTuple):
-    """The phases of training, see `Algorithm.phase`.
+    """A phase of training."""
 
-    Args:
-        multi_step: Whether the loss includes the query loss after every inner step, or after the last one only.
-        first_order: Whether meta-gradients are first-order.
-    """
-
-    multi_step: bool
-    first_order: bool
+    multi_step: bool  # whether the loss includes the query loss after every inner step
+    first_order: bool  # whether meta-gradients are first-order
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class MamlPlusPlus(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`. More steps than in training use the rates, scales and shifts of the last one."""
+        """More steps than in training use the rates, scales and shifts of the last one."""
         meta = unflatten(self._shapes(network), parameters.detach())
         theta, loss = self._start(network, meta), SupportLoss(network, support, labels)
         for step in range(self.inner_steps if steps is None else steps):

@@ -62,7 +62,7 @@ class ProtoNet(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`. Queries are embedded in one batch with the support set, as in training."""
+        """Queries are embedded in one batch with the support set, as in training."""
         theta, ways = network.unflatten(parameters), int(labels[-1]) + 1
 
         def classify(query: Tensor) -> Tensor:

@@ -59,11 +59,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Block(BlockStructure):
-    """A block whose inputs are another block's outputs.
-
-    Args:
-        operations: The backend.
-    """
+    """A block whose inputs are another block's outputs."""
 
     operations: Operations
 
@@ -77,7 +73,6 @@ class Block(BlockStructure):
         return self.operations.products.restore(filters), scale, shift
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`; inputs and outputs are feature maps."""
         filters, scale, shift = parameters
         geometry, products = self.geometry, self.operations.products
         filters = products.of_tasks(filters, inputs)
@@ -121,9 +116,6 @@ class FirstBlock(BlockStructure):
     Its convolution's outputs, four times as many as any other's, are never stored. They are linear in the patches that
     the filters see: their means, variances and all that batch norm's derivatives need of them follow from the patches'
     mean and covariance, which are computed once for a task's images.
-
-    Args:
-        operations: The backend.
     """
 
     operations: Operations
@@ -143,7 +135,6 @@ class FirstBlock(BlockStructure):
         return self.operations.first.patches_of(images.movedim(2, -1).contiguous(), self.geometry)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
-        """See `Layer`; outputs are feature maps."""
         matrix, scale, shift = parameters
         by_covariance = inputs.covariance @ matrix
         mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
@@ -151,8 +142,8 @@ class FirstBlock(BlockStructure):
         return norm.z, (inputs, matrix, scale, by_covariance, norm, norm.inverse)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
-        """See `Layer`. The means of d_x · patch follow from those of patches and of their products."""
         inputs, _, scale, by_covariance, norm, inverse = kept
+        # The means of d_x · patch follow from those of patches and of their products.
         at_places, back = self.operations.first.backward(norm, inputs, self.geometry, d_outputs)
         gain, of_covariance = inverse * scale, inverse * back.d_scale
         d_matrix = _less(at_places, inputs.mean.unsqueeze(2), back.d_shift)
@@ -163,7 +154,6 @@ class FirstBlock(BlockStructure):
     def tangent(
         self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
     ) -> tuple[Tensor, Kept]:
-        """See `Layer`; the inputs have no tangent."""
         inputs, matrix, _, _, norm, inverse = kept
         matrix_t, scale_t, shift_t = parameters_t
         by_covariance_t = inputs.covariance @ matrix_t
@@ -190,19 +180,13 @@ class FirstBlock(BlockStructure):
 
 @dataclass(frozen=True)
 class _Vectors:
-    """A layer without parameters that turns feature maps into vectors.
+    """A layer without parameters that turns feature maps into vectors."""
 
-    Args:
-        channels: Of the feature maps.
-        products: The backend's, which know how feature maps lie in memory.
-    """
-
-    channels: int
-    products: Products
+    channels: int  # of the feature maps
+    products: Products  # the backend's, which know how feature maps lie in memory
 
     @property
     def names(self) -> tuple[str, ...]:
-        """None."""
         return ()
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -235,13 +219,9 @@ class Mean(_Vectors):
 
 @dataclass(frozen=True)
 class Flatten(_Vectors):
-    """Feature maps as vectors.
+    """Feature maps as vectors."""
 
-    Args:
-        channel_by_channel: As PyTorch's modules flatten them; otherwise place by place, as they lie in memory.
-    """
-
-    channel_by_channel: bool
+    channel_by_channel: bool  # as PyTorch's modules flatten them; otherwise place by place, as they lie in memory
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         maps = self.products.split(inputs, self.channels)
@@ -266,13 +246,10 @@ class Flatten(_Vectors):
 
 @dataclass(frozen=True)
 class Linear(LinearStructure):
-    """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`.
+    """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`."""
 
-    Args:
-        maps: Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's
-            inputs; None where the inputs are in the order of PyTorch's module.
-    """
-
+    # Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's inputs;
+    # None where the inputs are in the order of PyTorch's module.
     maps: tuple[int, int, int] | None = None
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -165,17 +165,11 @@ class First(Protocol):
 
 @dataclass(frozen=True)
 class Operations:
-    """A backend's operations.
-
-    Args:
-        products: Of convolutions.
-        norms: Of the blocks after the first.
-        first: Of the first block.
-        one_vector: Whether a network's parameters lie in one vector, in the order that suits the operations; otherwise
-            each lies by itself, nearly as in PyTorch's module. See `tasks.derivatives.stack.Layout`.
-    """
+    """A backend's operations."""
 
     products: Products
-    norms: Norms
+    norms: Norms  # of the blocks after the first
     first: First
+    # Whether a network's parameters lie in one vector, in the order that suits the operations; otherwise each lies by
+    # itself, nearly as in PyTorch's module. See `tasks.derivatives.stack.Layout`.
     one_vector: bool = True

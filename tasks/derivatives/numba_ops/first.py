@@ -23,17 +23,11 @@ from fanfold.tasks.derivatives.numba_ops.norms import (
 
 
 class Patches(NamedTuple):
-    """Patches by pooling's windows, with their statistics; see `tasks.derivatives.numba_ops.patches`.
+    """Patches by pooling's windows, with their statistics; see `tasks.derivatives.numba_ops.patches`."""
 
-    Args:
-        windows: `[tasks, images, down, across, pool · pool, K]`.
-        mean: `[tasks, K]`.
-        covariance: `[tasks, K, K]`.
-    """
-
-    windows: Array
-    mean: Tensor
-    covariance: Tensor
+    windows: Array  # `[tasks, images, down, across, pool · pool, K]`
+    mean: Tensor  # `[tasks, K]`
+    covariance: Tensor  # `[tasks, K, K]`
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:

@@ -15,35 +15,24 @@ from fanfold.tasks.derivatives.numba_ops.kernels import Array
 
 
 class Forward(NamedTuple):
-    """See `numba_ops.kernels.Forward`.
-
-    Args:
-        z: The block's output.
-        channels: Of one task.
-        arrays: All results, of all tasks' channels.
-    """
+    """The results of a kernel, of all tasks' channels, with tensors beside the arrays."""
 
     z: Tensor
-    channels: int
+    channels: int  # of one task
     arrays: kernels.Forward
 
     @property
     def inverse(self) -> Tensor:
-        """`[tasks, channels]`."""
         return of_channels(self.arrays.inverse, self.channels)
 
 
 class Backward(NamedTuple):
-    """See `numba_ops.kernels.Backward`."""
-
     d_scale: Tensor
     d_shift: Tensor
     arrays: kernels.Backward
 
 
 class Tangent(NamedTuple):
-    """See `numba_ops.kernels.Tangent`."""
-
     z_t: Tensor
     arrays: kernels.Tangent
 
@@ -87,15 +76,12 @@ def of_channels(numbers: Array, channels: int) -> Tensor:
 
 
 def as_forward(norm: kernels.Forward, channels: int) -> Forward:
-    """With tensors beside the arrays."""
     return Forward(torch.from_numpy(norm.z), channels, norm)
 
 
 def as_backward(back: kernels.Backward, channels: int) -> Backward:
-    """With tensors beside the arrays."""
     return Backward(of_channels(back.d_scale, channels), of_channels(back.d_shift, channels), back)
 
 
 def as_tangent(forth: kernels.Tangent) -> Tangent:
-    """With tensors beside the arrays."""
     return Tangent(torch.from_numpy(forth.z_t), forth)

@@ -18,7 +18,6 @@ from fanfold.tasks.derivatives.protocol import Pair, Triple
 
 
 def lay_out(weight: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`: `[out, side, side, in]`."""
     return weight.permute(0, 2, 3, 1)
 
 
@@ -41,8 +40,7 @@ def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
 
 
 def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
-    """As `convolve`: `norms` computes the moments."""
-    return convolve(pairs, stride, padding), None
+    return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
 def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:

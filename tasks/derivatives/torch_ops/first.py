@@ -30,17 +30,11 @@ from fanfold.tasks.derivatives.torch_ops.products import unfold
 
 
 class Patches(NamedTuple):
-    """Images as the first block takes them.
+    """Images as the first block takes them."""
 
-    Args:
-        images: `[tasks, images, height, width, channels]`.
-        mean: Of the patches at all places, `[tasks, K]`.
-        covariance: Of the patches at all places, `[tasks, K, K]`.
-    """
-
-    images: Tensor
-    mean: Tensor
-    covariance: Tensor
+    images: Tensor  # `[tasks, images, height, width, channels]`
+    mean: Tensor  # of the patches at all places, `[tasks, K]`
+    covariance: Tensor  # of the patches at all places, `[tasks, K, K]`
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:

@@ -29,17 +29,14 @@ def restore(filters: Tensor) -> Tensor:
 
 
 def of_tasks(filters: Tensor, inputs: Tensor) -> Tensor:
-    """Filters as they are."""
     return filters
 
 
 def split(maps: Tensor, channels: int) -> Tensor:
-    """Feature maps as they are."""
     return maps
 
 
 def join(maps: Tensor) -> Tensor:
-    """Feature maps as they are."""
     return maps
 
 
@@ -52,8 +49,7 @@ def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
 
 
 def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
-    """As `convolve`: `norms` computes the moments."""
-    return convolve(pairs, stride, padding), None
+    return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
 def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:

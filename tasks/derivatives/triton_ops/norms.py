@@ -25,16 +25,6 @@ def rows_of_windows(tasks: int, windows: int) -> int:
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Moments | None = None) -> Forward:
-    """See `tasks.derivatives.torch_ops.norms.forward`.
-
-    Args:
-        x: The convolution's output.
-        scale: Batch norm's.
-        shift: Batch norm's.
-        eps: The number that batch norm adds to the variance.
-        pool: Side of a window.
-        moments: x's, if the convolution computed them, see `tasks.derivatives.triton_ops.products`.
-    """
     tasks, images, height, width, channels = x.shape
     x = x.contiguous()
     found = few_moments(moments or moments_of(x))

@@ -29,33 +29,17 @@ MULTIPROCESSORS = 132  # of the GPU that tiles are chosen for, an H100 or H200
 
 
 class Tile(NamedTuple):
-    """The part of a product that a block of a kernel computes.
-
-    Args:
-        rows: Of the product.
-        columns: Of the product.
-        depth: How far its sums come in a turn of the loop.
-        warps: Of 32 threads, that share the work.
-        stages: Turns of the loop that are loaded at a time.
-    """
+    """The part of a product that a block of a kernel computes."""
 
     rows: int
     columns: int
-    depth: int
+    depth: int  # how far its sums come in a turn of the loop
     warps: int
-    stages: int
+    stages: int  # turns of the loop that are loaded at a time
 
 
 def tile_of_places(precision: str, tasks: int, places: int, summed: int, channels: int) -> Tile:
-    """The tile of `convolve` and `by_inputs`.
-
-    Args:
-        precision: See `Products`.
-        tasks: How many.
-        places: Of a task.
-        summed: Channels that are summed over.
-        channels: Of the result.
-    """
+    """The tile of `convolve` and `by_inputs`, for `places` of each task, from `summed` channels to `channels`."""
     rows = 128 if places > 64 and tasks * places >= 128 * MULTIPROCESSORS else 64
     # A tensor core's sums leave room for twice as many in a thread's registers.
     warps = 8 if rows == 128 and precision != "tf32" else 4
@@ -90,10 +74,9 @@ def supports(inside: int, outside: int) -> bool:
 class Products:
     """Convolution's three products.
 
-    Args:
-        precision: How numbers are multiplied; sums are float32 always. `ieee`: as float32 are. `tf32`: by tensor cores,
-            which take 11 bits of them. `tf32x3`: by tensor cores as well, in three products of such parts, nearly as
-            float32 are.
+    The precision says how numbers are multiplied; sums are float32 always. `ieee`: as float32 are. `tf32`: by tensor
+    cores, which take 11 bits of them. `tf32x3`: by tensor cores as well, in three products of such parts, nearly as
+    float32 are.
     """
 
     precision: str = "ieee"
