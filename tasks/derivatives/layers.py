@@ -12,6 +12,7 @@ Feature maps lie as the backend has them, see `tasks.derivatives.protocol`; vect
 are `[tasks, …]`, or `[1, …]` where all tasks share them, in the order that `Layer.laid_out` gives them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -138,13 +139,13 @@ class FirstBlock(BlockStructure):
         matrix, scale, shift = parameters
         by_covariance = inputs.covariance @ matrix
         mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
-        norm = self.operations.first.forward(inputs, self.geometry, matrix, mean, variance, scale, shift, self.eps)
+        norm = self.operations.first.forward(inputs, matrix, mean, variance, scale, shift, self.eps)
         return norm.z, (inputs, matrix, scale, by_covariance, norm, norm.inverse)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
         inputs, _, scale, by_covariance, norm, inverse = kept
         # The means of d_x · patch follow from those of patches and of their products.
-        at_places, back = self.operations.first.backward(norm, inputs, self.geometry, d_outputs)
+        at_places, back = self.operations.first.backward(norm, inputs, d_outputs)
         gain, of_covariance = inverse * scale, inverse * back.d_scale
         d_matrix = _less(at_places, inputs.mean.unsqueeze(2), back.d_shift)
         d_matrix = _less(d_matrix, by_covariance, of_covariance)
@@ -158,7 +159,7 @@ class FirstBlock(BlockStructure):
         matrix_t, scale_t, shift_t = parameters_t
         by_covariance_t = inputs.covariance @ matrix_t
         mean_t, shared = _times(inputs.mean, matrix_t), inverse * (matrix * by_covariance_t).sum(1)
-        forth = self.operations.first.tangent(norm, inputs, self.geometry, matrix_t, mean_t, shared, scale_t, shift_t)
+        forth = self.operations.first.tangent(norm, inputs, matrix_t, mean_t, shared, scale_t, shift_t)
         return forth.z_t, (by_covariance_t, shared, scale_t, forth)
 
     def backward_tangent(
@@ -167,7 +168,7 @@ class FirstBlock(BlockStructure):
         inputs, _, scale, by_covariance, norm, inverse = kept
         (d_matrix, gain, of_covariance, norm_back), (by_covariance_t, shared, scale_t, norm_forth) = back, forth
         at_places_t, d_scale_t, d_shift_t = self.operations.first.backward_tangent(
-            norm, norm_back, norm_forth, inputs, self.geometry, d_outputs_t
+            norm, norm_back, norm_forth, inputs, d_outputs_t
         )
         inverse_t = -inverse * inverse * shared
         d_matrix_t = _less(at_places_t, inputs.mean.unsqueeze(2), d_shift_t)
@@ -179,11 +180,19 @@ class FirstBlock(BlockStructure):
 
 
 @dataclass(frozen=True)
-class _Vectors:
-    """A layer without parameters that turns feature maps into vectors."""
+class _Vectors(ABC):
+    """A layer without parameters that turns feature maps into vectors, and is linear: its tangents are its passes."""
 
     channels: int  # of the feature maps
     products: Products  # the backend's, which know how feature maps lie in memory
+
+    @abstractmethod
+    def _vectors(self, maps: Tensor) -> Tensor:
+        """Maps `[tasks, images, height, width, channels]` as vectors `[tasks, images, d]`."""
+
+    @abstractmethod
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        """The derivative by maps of a shape, from that by vectors."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,19 +203,12 @@ class _Vectors:
 
     restored = laid_out
 
-
-@dataclass(frozen=True)
-class Mean(_Vectors):
-    """The mean of each feature map, `[tasks, images, channels]`."""
-
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         maps = self.products.split(inputs, self.channels)
-        return maps.mean((2, 3)), maps.shape
+        return self._vectors(maps), maps.shape
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        _, _, height, width, _ = kept
-        d_maps = (d_outputs / (height * width))[:, :, None, None].expand(kept)
-        return self.products.join(d_maps), (), None
+        return self.products.join(self._d_maps(d_outputs, kept)), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         return self.forward((), inputs_t)[0], None
@@ -215,6 +217,17 @@ class Mean(_Vectors):
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
         return self.backward(kept, d_outputs_t)[0], ()
+
+
+@dataclass(frozen=True)
+class Mean(_Vectors):
+    """The mean of each feature map, `[tasks, images, channels]`."""
+
+    def _vectors(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
+
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        return (d_vectors / (shape[2] * shape[3]))[:, :, None, None].expand(shape)
 
 
 @dataclass(frozen=True)
@@ -223,25 +236,14 @@ class Flatten(_Vectors):
 
     channel_by_channel: bool  # as PyTorch's modules flatten them; otherwise place by place, as they lie in memory
 
-    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        maps = self.products.split(inputs, self.channels)
-        return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2), maps.shape
+    def _vectors(self, maps: Tensor) -> Tensor:
+        return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2)
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        tasks, images, height, width, channels = kept
-        if self.channel_by_channel:
-            d_maps = d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1)
-        else:
-            d_maps = d_outputs.reshape(kept)
-        return self.products.join(d_maps), (), None
-
-    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        return self.forward((), inputs_t)[0], None
-
-    def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        return self.backward(kept, d_outputs_t)[0], ()
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        if not self.channel_by_channel:
+            return d_vectors.reshape(shape)
+        tasks, images, height, width, channels = shape
+        return d_vectors.reshape(tasks, images, channels, height, width).movedim(2, -1)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,7 @@ def patches_of(images: Tensor, geometry: Geometry) -> Patches:
 
 
 def forward(
-    patches: Patches,
-    geometry: Geometry,
-    matrix: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    eps: float,
+    patches: Patches, matrix: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
 ) -> Forward:
     matrices = _matrices(matrix, patches)
     count = _count(matrices)
@@ -52,20 +45,13 @@ def forward(
     return as_forward(norm, scale.shape[1])
 
 
-def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
     at_places, back = kernels.first_backward(norm.arrays, patches.windows, d_z.numpy())
     return _by_matrix(at_places, patches), as_backward(back, norm.channels)
 
 
 def tangent(
-    norm: Forward,
-    patches: Patches,
-    geometry: Geometry,
-    matrix_t: Tensor,
-    mean_t: Tensor,
-    shared: Tensor,
-    scale_t: Tensor,
-    shift_t: Tensor,
+    norm: Forward, patches: Patches, matrix_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
     matrices = _matrices(matrix_t, patches)
     numbers = [row(part, _count(matrices)) for part in (mean_t, shared, scale_t, shift_t)]
@@ -73,7 +59,7 @@ def tangent(
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
         norm.arrays, back.arrays, forth.arrays, patches.windows, d_z_t.numpy()

@@ -81,20 +81,11 @@ class Products:
 
     precision: str = "ieee"
 
-    def lay_out(self, weight: Tensor) -> Tensor:
-        return products.lay_out(weight)
-
-    def restore(self, filters: Tensor) -> Tensor:
-        return products.restore(filters)
-
-    def of_tasks(self, filters: Tensor, inputs: Tensor) -> Tensor:
-        return products.of_tasks(filters, inputs)
-
-    def split(self, maps: Tensor, channels: int) -> Tensor:
-        return products.split(maps, channels)
-
-    def join(self, maps: Tensor) -> Tensor:
-        return products.join(maps)
+    lay_out = staticmethod(products.lay_out)
+    restore = staticmethod(products.restore)
+    of_tasks = staticmethod(products.of_tasks)
+    split = staticmethod(products.split)
+    join = staticmethod(products.join)
 
     def backward(self, triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
         inputs, filters, _ = triples[0]
