@@ -300,13 +300,7 @@ class Linear(LinearStructure):
 
 
 def build(structure: Structure, size: tuple[int, int], operations: Operations) -> tuple[FirstBlock, tuple[Layer, ...]]:
-    """The layers of a network of known structure: the first, and the others.
-
-    Args:
-        structure: The network's structure.
-        size: Height and width of the images.
-        operations: The backend.
-    """
+    """The layers of a network of known structure, for images of a size: the first, and the others."""
     for block in structure.blocks:
         size = block.geometry.pooled(size)
     first, *others = structure.blocks

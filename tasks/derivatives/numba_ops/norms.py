@@ -1,5 +1,6 @@
 """Batch norm, ReLU and max-pooling by the compiled functions of `numba_ops.kernels`, which know one task.
 
+The functions of `tasks.derivatives.protocol.Norms`.
 Several tasks' feature maps are those of one task with all tasks' channels, see `tasks.derivatives.numba_ops.products`.
 Each channel has a mean and a variance of its own, so the same functions serve.
 """

@@ -1,5 +1,7 @@
 """A convolution's products as PyTorch's convolutions in groups, a group a task; of one task, without groups.
 
+The functions of `tasks.derivatives.protocol.Products`.
+
 Feature maps are `[images, height, width, tasks · channels]`, contiguous: those of one task that has all tasks'
 channels, whose groups are the tasks. One call then does the work of a call a task. With a few images each, a good part
 of a call's time goes by before and after its sums.
