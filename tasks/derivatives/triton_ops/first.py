@@ -37,7 +37,7 @@ def forward(
 def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
     d_q = torch.empty_like(norm.u)
     parts = _parts(patches, norm)
-    _launch(kernels.gate, patches, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
+    _launch(kernels.gate, patches, parts, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, norm.place, TANGENT=False)
     by_matrix, d_scale, d_shift = _split(folded(parts))
     return by_matrix, Backward(d_q, d_scale, d_shift)
 
@@ -57,8 +57,8 @@ def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     parts = _parts(patches, norm)
-    arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
-    _launch(kernels.gate_tangent, patches, parts, *arguments)
+    arguments = back.d_q, d_z_t.contiguous(), norm.z, norm.u, forth.u_t, norm.place
+    _launch(kernels.gate, patches, parts, *arguments, TANGENT=True)
     return _split(folded(parts))
 
 
@@ -73,7 +73,7 @@ def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
-def _launch(kernel: Any, patches: Patches, first: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Any, patches: Patches, first: Tensor, *arguments: Any, **constants: bool) -> None:
     """Launch a kernel that goes over all windows; the first argument has the channels."""
     geometry, (tasks, images, height, width, inside) = patches.geometry, patches.images.shape
     down, across = geometry.pooled((height, width))
@@ -99,4 +99,5 @@ def _launch(kernel: Any, patches: Patches, first: Tensor, *arguments: Any) -> No
         ROWS=ROWS,
         COLUMNS=columns,
         warps=WARPS,
+        **constants,
     )
