@@ -95,7 +95,7 @@ class Reptile(Algorithm):
 
 
 def minibatches(images: int, ways: int, steps: int, batch: int, device: torch.device) -> list[Tensor]:
-    """The minibatch of each inner step: int64 `[batch]`, indices into a support set of so many images, by class."""
+    """The minibatch of each inner step: int64 `[batch]`, indices into the support set, ordered by class."""
     by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
     batch = min(batch, images)
     return [by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)]

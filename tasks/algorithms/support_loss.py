@@ -51,7 +51,7 @@ class SupportLoss:
         return cross_entropy(self.network(parameters, self.images), self.labels)
 
     def gradient(self, parameters: Mapping[str, Tensor], order: Order) -> dict[str, Tensor]:
-        """∇L by every parameter; PyTorch can't differentiate it (order `first`), or can in one of the exact ways."""
+        """∇L by every parameter. PyTorch can differentiate it in the exact ways, and can't with the order `first`."""
         names = list(self.network.shapes)
         theta = [parameters[name] for name in names]
         if self.network.vectorized:

@@ -67,8 +67,8 @@ def draw_codes(source: TaskSource, tasks: RankTasks) -> Codes:
 class Prefetch:
     """Draws tasks in a background thread. Only one thread may call its methods.
 
-    NumPy releases the interpreter's lock in its loops, so that drawing hardly delays a thread that feeds a device. It
-    draws by a pure function, such as `draw_codes` of a source.
+    NumPy releases the interpreter's lock in its loops, so that drawing hardly delays a thread that feeds a device.
+    Codes come from a pure function of tasks, such as `draw_codes` of a source.
     """
 
     def __init__(self, draw: Callable[[RankTasks], Codes]) -> None:

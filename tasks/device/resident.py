@@ -35,7 +35,7 @@ class Resident:
     drawings: int  # the number of images of every class, including blank ones
 
     def tasks(self, codes: Tensor, shape: EpisodeShape) -> TaskBatch:
-        """Gather the images of tasks with codes of `encode`, on the device; FanfoldError if they can't be rotated."""
+        """The tasks with codes of `encode`, which are on the device. Raises FanfoldError if images can't be rotated."""
         check_rotations(shape, self.size)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
