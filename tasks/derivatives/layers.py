@@ -227,7 +227,7 @@ class Mean(_Vectors):
         return maps.mean((2, 3))
 
     def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
-        return (d_vectors / (shape[2] * shape[3]))[:, :, None, None].expand(shape)
+        return (d_vectors / (shape[2] * shape[3])).unsqueeze(2).unsqueeze(2).expand(shape)
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ class Mistake:
         task: The task's number.
         way: The query's class, by its place in the task.
         query: The query's place in its class.
-        guess: The predicted class.
+        predicted: The predicted class.
     """
 
     task: int
     way: int
     query: int
-    guess: int
+    predicted: int
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[
     for task, of_task in enumerate(of_tasks):
         met.update(map(frozenset, combinations(of_task, 2)))
         for way, query in np.argwhere(~predictions.right[task]).tolist():
-            guess = int(predictions.labels[task, way, query])
-            pair = frozenset((of_task[way], of_task[guess]))
+            predicted = int(predictions.labels[task, way, query])
+            pair = frozenset((of_task[way], of_task[predicted]))
             wrong[pair] += 1
-            examples.setdefault(pair, Mistake(task, way, query, guess))
+            examples.setdefault(pair, Mistake(task, way, query, predicted))
     queries = predictions.labels.shape[2]
     found = []
     for pair, mistakes in wrong.items():
         example = examples[pair]
-        asked, guessed = (of_tasks[example.task][way] for way in (example.way, example.guess))
-        found.append(Confusion((asked, guessed), mistakes, 2 * queries * met[pair], example))
+        pair_in_order = (of_tasks[example.task][example.way], of_tasks[example.task][example.predicted])
+        found.append(Confusion(pair_in_order, mistakes, 2 * queries * met[pair], example))
     return sorted(found, key=lambda one: (-one.mistakes, one.asked, one.example.task))[:most]
 
 

@@ -132,7 +132,7 @@ def _importance(seen: optuna.Study) -> Figure:
 def _slices(seen: optuna.Study) -> Figure:
     figure = _sized(optuna.visualization.matplotlib.plot_slice(seen, target_name=TARGET), 9, 4.5)
     for axis in figure.axes:
-        _plain_ticks(axis)
+        plain_ticks(axis)
     figure.set_size_inches(max(9, 3 * len(figure.axes)), 4.5)
     return figure
 
@@ -148,7 +148,7 @@ def _sized(axes: Any, width: float, height: float) -> Figure:
     return figure
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
     """Put few and short labels on a log scale; the default ones of a decade overlap."""
     if axis.get_xscale() != "log":
         return
