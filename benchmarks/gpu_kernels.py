@@ -152,25 +152,25 @@ def of_first(tasks: int, images: int) -> Iterator[tuple[str, Callable[[], Any], 
     seen = first.patches_of(torch.randn(tasks, images, 28, 28, 1, device="cuda"), geometry)
     matrix: Tensor = torch.randn(tasks, 9, CHANNELS, device="cuda")
     ones = torch.ones(tasks, CHANNELS, device="cuda")
-    norm = fused_first.forward(seen, geometry, matrix, ones, ones, ones, ones, 1e-5)
+    norm = fused_first.forward(seen, matrix, ones, ones, ones, ones, 1e-5)
     d_z = torch.randn_like(norm.z)
-    back = fused_first.backward(norm, seen, geometry, d_z)[1]
-    forth = fused_first.tangent(norm, seen, geometry, matrix, ones, ones, ones, ones)
+    back = fused_first.backward(norm, seen, d_z)[1]
+    forth = fused_first.tangent(norm, seen, matrix, ones, ones, ones, ones)
     pooled = 4.0 * d_z.numel()
     yield (
         "first forward",
-        lambda: fused_first.forward(seen, geometry, matrix, ones, ones, ones, ones, 1e-5),
+        lambda: fused_first.forward(seen, matrix, ones, ones, ones, ones, 1e-5),
         2.25 * pooled,
     )
-    yield "first backward", lambda: fused_first.backward(norm, seen, geometry, d_z), 4.25 * pooled
+    yield "first backward", lambda: fused_first.backward(norm, seen, d_z), 4.25 * pooled
     yield (
         "first tangent",
-        lambda: fused_first.tangent(norm, seen, geometry, matrix, ones, ones, ones, ones),
+        lambda: fused_first.tangent(norm, seen, matrix, ones, ones, ones, ones),
         4.25 * pooled,
     )
     yield (
         "first backward_tangent",
-        lambda: fused_first.backward_tangent(norm, back, forth, seen, geometry, d_z),
+        lambda: fused_first.backward_tangent(norm, back, forth, seen, d_z),
         5.25 * pooled,
     )
 

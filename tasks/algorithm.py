@@ -86,15 +86,9 @@ class Algorithm(ABC):
         return type(self).logits is not Algorithm.logits
 
     def initialize(self, network: Network) -> Tensor:
-        """The meta-parameters before the first iteration; by default the network's initial parameters.
+        """The meta-parameters `[P]` before the first iteration; by default the network's initial parameters.
 
         May draw from PyTorch's generator, which the pipeline seeds before the call.
-
-        Args:
-            network: The freshly initialized network.
-
-        Returns:
-            The meta-parameters `[P]`.
         """
         return flatten(network.initial())
 
@@ -127,13 +121,7 @@ class Algorithm(ABC):
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
         """Classify the queries of several tasks, vectorized over tasks, with the normalization `batch`.
 
-        An optional fast path beside `classifier`, for networks that are vectorized over tasks.
-
-        Args:
-            network: The network.
-            parameters: The meta-parameters `[P]`.
-            tasks: The tasks.
-            steps: Inner steps; None for as many as in training.
+        An optional fast path beside `classifier`, for networks that are vectorized over tasks; `steps` as there.
 
         Returns:
             The queries' logits `[tasks, queries, ways]`; None where there is no such path, as by default.
@@ -161,12 +149,7 @@ class Algorithm(ABC):
     ) -> MetaGradient:
         """The summed meta-gradient of some tasks, as `meta_gradient` gives it for an iteration of the phase.
 
-        Args:
-            phase: The iteration's phase, not None.
-            numbers: The iteration's numbers, on the parameters' device and in their precision.
-            network: The network.
-            parameters: The meta-parameters `[P]`.
-            tasks: The tasks.
+        The iteration's numbers are on the parameters' device and in their precision.
         """
         return self.meta_gradient(network, parameters, 0, tasks)
 
@@ -220,9 +203,7 @@ def sum_over_tasks(
 ) -> MetaGradient:
     """The sum over some tasks, computed one after another, in their order.
 
-    Args:
-        of_task: Support images and query images of one task to the task's meta-gradient `[P]`, loss and accuracy.
-        tasks: The tasks.
+    From a task's support images and query images, `of_task` gives its meta-gradient `[P]`, loss and accuracy.
     """
     total: Tensor | None = None
     losses, accuracies = [], []

@@ -64,12 +64,6 @@ def gather_tasks(
 ) -> TaskBatch:
     """Read the images of some tasks from a store, and reflect and rotate them.
 
-    Args:
-        episodes: The tasks.
-        shape: The shape of a task.
-        images: The store's images.
-        dtype: The type of the result.
-
     Raises:
         FanfoldError: A chunk of the store is damaged, or its images can't be rotated.
     """
@@ -82,11 +76,6 @@ def gather_distinct(
     episodes: Episodes, images: Images, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Read the distinct images of some tasks from a store, each once.
-
-    Args:
-        episodes: The tasks.
-        images: The store's images.
-        dtype: The type of the result.
 
     Returns:
         The images, float `[n, 1, height, width]`; and int64 `[tasks, ways, shots + queries]`, the tasks' indices into

@@ -77,11 +77,9 @@ def check_seed(seed: int) -> None:
 
 
 def check_counts(section: str, counts: Mapping[str, int | None]) -> None:
-    """Raise FanfoldError where a task has too few ways, shots or queries.
+    """Raise FanfoldError where a task has too few ways, shots or queries; a count that is None is not checked.
 
-    Args:
-        section: The section of the configuration that the counts are from, `task` or `train`.
-        counts: The counts by name; None is not checked.
+    The counts are from a section of the configuration, `task` or `train`.
     """
     for name, count in counts.items():
         if count is not None and count < LEAST[name]:
@@ -91,14 +89,7 @@ def check_counts(section: str, counts: Mapping[str, int | None]) -> None:
 def check_episode_shape(
     stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]
 ) -> None:
-    """Raise FanfoldError unless tasks of a shape can be drawn.
-
-    Args:
-        stream: The stream of the tasks, for the error message.
-        shape: The shape of a task.
-        classes: int64, the classes to draw from, indices into the store's classes.
-        drawings: int64, the number of images of each class of the store.
-    """
+    """Raise FanfoldError unless tasks of a shape can be drawn from classes; arguments are those of `draw_ranges`."""
     section = "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
     if shape.ways > len(classes):
         raise FanfoldError(

@@ -27,12 +27,6 @@ class Model(Protocol):
 def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> nn.Module:
     """Build a network whose initialization follows from the seed alone.
 
-    Args:
-        model: The configuration of the network.
-        ways: Classes to distinguish.
-        size: Height and width of the images.
-        seed: The seed of the initialization.
-
     Raises:
         FanfoldError: The network can't be built, for example because the images are too small for it.
     """
@@ -47,13 +41,7 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> 
 
 
 class Classifier(nn.Module):
-    """An embedding with a linear head.
-
-    Args:
-        features: Maps images `[n, 1, *size]` to embeddings `[n, d]`.
-        ways: Classes to distinguish.
-        size: Height and width of the images.
-    """
+    """An embedding, from images `[n, 1, *size]` to `[n, d]`, with a linear head."""
 
     def __init__(self, features: nn.Module, ways: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -91,7 +79,6 @@ class Conv4:
     width: int = 64
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, pool=True) for channels in (1, *[self.width] * 3)]
         return Classifier(nn.Sequential(*blocks, nn.Flatten()), ways, size)
 
@@ -112,7 +99,6 @@ class Conv4Stride:
     reduce: Literal["mean", "flatten"] = "mean"
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, stride=2) for channels in (1, *[self.width] * 3)]
         pool = [nn.AdaptiveAvgPool2d(1)] if self.reduce == "mean" else []
         return Classifier(nn.Sequential(*blocks, *pool, nn.Flatten()), ways, size)
@@ -133,7 +119,6 @@ class Article:
     hidden: int = 256
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`."""
         blocks = [_block(channels, self.width, pool=True) for channels in (1, self.width)]
         pixels = self.width * (size[0] // 4) * (size[1] // 4)
         hidden = [nn.Flatten(), nn.Linear(pixels, self.hidden), nn.ReLU()]
@@ -154,11 +139,6 @@ class PluginModel:
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """See `Model.build`.
-
-        Raises:
-            FanfoldError: There is no such class, or it can't be built, or it is no `nn.Module`.
-        """
         found = import_class("model", self.name)
         try:
             module = found(ways=ways, **self.arguments)

@@ -8,11 +8,7 @@ from fanfold.data.errors import FanfoldError
 
 
 def import_class(kind: str, name: str) -> Any:
-    """Import a class by its name.
-
-    Args:
-        kind: What the class is to be, `algorithm` or `model`; for the error message.
-        name: `package.module:Class`.
+    """Import a class by its name; an error message calls it by its kind, `algorithm` or `model`.
 
     Raises:
         FanfoldError: There is no such class, or importing its module fails.

@@ -22,13 +22,8 @@ def predict(
 ) -> Predictions:
     """Learn each task from its support set, and classify its queries.
 
-    Args:
-        algorithm: The algorithm.
-        network: The network; for the normalization `population`, one that has those statistics.
-        parameters: The meta-parameters `[P]`.
-        tasks: The tasks.
-        steps: Inner steps; None for as many as in training.
-        normalization: The source of batch norm's statistics.
+    For the normalization `population`, the network must have those statistics. Without `steps`, there are as many inner
+    steps as in training.
     """
     logits = query_logits(algorithm, network, parameters, tasks, steps, normalization)
     return to_host(*from_logits(logits, tasks.query_labels), tasks.ways)
@@ -63,11 +58,7 @@ def query_logits(
 
 
 def from_logits(logits: Tensor, query_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The predictions that logits stand for, on their device.
-
-    Args:
-        logits: `[tasks, queries, ways]`.
-        query_labels: int64 `[queries]`, the true labels of every task.
+    """The predictions that logits `[tasks, queries, ways]` stand for, on their device; true labels are `[queries]`.
 
     Returns:
         Predicted labels and their probabilities, `[tasks, queries]` each; each task's mean cross-entropy, `[tasks]`.

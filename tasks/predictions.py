@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for the queries of some tasks. The queries are ordered by class: those in row w belong to class w.
+    """Predictions for the queries of some tasks. The queries are ordered by class: those in row w belong to class w."""
 
-    Args:
-        labels: int16 `[tasks, ways, queries]`, the class with the largest logit.
-        confidences: float32 `[tasks, ways, queries]`, the softmax probability of that class.
-        losses: float32 `[tasks]`, each task's mean cross-entropy over its queries, in nats.
-    """
-
-    labels: NDArray[np.int16]
-    confidences: NDArray[np.float32]
-    losses: NDArray[np.float32]
+    labels: NDArray[np.int16]  # `[tasks, ways, queries]`, the class with the largest logit
+    confidences: NDArray[np.float32]  # `[tasks, ways, queries]`, the softmax probability of that class
+    losses: NDArray[np.float32]  # `[tasks]`, each task's mean cross-entropy over its queries, in nats
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -43,18 +43,12 @@ class Anil(Algorithm):
         check_inner_loop(self.inner_lr, self.inner_steps)
 
     def initialize(self, network: Network) -> Tensor:
-        """See `Algorithm.initialize`.
-
-        Raises:
-            FanfoldError: The network does not end in a linear layer.
-        """
+        """The network's initial parameters; raises FanfoldError if it does not end in a linear layer."""
         if not network.ends_in_head:
             raise FanfoldError("ANIL adapts a linear head: the model must end in an nn.Linear.")
         return super().initialize(network)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             head = self._adapt(
                 {name: theta[name] for name in network.head},
@@ -71,7 +65,6 @@ class Anil(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         theta = network.unflatten(parameters.detach())
         head = {name: theta[name] for name in network.head}
         steps = self.inner_steps if steps is None else steps

@@ -19,26 +19,16 @@ def adapt(
     rates: Mapping[str, float | Tensor],
     steps: int,
 ) -> Parameters:
-    """The parameters θ_S after some gradient steps.
-
-    Args:
-        parameters: θ₀, by name.
-        gradient_at: θ to the gradient of the support loss at θ, both by name.
-        rates: See `descend`.
-        steps: The number of steps S.
-    """
+    """The parameters θ_S after S steps from θ₀; `gradient_at` maps θ to ∇L_support(θ), for `rates` see `descend`."""
     for _ in range(steps):
         parameters = descend(parameters, gradient_at(parameters), rates)
     return parameters
 
 
 def descend(parameters: Parameters, gradient: Mapping[str, Tensor], rates: Mapping[str, float | Tensor]) -> Parameters:
-    """The parameters θₛ₊₁ after one gradient step.
+    """The parameters θₛ₊₁ after one step from θₛ.
 
-    Args:
-        parameters: θₛ, by name.
-        gradient: ∇L_support(θₛ), by name.
-        rates: αₛ of each parameter, a scalar or of the parameter's shape. Parameters without a rate are not changed.
+    A rate αₛ is a scalar, or of its parameter's shape. Parameters without a rate are not changed.
     """
     return {**parameters, **{name: _step(parameters[name], gradient[name], rate) for name, rate in rates.items()}}
 

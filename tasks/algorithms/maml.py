@@ -52,7 +52,6 @@ class Maml(Algorithm):
         check_inner_loop(self.inner_lr, self.inner_steps)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if self.first_order else exact
         if network.stack is not None:
@@ -70,14 +69,12 @@ class Maml(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         steps = self.inner_steps if steps is None else steps
         theta = network.unflatten(parameters.detach())
         adapted = self._adapt(theta, SupportLoss(network, support, labels), steps, "first")
         return lambda query: network(adapted, query)
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
-        """See `Algorithm.logits`."""
         if network.stack is None:
             return None
         steps = self.inner_steps if steps is None else steps

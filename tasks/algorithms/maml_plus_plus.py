@@ -30,15 +30,10 @@ from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
 
 
 class Phase(NamedTuple):
-    """The phases of training, see `Algorithm.phase`.
+    """A phase of training."""
 
-    Args:
-        multi_step: Whether the loss includes the query loss after every inner step, or after the last one only.
-        first_order: Whether meta-gradients are first-order.
-    """
-
-    multi_step: bool
-    first_order: bool
+    multi_step: bool  # whether the loss includes the query loss after every inner step
+    first_order: bool  # whether meta-gradients are first-order
 
 
 @dataclass(frozen=True)
@@ -83,12 +78,10 @@ class MamlPlusPlus(Algorithm):
         return flatten(tensors)
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
         weights = torch.tensor(self.numbers(iteration), dtype=parameters.dtype, device=parameters.device)
         return self.gradient_in_phase(self.phase(iteration), weights, network, parameters, tasks)
 
     def phase(self, iteration: int) -> Phase:
-        """See `Algorithm.phase`."""
         return Phase(iteration < self.multi_step, iteration < self.first_order)
 
     def numbers(self, iteration: int) -> list[float]:
@@ -100,7 +93,6 @@ class MamlPlusPlus(Algorithm):
     def gradient_in_phase(
         self, phase: Phase, numbers: Tensor, network: Network, parameters: Tensor, tasks: TaskBatch
     ) -> MetaGradient:
-        """See `Algorithm.gradient_in_phase`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
         order: Order = "first" if phase.first_order else exact
 
@@ -119,7 +111,7 @@ class MamlPlusPlus(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`. More steps than in training use the rates, scales and shifts of the last one."""
+        """More steps than in training use the rates, scales and shifts of the last one."""
         meta = unflatten(self._shapes(network), parameters.detach())
         theta, loss = self._start(network, meta), SupportLoss(network, support, labels)
         for step in range(self.inner_steps if steps is None else steps):

@@ -22,19 +22,12 @@ Operands = Sequence[Tensor]  # parameters, or what moves with them; see `tasks.d
 
 
 class Loss(NamedTuple):
-    """The mean cross-entropy of images at some parameters, with the intermediate results of its derivatives.
+    """The mean cross-entropy of images at some parameters, with the intermediate results of its derivatives."""
 
-    Args:
-        logits: `[tasks, n, ways]`.
-        probabilities: The logits' softmax.
-        kept: The stack's intermediate results.
-        targets: `[n, ways]`: one at each image's label, zero elsewhere.
-    """
-
-    logits: Tensor
-    probabilities: Tensor
-    kept: Sequence[Kept]
-    targets: Tensor
+    logits: Tensor  # `[tasks, n, ways]`
+    probabilities: Tensor  # the logits' softmax
+    kept: Sequence[Kept]  # the stack's intermediate results
+    targets: Tensor  # `[n, ways]`: one at each image's label, zero elsewhere
 
     def gradient(self, stack: Stack) -> tuple[Operands, Pass]:
         """The gradient `[tasks, …]`, and the stack's pass."""
@@ -52,17 +45,7 @@ class Loss(NamedTuple):
 def meta_gradient(
     stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int, order: Order, at_once: int
 ) -> MetaGradient:
-    """The tasks' summed meta-gradient.
-
-    Args:
-        stack: The network.
-        parameters: The meta-parameters `[P]`.
-        tasks: The tasks.
-        rate: Inner learning rate.
-        steps: Inner steps.
-        order: `first`, or how the exact meta-gradient goes through the steps.
-        at_once: The most tasks that each operation computes.
-    """
+    """The tasks' summed meta-gradient. Each operation computes at most `at_once` tasks."""
     theta, targets = stack.layout.lay_out(parameters.detach()), _targets(tasks, parameters)
     return sum_parts(_meta_gradient(stack, theta, part, targets, rate, steps, order) for part in tasks.parts(at_once))
 
@@ -87,7 +70,7 @@ def _meta_gradient(
     steps: int,
     order: Order,
 ) -> MetaGradient:
-    """See `meta_gradient`: of one part of the tasks, from θ `[1, …]`."""
+    """The meta-gradient of one part of the tasks, from θ `[1, …]`."""
     support, passed = stack.first.patches(tasks.support), []
     of_support, of_query = targets
     for _ in range(steps):

@@ -78,8 +78,7 @@ class Matching(Algorithm):
 
     @property
     def vectorizes(self) -> bool:
-        """See `Algorithm.vectorizes`. `torch.vmap` can't vectorize an LSTM."""
-        return not self.full_context
+        return not self.full_context  # `torch.vmap` can't vectorize an LSTM
 
     def initialize(self, network: Network) -> Tensor:
         """The network's initial parameters, the cosine's scale, and the context's initial parameters."""
@@ -92,8 +91,6 @@ class Matching(Algorithm):
         return flatten({name: tensor.to(next(iter(tensors.values()))) for name, tensor in tensors.items()})
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if self.full_context:
                 log_p = self._log_probabilities(network, meta, support, tasks.support_labels, query)
@@ -117,7 +114,7 @@ class Matching(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`. Queries are embedded in one batch with the support set, as in training."""
+        """Queries are embedded in one batch with the support set, as in training."""
         meta = unflatten(self._shapes(network), parameters)
         return lambda query: self._log_probabilities(network, meta, support, labels, query)
 

@@ -50,7 +50,6 @@ class MetaSgd(Algorithm):
         return torch.cat([theta, torch.full_like(theta, self.inner_lr)])
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
         exact = order_of(self.differentiation, len(tasks.support_labels), self.inner_steps)
 
         def task_loss(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +62,6 @@ class MetaSgd(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         meta = unflatten(_shapes(network), parameters.detach())
         steps = self.inner_steps if steps is None else steps
         adapted = self._adapt(meta, SupportLoss(network, support, labels), steps, "first")

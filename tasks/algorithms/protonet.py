@@ -42,8 +42,6 @@ class ProtoNet(Algorithm):
     every_turn: bool = False
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`."""
-
         def task_loss(theta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             by_way = by_class(tasks, support, query)
             ways, images = by_way.shape[:2]
@@ -64,7 +62,7 @@ class ProtoNet(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`. Queries are embedded in one batch with the support set, as in training."""
+        """Queries are embedded in one batch with the support set, as in training."""
         theta, ways = network.unflatten(parameters), int(labels[-1]) + 1
 
         def classify(query: Tensor) -> Tensor:

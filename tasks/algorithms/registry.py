@@ -28,10 +28,7 @@ RENAMED = {"one_by_one": "vectorizes, its opposite", "gradient_in": "gradient_in
 
 
 def plugin_algorithm(name: str) -> type[Algorithm]:
-    """Import an algorithm that is not part of Fanfold.
-
-    Args:
-        name: `package.module:Class`, a frozen dataclass that subclasses `tasks.algorithm.Algorithm`.
+    """Import an algorithm `package.module:Class` that is not part of Fanfold.
 
     Raises:
         FanfoldError: There is no such class, or it does not follow the protocol.

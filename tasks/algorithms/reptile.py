@@ -57,7 +57,7 @@ class Reptile(Algorithm):
                 raise FanfoldError(f"`algorithm.{name}` must be at least 2, not {getattr(self, name)}.")
 
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
-        """See `Algorithm.meta_gradient`. It is no loss's gradient; losses are the query losses after adaptation."""
+        """θ - φ is no loss's gradient; losses are the query losses after adaptation."""
 
         def of_task(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             batches = minibatches(len(support), tasks.ways, self.inner_steps, self.inner_batch, support.device)
@@ -74,7 +74,6 @@ class Reptile(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """See `Algorithm.classifier`."""
         steps = self.inner_steps if steps is None else steps
         batches = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
         adapted = network.unflatten(self._train(network, parameters, support, labels, batches))
@@ -96,18 +95,7 @@ class Reptile(Algorithm):
 
 
 def minibatches(images: int, ways: int, steps: int, batch: int, device: torch.device) -> list[Tensor]:
-    """The minibatch of each inner step.
-
-    Args:
-        images: Images in the support set, which is ordered by class.
-        ways: Classes in the support set.
-        steps: Inner steps.
-        batch: Images of a step; the whole support set if it has fewer.
-        device: The images' device.
-
-    Returns:
-        int64 `[batch]` for each step, indices into the support set.
-    """
+    """The minibatch of each inner step: int64 `[batch]`, indices into the support set, ordered by class."""
     by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
     batch = min(batch, images)
     return [by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)]

@@ -40,29 +40,18 @@ def order_of(differentiation: Differentiation, images: int, steps: int) -> Order
 
 @dataclass(frozen=True)
 class SupportLoss:
-    """The mean cross-entropy of a task's support set, a function of the network's parameters.
-
-    Args:
-        network: The network.
-        images: `[n, 1, height, width]`.
-        labels: int64 `[n]`.
-    """
+    """The mean cross-entropy of a task's support set, a function of the network's parameters."""
 
     network: Network
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # `[n, 1, height, width]`
+    labels: Tensor  # int64 `[n]`
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """The loss, a scalar."""
         return cross_entropy(self.network(parameters, self.images), self.labels)
 
     def gradient(self, parameters: Mapping[str, Tensor], order: Order) -> dict[str, Tensor]:
-        """∇L by every parameter of the network.
-
-        Args:
-            parameters: θ, by name.
-            order: Whether PyTorch can differentiate the result: not at all (`first`), or in one of the exact ways.
-        """
+        """∇L by every parameter. PyTorch can differentiate it in the exact ways, and can't with the order `first`."""
         names = list(self.network.shapes)
         theta = [parameters[name] for name in names]
         if self.network.vectorized:

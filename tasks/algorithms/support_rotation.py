@@ -19,17 +19,11 @@ def by_class(tasks: TaskBatch, support: Tensor, query: Tensor) -> Tensor:
 
 
 class Rotations(NamedTuple):
-    """The rotations of a support set, on a device. The same split holds for every class.
+    """The rotations of a support set, on a device. The same split holds for every class."""
 
-    Args:
-        is_support: bool `[rotations, images]`, whether an image of a class is in the support set.
-        support: int64 `[rotations, shots]`, the support images, in ascending order.
-        queries: int64 `[rotations, images - shots]`, the query images, in ascending order.
-    """
-
-    is_support: Tensor
-    support: Tensor
-    queries: Tensor
+    is_support: Tensor  # bool `[rotations, images]`, whether an image of a class is in the support set
+    support: Tensor  # int64 `[rotations, shots]`, the support images, in ascending order
+    queries: Tensor  # int64 `[rotations, images - shots]`, the query images, in ascending order
 
 
 @lru_cache(maxsize=8)  # tensors that a CUDA graph reads, and that can't be made while it is captured
@@ -41,13 +35,10 @@ def rotations_on(device: torch.device, shots: int, images: int, *, every: bool) 
 
 
 def support_masks(shots: int, images: int, *, every: bool) -> Tensor:
-    """The support set of every rotation: bool `[rotations, images]`.
+    """The support set of every rotation: bool `[rotations, images]`, of so many support and query images of a class.
 
-    Args:
-        shots: Support images of each class.
-        images: Support and query images of each class.
-        every: Whether there is a rotation for each image. Its support set is then that image and the next `shots` - 1.
-            If not, the first images are the only support set.
+    With `every`, there is a rotation for each image. Its support set is that image and the next `shots` - 1. Without,
+    the first images are the only support set.
     """
     count = images if every else 1
     return (torch.arange(images) - torch.arange(count)[:, None]) % images < shots

@@ -26,11 +26,7 @@ def numba_operations() -> Operations:
 
 
 def triton_operations(precision: str) -> Operations:
-    """The operations on a GPU, in Triton.
-
-    Args:
-        precision: Of products: `float32`, `tf32x3` or `tf32`, see `tasks.derivatives.triton_ops.products`.
-    """
+    """The operations on a GPU, in Triton, with products of precision `float32`, `tf32x3` or `tf32`."""
     from fanfold.tasks.derivatives.triton_ops import first, norms  # only here: a CPU worker does without Triton
     from fanfold.tasks.derivatives.triton_ops.products import Products
 
@@ -38,13 +34,7 @@ def triton_operations(precision: str) -> Operations:
 
 
 def operations_for(device: torch.device, precision: str, channels: Sequence[int]) -> Operations:
-    """The operations for vectorized tasks: Triton's on a GPU if it has kernels for such blocks; PyTorch's otherwise.
-
-    Args:
-        device: The parameters' device.
-        precision: Of products on a GPU, see `triton_operations`.
-        channels: The number of channels of each block's outputs.
-    """
+    """The operations for vectorized tasks: Triton's on a GPU if it has kernels for blocks of so many channels each."""
     if device.type != "cuda" or find_spec("triton") is None:
         return TORCH
     from fanfold.tasks.derivatives.triton_ops.products import supports
@@ -63,15 +53,8 @@ def stack_for(
 ) -> Stack | None:
     """The stack of a network of known structure, on the fastest backend that runs on its device.
 
-    Tasks that are not vectorized have a stack on a CPU alone, and only with Numba: elsewhere PyTorch is as fast.
-
-    Args:
-        structure: The network's structure.
-        shapes: The parameters' names and shapes, in the order of the network's vector.
-        size: Height and width of the images.
-        device: The parameters' device.
-        vectorized: Whether all tasks of a chunk are computed by each operation.
-        precision: Of products on a GPU, see `triton_operations`.
+    Tasks that are not vectorized have a stack on a CPU alone, and only with Numba: elsewhere PyTorch is as fast. The
+    network's vector of parameters has the order of the shapes; for `precision`, see `triton_operations`.
     """
     if not vectorized:
         if device.type != "cpu" or find_spec("numba") is None:

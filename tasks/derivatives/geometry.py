@@ -1,23 +1,16 @@
-"""The geometry of a block's convolution and pooling, and the sizes of its feature maps."""
+"""The geometry of a block, and the sizes of its feature maps."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The geometry of a block's convolution and pooling, in pixels.
+    """The geometry of a block's convolution and pooling, in pixels."""
 
-    Args:
-        side: Height and width of a filter.
-        stride: Of the convolution.
-        padding: Of the convolution, on each side.
-        pool: Height and width of a pooling window; 1 without pooling.
-    """
-
-    side: int
-    stride: int
-    padding: int
-    pool: int
+    side: int  # height and width of a filter
+    stride: int  # of the convolution
+    padding: int  # of the convolution, on each side
+    pool: int  # height and width of a pooling window; 1 without pooling
 
     def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the convolution's output, for inputs of a size."""

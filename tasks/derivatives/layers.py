@@ -12,6 +12,7 @@ Feature maps lie as the backend has them, see `tasks.derivatives.protocol`; vect
 are `[tasks, …]`, or `[1, …]` where all tasks share them, in the order that `Layer.laid_out` gives them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,11 +60,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Block(BlockStructure):
-    """A block whose inputs are another block's outputs.
-
-    Args:
-        operations: The backend.
-    """
+    """A block whose inputs are another block's outputs."""
 
     operations: Operations
 
@@ -73,12 +70,10 @@ class Block(BlockStructure):
         return self.operations.products.lay_out(weight).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         filters, scale, shift = parameters
         return self.operations.products.restore(filters), scale, shift
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`; inputs and outputs are feature maps."""
         filters, scale, shift = parameters
         geometry, products = self.geometry, self.operations.products
         filters = products.of_tasks(filters, inputs)
@@ -87,14 +82,12 @@ class Block(BlockStructure):
         return norm.z, (inputs, filters, x, norm)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         inputs, filters, x, norm = kept
         d_x, back = self.operations.norms.backward(norm, x, d_outputs, self.geometry.pool)
         d_inputs, d_filters = self._back([(inputs, filters, d_x)])
         return d_inputs, (d_filters, back.d_scale, back.d_shift), (d_x, back)
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         inputs, filters, x, norm = kept
         filters_t, scale_t, shift_t = parameters_t
         geometry, products = self.geometry, self.operations.products
@@ -106,7 +99,6 @@ class Block(BlockStructure):
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         (inputs, filters, x, norm), (d_x, norm_back), (inputs_t, filters_t, x_t, norm_forth) = kept, back, forth
         d_x_t, d_scale_t, d_shift_t = self.operations.norms.backward_tangent(
             norm, norm_back, norm_forth, x, x_t, d_outputs_t, self.geometry.pool
@@ -125,9 +117,6 @@ class FirstBlock(BlockStructure):
     Its convolution's outputs, four times as many as any other's, are never stored. They are linear in the patches that
     the filters see: their means, variances and all that batch norm's derivatives need of them follow from the patches'
     mean and covariance, which are computed once for a task's images.
-
-    Args:
-        operations: The backend.
     """
 
     operations: Operations
@@ -138,7 +127,6 @@ class FirstBlock(BlockStructure):
         return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), scale, shift
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         matrix, scale, shift = parameters
         side = self.geometry.side
         return matrix.unflatten(0, (side, side, -1)).permute(3, 2, 0, 1), scale, shift
@@ -148,17 +136,16 @@ class FirstBlock(BlockStructure):
         return self.operations.first.patches_of(images.movedim(2, -1).contiguous(), self.geometry)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
-        """See `Layer`; outputs are feature maps."""
         matrix, scale, shift = parameters
         by_covariance = inputs.covariance @ matrix
         mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
-        norm = self.operations.first.forward(inputs, self.geometry, matrix, mean, variance, scale, shift, self.eps)
+        norm = self.operations.first.forward(inputs, matrix, mean, variance, scale, shift, self.eps)
         return norm.z, (inputs, matrix, scale, by_covariance, norm, norm.inverse)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
-        """See `Layer`. The means of d_x · patch follow from those of patches and of their products."""
         inputs, _, scale, by_covariance, norm, inverse = kept
-        at_places, back = self.operations.first.backward(norm, inputs, self.geometry, d_outputs)
+        # The means of d_x · patch follow from those of patches and of their products.
+        at_places, back = self.operations.first.backward(norm, inputs, d_outputs)
         gain, of_covariance = inverse * scale, inverse * back.d_scale
         d_matrix = _less(at_places, inputs.mean.unsqueeze(2), back.d_shift)
         d_matrix = _less(d_matrix, by_covariance, of_covariance)
@@ -168,22 +155,20 @@ class FirstBlock(BlockStructure):
     def tangent(
         self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
     ) -> tuple[Tensor, Kept]:
-        """See `Layer`; the inputs have no tangent."""
         inputs, matrix, _, _, norm, inverse = kept
         matrix_t, scale_t, shift_t = parameters_t
         by_covariance_t = inputs.covariance @ matrix_t
         mean_t, shared = _times(inputs.mean, matrix_t), inverse * (matrix * by_covariance_t).sum(1)
-        forth = self.operations.first.tangent(norm, inputs, self.geometry, matrix_t, mean_t, shared, scale_t, shift_t)
+        forth = self.operations.first.tangent(norm, inputs, matrix_t, mean_t, shared, scale_t, shift_t)
         return forth.z_t, (by_covariance_t, shared, scale_t, forth)
 
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[None, Sequence[Tensor]]:
-        """See `Layer`."""
         inputs, _, scale, by_covariance, norm, inverse = kept
         (d_matrix, gain, of_covariance, norm_back), (by_covariance_t, shared, scale_t, norm_forth) = back, forth
         at_places_t, d_scale_t, d_shift_t = self.operations.first.backward_tangent(
-            norm, norm_back, norm_forth, inputs, self.geometry, d_outputs_t
+            norm, norm_back, norm_forth, inputs, d_outputs_t
         )
         inverse_t = -inverse * inverse * shared
         d_matrix_t = _less(at_places_t, inputs.mean.unsqueeze(2), d_shift_t)
@@ -195,99 +180,78 @@ class FirstBlock(BlockStructure):
 
 
 @dataclass(frozen=True)
-class _Vectors:
-    """A layer without parameters that turns feature maps into vectors.
+class _Vectors(ABC):
+    """A layer without parameters that turns feature maps into vectors, and is linear: its tangents are its passes."""
 
-    Args:
-        channels: Of the feature maps.
-        products: The backend's, which know how feature maps lie in memory.
-    """
+    channels: int  # of the feature maps
+    products: Products  # the backend's, which know how feature maps lie in memory
 
-    channels: int
-    products: Products
+    @abstractmethod
+    def _vectors(self, maps: Tensor) -> Tensor:
+        """Maps `[tasks, images, height, width, channels]` as vectors `[tasks, images, d]`."""
+
+    @abstractmethod
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        """The derivative by maps of a shape, from that by vectors."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """None."""
         return ()
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         return ()
 
     restored = laid_out
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
+        maps = self.products.split(inputs, self.channels)
+        return self._vectors(maps), maps.shape
+
+    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        return self.products.join(self._d_maps(d_outputs, kept)), (), None
+
+    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
+        return self.forward((), inputs_t)[0], None
+
+    def backward_tangent(
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        return self.backward(kept, d_outputs_t)[0], ()
 
 
 @dataclass(frozen=True)
 class Mean(_Vectors):
     """The mean of each feature map, `[tasks, images, channels]`."""
 
-    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        maps = self.products.split(inputs, self.channels)
-        return maps.mean((2, 3)), maps.shape
+    def _vectors(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
-        _, _, height, width, _ = kept
-        d_maps = (d_outputs / (height * width)).unsqueeze(2).unsqueeze(2).expand(kept)
-        return self.products.join(d_maps), (), None
-
-    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        return self.forward((), inputs_t)[0], None
-
-    def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
-        return self.backward(kept, d_outputs_t)[0], ()
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        return (d_vectors / (shape[2] * shape[3])).unsqueeze(2).unsqueeze(2).expand(shape)
 
 
 @dataclass(frozen=True)
 class Flatten(_Vectors):
-    """Feature maps as vectors.
+    """Feature maps as vectors."""
 
-    Args:
-        channel_by_channel: As PyTorch's modules flatten them; otherwise place by place, as they lie in memory.
-    """
+    channel_by_channel: bool  # as PyTorch's modules flatten them; otherwise place by place, as they lie in memory
 
-    channel_by_channel: bool
+    def _vectors(self, maps: Tensor) -> Tensor:
+        return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2)
 
-    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        maps = self.products.split(inputs, self.channels)
-        return (maps.movedim(-1, 2) if self.channel_by_channel else maps).flatten(2), maps.shape
-
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
-        tasks, images, height, width, channels = kept
-        if self.channel_by_channel:
-            d_maps = d_outputs.reshape(tasks, images, channels, height, width).movedim(2, -1)
-        else:
-            d_maps = d_outputs.reshape(kept)
-        return self.products.join(d_maps), (), None
-
-    def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
-        return self.forward((), inputs_t)[0], None
-
-    def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
-        return self.backward(kept, d_outputs_t)[0], ()
+    def _d_maps(self, d_vectors: Tensor, shape: torch.Size) -> Tensor:
+        if not self.channel_by_channel:
+            return d_vectors.reshape(shape)
+        tasks, images, height, width, channels = shape
+        return d_vectors.reshape(tasks, images, channels, height, width).movedim(2, -1)
 
 
 @dataclass(frozen=True)
 class Linear(LinearStructure):
-    """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`.
+    """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`."""
 
-    Args:
-        maps: Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's
-            inputs; None where the inputs are in the order of PyTorch's module.
-    """
-
+    # Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's inputs;
+    # None where the inputs are in the order of PyTorch's module.
     maps: tuple[int, int, int] | None = None
 
     def laid_out(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -298,7 +262,6 @@ class Linear(LinearStructure):
         return weight, bias
 
     def restored(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layer`."""
         weight, bias = parameters
         if self.maps is not None:
             channels, height, width = self.maps
@@ -306,7 +269,6 @@ class Linear(LinearStructure):
         return weight, bias
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         weight, bias = parameters
         outputs = _affine(inputs, weight, bias)
         if self.relu:
@@ -314,13 +276,11 @@ class Linear(LinearStructure):
         return outputs, (inputs, weight, outputs > 0 if self.relu else None)
 
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        """See `Layer`."""
         inputs, weight, _ = kept
         d = self._gate(kept, d_outputs)
         return _times_matrix(d, weight), (d.mT @ inputs, d.sum(1)), d
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        """See `Layer`."""
         (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
         outputs_t = _affine(inputs, weight_t, bias_t) + _affine(inputs_t, weight, None)
         return self._gate(kept, outputs_t), (inputs_t, weight_t)
@@ -328,7 +288,6 @@ class Linear(LinearStructure):
     def backward_tangent(
         self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """See `Layer`."""
         (inputs, weight, _), (inputs_t, weight_t) = kept, forth
         d_t = self._gate(kept, d_outputs_t)
         d_inputs_t = _times_matrix(d_t, weight) + _times_matrix(back, weight_t)
@@ -341,13 +300,7 @@ class Linear(LinearStructure):
 
 
 def build(structure: Structure, size: tuple[int, int], operations: Operations) -> tuple[FirstBlock, tuple[Layer, ...]]:
-    """The layers of a network of known structure: the first, and the others.
-
-    Args:
-        structure: The network's structure.
-        size: Height and width of the images.
-        operations: The backend.
-    """
+    """The layers of a network of known structure, for images of a size: the first, and the others."""
     for block in structure.blocks:
         size = block.geometry.pooled(size)
     first, *others = structure.blocks

@@ -126,19 +126,11 @@ class First(Protocol):
         """Images `[tasks, images, height, width, channels]` as the other functions take them."""
 
     def forward(
-        self,
-        patches: Kept,
-        geometry: Geometry,
-        matrix: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-        eps: float,
+        self, patches: Kept, matrix: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
     ) -> FirstNormalized:
         """From x, whose mean and variance `[tasks, channels]` are given, to z."""
 
-    def backward(self, norm: Kept, patches: Kept, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Gradients]:
+    def backward(self, norm: Kept, patches: Kept, d_z: Tensor) -> tuple[Tensor, Gradients]:
         """From d_z to Σ d_q · patch `[tasks, K, channels]`, over the places that pooling chose; d_scale and d_shift.
 
         q = scale · (normalized x) + shift.
@@ -148,7 +140,6 @@ class First(Protocol):
         self,
         norm: Kept,
         patches: Kept,
-        geometry: Geometry,
         matrix_t: Tensor,
         mean_t: Tensor,
         shared: Tensor,
@@ -158,24 +149,18 @@ class First(Protocol):
         """From x_t = patch · matrix_t to z_t; `shared` is the mean of x_t · (normalized x)."""
 
     def backward_tangent(
-        self, norm: Kept, back: Kept, forth: Kept, patches: Kept, geometry: Geometry, d_z_t: Tensor
+        self, norm: Kept, back: Kept, forth: Kept, patches: Kept, d_z_t: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From d_z_t to the tangents of `backward`'s three results."""
 
 
 @dataclass(frozen=True)
 class Operations:
-    """A backend's operations.
-
-    Args:
-        products: Of convolutions.
-        norms: Of the blocks after the first.
-        first: Of the first block.
-        one_vector: Whether a network's parameters lie in one vector, in the order that suits the operations; otherwise
-            each lies by itself, nearly as in PyTorch's module. See `tasks.derivatives.stack.Layout`.
-    """
+    """A backend's operations."""
 
     products: Products
-    norms: Norms
+    norms: Norms  # of the blocks after the first
     first: First
+    # Whether a network's parameters lie in one vector, in the order that suits the operations; otherwise each lies by
+    # itself, nearly as in PyTorch's module. See `tasks.derivatives.stack.Layout`.
     one_vector: bool = True

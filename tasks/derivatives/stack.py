@@ -49,47 +49,31 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class Apart:
-    """Each parameter is an operand, as suits a CPU: to copy all of them into a vector takes longer than many steps.
-
-    Args:
-        layers: The stack's.
-        shapes: The parameters' names and shapes, in the order of the network's vector.
-    """
+    """Each parameter is an operand, as suits a CPU: to copy all of them into a vector takes longer than many steps."""
 
     layers: tuple[Layer, ...]
-    shapes: Shapes
+    shapes: Shapes  # in the order of the network's vector
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
-        """See `Layout`."""
         return laid_out(self.layers, list(unflatten(self.shapes, vector).values()))
 
     def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        """See `Layout`."""
         return torch.cat([part.flatten() for part in restored(self.layers, operands)])
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         return operands
 
     def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         return parameters
 
 
 class Place(NamedTuple):
-    """The place of a parameter in a vector.
-
-    Args:
-        start: Its first number's.
-        shape: The parameter's.
-        strides: Of the parameter, which is contiguous.
-        padding: Zeros that follow it.
-    """
+    """The place of a parameter in a vector."""
 
     start: int
     shape: torch.Size
     strides: tuple[int, ...]
-    padding: int
+    padding: int  # zeros that follow it
 
 
 @dataclass(frozen=True)
@@ -97,36 +81,27 @@ class OneVector:
     """All parameters are one operand, vectors `[tasks, W]`, as suits a GPU: each operation has to be launched.
 
     Each parameter begins at a multiple of sixteen numbers: a GPU reads it in whole words.
-
-    Args:
-        there: int64 `[W]`: the index, in the network's own vector `[P]`, of the number at each place; P for a zero.
-        back: int64 `[P]`: the place of each of the network's numbers.
-        places: The parameters' places, in the layers' order.
     """
 
-    there: Tensor
-    back: Tensor
-    places: tuple[Place, ...]
+    there: Tensor  # int64 `[W]`: each place's index in the network's own vector `[P]`; P for a zero
+    back: Tensor  # int64 `[P]`: the place of each of the network's numbers
+    places: tuple[Place, ...]  # in the layers' order
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
-        """See `Layout`."""
         return [torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]]
 
     def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        """See `Layout`."""
         return operands[0][0].index_select(0, self.back)
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`; views of the vectors."""
         vectors, *_ = operands
         tasks, stride, first = vectors.shape[0], vectors.stride(0), vectors.storage_offset()
-        return [
+        return [  # views of the vectors
             vectors.as_strided((tasks, *place.shape), (stride, *place.strides), first + place.start)
             for place in self.places
         ]
 
     def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """See `Layout`."""
         parts = []
         for part, place in zip(parameters, self.places, strict=True):
             parts.append(part.flatten(1))
@@ -142,15 +117,9 @@ class Stack:
     The pure functions `forward`, `backward`, `tangent` and `backward_tangent` take parameters `[tasks, …]`, layer by
     layer, in the layers' own order: `layout` has them from operands of an inner step, `laid_out` from the parameters of
     one task's module. Called with one task's named parameters, a stack is a function that PyTorch differentiates.
-
-    Args:
-        first: The layer whose inputs are the images.
-        others: The layers after it.
-        layout: The parameters' order in memory.
-        device: The parameters' device.
     """
 
-    first: FirstBlock
+    first: FirstBlock  # the layer whose inputs are the images
     others: tuple[Layer, ...]
     layout: Layout
     device: torch.device
@@ -183,12 +152,7 @@ class Stack:
         return restored(self.layers, parameters)
 
     def forward(self, parameters: Sequence[Tensor], patches: Patches) -> tuple[Tensor, list[Kept]]:
-        """Outputs `[tasks, n, d]`, and the layers' intermediate results.
-
-        Args:
-            parameters: `[tasks, …]`, or `[1, …]` for all tasks.
-            patches: The images, see `FirstBlock.patches`.
-        """
+        """Outputs `[tasks, n, d]` at parameters `[tasks, …]`, or `[1, …]` for all tasks; intermediate results."""
         outputs: Any = patches
         kept = []
         for layer, parts in _each(self.layers, parameters):
@@ -221,14 +185,7 @@ class Stack:
     def backward_tangent(
         self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False
     ) -> list[Tensor]:
-        """The tangents `[tasks, …]` of the derivatives by the parameters, given those of the derivatives by outputs.
-
-        Args:
-            both: The intermediate results of forward and backward.
-            forth: The intermediate results of `tangent`.
-            d_outputs_t: `[tasks, n, d]`.
-            summed: Whether to sum over the tasks, to `[1, …]`.
-        """
+        """The tangents `[tasks, …]` of the derivatives by the parameters, or their sums over the tasks, `[1, …]`."""
         found: list[Sequence[Tensor]] = []
         d_t: Tensor | None = d_outputs_t
         for layer, *passed in reversed(list(zip(self.layers, *both, forth, strict=True))):
@@ -251,7 +208,6 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor) -> Any:
-        """See `torch.autograd.Function`."""
         return None, None, *_Backward.apply(ctx.stack, ctx.kept, *d_outputs, *ctx.saved_tensors)
 
 
@@ -279,15 +235,7 @@ class _Backward(torch.autograd.Function):
 def as_stack(
     structure: Structure, shapes: Shapes, size: tuple[int, int], operations: Operations, device: torch.device
 ) -> Stack:
-    """The stack of a network of known structure.
-
-    Args:
-        structure: The network's structure.
-        shapes: The parameters' names and shapes, in the order of the network's vector.
-        size: Height and width of the images.
-        operations: The backend.
-        device: The parameters' device.
-    """
+    """The stack of a network of known structure; its vector of parameters has the shapes' order."""
     first, others = build(structure, size, operations)
     layers = (first, *others)
     layout = _one_vector(layers, shapes, device) if operations.one_vector else Apart(layers, shapes)

@@ -12,47 +12,29 @@ from fanfold.tasks.models import Classifier
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution without bias, batch norm by the batch's own statistics, ReLU and, optionally, max-pooling.
+    """A convolution without bias, batch norm by the batch's own statistics, ReLU and, optionally, max-pooling."""
 
-    Args:
-        names: Names of the convolution's weight, batch norm's scale and shift.
-        channels: The number of channels of its outputs.
-        geometry: Of the convolution and of pooling.
-        eps: The number that batch norm adds to the variance.
-    """
-
-    names: tuple[str, str, str]
-    channels: int
-    geometry: Geometry
-    eps: float
+    names: tuple[str, str, str]  # names of the convolution's weight, batch norm's scale and shift
+    channels: int  # the number of channels of its outputs
+    geometry: Geometry  # of the convolution and of pooling
+    eps: float  # the number that batch norm adds to the variance
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer, with ReLU after it or without.
+    """A linear layer, with ReLU after it or without."""
 
-    Args:
-        names: Names of its weight and bias.
-        relu: Whether ReLU follows.
-    """
-
-    names: tuple[str, str]
-    relu: bool
+    names: tuple[str, str]  # names of its weight and bias
+    relu: bool  # whether ReLU follows
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A stack of blocks; then the last feature maps, or their means, as vectors; then linear layers.
+    """A stack of blocks; then the last feature maps, or their means, as vectors; then linear layers."""
 
-    Args:
-        blocks: One or more.
-        mean: Whether the vectors are the means of the feature maps; otherwise all their numbers, channel by channel.
-        linears: Any number, also none.
-    """
-
-    blocks: tuple[Block, ...]
-    mean: bool
-    linears: tuple[Linear, ...]
+    blocks: tuple[Block, ...]  # one or more
+    mean: bool  # whether the vectors are the means of the feature maps; otherwise all their numbers, channel by channel
+    linears: tuple[Linear, ...]  # any number, also none
 
     @property
     def names(self) -> list[str]:

@@ -18,19 +18,12 @@ Codes = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class RankTasks:
-    """The tasks of a rank in a window: those at the same places in every meta-batch.
+    """The tasks of a rank in a window: those at the same places in every meta-batch."""
 
-    Args:
-        first: Number of the window's first task.
-        iterations: Meta-batches in the window.
-        batch: Tasks in a meta-batch.
-        places: First and last (exclusive) place, in a meta-batch, of each chunk of the rank.
-    """
-
-    first: int
-    iterations: int
-    batch: int
-    places: tuple[tuple[int, int], ...]
+    first: int  # number of the window's first task
+    iterations: int  # meta-batches in the window
+    batch: int  # tasks in a meta-batch
+    places: tuple[tuple[int, int], ...]  # first and last (exclusive) place, in a meta-batch, of each chunk of the rank
 
     def ranges(self) -> list[tuple[int, int]]:
         """First and last (exclusive) number of each range of tasks; adjacent ranges are merged."""
@@ -46,23 +39,14 @@ class RankTasks:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """The source of a stream's tasks, see `tasks.episodes.draw_ranges`.
-
-    Args:
-        seed: The run's seed, 0 to 2⁶⁴ - 1.
-        stream: The stream of the tasks.
-        shape: The shape of a task.
-        classes: int64, the classes to draw from, indices into the store's classes.
-        drawings: int64, the number of images of each class of the store.
-        resident: The number of images of every class on the device, see `Resident.drawings`.
-    """
+    """The source of a stream's tasks, see `tasks.episodes.draw_ranges`."""
 
     seed: int
     stream: Stream
     shape: EpisodeShape
     classes: NDArray[np.int64]
     drawings: NDArray[np.int64]
-    resident: int
+    resident: int  # the number of images of every class on the device, see `Resident.drawings`
 
 
 def draw_codes(source: TaskSource, tasks: RankTasks) -> Codes:
@@ -84,9 +68,7 @@ class Prefetch:
     """Draws tasks in a background thread. Only one thread may call its methods.
 
     NumPy releases the interpreter's lock in its loops, so that drawing hardly delays a thread that feeds a device.
-
-    Args:
-        draw: A pure function from tasks to their codes, such as `draw_codes` of a source.
+    Codes come from a pure function of tasks, such as `draw_codes` of a source.
     """
 
     def __init__(self, draw: Callable[[RankTasks], Codes]) -> None:

@@ -26,32 +26,16 @@ _FREE_MEMORY_SHARE = 4  # images may take a quarter of a device's free memory
 
 @dataclass(frozen=True)
 class Resident:
-    """The images of a store on a device.
+    """The images of a store on a device."""
 
-    Args:
-        pixels: uint8 `[classes · drawings, height · width]`. Smaller classes are padded with blank images.
-        sources: int64 `[8, height · width]`, the index of the stored pixel at each place, for each orientation.
-        full: The scalar 255, in the type of the tasks' images.
-        size: Height and width of the images, in pixels.
-        drawings: The number of images of every class, including blank ones.
-    """
-
-    pixels: Tensor
-    sources: Tensor
-    full: Tensor
-    size: tuple[int, int]
-    drawings: int
+    pixels: Tensor  # uint8 `[classes · drawings, height · width]`. Smaller classes are padded with blank images
+    sources: Tensor  # int64 `[8, height · width]`, the index of the stored pixel at each place, for each orientation
+    full: Tensor  # the scalar 255, in the type of the tasks' images
+    size: tuple[int, int]  # height and width of the images, in pixels
+    drawings: int  # the number of images of every class, including blank ones
 
     def tasks(self, codes: Tensor, shape: EpisodeShape) -> TaskBatch:
-        """Gather the images of some tasks.
-
-        Args:
-            codes: int32 `[tasks, ways, shots + queries]` on the device, see `encode`.
-            shape: The shape of a task.
-
-        Raises:
-            FanfoldError: The images can't be rotated.
-        """
+        """The tasks with codes of `encode`, which are on the device. Raises FanfoldError if images can't be rotated."""
         check_rotations(shape, self.size)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
@@ -69,14 +53,8 @@ def make_resident(
 ) -> Resident | None:
     """Copy a store's images to a device, if the host holds all of them in memory and they fit on the device.
 
-    Args:
-        images: The images.
-        device: The device.
-        dtype: The type of the tasks' images.
-        memory_limit: Bytes that the images may take on the device; by default a quarter of a GPU's free memory.
-
-    Returns:
-        The resident images; None if they do not fit, and the host must gather the tasks.
+    They may take `memory_limit` bytes there, by default a quarter of a GPU's free memory. Where they do not fit, the
+    result is None, and the host must gather the tasks.
     """
     if not isinstance(images, WholeImages):
         return None
@@ -85,25 +63,19 @@ def make_resident(
         memory_limit = torch.cuda.mem_get_info(device)[0] // _FREE_MEMORY_SHARE
     if memory_limit is not None and images.pixels.nbytes > memory_limit:
         return None
-    drawings = images.pixels.shape[1]
     return Resident(
         pixels=torch.tensor(images.pixels, device=device).flatten(0, 1).flatten(1),
         sources=torch.tensor(_sources(images.size), device=device),
         full=torch.tensor(255, dtype=dtype, device=device),
         size=images.size,
-        drawings=drawings,
+        drawings=images.pixels.shape[1],
     )
 
 
 def encode(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
-    """The codes of some tasks, (class · drawings + index in the class) · 8 + orientation for every image.
+    """The codes of some tasks: (class · drawings + index in the class) · 8 + orientation for every image.
 
-    Args:
-        episodes: The tasks.
-        drawings: The number of images of every class on the device, see `Resident.drawings`.
-
-    Returns:
-        int32 `[tasks, ways, shots + queries]`.
+    The result is int32 `[tasks, ways, shots + queries]`; for `drawings`, see `Resident`.
     """
     orientation = episodes.rotations + 4 * episodes.reflections
     first = episodes.classes * (drawings << _BITS) + orientation
@@ -116,6 +88,6 @@ def encode(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
 
 
 def _sources(size: tuple[int, int]) -> NDArray[np.int64]:
-    """See `Resident.sources`. Rotations by 90° and 270° are meaningful for square images only."""
+    """The sources of `Resident`. Rotations by 90° and 270° are meaningful for square images only."""
     places = np.arange(size[0] * size[1]).reshape(size)
     return np.stack([np.rot90(each, rotation).ravel() for each in (places, places[:, ::-1]) for rotation in range(4)])

@@ -23,36 +23,21 @@ from fanfold.tasks.derivatives.numba_ops.norms import (
 
 
 class Patches(NamedTuple):
-    """Patches by pooling's windows, with their statistics; see `tasks.derivatives.numba_ops.patches`.
+    """Patches by pooling's windows, with their statistics; see `tasks.derivatives.numba_ops.patches`."""
 
-    Args:
-        windows: `[tasks, images, down, across, pool · pool, K]`.
-        mean: `[tasks, K]`.
-        covariance: `[tasks, K, K]`.
-    """
-
-    windows: Array
-    mean: Tensor
-    covariance: Tensor
+    windows: Array  # `[tasks, images, down, across, pool · pool, K]`
+    mean: Tensor  # `[tasks, K]`
+    covariance: Tensor  # `[tasks, K, K]`
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:
-    """See `tasks.derivatives.protocol.First`."""
     windows, mean, covariance = gathered.patches_of(images.numpy(), geometry)
     return Patches(windows, torch.from_numpy(mean), torch.from_numpy(covariance))
 
 
 def forward(
-    patches: Patches,
-    geometry: Geometry,
-    matrix: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    eps: float,
+    patches: Patches, matrix: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
 ) -> Forward:
-    """See `tasks.derivatives.protocol.First`."""
     matrices = _matrices(matrix, patches)
     count = _count(matrices)
     of_x, of_norm = (row(mean, count), row(variance, count)), (row(scale, count), row(shift, count))
@@ -60,32 +45,22 @@ def forward(
     return as_forward(norm, scale.shape[1])
 
 
-def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.protocol.First`."""
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
     at_places, back = kernels.first_backward(norm.arrays, patches.windows, d_z.numpy())
     return _by_matrix(at_places, patches), as_backward(back, norm.channels)
 
 
 def tangent(
-    norm: Forward,
-    patches: Patches,
-    geometry: Geometry,
-    matrix_t: Tensor,
-    mean_t: Tensor,
-    shared: Tensor,
-    scale_t: Tensor,
-    shift_t: Tensor,
+    norm: Forward, patches: Patches, matrix_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
-    """See `tasks.derivatives.protocol.First`."""
     matrices = _matrices(matrix_t, patches)
     numbers = [row(part, _count(matrices)) for part in (mean_t, shared, scale_t, shift_t)]
     return as_tangent(kernels.first_tangent(norm.arrays, patches.windows, matrices, *numbers))
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.First`."""
     at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
         norm.arrays, back.arrays, forth.arrays, patches.windows, d_z_t.numpy()
     )

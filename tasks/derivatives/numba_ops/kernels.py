@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-
 NINE = 9  # numbers of a 3 × 3 filter, by which patches are taken
 
 _ROWS = 64  # rows that are added up in the arrays' own precision before they go to a total in float64
@@ -39,33 +38,18 @@ def _compiled(function: Function) -> Function:
 
 
 class Forward(NamedTuple):
-    """Through batch norm and ReLU.
+    """Through batch norm and ReLU."""
 
-    Args:
-        mean: Of x.
-        inverse: One over x's standard deviation.
-        scale: Batch norm's.
-        place: The index, in its window, of each pooled number.
-        u: See the module.
-        z: See the module.
-    """
-
-    mean: Array
-    inverse: Array
-    scale: Array
-    place: Array
+    mean: Array  # of x
+    inverse: Array  # one over x's standard deviation
+    scale: Array  # batch norm's
+    place: Array  # the index, in its window, of each pooled number
     u: Array
     z: Array
 
 
 class Backward(NamedTuple):
-    """Back through ReLU, scale and shift.
-
-    Args:
-        d_q: See the module.
-        d_scale: The derivative by the scale.
-        d_shift: The derivative by the shift.
-    """
+    """Back through ReLU, scale and shift."""
 
     d_q: Array
     d_scale: Array
@@ -73,18 +57,10 @@ class Backward(NamedTuple):
 
 
 class Tangent(NamedTuple):
-    """Through batch norm and ReLU in a direction.
+    """Through batch norm and ReLU in a direction."""
 
-    Args:
-        mean_t: Of x.
-        shared: The mean of x_t · (x normalized), by which the deviation moves.
-        scale_t: Of the scale.
-        u_t: See the module.
-        z_t: See the module.
-    """
-
-    mean_t: Array
-    shared: Array
+    mean_t: Array  # of x
+    shared: Array  # the mean of x_t · (x normalized), by which the deviation moves
     scale_t: Array
     u_t: Array
     z_t: Array
@@ -92,15 +68,7 @@ class Tangent(NamedTuple):
 
 @_compiled
 def forward(x: Array, scale: Array, shift: Array, eps: float, pool: int) -> Forward:
-    """From x to z; rows and columns that no window takes in count for batch norm alone.
-
-    Args:
-        x: See the module.
-        scale: Batch norm's.
-        shift: Batch norm's.
-        eps: The number that batch norm adds to the variance.
-        pool: Side of a window.
-    """
+    """From x to z; rows and columns that no window takes in count for batch norm alone."""
     mean, variance = moments(x.reshape(-1, x.shape[3]))
     chosen, place = _largest(x, scale, pool)
     return _normalized(chosen, place, mean, variance, scale, shift, eps)
@@ -153,16 +121,8 @@ def first_forward(
     """From x = patch · weight, computed on the way and nowhere kept, to z.
 
     Several tasks' images can be passed through at once, each by a weight of its own. Their channels then follow one
-    another, as those of one task.
-
-    Args:
-        windows: Patches `[tasks, images, down, across, pool · pool, K]`; K is a multiple of `NINE`.
-        weight: `[tasks, K, channels]`.
-        mean: Of x.
-        variance: Of x.
-        scale: Batch norm's.
-        shift: Batch norm's.
-        eps: The number that batch norm adds to the variance.
+    another, as those of one task. Windows are patches `[tasks, images, down, across, pool · pool, K]`, K a multiple of
+    `NINE`; weights are `[tasks, K, channels]`.
     """
     chosen, place = _largest_product(windows, weight, scale)
     return _normalized(chosen, place, mean, variance, scale, shift, eps)

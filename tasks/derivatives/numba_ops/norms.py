@@ -1,5 +1,6 @@
 """Batch norm, ReLU and max-pooling by the compiled functions of `numba_ops.kernels`, which know one task.
 
+The functions of `tasks.derivatives.protocol.Norms`.
 Several tasks' feature maps are those of one task with all tasks' channels, see `tasks.derivatives.numba_ops.products`.
 Each channel has a mean and a variance of its own, so the same functions serve.
 """
@@ -15,54 +16,40 @@ from fanfold.tasks.derivatives.numba_ops.kernels import Array
 
 
 class Forward(NamedTuple):
-    """See `numba_ops.kernels.Forward`.
-
-    Args:
-        z: The block's output.
-        channels: Of one task.
-        arrays: All results, of all tasks' channels.
-    """
+    """The results of a kernel, of all tasks' channels, with tensors beside the arrays."""
 
     z: Tensor
-    channels: int
+    channels: int  # of one task
     arrays: kernels.Forward
 
     @property
     def inverse(self) -> Tensor:
-        """`[tasks, channels]`."""
         return of_channels(self.arrays.inverse, self.channels)
 
 
 class Backward(NamedTuple):
-    """See `numba_ops.kernels.Backward`."""
-
     d_scale: Tensor
     d_shift: Tensor
     arrays: kernels.Backward
 
 
 class Tangent(NamedTuple):
-    """See `numba_ops.kernels.Tangent`."""
-
     z_t: Tensor
     arrays: kernels.Tangent
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
-    """See `tasks.derivatives.protocol.Norms`."""
     array = x.numpy()
     norm = kernels.forward(array, row(scale, array.shape[3]), row(shift, array.shape[3]), eps, pool)
     return as_forward(norm, scale.shape[1])
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.protocol.Norms`."""
     d_x, back = kernels.backward(norm.arrays, x.numpy(), d_z.numpy(), pool)
     return torch.from_numpy(d_x), as_backward(back, norm.channels)
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """See `tasks.derivatives.protocol.Norms`."""
     array = x.numpy()
     numbers = row(scale_t, array.shape[3]), row(shift_t, array.shape[3])
     return as_tangent(kernels.tangent(norm.arrays, array, x_t.numpy(), *numbers, pool))
@@ -71,7 +58,6 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.Norms`."""
     d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
         norm.arrays, back.arrays, forth.arrays, x.numpy(), x_t.numpy(), d_z_t.numpy(), pool
     )
@@ -91,15 +77,12 @@ def of_channels(numbers: Array, channels: int) -> Tensor:
 
 
 def as_forward(norm: kernels.Forward, channels: int) -> Forward:
-    """With tensors beside the arrays."""
     return Forward(torch.from_numpy(norm.z), channels, norm)
 
 
 def as_backward(back: kernels.Backward, channels: int) -> Backward:
-    """With tensors beside the arrays."""
     return Backward(of_channels(back.d_scale, channels), of_channels(back.d_shift, channels), back)
 
 
 def as_tangent(forth: kernels.Tangent) -> Tangent:
-    """With tensors beside the arrays."""
     return Tangent(torch.from_numpy(forth.z_t), forth)

@@ -14,11 +14,7 @@ from fanfold.tasks.derivatives.numba_ops.kernels import Array
 
 
 def patches_of(images: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
-    """Patches of several tasks' images.
-
-    Args:
-        images: `[tasks, images, height, width, channels]`.
-        geometry: The first block's.
+    """Patches of several tasks' images `[tasks, images, height, width, channels]`.
 
     Returns:
         The patches `[tasks, images, down, across, pool · pool, K]`, window by window, K = side · side · channels

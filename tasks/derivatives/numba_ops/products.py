@@ -1,5 +1,7 @@
 """A convolution's products as PyTorch's convolutions in groups, a group a task; of one task, without groups.
 
+The functions of `tasks.derivatives.protocol.Products`.
+
 Feature maps are `[images, height, width, tasks · channels]`, contiguous: those of one task that has all tasks'
 channels, whose groups are the tasks. One call then does the work of a call a task. With a few images each, a good part
 of a call's time goes by before and after its sums.
@@ -18,24 +20,20 @@ from fanfold.tasks.derivatives.protocol import Pair, Triple
 
 
 def lay_out(weight: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`: `[out, side, side, in]`."""
     return weight.permute(0, 2, 3, 1)
 
 
 def restore(filters: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     return filters.permute(0, 3, 1, 2)
 
 
 def of_tasks(filters: Tensor, inputs: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     tasks = inputs.shape[3] // filters.shape[4]
     every = filters if filters.shape[0] == tasks else filters.expand(tasks, -1, -1, -1, -1)
     return every.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     parts = []
     for inputs, weight in pairs:
         groups = inputs.shape[3] // weight.shape[1]
@@ -44,12 +42,10 @@ def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
 
 
 def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
-    """As `convolve`: `norms` computes the moments."""
-    return convolve(pairs, stride, padding), None
+    return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
 def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.Products`."""
     by_inputs, by_weight, groups = [], [], 1
     for inputs, weight, d_outputs in triples:
         groups = inputs.shape[3] // weight.shape[1]
@@ -73,13 +69,11 @@ def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tens
 
 
 def split(maps: Tensor, channels: int) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     images, height, width, _ = maps.shape
     return maps.view(images, height, width, -1, channels).permute(3, 0, 1, 2, 4)
 
 
 def join(maps: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     return maps.permute(1, 2, 3, 0, 4).contiguous().flatten(3)
 
 

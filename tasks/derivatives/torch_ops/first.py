@@ -30,81 +30,63 @@ from fanfold.tasks.derivatives.torch_ops.products import unfold
 
 
 class Patches(NamedTuple):
-    """Images as the first block takes them.
+    """Images as the first block takes them."""
 
-    Args:
-        images: `[tasks, images, height, width, channels]`.
-        mean: Of the patches at all places, `[tasks, K]`.
-        covariance: Of the patches at all places, `[tasks, K, K]`.
-    """
-
-    images: Tensor
-    mean: Tensor
-    covariance: Tensor
+    images: Tensor  # `[tasks, images, height, width, channels]`
+    mean: Tensor  # of the patches at all places, `[tasks, K]`
+    covariance: Tensor  # of the patches at all places, `[tasks, K, K]`
+    geometry: Geometry
 
 
 def patches_of(images: Tensor, geometry: Geometry) -> Patches:
     """Images `[tasks, images, height, width, channels]` as the first block takes them."""
     # In float64: by float32, the variances that follow are off by 1e-5, and after some inner steps an activation next
     # to zero falls on the other side now and then, which moves a gradient by percents.
-    every = unfold(images.double(), geometry.side, geometry.stride, geometry.padding).flatten(2, 3)
+    every = _unfolded(images.double(), geometry).flatten(2, 3)
     mean = every.mean((1, 2))
     centred = every - mean[:, None, None]
     covariance = (centred.mT @ centred).sum(1) / (every.shape[1] * every.shape[2])
-    return Patches(images, mean.to(images), covariance.to(images))
+    return Patches(images, mean.to(images), covariance.to(images), geometry)
 
 
 def forward(
-    patches: Patches,
-    geometry: Geometry,
-    matrix: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    eps: float,
+    patches: Patches, matrix: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
 ) -> Forward:
-    """From x = patch · matrix, whose mean and variance `[tasks, channels]` are given, to z."""
-    x = windows(_convolved(patches, geometry, matrix), geometry.pool)
+    x = _convolved(patches, matrix)
     place = largest(x, scale)
     return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
 
 
-def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """From d_z to Σ d_q · patch `[tasks, K, channels]`, over the places that pooling chose."""
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
     back = gated(norm, d_z)
-    return _by_matrix(patches, geometry, norm.place, back.d_q), back
+    return _by_matrix(patches, norm.place, back.d_q), back
 
 
 def tangent(
-    norm: Forward,
-    patches: Patches,
-    geometry: Geometry,
-    matrix_t: Tensor,
-    mean_t: Tensor,
-    shared: Tensor,
-    scale_t: Tensor,
-    shift_t: Tensor,
+    norm: Forward, patches: Patches, matrix_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
-    """From x_t = patch · matrix_t to z_t."""
-    x_t = windows(_convolved(patches, geometry, matrix_t), geometry.pool)
-    return normalized_tangent(norm, at_places(x_t, norm.place), mean_t, shared, scale_t, shift_t)
+    x_t = at_places(_convolved(patches, matrix_t), norm.place)
+    return normalized_tangent(norm, x_t, mean_t, shared, scale_t, shift_t)
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """From d_z_t to Σ d_q_t · patch `[tasks, K, channels]`, d_scale_t and d_shift_t."""
     d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
-    return _by_matrix(patches, geometry, norm.place, d_q_t), d_scale_t, d_shift_t
+    return _by_matrix(patches, norm.place, d_q_t), d_scale_t, d_shift_t
 
 
-def _convolved(patches: Patches, geometry: Geometry, matrix: Tensor) -> Tensor:
-    return unfold(patches.images, geometry.side, geometry.stride, geometry.padding) @ matrix[:, None, None]
+def _unfolded(images: Tensor, geometry: Geometry) -> Tensor:
+    return unfold(images, geometry.side, geometry.stride, geometry.padding)
 
 
-def _by_matrix(patches: Patches, geometry: Geometry, place: Tensor, values: Tensor) -> Tensor:
+def _convolved(patches: Patches, matrix: Tensor) -> Tensor:
+    """The products patch · matrix, by pooling's windows."""
+    return windows(_unfolded(patches.images, patches.geometry) @ matrix[:, None, None], patches.geometry.pool)
+
+
+def _by_matrix(patches: Patches, place: Tensor, values: Tensor) -> Tensor:
     """Σ values · patch, each value's patch being that at its window's place."""
-    every = unfold(patches.images, geometry.side, geometry.stride, geometry.padding)
-    spread = to_places(values, place, every.shape[2:4], geometry.pool)
+    every = _unfolded(patches.images, patches.geometry)
+    spread = to_places(values, place, every.shape[2:4], patches.geometry.pool)
     return every.flatten(1, 3).mT @ spread.flatten(1, 3)

@@ -19,59 +19,36 @@ PLACES = (1, 2, 3)  # the dimensions that a channel's mean is over: images, heig
 
 
 class Forward(NamedTuple):
-    """Through batch norm and ReLU.
+    """Through batch norm and ReLU."""
 
-    Args:
-        mean: Of x, `[tasks, channels]`.
-        inverse: One over x's standard deviation, `[tasks, channels]`.
-        scale: Batch norm's.
-        place: The index, in its window, of each pooled number, uint8.
-        u: The pooled numbers, normalized.
-        z: ReLU(scale · u + shift), the block's output.
-    """
-
-    mean: Tensor
-    inverse: Tensor
-    scale: Tensor
-    place: Tensor
-    u: Tensor
-    z: Tensor
+    mean: Tensor  # of x, `[tasks, channels]`
+    inverse: Tensor  # one over x's standard deviation, `[tasks, channels]`
+    scale: Tensor  # batch norm's
+    place: Tensor  # the index, in its window, of each pooled number, uint8
+    u: Tensor  # the pooled numbers, normalized
+    z: Tensor  # ReLU(scale · u + shift), the block's output
 
 
 class Backward(NamedTuple):
-    """Back through ReLU, scale and shift.
+    """Back through ReLU, scale and shift."""
 
-    Args:
-        d_q: The derivative by scale · u + shift.
-        d_scale: The derivative by the scale, `[tasks, channels]`.
-        d_shift: The derivative by the shift, `[tasks, channels]`.
-    """
-
-    d_q: Tensor
-    d_scale: Tensor
-    d_shift: Tensor
+    d_q: Tensor  # the derivative by scale · u + shift
+    d_scale: Tensor  # the derivative by the scale, `[tasks, channels]`
+    d_shift: Tensor  # the derivative by the shift, `[tasks, channels]`
 
 
 class Tangent(NamedTuple):
-    """Through batch norm and ReLU in a direction.
+    """Through batch norm and ReLU in a direction."""
 
-    Args:
-        mean_t: Of x, `[tasks, channels]`.
-        shared: The mean of x_t · (x normalized), by which the deviation moves, `[tasks, channels]`.
-        scale_t: Of the scale.
-        u_t: See `Forward`.
-        z_t: See `Forward`.
-    """
-
-    mean_t: Tensor
-    shared: Tensor
+    mean_t: Tensor  # of x, `[tasks, channels]`
+    shared: Tensor  # the mean of x_t · (x normalized), by which the deviation moves, `[tasks, channels]`
     scale_t: Tensor
     u_t: Tensor
     z_t: Tensor
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: None = None) -> Forward:
-    """From x, the convolution's output, to z; see `tasks.derivatives.numba_ops.kernels.forward`."""
+    """From x, the convolution's output, to z."""
     variance, mean = torch.var_mean(x, PLACES, correction=0)
     seen = windows(x, pool)
     place = largest(seen, scale)
@@ -79,7 +56,7 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """From d_z to d_x; see `tasks.derivatives.numba_ops.kernels.backward`."""
+    """From d_z to d_x."""
     back = gated(norm, d_z)
     count, gain = _count(x), norm.scale * norm.inverse
     of_x = -gain * norm.inverse * back.d_scale / count
@@ -89,7 +66,7 @@ def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, 
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """From x_t to z_t; see `tasks.derivatives.numba_ops.kernels.tangent`."""
+    """From x_t to z_t."""
     mean_t = x_t.mean(PLACES)
     shared = norm.inverse * ((x - _over_places(norm.mean)) * x_t).mean(PLACES)
     return normalized_tangent(norm, at_places(windows(x_t, pool), norm.place), mean_t, shared, scale_t, shift_t)
@@ -98,7 +75,7 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """From d_z_t to d_x_t, d_scale_t and d_shift_t; see `tasks.derivatives.numba_ops.kernels.backward_tangent`."""
+    """From d_z_t to d_x_t, d_scale_t and d_shift_t."""
     d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
     count, gain = _count(x), norm.scale * norm.inverse
     gain_t = norm.inverse * (forth.scale_t - gain * forth.shared)

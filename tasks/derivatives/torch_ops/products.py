@@ -25,22 +25,18 @@ def lay_out(weight: Tensor) -> Tensor:
 
 
 def restore(filters: Tensor) -> Tensor:
-    """See `tasks.derivatives.protocol.Products`."""
     return filters.permute(3, 2, 0, 1)
 
 
 def of_tasks(filters: Tensor, inputs: Tensor) -> Tensor:
-    """Filters as they are."""
     return filters
 
 
 def split(maps: Tensor, channels: int) -> Tensor:
-    """Feature maps as they are."""
     return maps
 
 
 def join(maps: Tensor) -> Tensor:
-    """Feature maps as they are."""
     return maps
 
 
@@ -53,12 +49,10 @@ def convolve(pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
 
 
 def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, None]:
-    """As `convolve`: `norms` computes the moments."""
-    return convolve(pairs, stride, padding), None
+    return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
 def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """See `tasks.derivatives.protocol.Products`."""
     inputs, filters, _ = triples[0]
     size = inputs.shape[2], inputs.shape[3]
     d_inputs = by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)

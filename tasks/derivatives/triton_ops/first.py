@@ -11,9 +11,8 @@ import torch
 import triton
 from torch import Tensor
 
-from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.torch_ops.first import Patches
-from fanfold.tasks.derivatives.torch_ops.first import patches_of as statistics_of
+from fanfold.tasks.derivatives.torch_ops.first import patches_of as patches_of
 from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import first_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, folded, launch, task_stride
@@ -22,66 +21,44 @@ ROWS = 32  # windows that a block goes over
 WARPS = 8  # that share them: with fewer, a thread would need too many registers
 
 
-def patches_of(images: Tensor, geometry: Geometry) -> Patches:
-    """See `tasks.derivatives.torch_ops.first.patches_of`."""
-    return statistics_of(images, geometry)
-
-
 def forward(
-    patches: Patches,
-    geometry: Geometry,
-    matrix: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    eps: float,
+    patches: Patches, matrix: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
 ) -> Forward:
-    """See `tasks.derivatives.torch_ops.first.forward`."""
     images = patches.images
-    u = images.new_empty(*images.shape[:2], *geometry.pooled((images.shape[2], images.shape[3])), matrix.shape[2])
+    tasks, count, height, width, _ = images.shape
+    u = images.new_empty(tasks, count, *patches.geometry.pooled((height, width)), matrix.shape[2])
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
-    inverse = images.new_empty(len(u), u.shape[4])
+    inverse = images.new_empty(tasks, matrix.shape[2])
     arguments = matrix, task_stride(matrix), mean, variance, scale, task_stride(scale), shift, task_stride(shift), eps
-    _launch(kernels.normalize, patches, geometry, u, z, place, inverse, *arguments)
+    _launch(kernels.normalize, patches, u, z, place, inverse, *arguments)
     return Forward(mean, inverse, scale, place, u, z)
 
 
-def backward(norm: Forward, patches: Patches, geometry: Geometry, d_z: Tensor) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.torch_ops.first.backward`."""
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
     d_q = torch.empty_like(norm.u)
     parts = _parts(patches, norm)
-    _launch(kernels.gate, patches, geometry, d_q, parts, d_z.contiguous(), norm.z, norm.u, norm.place)
+    _launch(kernels.gate, patches, parts, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, norm.place, TANGENT=False)
     by_matrix, d_scale, d_shift = _split(folded(parts))
     return by_matrix, Backward(d_q, d_scale, d_shift)
 
 
 def tangent(
-    norm: Forward,
-    patches: Patches,
-    geometry: Geometry,
-    matrix_t: Tensor,
-    mean_t: Tensor,
-    shared: Tensor,
-    scale_t: Tensor,
-    shift_t: Tensor,
+    norm: Forward, patches: Patches, matrix_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
-    """See `tasks.derivatives.torch_ops.first.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
     more = scale_t, task_stride(scale_t), shift_t, task_stride(shift_t)
-    _launch(kernels.normalize_tangent, patches, geometry, u_t, z_t, *arguments, *directions, *more)
+    _launch(kernels.normalize_tangent, patches, u_t, z_t, *arguments, *directions, *more)
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, geometry: Geometry, d_z_t: Tensor
+    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.torch_ops.first.backward_tangent`."""
     parts = _parts(patches, norm)
-    arguments = d_z_t.contiguous(), norm.z, norm.u, norm.place, back.d_q, forth.u_t
-    _launch(kernels.gate_tangent, patches, geometry, parts, *arguments)
+    arguments = back.d_q, d_z_t.contiguous(), norm.z, norm.u, forth.u_t, norm.place
+    _launch(kernels.gate, patches, parts, *arguments, TANGENT=True)
     return _split(folded(parts))
 
 
@@ -96,9 +73,9 @@ def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
-def _launch(kernel: Any, patches: Patches, geometry: Geometry, first: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Any, patches: Patches, first: Tensor, *arguments: Any, **constants: bool) -> None:
     """Launch a kernel that goes over all windows; the first argument has the channels."""
-    tasks, images, height, width, inside = patches.images.shape
+    geometry, (tasks, images, height, width, inside) = patches.geometry, patches.images.shape
     down, across = geometry.pooled((height, width))
     channels = first.shape[-1]
     columns = divisor(channels, 64)
@@ -122,4 +99,5 @@ def _launch(kernel: Any, patches: Patches, geometry: Geometry, first: Tensor, *a
         ROWS=ROWS,
         COLUMNS=columns,
         warps=WARPS,
+        **constants,
     )

@@ -1,4 +1,4 @@
-"""The kernels of `tasks.derivatives.triton_ops.first`, one for each of its functions.
+"""The kernels of `tasks.derivatives.triton_ops.first`; `gate` serves `backward` and its tangent.
 
 Names are those of `tasks.derivatives.torch_ops.norms`; `…_stride` is from one task's numbers to the next one's, 0 where
 all share them. Patches and matrices come as tuples of their numbers and rows, which Triton keeps in registers.
@@ -179,11 +179,12 @@ def normalize(
 
 @compiled
 def gate(
-    d_q: tl.tensor,
     parts: tl.tensor,
+    d_q: tl.tensor,
     d_z: tl.tensor,
     z: tl.tensor,
     u: tl.tensor,
+    u_t: tl.tensor,
     place: tl.tensor,
     images_of: tl.tensor,
     images: tl.tensor,
@@ -199,14 +200,19 @@ def gate(
     POOL: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    TANGENT: tl.constexpr,
 ) -> None:
+    """For the tangent, `d_z` is d_z_t, and d_q is read; otherwise it is written."""
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     value = gated(tl.load(d_z + at, valid, 0.0), z + at, valid)
-    tl.store(d_q + at, value, valid)
     by_scale = value * tl.load(u + at, valid, 0.0)
+    if TANGENT:
+        by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
+    else:
+        tl.store(d_q + at, value, valid)
     found = tl.load(place + at, valid, 0)
     pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     blocks = tl.cdiv(windows, ROWS)
@@ -270,42 +276,3 @@ def normalize_tangent(
     q_t = scale_t * normalized + scale * moved + shift_t
     tl.store(u_t + at, moved, valid)
     tl.store(z_t + at, gated(q_t, z + at, valid), valid)
-
-
-@compiled
-def gate_tangent(
-    parts: tl.tensor,
-    d_z_t: tl.tensor,
-    z: tl.tensor,
-    u: tl.tensor,
-    place: tl.tensor,
-    d_q: tl.tensor,
-    u_t: tl.tensor,
-    images_of: tl.tensor,
-    images: tl.tensor,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    INSIDE: tl.constexpr,
-    DOWN: tl.constexpr,
-    ACROSS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    SIDE: tl.constexpr,
-    STRIDE: tl.constexpr,
-    PADDING: tl.constexpr,
-    POOL: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
-    windows = images * (DOWN * ACROSS)
-    task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
-    valid = (window < windows)[:, None]
-    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    value = gated(tl.load(d_z_t + at, valid, 0.0), z + at, valid)
-    by_scale = value * tl.load(u + at, valid, 0.0)
-    by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
-    found = tl.load(place + at, valid, 0)
-    pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
-    blocks = tl.cdiv(windows, ROWS)
-    _store_sums(
-        parts, task, number, blocks, column, pixels, found, value, by_scale, INSIDE, CHANNELS, SIDE, STRIDE, POOL
-    )

@@ -24,25 +24,18 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def launch(kernel: Any, blocks: int, *arguments: Any, warps: int = 4, stages: int = 1, **constants: Any) -> None:
-    """Run blocks of a kernel; what is added to a product is rounded once with it, by any version of Triton.
+    """Run so many blocks of a kernel, of so many warps each, which load so many turns of a loop at a time.
 
-    Args:
-        kernel: See `compiled`.
-        blocks: How many.
-        arguments: The kernel's.
-        warps: Of 32 threads, that a block has.
-        stages: Turns of a loop that are loaded at a time.
-        constants: The kernel's other arguments, those it is compiled for.
+    What is added to a product is rounded once with it, by any version of Triton. The kernel is compiled for its
+    constants.
     """
     kernel[(blocks,)](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
 
 
 def task_stride(values: Tensor) -> int:
-    """How many numbers one task's part is from the next one's; 0 where all tasks share one.
+    """How many numbers one task's part of `[tasks, …]` is from the next one's; 0 where all share one, `[1, …]`.
 
-    Args:
-        values: `[tasks, …]`, or `[1, …]` where all share them. Each part is contiguous; parts may lie apart, as in the
-            vectors of all parameters.
+    Each part is contiguous; parts may lie apart, as in the vectors of all parameters.
     """
     if not values[0].is_contiguous():
         raise FanfoldError(f"Each task's part of a tensor {list(values.shape)} must be contiguous: copy it first.")

@@ -17,17 +17,11 @@ from fanfold.tasks.derivatives.triton_ops.launches import PARTS, block_of, compi
 
 
 class Moments(NamedTuple):
-    """Means and variances of channels, by blocks of places.
+    """Means and variances of channels, by blocks of places."""
 
-    Args:
-        parts: `[tasks, blocks, 2, channels]`: means, and sums of squares about them.
-        rows: Places of a block; the last has what is left.
-        places: Of a task, in all.
-    """
-
-    parts: Tensor
-    rows: int
-    places: int
+    parts: Tensor  # `[tasks, blocks, 2, channels]`: means, and sums of squares about them
+    rows: int  # places of a block; the last has what is left
+    places: int  # of a task, in all
 
 
 def moments_of(x: Tensor) -> Moments:

@@ -158,39 +158,23 @@ def gate(
     d_z: tl.tensor,
     z: tl.tensor,
     u: tl.tensor,
-    windows: tl.tensor,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
-    task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
-    valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    value = gated(tl.load(d_z + place, valid, 0.0), z + place, valid)
-    tl.store(d_q + place, value, valid)
-    by_scale = value * tl.load(u + place, valid, 0.0)
-    _store_parts(parts, task, number, tl.cdiv(windows, ROWS), column, by_scale, value, CHANNELS)
-
-
-@compiled
-def gate_tangent(
-    parts: tl.tensor,
-    d_z_t: tl.tensor,
-    z: tl.tensor,
-    u: tl.tensor,
-    d_q: tl.tensor,
     u_t: tl.tensor,
     windows: tl.tensor,
     CHANNELS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    TANGENT: tl.constexpr,
 ) -> None:
+    """For the tangent, `d_z` is d_z_t, and d_q is read; otherwise it is written."""
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     place = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    value = gated(tl.load(d_z_t + place, valid, 0.0), z + place, valid)
+    value = gated(tl.load(d_z + place, valid, 0.0), z + place, valid)
     by_scale = value * tl.load(u + place, valid, 0.0)
-    by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
+    if TANGENT:
+        by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
+    else:
+        tl.store(d_q + place, value, valid)
     _store_parts(parts, task, number, tl.cdiv(windows, ROWS), column, by_scale, value, CHANNELS)
 
 
@@ -348,7 +332,7 @@ def spread_tangent(
     COLUMNS: tl.constexpr,
     PARTS: tl.constexpr,
 ) -> None:
-    """The tangent of `spread`; `sums` are those of `gate_tangent`."""
+    """The tangent of `spread`; `sums` are those of `gate`'s."""
     down: tl.constexpr = (HEIGHT + POOL - 1) // POOL
     across: tl.constexpr = (WIDTH + POOL - 1) // POOL
     task, number, window, column = block_of(images * (down * across), CHANNELS, ROWS, COLUMNS)

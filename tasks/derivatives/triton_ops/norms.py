@@ -25,16 +25,6 @@ def rows_of_windows(tasks: int, windows: int) -> int:
 
 
 def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Moments | None = None) -> Forward:
-    """See `tasks.derivatives.torch_ops.norms.forward`.
-
-    Args:
-        x: The convolution's output.
-        scale: Batch norm's.
-        shift: Batch norm's.
-        eps: The number that batch norm adds to the variance.
-        pool: Side of a window.
-        moments: x's, if the convolution computed them, see `tasks.derivatives.triton_ops.products`.
-    """
     tasks, images, height, width, channels = x.shape
     x = x.contiguous()
     found = few_moments(moments or moments_of(x))
@@ -47,17 +37,15 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
-    """See `tasks.derivatives.torch_ops.norms.backward`."""
     d_q, d_x = torch.empty_like(norm.u), torch.empty_like(x)
     d_scale, d_shift = x.new_empty(2, len(x), x.shape[4])
-    sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u)
+    sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, TANGENT=False)
     arguments = d_x, d_scale, d_shift, x, d_q, norm.place, norm.mean, norm.inverse, *_each(norm.scale)
     _by_windows(kernels.spread, x, pool, _all_windows(x, pool), sums, *arguments, sums, sums.shape[1], x.shape[1])
     return d_x, Backward(d_q, d_scale, d_shift)
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
-    """See `tasks.derivatives.torch_ops.norms.tangent`."""
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     mean_t, shared = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.sum_tangent, x, x, x_t, norm.mean)
@@ -71,10 +59,9 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `tasks.derivatives.torch_ops.norms.backward_tangent`."""
     d_x_t, d_z_t = torch.empty_like(x), d_z_t.contiguous()
     d_scale_t, d_shift_t = x.new_empty(2, len(x), x.shape[4])
-    sums = _sums(kernels.gate_tangent, norm.u, d_z_t, norm.z, norm.u, back.d_q, forth.u_t)
+    sums = _sums(kernels.gate, norm.u, back.d_q, d_z_t, norm.z, norm.u, forth.u_t, TANGENT=True)
     arguments = d_x_t, d_scale_t, d_shift_t, x, x_t, back.d_q, d_z_t, norm.z, norm.place, norm.mean, norm.inverse
     directions = *_each(norm.scale), back.d_scale, back.d_shift, forth.mean_t, forth.shared, *_each(forth.scale_t)
     more = sums, sums.shape[1], x.shape[1]
@@ -82,14 +69,14 @@ def backward_tangent(
     return d_x_t, d_scale_t, d_shift_t
 
 
-def _sums(kernel: Any, maps: Tensor, *arguments: Any) -> Tensor:
+def _sums(kernel: Any, maps: Tensor, *arguments: Any, **constants: bool) -> Tensor:
     """Launch a kernel that takes two sums over feature maps' places, and have few parts of them."""
     tasks, channels = len(maps), maps.shape[4]
     places = maps[0].numel() // channels
     blocks, columns = triton.cdiv(places, ROWS_OF_SUMS), divisor(channels, 64)
     parts = maps.new_empty(tasks, blocks, 2, channels)
-    constants = {"CHANNELS": channels, "ROWS": ROWS_OF_SUMS, "COLUMNS": columns}
-    launch(kernel, tasks * blocks * (channels // columns), parts, *arguments, places, **constants)
+    tile = {"CHANNELS": channels, "ROWS": ROWS_OF_SUMS, "COLUMNS": columns}
+    launch(kernel, tasks * blocks * (channels // columns), parts, *arguments, places, **tile, **constants)
     return few(parts)
 
 

@@ -29,33 +29,17 @@ MULTIPROCESSORS = 132  # of the GPU that tiles are chosen for, an H100 or H200
 
 
 class Tile(NamedTuple):
-    """The part of a product that a block of a kernel computes.
-
-    Args:
-        rows: Of the product.
-        columns: Of the product.
-        depth: How far its sums come in a turn of the loop.
-        warps: Of 32 threads, that share the work.
-        stages: Turns of the loop that are loaded at a time.
-    """
+    """The part of a product that a block of a kernel computes."""
 
     rows: int
     columns: int
-    depth: int
+    depth: int  # how far its sums come in a turn of the loop
     warps: int
-    stages: int
+    stages: int  # turns of the loop that are loaded at a time
 
 
 def tile_of_places(precision: str, tasks: int, places: int, summed: int, channels: int) -> Tile:
-    """The tile of `convolve` and `by_inputs`.
-
-    Args:
-        precision: See `Products`.
-        tasks: How many.
-        places: Of a task.
-        summed: Channels that are summed over.
-        channels: Of the result.
-    """
+    """The tile of `convolve` and `by_inputs`, for `places` of each task, from `summed` channels to `channels`."""
     rows = 128 if places > 64 and tasks * places >= 128 * MULTIPROCESSORS else 64
     # A tensor core's sums leave room for twice as many in a thread's registers.
     warps = 8 if rows == 128 and precision != "tf32" else 4
@@ -90,36 +74,20 @@ def supports(inside: int, outside: int) -> bool:
 class Products:
     """Convolution's three products.
 
-    Args:
-        precision: How numbers are multiplied; sums are float32 always. `ieee`: as float32 are. `tf32`: by tensor cores,
-            which take 11 bits of them. `tf32x3`: by tensor cores as well, in three products of such parts, nearly as
-            float32 are.
+    The precision says how numbers are multiplied; sums are float32 always. `ieee`: as float32 are. `tf32`: by tensor
+    cores, which take 11 bits of them. `tf32x3`: by tensor cores as well, in three products of such parts, nearly as
+    float32 are.
     """
 
     precision: str = "ieee"
 
-    def lay_out(self, weight: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.lay_out`."""
-        return products.lay_out(weight)
-
-    def restore(self, filters: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.restore`."""
-        return products.restore(filters)
-
-    def of_tasks(self, filters: Tensor, inputs: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.of_tasks`."""
-        return products.of_tasks(filters, inputs)
-
-    def split(self, maps: Tensor, channels: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.split`."""
-        return products.split(maps, channels)
-
-    def join(self, maps: Tensor) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.join`."""
-        return products.join(maps)
+    lay_out = staticmethod(products.lay_out)
+    restore = staticmethod(products.restore)
+    of_tasks = staticmethod(products.of_tasks)
+    split = staticmethod(products.split)
+    join = staticmethod(products.join)
 
     def backward(self, triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
-        """See `tasks.derivatives.torch_ops.products.backward`."""
         inputs, filters, _ = triples[0]
         size = inputs.shape[2], inputs.shape[3]
         d_inputs = self.by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)
@@ -127,7 +95,6 @@ class Products:
         return d_inputs, self.by_filters(pairs, filters.shape[1], stride, padding)
 
     def convolve(self, pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.convolve`."""
         return self._convolved(pairs, stride, padding, with_moments=False)[0]
 
     def convolve_with_moments(self, pairs: Sequence[Pair], stride: int, padding: int) -> tuple[Tensor, Moments]:
@@ -148,7 +115,6 @@ class Products:
         return outputs, Moments(parts, tile.rows, places)
 
     def by_inputs(self, pairs: Sequence[Pair], size: tuple[int, int], stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.by_inputs`."""
         tasks, images, _, _, outside = pairs[0][0].shape
         inside = pairs[0][1].shape[3]
         d_inputs = pairs[0][0].new_empty(tasks, images, *size, inside)
@@ -208,7 +174,6 @@ class Products:
         )
 
     def by_filters(self, pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
-        """See `tasks.derivatives.torch_ops.products.by_filters`."""
         (inputs, d_outputs), (other_inputs, other_d_outputs) = pairs[0], pairs[-1]
         tasks, images, height, width, inside = inputs.shape
         down, across, outside = d_outputs.shape[2:]

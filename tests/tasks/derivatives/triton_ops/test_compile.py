@@ -98,12 +98,12 @@ def test_what_lies_between_compiles(launched):
 
 
 def test_the_first_block_compiles(launched):
-    geometry = Geometry(3, 1, 1, 2)
-    seen = first.Patches(torch.empty(32, 5, 28, 28, 1), torch.empty(32, 9), torch.empty(32, 9, 9))
+    statistics = torch.empty(32, 9), torch.empty(32, 9, 9)
+    seen = first.Patches(torch.empty(32, 5, 28, 28, 1), *statistics, Geometry(3, 1, 1, 2))
     matrix, of_channels = torch.empty(32, 640)[:, : 9 * 64].view(32, 9, 64), torch.empty(32, 64)
-    norm = fused_first.forward(seen, geometry, matrix, *[of_channels] * 4, 1e-5)
-    _, back = fused_first.backward(norm, seen, geometry, norm.z)
-    forth = fused_first.tangent(norm, seen, geometry, matrix, *[of_channels] * 4)
-    fused_first.backward_tangent(norm, back, forth, seen, geometry, norm.z)
+    norm = fused_first.forward(seen, matrix, *[of_channels] * 4, 1e-5)
+    _, back = fused_first.backward(norm, seen, norm.z)
+    forth = fused_first.tangent(norm, seen, matrix, *[of_channels] * 4)
+    fused_first.backward_tangent(norm, back, forth, seen, norm.z)
     assert len(launched) == 6
     assert_good(launched)

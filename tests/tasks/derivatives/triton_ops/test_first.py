@@ -36,21 +36,21 @@ def test_passes_are_those_of_pytorchs_operations(random, parameters, poisoned, c
     scale_t, shift_t = parameters(tasks, channels), parameters(tasks, channels)
     d_z, d_z_t = (random(tasks, images, *geometry.pooled((height, width)), channels) for _ in range(2))
     with poisoned():
-        norm = fused_first.forward(seen, geometry, matrix, mean, variance, scale, shift, 1e-5)
-        by_matrix, back = fused_first.backward(norm, seen, geometry, d_z)
-        forth = fused_first.tangent(norm, seen, geometry, matrix_t, mean_t, stretch, scale_t, shift_t)
-        last = fused_first.backward_tangent(norm, back, forth, seen, geometry, d_z_t)
+        norm = fused_first.forward(seen, matrix, mean, variance, scale, shift, 1e-5)
+        by_matrix, back = fused_first.backward(norm, seen, d_z)
+        forth = fused_first.tangent(norm, seen, matrix_t, mean_t, stretch, scale_t, shift_t)
+        last = fused_first.backward_tangent(norm, back, forth, seen, d_z_t)
 
     seen = exact(seen)
-    expected = first.forward(seen, geometry, *exact((matrix, mean, variance, scale, shift)), 1e-5)
+    expected = first.forward(seen, *exact((matrix, mean, variance, scale, shift)), 1e-5)
     assert_near(norm._replace(place=norm.u), expected._replace(place=expected.u))
     # Of two numbers as good as equal float64 may find the other one larger, so that places may differ, seldom.
     assert (norm.place != expected.place).double().mean() < 1e-5
     there = exact(norm)
-    assert_near((by_matrix, back), first.backward(there, seen, geometry, d_z.double()))
+    assert_near((by_matrix, back), first.backward(there, seen, d_z.double()))
     directions = exact((matrix_t, mean_t, stretch, scale_t, shift_t))
-    assert_near(forth, first.tangent(there, seen, geometry, *directions))
-    assert_near(last, first.backward_tangent(there, exact(back), exact(forth), seen, geometry, d_z_t.double()))
+    assert_near(forth, first.tangent(there, seen, *directions))
+    assert_near(last, first.backward_tangent(there, exact(back), exact(forth), seen, d_z_t.double()))
 
 
 @pytest.mark.parametrize("case", [pytest.param(LARGE[0], marks=GPU)])
@@ -62,8 +62,8 @@ def test_passes_have_the_same_bits_every_time(random, parameters, device, case):
 
     def run():
         mean, variance = torch.zeros(2, tasks, channels, device=device)
-        norm = fused_first.forward(seen, geometry, matrix, mean, variance, scale, scale, 1e-5)
-        by_matrix, back = fused_first.backward(norm, seen, geometry, d_z)
+        norm = fused_first.forward(seen, matrix, mean, variance, scale, scale, 1e-5)
+        by_matrix, back = fused_first.backward(norm, seen, d_z)
         return *norm, by_matrix, *back
 
     assert all(map(torch.equal, run(), run()))
