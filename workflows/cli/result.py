@@ -68,11 +68,7 @@ def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, An
 
 
 def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
-    """The machine and the versions behind a result; across these, results are only close.
-
-    Args:
-        gpus: The models of the cluster's GPUs.
-    """
+    """The machine with its GPUs, and the versions behind a result; across these, results are only close."""
     names = ("torch", "numpy", "dask", "zarr")
     return {
         "python": platform.python_version(),
@@ -99,11 +95,7 @@ def tested_once(
 ) -> dict[str, Any]:
     """A test's keys: from its file where the same parameters were tested in the same way before, else measured.
 
-    Args:
-        path: The file.
-        plan: How to test.
-        last: The checkpoint whose best parameters are tested.
-        measure: Tests them, given the keys of the test before; empty at the first test.
+    `measure` is given the keys of the test before, none at the first test.
 
     Raises:
         FanfoldError: The file can't be written.
@@ -123,11 +115,7 @@ def kind_of_accuracy(recipe: Recipe) -> str:
 
 
 def judged(normalization: Normalization | None) -> str:
-    """How a task's queries are judged, in words.
-
-    Args:
-        normalization: The images that a query is normalized with; None for a network without batch norm.
-    """
+    """How a task's queries are judged, in words; None stands for a network without batch norm."""
     return {
         "batch": "transductive: the network normalizes a task's queries together",
         "single": "inductive: the network normalizes each query with the support set alone",

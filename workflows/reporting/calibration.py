@@ -14,17 +14,11 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """The predictions whose confidence lies in one interval.
+    """The predictions whose confidence lies in one interval."""
 
-    Args:
-        confidence: Their mean confidence.
-        right: How many are right.
-        predictions: How many there are.
-    """
-
-    confidence: float
-    right: int
-    predictions: int
+    confidence: float  # their mean
+    right: int  # how many are right
+    predictions: int  # how many there are
 
 
 def calibration(predictions: Predictions) -> list[Bin]:

@@ -13,19 +13,12 @@ BAND = "The line is a running mean over {window} iterations; 80 % of these lie i
 
 @dataclass(frozen=True)
 class Course:
-    """A run to draw.
-
-    Args:
-        name: The run's name.
-        history: Its course.
-        trained: Its training tasks, for the legend, such as "5-way 1-shot".
-        tested: Its validation tasks.
-    """
+    """A run to draw."""
 
     name: str
     history: History
-    trained: str
-    tested: str
+    trained: str  # the training tasks, for the legend, such as "5-way 1-shot"
+    tested: str  # the validation tasks
 
 
 def curves(course: Course) -> list[Picture]:

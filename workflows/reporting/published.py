@@ -10,15 +10,10 @@ import yaml
 
 @dataclass(frozen=True)
 class Published:
-    """A published accuracy.
-
-    Args:
-        percent: The accuracy in %.
-        source: The paper.
-    """
+    """A published accuracy."""
 
     percent: float
-    source: str
+    source: str  # the paper
 
 
 def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:

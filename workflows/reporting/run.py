@@ -24,23 +24,14 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not.
-
-    Args:
-        name: The run's name.
-        directory: Its directory.
-        yaml: Its resolved configuration, as in its file.
-        config: The same by dotted keys.
-        history: Its course.
-        result: The result of `train`; None for an unfinished run.
-    """
+    """A run, finished or not."""
 
     name: str
     directory: RunDirectory
-    yaml: str
-    config: Mapping[str, Any]
+    yaml: str  # its resolved configuration, as in its file
+    config: Mapping[str, Any]  # the same by dotted keys
     history: History
-    result: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None  # of `train`; None for an unfinished run
 
     @property
     def title(self) -> str:

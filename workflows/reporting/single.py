@@ -23,13 +23,7 @@ from fanfold.workflows.reporting.style import listed, styled
 
 @styled()
 def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Page:
-    """The page of a run.
-
-    Args:
-        run: The run.
-        findings: Findings on its parameters; None for an untested run, whose page has only curves.
-        notes: Further paragraphs below the title.
-    """
+    """The page of a run, with notes below its title. A run without findings has only curves."""
     words = [*notes]
     if run.result is None:
         words.append(_unfinished(run))

@@ -72,21 +72,13 @@ styled = partial(matplotlib.rc_context, RC)  # a context or a decorator for all 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report.
+    """A figure of the report."""
 
-    Args:
-        name: Its file's name without the suffix.
-        title: The title above it.
-        alt: Its description for readers who can't see it.
-        figure: The drawing.
-        caption: The text below it; empty for none.
-    """
-
-    name: str
+    name: str  # its file's name without the suffix
     title: str
-    alt: str
+    alt: str  # its description for readers who can't see it
     figure: Figure
-    caption: str = ""
+    caption: str = ""  # the text below it; empty for none
 
     def png(self) -> bytes:
         """The picture as a PNG file, dark on white."""
@@ -113,12 +105,7 @@ class Picture:
 
 
 def axes(height: float = 3.2, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes.
-
-    Args:
-        height: In inches.
-        width: In inches.
-    """
+    """A figure with one pair of axes; height and width in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
