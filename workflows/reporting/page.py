@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from fanfold.data.errors import FanfoldError
@@ -72,10 +72,13 @@ def write_page(page: Page, folder: Path) -> Path:
 
 
 def render(page: Page) -> str:
+    return template("page.html").render(page=page, style=Markup((HERE / "style.css").read_text()))
+
+
+def template(name: str) -> Template:
+    """A template beside this file; it escapes all text but drawings, style sheets and other `Markup` of ours."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # Drawings and style sheet are generated here; all other text is escaped.
     environment.filters["drawing"] = lambda picture: Markup(picture.svg())
-    style = Markup((HERE / "style.css").read_text())
-    return environment.get_template("page.html").render(page=page, style=style)
+    return environment.get_template(name)
