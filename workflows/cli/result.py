@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -124,11 +124,16 @@ def judged(normalization: Normalization | None) -> str:
     }[normalization]
 
 
+def kind(test: Mapping[str, Any]) -> str:
+    """The kind of a test in a word."""
+    return "transductive" if test["transductive"] else "inductive"
+
+
 def in_words(keys: dict[str, Any]) -> str:
     """The tests' accuracies, a line each."""
     return "\n".join(
         f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
         f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "
-        f"{test['test_episodes']:,} test tasks, {'transductive' if test['transductive'] else 'inductive'}"
+        f"{test['test_episodes']:,} test tasks, {kind(test)}"
         for test in (keys, *keys["other_tests"])
     )

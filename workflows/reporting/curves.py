@@ -31,33 +31,20 @@ def curves(course: Course) -> list[Picture]:
         figure, axis = axes()
         window = _band(axis, x[0], history.loss, BLUE, "-", None)
         _loss(axis, against, [history])
-        pictures.append(
-            Picture(
-                f"loss-{_short(against)}",
-                f"Training loss against {_short(against)}",
-                f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} at the end.",
-                figure,
-                BAND.format(window=window),
-            )
-        )
+        title = f"Training loss against {_short(against)}"
+        alt = f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} at the end."
+        pictures.append(Picture(f"loss-{_short(against)}", title, alt, figure, BAND.format(window=window)))
     for against, x, validated in _against([course]):
         figure, axis = axes()
         window = _band(axis, x[0], 100 * history.accuracy, BLUE, "-", f"training tasks, {course.trained}")
         _points(axis, validated[0], history, VERMILLION, "-", f"validation, {course.tested}, with 95 % interval")
         _accuracy(axis, against, [history])
         axis.legend(loc="lower right")
-        best = ""
+        title = f"Accuracy against {_short(against)}"
+        alt = f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % at the end"
         if len(history.validation):
-            best = f"; on validation classes {100 * history.validation.max():.2f} % at best"
-        pictures.append(
-            Picture(
-                f"accuracy-{_short(against)}",
-                f"Accuracy against {_short(against)}",
-                f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % at the end{best}.",
-                figure,
-                BAND.format(window=window),
-            )
-        )
+            alt += f"; on validation classes {100 * history.validation.max():.2f} % at best"
+        pictures.append(Picture(f"accuracy-{_short(against)}", title, f"{alt}.", figure, BAND.format(window=window)))
     return pictures
 
 

@@ -100,7 +100,7 @@ def write_report(directory: Path, study: optuna.Study, result: Mapping[str, Any]
         FanfoldError: A file can't be written.
     """
     seen = with_pruned(study)
-    sections = []
+    sections: list[tuple[str, str, str]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # Matplotlib's, of axes with a single value
