@@ -51,7 +51,7 @@ def alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
 
 
 def distinct(letters: Sequence[NDArray[np.bool_]]) -> list[int]:
-    """The numbers of the letters that look like no earlier distinct one, by their `views`, slanted or rotated."""
+    """The numbers of the letters whose `views` look like no earlier distinct one's, slanted or rotated by quarters."""
     images = np.stack(letters)
     within = _within_reach(images)
     like = np.zeros((len(letters), len(letters)), dtype=bool)

@@ -40,7 +40,7 @@ class Strokes:
 
 
 def trace(ink: NDArray[np.bool_]) -> Strokes:
-    """The centre lines of a printed letter, by thinning; one point a pixel. Its ink is at least one pixel.
+    """The centre lines of a letter's ink, `[height, width]` with one pixel at least, by thinning; one point a pixel.
 
     Thinning forks a stroke towards the corners of its ends, most in bold faces. These spurs are cut.
     """

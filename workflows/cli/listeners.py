@@ -50,7 +50,7 @@ def listening(
     name: str | None = None,
     recording: Recording = Recording(),
 ) -> Iterator[list[Listener]]:
-    """The listeners to a run, closed at its end; on a terminal that shows several runs, this one has a name.
+    """The listeners to a run, closed at its end; `name` tells the run apart on a terminal that shows several.
 
     Raises:
         FanfoldError: MLflow can't be reached.

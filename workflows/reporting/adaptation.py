@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.ticker import MaxNLocator
 
 from fanfold.pipeline.results import Accuracy
-from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes, percents
+from fanfold.workflows.reporting.style import BLUE, REFERENCE, Picture, axes, percents
 
 AFTER = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
@@ -21,13 +21,7 @@ def draw_adaptation(points: Sequence[tuple[int, Accuracy]], tested: int) -> Pict
     figure, axis = axes()
     steps, mean = [step for step, _ in points], [100 * accuracy.mean for _, accuracy in points]
     interval = [100 * accuracy.ci95 for _, accuracy in points]
-    axis.axvline(
-        tested,
-        color=FAINT,
-        linestyle=(0, (4, 3)),
-        linewidth=1,
-        label=f"tested after {tested} step{'s' * (tested != 1)}",
-    )
+    axis.axvline(tested, label=f"tested after {tested} step{'s' * (tested != 1)}", **REFERENCE)
     axis.errorbar(steps, mean, interval, color=BLUE, marker="o", markersize=4, capsize=2.5, label="with 95 % interval")
     axis.set(xlabel="inner steps on the support set", ylabel="accuracy, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,7 +10,7 @@ from fanfold.data.source import ClassName
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import in_print
-from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
+from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, REFERENCE, Picture, axes, percents
 
 MOST = 50  # alphabets drawn at most
 LONGEST = 32  # letters of a drawn name at most
@@ -38,7 +38,7 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
 
 
 def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
-    """Accuracies by the alphabet of the queries, the highest first. `names` are those of the store's classes."""
+    """Accuracies by the alphabet of the queries, the highest first."""
     alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
     right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
@@ -61,7 +61,7 @@ def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
     for place, one in enumerate(shown):
         axis.plot((100 * one.low, 100 * one.high), (place, place), color=BLUE, linewidth=1.4, alpha=0.55)
     axis.plot([100 * one.accuracy for one in shown], range(len(shown)), "o", color=BLUE, markersize=4)
-    axis.axvline(100 * overall, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    axis.axvline(100 * overall, **REFERENCE)
     axis.annotate(
         f"all: {100 * overall:.1f} %",
         xy=(100 * overall, 1),

@@ -17,7 +17,7 @@ def comparison(runs: Sequence[Run]) -> Page:
     """The page of several runs: their results, their curves together, and the differences of their configurations."""
     runs = told_apart(runs)
     sections = [Section("Results", table=_results(runs))]
-    drawn = overlaid([run.course for run in runs])
+    drawn = overlaid(runs)
     sections.append(Section("Training", [] if drawn else ["No run has metrics yet."], drawn))
     different = _differences(runs)
     words = "Only what differs." if different.rows else "The configurations are the same."

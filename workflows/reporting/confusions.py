@@ -62,10 +62,7 @@ def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[
 def draw_confusions(
     found: Sequence[Confusion], images: Sequence[tuple[Image, Image]], names: Sequence[ClassName]
 ) -> list[Picture]:
-    """Draw each pair's images: a query with a wrong prediction, and a support image of the predicted class.
-
-    `names` are those of the store's classes.
-    """
+    """Draw each pair's images: a query with a wrong prediction, and a support image of the predicted class."""
     if not found:
         return []
     rows = -(-len(found) // COLUMNS)

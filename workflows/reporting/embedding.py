@@ -67,7 +67,7 @@ def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
 def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: bool) -> Picture:
     """Draw a mark for each drawing, in its class's colour and shape, and one drawing at each class's mean.
 
-    `names` are those of the store's classes; with `statistics`, the network normalizes by those of training images.
+    The caption tells where `statistics` of training images normalized the network.
     """
     flat = found.points.reshape(-1, 2)
     (left, bottom), (right, top) = flat.min(axis=0), flat.max(axis=0)

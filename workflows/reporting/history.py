@@ -37,7 +37,7 @@ class History:
 
 @dataclass(frozen=True)
 class Smooth:
-    """A smoothed curve, by `[points]`."""
+    """A smoothed curve: arrays of `[points]`."""
 
     x: Numbers
     mean: Numbers  # of the iterations around each point

@@ -12,7 +12,6 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.workflows.reporting.curves import Course
 from fanfold.workflows.reporting.history import History, read_history
 
 NEEDED = {
@@ -42,11 +41,6 @@ class Run:
     def data(self) -> str:
         """Data set and split."""
         return f"{self.config.get('dataset.name')} {self.config.get('dataset.split') or ''}".strip()
-
-    @property
-    def course(self) -> Course:
-        """The run's curves."""
-        return Course(self.name, self.history, self.tasks("train"), self.tasks("task"))
 
     def tasks(self, section: str) -> str:
         """A section's tasks in words, such as "5-way 1-shot"."""

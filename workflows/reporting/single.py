@@ -37,7 +37,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]
     sections += [
-        Section("How to reproduce it", words=_reproduction(run), code=_commands(run)),
+        Section("How to reproduce it", words=[_reproduction(run)], code=_commands(run)),
         Section("Configuration", code=run.yaml),
     ]
     return Page(run.title, words, _cards(run), _facts(run), sections)
@@ -113,7 +113,7 @@ def _queries(count: Any) -> str:
 
 
 def _course(run: Run) -> Section:
-    drawn = curves(run.course)
+    drawn = curves(run)
     if not drawn:
         return Section("Training", ["The run has no metrics yet."])
     words = [] if len(run.history.validation) else ["The run has no record of its validations."]
@@ -154,14 +154,12 @@ def _characters(findings: Findings) -> Section:
     return Section("Alphabets and characters", [words], pictures)
 
 
-def _reproduction(run: Run) -> list[str]:
+def _reproduction(run: Run) -> str:
     if run.result is None or run.config.get("meta.minutes") is None:
-        return ["The same configuration and seed give the same parameters, bit for bit, on any number of workers."]
+        return "The same configuration and seed give the same parameters, bit for bit, on any number of workers."
     if run.result["iterations"] == run.config.get("meta.iterations") or run.config.get("meta.schedule") == "constant":
-        return [
-            "With a bound on iterations alone, the same parameters come out, bit for bit, on any number of workers."
-        ]
-    return ["The run's time ended it in the middle of its schedule: another run may end at another iteration."]
+        return "With a bound on iterations alone, the same parameters come out, bit for bit, on any number of workers."
+    return "The run's time ended it in the middle of its schedule: another run may end at another iteration."
 
 
 def _commands(run: Run) -> str:

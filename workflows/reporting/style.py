@@ -39,6 +39,7 @@ VARIABLES = {
     ORANGE: "orange",
     SKY: "sky",
 }
+REFERENCE: Any = {"color": FAINT, "linestyle": (0, (4, 3)), "linewidth": 1}  # a line to compare others with
 WIDTH = 5.2  # inches: letters of 9 points stay legible in a narrow window
 
 RC: Any = {
