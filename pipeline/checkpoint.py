@@ -20,27 +20,16 @@ FACTS = ("best_iteration", "best_accuracy", "validated", "seconds", "fingerprint
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run.
-
-    Args:
-        state: Parameters, optimizer's moments, iterations done.
-        best: The best parameters on validation classes, float32 `[P]`; the initial ones before the first validation.
-        fingerprint: The identifier of the store's content, see `pipeline.worker.open_context`.
-        best_iteration: Iterations at the best validation; None before the first.
-        best_accuracy: Its accuracy; 0 before the first.
-        validated: Iterations at the last validation.
-        seconds: Seconds of training so far.
-        note: Why the data set `auto` fell back to another one; None if it did not.
-    """
+    """The state of a run."""
 
     state: State
-    best: Vector
-    fingerprint: str
-    best_iteration: int | None = None
+    best: Vector  # the best on validation classes, float32 `[P]`; the initial ones before the first validation
+    fingerprint: str  # identifies the store's content, see `pipeline.worker.open_context`
+    best_iteration: int | None = None  # None before the first validation
     best_accuracy: float = 0.0
-    validated: int = 0
-    seconds: float = 0.0
-    note: str | None = None
+    validated: int = 0  # iterations at the last validation
+    seconds: float = 0.0  # of training so far
+    note: str | None = None  # why the data set `auto` fell back to another one; None if it did not
 
 
 def parameters_sha256(parameters: Vector) -> str:

@@ -46,19 +46,7 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that a run depends on; some of it may be left open.
-
-    Args:
-        seed: The run's seed.
-        dataset: The data set, and the split of its classes.
-        task: The tasks of validation and test.
-        train: The training tasks, where they differ.
-        algorithm: The algorithm.
-        model: The network.
-        meta: The outer loop.
-        evaluation: When and how to validate and test.
-        cluster: The cluster's settings.
-    """
+    """All that a run depends on; some of it may be left open."""
 
     seed: int
     dataset: Dataset

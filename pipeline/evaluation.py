@@ -76,15 +76,9 @@ def predict(
     tasks: int,
     normalization: Normalization | None,
 ) -> Predictions:
-    """The predictions for the queries of the first tasks of a stream.
+    """The predictions for the queries of the first tasks of the validation or test stream.
 
-    Args:
-        executor: What computes the chunks.
-        recipe: What the run's numbers depend on.
-        parameters: The meta-parameters.
-        stream: Validation or test.
-        tasks: How many tasks.
-        normalization: Which images a query is normalized with; None for a network without batch norm.
+    The normalization is None for a network without batch norm.
 
     Raises:
         RunError: The cluster lost all its workers.

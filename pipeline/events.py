@@ -11,36 +11,22 @@ from fanfold.tasks.predictions import Predictions
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """A training begins or goes on.
+    """A training begins or goes on."""
 
-    Args:
-        run: The run's identifier in the keys of its tasks on the cluster.
-        iteration: Iterations done.
-        iterations: Iterations at the end; None where they have no bound.
-        seconds: Seconds of training so far.
-        limit_seconds: Seconds of training at the end; None where they have no bound.
-    """
-
-    run: str
-    iteration: int
-    iterations: int | None
-    seconds: float
-    limit_seconds: float | None
+    run: str  # the run's identifier in the keys of its tasks on the cluster
+    iteration: int  # iterations done
+    iterations: int | None  # at the end; None where they have no bound
+    seconds: float  # of training so far
+    limit_seconds: float | None  # at the end; None where they have no bound
 
 
 @dataclass(frozen=True)
 class WindowEnded:
-    """A window of meta-iterations has ended.
-
-    Args:
-        records: Loss and accuracy of each iteration.
-        tasks_per_second: Training tasks a second in this window.
-        seconds: Seconds of training since the run began, without interruptions.
-    """
+    """A window of meta-iterations has ended."""
 
     records: Sequence[Record]
-    tasks_per_second: float
-    seconds: float
+    tasks_per_second: float  # training tasks in this window
+    seconds: float  # of training since the run began, without interruptions
 
     def some(self, limit: int = 100) -> Sequence[Record]:
         """Evenly spaced records, at most `limit`, with the last one: on a GPU a window has thousands."""
@@ -50,22 +36,13 @@ class WindowEnded:
 
 @dataclass(frozen=True)
 class Validated:
-    """The parameters were validated.
+    """The parameters were validated: means over the validation tasks."""
 
-    Args:
-        iteration: Iterations done.
-        loss: Mean loss of the validation tasks.
-        accuracy: Their mean accuracy.
-        ci95: Half the width of its 95 % confidence interval.
-        best: Whether the accuracy is the highest so far.
-        predictions: The predictions for each task.
-    """
-
-    iteration: int
+    iteration: int  # iterations done
     loss: float
     accuracy: float
-    ci95: float
-    best: bool
+    ci95: float  # half the width of the 95 % confidence interval of the accuracy
+    best: bool  # whether the accuracy is the highest so far
     predictions: Predictions = field(repr=False, compare=False)
 
 
@@ -78,15 +55,10 @@ class Noticed:
 
 @dataclass(frozen=True)
 class ReductionPicked:
-    """An executor was picked for the next windows.
-
-    Args:
-        reduction: `graph` or `collective`.
-        why: The reason; None at the start, before any measurement.
-    """
+    """An executor was picked for the next windows."""
 
     reduction: Literal["graph", "collective"]
-    why: str | None
+    why: str | None  # None at the start, before any measurement
 
 
 @dataclass(frozen=True)
@@ -99,15 +71,10 @@ class TrainingEnded:
 
 @dataclass(frozen=True)
 class MetaTested:
-    """The best parameters on validation classes were tested.
-
-    Args:
-        tests: The results: as published first, then in the other ways.
-        name: The test's name, where a run's parameters are tested on several kinds of tasks; None for the run's own.
-    """
+    """The best parameters on validation classes were tested: as published first, then in the other ways."""
 
     tests: tuple[Tested, ...]
-    name: str | None = None
+    name: str | None = None  # for one of several kinds of tasks; None for the run's own
 
 
 Event = TrainingStarted | WindowEnded | Validated | Noticed | ReductionPicked | TrainingEnded | MetaTested

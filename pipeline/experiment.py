@@ -29,21 +29,13 @@ EVALUATE_FREE = (
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run with nothing left open.
+    """A run with nothing left open."""
 
-    Args:
-        config: The resolved configuration by section, as it is kept in the run directory.
-        recipe: The run's recipe, for a CPU.
-        evaluation: When and how to validate and test.
-        cluster: The cluster's settings.
-        note: Why the data set `auto` fell back to another one; None if it did not.
-    """
-
-    config: Mapping[str, Any]
-    recipe: Recipe
+    config: Mapping[str, Any]  # resolved, by section, as it is kept in the run directory
+    recipe: Recipe  # for a CPU
     evaluation: EvaluationConfig
     cluster: ClusterConfig
-    note: str | None
+    note: str | None  # why the data set `auto` fell back to another one; None if it did not
 
     @property
     def yaml(self) -> str:
@@ -98,11 +90,7 @@ def resume_free(meta: Meta) -> list[str]:
 def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], what: str) -> None:
     """Raise FanfoldError if an experiment differs from a run's configuration in other keys than the free ones.
 
-    Args:
-        experiment: The requested experiment.
-        saved: The run's `config.yaml`.
-        free: Keys that may differ; one that ends in a point stands for a section.
-        what: The subject of the error's message.
+    `free` names keys; one that ends in a point stands for a section. `what` is the subject of the error's message.
     """
     asked = experiment.flat
     before = flatten_keys(yaml.safe_load(saved.read_text()))

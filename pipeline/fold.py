@@ -15,21 +15,13 @@ FAN_IN = 8  # parts that one fold adds up: wider folds mean fewer tasks, narrowe
 
 @dataclass(frozen=True)
 class ChunkSum:
-    """The sum over some tasks of a meta-batch: one chunk's, or several chunks' folded.
+    """The sum over some tasks of a meta-batch: one chunk's, or several chunks' folded."""
 
-    Args:
-        gradient: Sum of the tasks' meta-gradients, float32 `[P]`: an array, or a tensor.
-        loss: Sum of their query losses, float64: a number, or a tensor of one.
-        accuracy: Sum of their query accuracies, float64: a number, or a tensor of one.
-        tasks: Number of tasks.
-        broken: Numbers of the tasks whose loss or gradient is not finite.
-    """
-
-    gradient: Any
-    loss: Any
-    accuracy: Any
-    tasks: int
-    broken: tuple[int, ...] = ()
+    gradient: Any  # of the tasks' meta-gradients, float32 `[P]`: an array, or a tensor
+    loss: Any  # of their query losses, float64: a number, or a tensor of one
+    accuracy: Any  # of their query accuracies, likewise
+    tasks: int  # number of tasks
+    broken: tuple[int, ...] = ()  # numbers of the tasks whose loss or gradient is not finite
 
 
 def fold(parts: Sequence[ChunkSum]) -> ChunkSum:
@@ -73,10 +65,7 @@ def owners_of(chunks: int, workers: int) -> list[int]:
 def fold_ahead(parts: Sequence[ChunkSum], owners: Sequence[int], rank: int) -> tuple[Sequence[ChunkSum], Sequence[int]]:
     """Fold a rank's own sums, level by level, as long as no fold needs another rank's: then they need not travel.
 
-    Args:
-        parts: The rank's own sums.
-        owners: The rank of each of all sums, in ascending order.
-        rank: The rank.
+    `owners` has the rank of each of all sums, in ascending order.
 
     Returns:
         The rank's own sums after that, and the ranks of all.

@@ -17,101 +17,64 @@ class Message(TypedDict):
 
 
 class Started(Message):
-    """A training or a search begins, or goes on.
-
-    Fields:
-        name: Its name.
-        client: The identifier of its driver's connection, by which a killed driver is noticed.
-        config: The resolved configuration by dotted keys.
-        iteration, iterations: Iterations done, and at the end; trials for a search.
-        batch, chunk: Tasks of a meta-batch and of a chunk.
-    """
+    """A training or a search begins, or goes on."""
 
     kind: Literal["started"]
     what: Literal["training", "search"]
     name: str
-    client: str
-    config: dict[str, str]
-    iteration: int
-    iterations: int | None
-    batch: int
-    chunk: int
+    client: str  # the identifier of its driver's connection, by which a killed driver is noticed
+    config: dict[str, str]  # resolved, by dotted keys
+    iteration: int  # iterations done; trials for a search
+    iterations: int | None  # at the end
+    batch: int  # tasks of a meta-batch
+    chunk: int  # tasks of a chunk
 
 
 class Windows(Message):
-    """Successive meta-iterations are done.
-
-    Fields:
-        iteration, iterations: Iterations done at the end, and the number of these iterations.
-        tasks: Training tasks computed.
-        seconds: Their duration, without validation.
-        loss, accuracy: Their means.
-        done: The share of the run that is done, 0 to 1.
-        left: Seconds to the end of the run.
-    """
+    """Successive meta-iterations are done."""
 
     kind: Literal["windows"]
-    iteration: int
-    iterations: int
-    tasks: int
-    seconds: float
-    loss: float
-    accuracy: float
-    done: float
-    left: float
+    iteration: int  # iterations done at the end
+    iterations: int  # the number of these iterations
+    tasks: int  # training tasks computed
+    seconds: float  # their duration, without validation
+    loss: float  # mean
+    accuracy: float  # mean
+    done: float  # the share of the run that is done, 0 to 1
+    left: float  # seconds to the end of the run
 
 
 class Ranked(Message):
-    """Seconds of one worker in a gang's window.
-
-    Fields:
-        iteration: Iterations done at the window's start.
-        rank, ranks: The worker's rank, and the number of ranks.
-        worker: The worker's address.
-        tasks: Training tasks that it computed.
-        adapt, fold, step: Seconds of each phase.
-        exchange: Seconds of each exchange with the other ranks, in order, with waiting.
-    """
+    """Seconds of one worker, by phase, in a gang's window."""
 
     kind: Literal["ranked"]
-    iteration: int
+    iteration: int  # iterations done at the window's start
     rank: int
     ranks: int
-    worker: str
-    tasks: int
+    worker: str  # its address
+    tasks: int  # training tasks that it computed
     adapt: float
     fold: float
     step: float
-    exchange: Sequence[float]
+    exchange: Sequence[float]  # each exchange with the other ranks, in order, with waiting
 
 
 class Drawn(Message):
-    """The images of the validation tasks that the page shows.
-
-    Fields:
-        tasks: By task and class: the images as PNG data URIs, support first.
-        shots: How many of a class's images are support images.
-    """
+    """The images of the validation tasks that the page shows."""
 
     kind: Literal["drawn"]
-    tasks: Sequence[Sequence[Sequence[str]]]
-    shots: int
+    tasks: Sequence[Sequence[Sequence[str]]]  # by task and class: the images as PNG data URIs, support first
+    shots: int  # how many of a class's images are support images
 
 
 class Judged(Message):
-    """A validation.
-
-    Fields:
-        loss: Mean loss of the validation tasks.
-        accuracy, ci95: Their mean accuracy, and half the width of its 95 % interval.
-        guesses, confidences: The predictions for the shown queries, by task and class.
-    """
+    """A validation: means over its tasks, and the predictions for the shown queries, by task and class."""
 
     kind: Literal["judged"]
     iteration: int
     loss: float
     accuracy: float
-    ci95: float
+    ci95: float  # half the width of the accuracy's 95 % interval
     guesses: Sequence[Sequence[Sequence[int]]]
     confidences: Sequence[Sequence[Sequence[float]]]
 
@@ -124,35 +87,24 @@ class Said(Message):
 
 
 class TrialTold(Message):
-    """The state of a search's trial.
-
-    Fields:
-        params: Its parameters in words.
-        accuracy: Its best validation accuracy; None before the first.
-        reason: Why it failed; None if it did not.
-    """
+    """The state of a search's trial."""
 
     kind: Literal["trial"]
     number: int
-    params: dict[str, str]
+    params: dict[str, str]  # in words
     state: Literal["running", "finished", "pruned", "failed"]
     iteration: int
     iterations: NotRequired[int | None]
-    accuracy: float | None
-    reason: NotRequired[str | None]
+    accuracy: float | None  # the best at a validation; None before the first
+    reason: NotRequired[str | None]  # why it failed; None if it did not
 
 
 class Ended(Message):
-    """A training or a search has ended.
-
-    Fields:
-        state: `ended`, `stopped` by the user, or `failed`.
-        reason: Why it failed; None if it did not.
-    """
+    """A training or a search has ended."""
 
     kind: Literal["ended"]
-    state: Literal["ended", "stopped", "failed"]
-    reason: str | None
+    state: Literal["ended", "stopped", "failed"]  # `stopped` by the user
+    reason: str | None  # why it failed; None if it did not
 
 
 AnyMessage = Started | Windows | Ranked | Drawn | Judged | Said | TrialTold | Ended

@@ -32,22 +32,13 @@ class Record:
 
 @dataclass(frozen=True)
 class State:
-    """All that the next meta-iteration depends on, besides the recipe.
+    """All that the next meta-iteration depends on, besides the recipe. Vectors are float32 `[P]`."""
 
-    Args:
-        iteration: Iterations done.
-        parameters: The meta-parameters, float32 `[P]`.
-        mean: Adam's first moment, float32 `[P]`.
-        square: Adam's second moment, float32 `[P]`.
-        average: Running average of the parameters, float32 `[P]`, which is what is validated and tested; the very
-            parameters where no average is asked for.
-    """
-
-    iteration: int
+    iteration: int  # iterations done
     parameters: Vector
-    mean: Vector
-    square: Vector
-    average: Vector
+    mean: Vector  # Adam's first moment
+    square: Vector  # Adam's second moment
+    average: Vector  # running average of the parameters, to validate and test; without one, the very parameters
 
     def equals(self, other: "State") -> bool:
         """Whether another state is the same, bit for bit."""
@@ -71,41 +62,22 @@ class Vectors(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What a step's arithmetic takes from the iteration's number; float32, or tensors of one number each.
+    """The iteration's part in a step's arithmetic; float32, or tensors of one number each."""
 
-    Args:
-        step: Adam's step size over its first moment's correction; for a plain gradient step, the learning rate.
-        scale: One over the correction of Adam's second moment.
-        kept: How much of the running average is kept.
-    """
-
-    step: Any
-    scale: Any
-    kept: Any
+    step: Any  # Adam's step size over its first moment's correction; for a plain gradient step, the meta rate
+    scale: Any  # one over the correction of Adam's second moment
+    kept: Any  # share of the running average that is kept
 
 
 def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, average: float) -> State:
-    """The next state.
-
-    Args:
-        state: The state.
-        gradient: The mean meta-gradient, float32 `[P]`.
-        lr: The meta learning rate of this step.
-        optimizer: `adam`, or `sgd`: a plain gradient step.
-        average: Decay of the running average of the parameters, see `moved`; 0 for none.
-    """
+    """The next state by the mean meta-gradient, float32 `[P]`; see `moved`."""
     now = Vectors(state.parameters, state.mean, state.square, state.average)
     found = moved(now, gradient, rates_at(state.iteration, lr, optimizer, average), optimizer, average > 0)
     return State(state.iteration + 1, *found)
 
 
 def step(recipe: Recipe, state: State, total: ChunkSum) -> tuple[State, Record]:
-    """The next state, by the mean meta-gradient of a whole meta-batch, and what the meta-batch showed.
-
-    Args:
-        recipe: What the run's numbers depend on.
-        state: The state.
-        total: The meta-batch's folded sum.
+    """The next state by a whole meta-batch's folded sum, and what the meta-batch showed.
 
     Raises:
         RunError: A loss or gradient of the meta-batch is not finite.
@@ -134,7 +106,7 @@ def rates_at(iteration: int, lr: float, optimizer: Optimizer, average: float) ->
 
 
 def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, average: bool) -> Vectors:
-    """A step of the meta-optimizer; what it is given is left as it is.
+    """A step of the meta-optimizer; changes none of its arguments.
 
     Plain float32 arithmetic, element by element: any part of the vectors may be stepped on its own, and a device's
     tensors become, bit for bit, what NumPy's arrays do.
@@ -155,7 +127,7 @@ def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, avera
 
 
 def _root(array: Any) -> Any:
-    """Rounded correctly, as processors and GPUs have it; PyTorch's own on a CPU, by MKL, is off by a bit at times."""
+    """The correctly rounded square root. PyTorch's on a CPU, by MKL, is off by a bit at times."""
     if isinstance(array, np.ndarray):
         return np.sqrt(array)
     return array.sqrt() if array.is_cuda else array.new_tensor(np.sqrt(array.numpy()))

@@ -82,33 +82,19 @@ class Meta:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a worker must know to compute any chunk of a run.
-
-    Args:
-        seed: The run's seed.
-        store: Absolute path of the store.
-        split: The split of its classes.
-        algorithm: The algorithm.
-        model: The network.
-        train: The training tasks.
-        task: The tasks of validation and test.
-        steps: Inner steps at validation and test; None for as many as in training.
-        meta: The outer loop.
-        device: Where chunks are computed, `cpu` or `cuda`.
-        fingerprint: Identifies the store's content; None where the store was not opened yet.
-    """
+    """Everything that a worker must know to compute any chunk of a run."""
 
     seed: int
-    store: str
+    store: str  # absolute path
     split: str
     algorithm: "Algorithm"
     model: "Model"
-    train: EpisodeShape
-    task: EpisodeShape
-    steps: int | None
+    train: EpisodeShape  # the training tasks
+    task: EpisodeShape  # the tasks of validation and test
+    steps: int | None  # inner steps at validation and test; None for as many as in training
     meta: Meta
-    device: Literal["cpu", "cuda"] = "cpu"
-    fingerprint: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"  # where chunks are computed
+    fingerprint: str | None = None  # identifies the store's content; None where it was not opened yet
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -15,17 +15,11 @@ if TYPE_CHECKING:  # it imports PyTorch, which a scheduler's process does withou
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The mean accuracy of tasks, as a share of 1.
-
-    Args:
-        mean: Mean accuracy of the tasks.
-        ci95: Half the width of its 95 % confidence interval: 1.96 standard errors of the mean.
-        tasks: The number of tasks.
-    """
+    """The mean accuracy of tasks, as a share of 1."""
 
     mean: float
-    ci95: float
-    tasks: int
+    ci95: float  # half the width of its 95 % confidence interval: 1.96 standard errors of the mean
+    tasks: int  # number of tasks
 
     def __str__(self) -> str:
         return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
@@ -39,15 +33,9 @@ def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
 
 @dataclass(frozen=True)
 class Tested:
-    """A test's accuracy, and how it was measured.
+    """A test's accuracy, and how it was measured."""
 
-    Args:
-        normalization: The images that a query was normalized with; None for a network without batch norm.
-        accuracy: The accuracy.
-        predictions: The predictions for each task.
-    """
-
-    normalization: "Normalization | None"
+    normalization: "Normalization | None"  # None for a network without batch norm
     accuracy: Accuracy
     predictions: Predictions = field(repr=False, compare=False)
 

@@ -33,17 +33,11 @@ Keep = Callable[[Checkpoint], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A training: everything that its numbers depend on.
-
-    Args:
-        recipe: The recipe.
-        evaluation: When and how to validate.
-        note: Kept with the run, see `Checkpoint`.
-    """
+    """A training: everything that its numbers depend on."""
 
     recipe: Recipe
-    evaluation: EvaluationConfig
-    note: str | None = None
+    evaluation: EvaluationConfig  # when and how to validate
+    note: str | None = None  # kept with the run, see `Checkpoint`
 
     def ended(self, now: Checkpoint) -> bool:
         """Whether nothing is left to train."""
@@ -76,7 +70,11 @@ def train(
         FanfoldError: A checkpoint can't be read or written.
     """
     job, run = Job(recipe, evaluation, note), uuid4().hex[:8]
-    now = resume(recipe, directory) if directory.last.exists() else begin(job, directory)
+    if directory.last.exists():
+        now = resume(recipe, directory)
+    else:
+        now = start(job)
+        save_checkpoint(directory.last, now)
 
     def tell(event: Event) -> None:
         for listener in listeners:
@@ -92,13 +90,6 @@ def train(
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
     tell(TrainingEnded(now.state.iteration, now.seconds))
     return now
-
-
-def begin(job: Job, directory: RunDirectory) -> Checkpoint:
-    """The first checkpoint of a run, before its first iteration."""
-    first = start(job)
-    save_checkpoint(directory.last, first)
-    return first
 
 
 def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
@@ -134,14 +125,6 @@ def train_segment(
     job: Job, now: Checkpoint, executor: Executor, judge: Judge, tell: Listener, keep: Keep = lambda _: None
 ) -> Checkpoint:
     """Train up to the next validation, or to the end if that comes first, and validate there.
-
-    Args:
-        job: What is trained.
-        now: Where it stands.
-        executor: What computes windows.
-        judge: Gives the predictions for validation tasks.
-        tell: Told what happens.
-        keep: Keeps checkpoints, when they are due.
 
     Returns:
         The checkpoint then, with the best parameters so far.
@@ -184,11 +167,6 @@ def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
 
     It changes no number. A longer window costs less beside its iterations, but nobody sees how the run goes before its
     end, and a gang that loses a worker computes all of it again.
-
-    Args:
-        now: Where the run stands.
-        meta: The outer loop.
-        every: Iterations between validations.
 
     Returns:
         Iterations; 0 when the run is over.

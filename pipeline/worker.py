@@ -1,4 +1,4 @@
-"""The functions that workers compute.
+"""What workers compute, and the checks by which a driver foresees their errors.
 
 Their results depend on their arguments alone, never on the worker or on its earlier tasks.
 """
@@ -42,21 +42,13 @@ _ONE_AT_A_TIME = RLock()
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The worker context: what a worker keeps open for a recipe.
-
-    Args:
-        images: The store's images.
-        split: Which of its classes train, validate, test.
-        fingerprint: Identifies the store's content.
-        network: The network, on the device.
-        resident: The images on the device, where tasks are vectorized and the images fit.
-    """
+    """The worker context: what a worker keeps open for a recipe."""
 
     images: Images
-    split: Split
-    fingerprint: str
-    network: Network
-    resident: Resident | None
+    split: Split  # the classes that train, validate, test
+    fingerprint: str  # identifies the store's content
+    network: Network  # on the device
+    resident: Resident | None  # the images on the device, where tasks are vectorized and the images fit
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
         """The classes of a stream's tasks."""
@@ -76,23 +68,18 @@ def open_context(recipe: Recipe) -> WorkerContext:
             from it, or the model can't be built.
     """
     with _ONE_AT_A_TIME:
-        return _open_context(recipe)
-
-
-def _open_context(recipe: Recipe) -> WorkerContext:
-    images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
-    if recipe.fingerprint not in (None, fingerprint):
-        raise FanfoldError(
-            f"The store {recipe.store} holds other images than those that this run began with: prepare the same data "
-            "set again, or start a new run."
-        )
-    ways = recipe.train.ways if recipe.algorithm.head else None
-    how = recipe.vectorized, recipe.meta.precision
-    network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
-    network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
-    return WorkerContext(
-        images, split, fingerprint, network, _resident(images, recipe.device) if recipe.vectorized else None
-    )
+        images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
+        if recipe.fingerprint not in (None, fingerprint):
+            raise FanfoldError(
+                f"The store {recipe.store} holds other images than those that this run began with: prepare the same "
+                "data set again, or start a new run."
+            )
+        ways = recipe.train.ways if recipe.algorithm.head else None
+        how = recipe.vectorized, recipe.meta.precision
+        network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
+        network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
+        resident = _resident(images, recipe.device) if recipe.vectorized else None
+    return WorkerContext(images, split, fingerprint, network, resident)
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -142,7 +129,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 
 
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
-    """Batch norm's statistics of some thousand training images, for `test` with the `population` normalization."""
+    """Batch norm's statistics of at least 1,000 training images, for `test` with the `population` normalization."""
     with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = recipe.train
         count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
@@ -162,16 +149,9 @@ def test(
     first: int,
     last: int,
 ) -> Predictions:
-    """Predictions for the queries of tasks `first` to `last` of the validation or test stream.
+    """Predictions for the queries of tasks `first` to `last` (exclusive) of the validation or test stream.
 
-    Args:
-        recipe: What the run's numbers depend on.
-        normalization: Which images a query is normalized with.
-        stream: Validation or test.
-        parameters: The meta-parameters to test.
-        population: For the `population` normalization, see `statistics`.
-        first: Number of the first task.
-        last: Number after the last task.
+    The `population` normalization needs the population's `statistics`.
     """
     with in_context(recipe, stream, first) as opened:
         network, meta = opened.network, _to_tensor(parameters, recipe)
@@ -242,7 +222,7 @@ def _resident(images: Images, device: str) -> Resident | None:
 @lru_cache(maxsize=16)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
     """Parameters `[P]`, an iteration's numbers and tasks' codes to a meta-gradient, in a phase of the algorithm."""
-    opened = _open_context(recipe)
+    opened = open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 
@@ -257,7 +237,7 @@ def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
 @lru_cache(maxsize=16)
 def _captured_predictions(recipe: Recipe) -> Captured:
     """From parameters `[P]` and tasks' codes to predictions on the device, see `tasks.predict.from_logits`."""
-    opened = _open_context(recipe)
+    opened = open_context(recipe)
     resident, network, algorithm = opened.resident, opened.network, recipe.algorithm
     assert resident is not None
 

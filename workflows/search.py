@@ -103,7 +103,7 @@ class Request:
         Raises:
             FanfoldError: They don't fit together.
         """
-        options = _read([*self.argv, *as_flags(params)])
+        options = read_options([*self.argv, *as_flags(params)])
         options.dataset = self.base.config["dataset"]
         return replace(decided(options), note=self.base.note)
 
@@ -147,7 +147,7 @@ def request_of(argv: Sequence[str]) -> Request:
     Raises:
         FanfoldError: It is not possible, or differs from the search in its directory.
     """
-    options = _read(argv)
+    options = read_options(argv)
     check_performance_file(options.performance_report)
     config: SearchConfig = options.search
     base = decided(options)
@@ -212,7 +212,8 @@ def search(request: Request, study: optuna.Study, cluster: Cluster, tell: Search
     return driver.seconds
 
 
-def _read(argv: Sequence[str]) -> Namespace:
+def read_options(argv: Sequence[str]) -> Namespace:
+    """Parse the arguments of a search."""
     parser = build_parser("workflows.search", __doc__ or "", argv, SECTIONS)
     parser.add_class_arguments(SearchConfig, "search")
     parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws, also of the trials'")

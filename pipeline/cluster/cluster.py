@@ -93,27 +93,16 @@ def talking_to_the_scheduler() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster.
+    """A running cluster."""
 
-    Args:
-        client: The driver's connection to the scheduler.
-        device: The workers' device, `cpu` or `cuda`.
-        gpus: The models of the workers' GPUs, one for each GPU.
-        note: Notes for the user, a line each; None for no notes.
-        chosen: Picks the workers that a run prefers; by default all.
-        reduction: See `ClusterConfig`.
-        patience: See `ClusterConfig`.
-        span: The part of the work on Dask's pages, see `part`; None for no part.
-    """
-
-    client: Client
-    device: Literal["cpu", "cuda"]
-    gpus: tuple[str, ...] = ()
-    note: str | None = None
-    chosen: Callable[[list[str]], list[str]] = list
+    client: Client  # the driver's connection to the scheduler
+    device: Literal["cpu", "cuda"]  # the workers' device
+    gpus: tuple[str, ...] = ()  # the models of the workers' GPUs, one for each GPU
+    note: str | None = None  # for the user, a line each
+    chosen: Callable[[list[str]], list[str]] = list  # picks the workers that a run prefers
     reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
     patience: float = ClusterConfig.patience
-    span: Mapping[str, tuple[str, ...]] | None = None
+    span: Mapping[str, tuple[str, ...]] | None = None  # the part of the work on Dask's pages, see `part`
 
     @property
     def addresses(self) -> list[str]:

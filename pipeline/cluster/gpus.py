@@ -21,64 +21,39 @@ LISTED = 3  # workers named in a note, at most
 
 @dataclass(frozen=True)
 class Inventory:
-    """A machine's GPUs as the NVIDIA driver lists them.
+    """A machine's GPUs as the NVIDIA driver lists them."""
 
-    Args:
-        uuids: The GPUs' UUIDs (`GPU-…`), in the order of the PCI bus, as `nvidia-smi` numbers them.
-        instances: The UUIDs of MIG instances (`MIG-…`), the parts of a divided GPU.
-        cuda: The latest CUDA version that the driver supports: major, minor.
-    """
-
-    uuids: tuple[str, ...] = ()
-    instances: tuple[str, ...] = ()
-    cuda: tuple[int, int] = (0, 0)
+    uuids: tuple[str, ...] = ()  # `GPU-…`, in the order of the PCI bus, as `nvidia-smi` numbers them
+    instances: tuple[str, ...] = ()  # `MIG-…`, the parts of divided GPUs
+    cuda: tuple[int, int] = (0, 0)  # the latest CUDA version that the driver supports: major, minor
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """A machine's GPUs that CUDA_VISIBLE_DEVICES shows.
+    """A machine's GPUs that CUDA_VISIBLE_DEVICES shows."""
 
-    Args:
-        names: Their indices in the order of the PCI bus, or the UUIDs of MIG instances.
-        problem: Why they can't be used, or that there are none; None where they can be used.
-    """
-
-    names: tuple[int | str, ...]
-    problem: str | None = None
+    names: tuple[int | str, ...]  # indices in the order of the PCI bus, or UUIDs of MIG instances
+    problem: str | None = None  # why they can't be used, or that there are none
 
 
 @dataclass(frozen=True)
 class Device:
-    """A worker's GPU.
+    """A worker's GPU."""
 
-    Args:
-        name: The GPU's model; None where the worker has none that it can use.
-        uuid: The GPU's identifier.
-        seen: How many GPUs the worker's PyTorch sees; it uses the first.
-        problem: Why PyTorch can't use the GPU; None where there is no problem.
-    """
-
-    name: str | None = None
+    name: str | None = None  # the GPU's model; None where the worker has none that it can use
     uuid: str = ""
-    seen: int = 0
-    problem: str | None = None
+    seen: int = 0  # GPUs that the worker's PyTorch sees; it uses the first
+    problem: str | None = None  # why PyTorch can't use the GPU
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a cluster's workers.
+    """The hardware of a cluster's workers."""
 
-    Args:
-        device: `cuda` if every worker has a GPU that it can use, else `cpu`.
-        gpus: The GPUs' models, one for each GPU however many workers share it.
-        problem: Why workers with a GPU can't use it; None where there is no problem.
-        notes: Notes for the user, a line each.
-    """
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    gpus: tuple[str, ...] = ()
-    problem: str | None = None
-    notes: tuple[str, ...] = ()
+    device: Literal["cpu", "cuda"] = "cpu"  # `cuda` if every worker has a GPU that it can use, else `cpu`
+    gpus: tuple[str, ...] = ()  # models, one for each GPU however many workers share it
+    problem: str | None = None  # why workers with a GPU can't use it
+    notes: tuple[str, ...] = ()  # for the user, a line each
 
 
 def find_gpus() -> Gpus:
@@ -122,11 +97,8 @@ def _instances(handle: Any) -> Iterator[str]:
 def choose(inventory: Inventory, asked: str | None, pytorch: str, cuda: str | None) -> Gpus:
     """The GPUs for PyTorch, and whether it can use them.
 
-    Args:
-        inventory: The driver's inventory.
-        asked: The environment's CUDA_VISIBLE_DEVICES; None where it isn't set.
-        pytorch: PyTorch's version.
-        cuda: The CUDA version of PyTorch's build; None for a build without CUDA.
+    `asked` is the environment's CUDA_VISIBLE_DEVICES, None where it isn't set; `cuda` is the CUDA version of PyTorch's
+    build, None for a build without CUDA.
     """
     if not inventory.uuids:
         return Gpus((), "no GPU found")

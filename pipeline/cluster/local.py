@@ -25,12 +25,7 @@ Protocol = Literal["tcp", "ucx"]
 
 
 def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> LocalCluster:
-    """A cluster of workers on CPUs. It ends them when it is closed.
-
-    Args:
-        workers: How many workers; None for one a core.
-        protocol: Their transport.
-        dashboard: The dashboard's address, `host:port` or `:port`.
+    """A cluster of workers on CPUs, by default one a core. It ends them when it is closed.
 
     Raises:
         FanfoldError: The dashboard's address is malformed.
@@ -47,21 +42,16 @@ def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> Loca
 
 
 def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, dashboard: str) -> LocalCluster:
-    """A cluster of workers on GPUs, distributed evenly. It ends them when it is closed.
+    """A cluster of workers on GPUs, distributed evenly, also where there are more workers than GPUs.
 
-    Args:
-        gpus: The GPUs' names, see `find_gpus`.
-        workers: How many workers, which may be more than GPUs.
-        protocol: Their transport.
-        dashboard: The dashboard's address, `host:port` or `:port`.
+    It ends them when it is closed.
 
     Raises:
         FanfoldError: The dashboard's address is malformed.
         Exception: dask-cuda or the driver fails.
     """
-    from fanfold.pipeline.cluster.gpu_cluster import (
-        GpuCluster,  # only here: dask-cuda can't be imported on every machine
-    )
+    # Imported here: dask-cuda can't be imported on every machine.
+    from fanfold.pipeline.cluster.gpu_cluster import GpuCluster
 
     with _spawning():
         cluster: LocalCluster = GpuCluster(

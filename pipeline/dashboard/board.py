@@ -80,27 +80,16 @@ class Effort:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Successive meta-iterations.
+    """Successive meta-iterations."""
 
-    Args:
-        iteration: Iterations done at the end.
-        iterations: The number of iterations.
-        tasks: Training tasks.
-        seconds: Their duration.
-        loss: Mean training loss.
-        accuracy: Mean training accuracy.
-        worker_seconds: The duration times the number of workers that computed.
-        phases: Worker-seconds by phase, without waiting.
-    """
-
-    iteration: int
+    iteration: int  # done at the end
     iterations: int
-    tasks: int
-    seconds: float
-    loss: float
-    accuracy: float
-    worker_seconds: float
-    phases: Mapping[str, float]
+    tasks: int  # training tasks
+    seconds: float  # their duration
+    loss: float  # mean of training
+    accuracy: float  # mean of training
+    worker_seconds: float  # the duration times the number of workers that computed
+    phases: Mapping[str, float]  # worker-seconds by phase, without waiting
 
     def split(self) -> dict[str, float]:
         """Seconds of a meta-iteration by phase, as means over the workers; their sum is its duration."""
@@ -142,15 +131,10 @@ class Validation:
 
 @dataclass(frozen=True)
 class Pace:
-    """A worker's speed in a run.
+    """A worker's speed in a run."""
 
-    Args:
-        tasks_per_second: Training tasks a second.
-        slowness: Its time a task, as a multiple of the others'; 1 for a single worker.
-    """
-
-    tasks_per_second: float
-    slowness: float
+    tasks_per_second: float  # training tasks
+    slowness: float  # its time a task, as a multiple of the others'; 1 for a single worker
 
     @property
     def straggles(self) -> bool:
@@ -164,31 +148,21 @@ def _later(_: Validation, second: Validation) -> Validation:
 
 @dataclass
 class Trial:
-    """A search's trial.
+    """A search's trial."""
 
-    Args:
-        told: The last message about it.
-        rungs: Iterations done and best validation accuracy at its validations.
-    """
-
-    told: TrialTold
+    told: TrialTold  # the last message about it
+    # Its validations, with the best accuracy so far.
     rungs: Thinned[Validation] = field(default_factory=lambda: Thinned(_later, RUNGS))
 
 
 @dataclass
 class Run:
-    """A training or a search.
-
-    Args:
-        started: The message of its start.
-        state: `running`, `ended`, `stopped`, `failed`, or `lost` with its driver.
-        version: Counts the messages about it.
-    """
+    """A training or a search."""
 
     started: Started
-    state: Literal["running", "ended", "stopped", "failed", "lost"] = "running"
+    state: Literal["running", "ended", "stopped", "failed", "lost"] = "running"  # `lost` with its driver
     reason: str | None = None
-    version: int = 0
+    version: int = 0  # counts the messages about it
     now: Windows | None = None
     curve: Thinned[Stretch] = field(default_factory=lambda: Thinned(join, POINTS))
     validations: Thinned[Validation] = field(default_factory=lambda: Thinned(_later, POINTS))
@@ -215,14 +189,9 @@ class Run:
         return self._last.split() if self._last is not None and self._last.worker_seconds else None
 
     def computed(self, worker: str, phase: str, place: int, seconds: float, transfer: float) -> None:
-        """Count a computed task of the run's graph.
+        """Count a task of the run's graph: its seconds of computing, and of fetching its inputs.
 
-        Args:
-            worker: The worker's address.
-            phase: The task's phase.
-            place: For `adapt`, the chunk's place in the meta-batch.
-            seconds: Seconds of computing.
-            transfer: Seconds of fetching the task's inputs.
+        The place of an `adapt` task is its chunk's in the meta-batch.
         """
         batch, chunk = self.started["batch"], self.started["chunk"]
         tasks = max(min(chunk, batch - place * chunk), 0) if phase == "adapt" else 0

@@ -14,14 +14,7 @@ TASKS, SHOTS, QUERIES = 3, 5, 3  # drawn at most
 
 
 def how_many(tasks: int, ways: int, shots: int, queries: int) -> int:
-    """How many tasks to draw.
-
-    Args:
-        tasks: How many tasks there are.
-        ways: Classes of each task.
-        shots: Support images of a class.
-        queries: Query images of a class.
-    """
+    """How many tasks to draw, of so many with so many images of each class."""
     return max(1, min(TASKS, tasks, CELLS // (ways * (min(shots, SHOTS) + min(queries, QUERIES)))))
 
 

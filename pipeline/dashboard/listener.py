@@ -28,14 +28,7 @@ EVERY = 1.0  # seconds between messages about windows
 
 
 class RunTeller:
-    """Sends a run's events to the page. Listens to them.
-
-    Args:
-        client: The driver's connection to the scheduler.
-        name: The run's name.
-        recipe: The run's recipe.
-        config: The resolved configuration by dotted keys.
-    """
+    """Sends a run's events to the page. Listens to them."""
 
     def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
         self.wire = Wire(client)

@@ -64,14 +64,7 @@ class Page:
 
 
 def make_document(board: Board, scheduler: Scheduler, extra: Mapping[str, Any], document: Document) -> None:
-    """Fill a new document when someone opens the page.
-
-    Args:
-        board: The runs.
-        scheduler: The scheduler, for its workers' metrics.
-        extra: The variables of Dask's templates.
-        document: The document.
-    """
+    """Fill a new document when someone opens the page. `extra` has the variables of Dask's templates."""
     panels: list[Panel] = [Pieces(), Curves(), Workers(scheduler), Trials()]
     page = Page(board, panels)
     page.update()

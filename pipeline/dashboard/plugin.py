@@ -71,10 +71,7 @@ class BoardPlugin(SchedulerPlugin):
 
 
 def install(dask_scheduler: Scheduler) -> str | None:
-    """Add the page and the metrics to a scheduler, once.
-
-    Args:
-        dask_scheduler: The scheduler in its process; Dask fills it in.
+    """Add the page and the metrics to a scheduler, in its process, once.
 
     Returns:
         What is missing and why, in a line; None if nothing is.

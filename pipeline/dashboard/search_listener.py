@@ -14,14 +14,7 @@ from fanfold.pipeline.search.progress import short_names, shown
 
 
 class SearchTeller:
-    """Sends a search's events to the page. Listens to them.
-
-    Args:
-        client: The driver's connection to the scheduler.
-        name: The search's name.
-        config: The resolved configuration by dotted keys.
-        trials: How many trials the search will have.
-    """
+    """Sends a search's events to the page. Listens to them."""
 
     def __init__(self, client: Client, name: str, config: Mapping[str, Any], trials: int) -> None:
         self.wire = Wire(client)

@@ -12,15 +12,11 @@ FAREWELL = 5  # seconds to wait for the last message
 
 
 class Wire:
-    """Sends messages in order, from Dask's thread.
-
-    Args:
-        client: The driver's connection to the scheduler.
-    """
+    """Sends messages in order, from Dask's thread."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._turn = asyncio.Lock()
+        self._order = asyncio.Lock()
         self._lost: Exception | None = None  # the error of a lost message
 
     def send(self, message: AnyMessage) -> None:
@@ -40,7 +36,7 @@ class Wire:
             self._client.sync(self._send, ended, callback_timeout=FAREWELL)
 
     async def _send(self, message: AnyMessage) -> None:
-        async with self._turn:  # Dask would send two messages at once over two connections
+        async with self._order:  # Dask would send two messages at once over two connections
             try:
                 await self._client.scheduler.log_event(topic=TOPIC, msg=message)  # type: ignore[union-attr]
             except Exception as error:  # in Dask's thread, where nobody else would catch it

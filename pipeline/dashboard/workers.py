@@ -17,11 +17,7 @@ GIB = 1 << 30
 
 
 class Workers:
-    """Three bar charts with one row a worker.
-
-    Args:
-        scheduler: The scheduler, for its workers' metrics.
-    """
+    """Three bar charts with one row a worker."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -64,8 +60,9 @@ class Workers:
         paces = run.paces() if run is not None and run.state == "running" else {}
         states = list(self._scheduler.workers.values())
         gpus = bool(states) and all("gpu_utilization" in state.metrics for state in states)
-        rows = sorted((_row(state, paces.get(state.address), gpus) for state in states), key=_slowest_first)[:SHOWN]
-        rows.sort(key=_by_name, reverse=True)  # the first one on top
+        found = (_row(state, paces.get(state.address), gpus) for state in states)
+        rows = sorted(found, key=lambda row: -row["slowness"])[:SHOWN]
+        rows.sort(key=lambda row: (len(row["worker"]), row["worker"]), reverse=True)  # the first on top; 10 after 9
         names = [row["worker"] for row in rows]
         if self._rows.factors != names:
             self._rows.factors = names
@@ -97,14 +94,6 @@ def _row(state: WorkerState, pace: Pace | None, gpus: bool) -> dict[str, Any]:
         "memory": float(metrics.get("gpu_memory_used" if gpus else "memory") or 0) / GIB,
         "slowness": slowness,
     }
-
-
-def _by_name(row: dict[str, Any]) -> tuple[int, str]:
-    return len(row["worker"]), row["worker"]  # 10 after 9
-
-
-def _slowest_first(row: dict[str, Any]) -> float:
-    return -float(row["slowness"])
 
 
 def _bars(

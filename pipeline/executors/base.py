@@ -13,17 +13,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Window:
-    """What came of a window of meta-iterations.
+    """The result of a window of meta-iterations."""
 
-    Args:
-        state: The state at its end.
-        records: What each of its meta-iterations showed.
-        seconds: Mean seconds of a chunk, by worker; 0 for a worker without chunks, empty where nobody measured.
-    """
-
-    state: State
-    records: tuple[Record, ...]
-    seconds: tuple[float, ...] = ()
+    state: State  # at its end
+    records: tuple[Record, ...]  # one a meta-iteration
+    seconds: tuple[float, ...] = ()  # mean of a chunk, by worker; 0 where it has none, empty where nobody measured
 
 
 class Executor(ABC):

@@ -43,22 +43,14 @@ def open_executor(cluster: Cluster, recipe: Recipe, run: str, tell: Listener) ->
 
 
 class AutoExecutor(Executor):
-    """Has gangs compute a run's first windows, and by the time of their chunks picks what computes the others.
-
-    Args:
-        gang: What computes the first windows.
-        graph: What may compute the others, and maps.
-        chunks: Chunks a meta-batch.
-        tell: Told what was picked.
-    """
+    """Has gangs compute a run's first windows, and by the time of their chunks picks what computes the others."""
 
     def __init__(self, gang: Executor, graph: Executor, chunks: int, tell: Listener) -> None:
         self._gang, self._graph, self._chunks, self._tell = gang, graph, chunks, tell
         self._picked: Picked | None = None
-        self._measured: list[Window] = []
+        self._measured: list[tuple[float, ...]] = []  # seconds of a chunk by rank, window by window
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`."""
         if self._picked == "graph":
             return self._graph.window(state, iterations)
         try:
@@ -67,27 +59,25 @@ class AutoExecutor(Executor):
             self._pick("graph", error.why)
             return self._graph.window(state, iterations)
         if self._picked is None:
-            self._measure(window)
+            self._measure(window.seconds)
         return window
 
     def map(
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
     ) -> list[Result]:
-        """See `Executor.map`."""
         return self._graph.map(name, function, shared, chunks)
 
     def close(self) -> None:
-        """See `Executor.close`."""
         self._gang.close()
 
-    def _measure(self, window: Window) -> None:
-        """Keep a gang's window, and pick when there are enough of one gang."""
-        if self._measured and len(window.seconds) != len(self._measured[0].seconds):
+    def _measure(self, seconds: tuple[float, ...]) -> None:
+        """Keep a window's seconds, and pick when there are enough of one gang."""
+        if self._measured and len(seconds) != len(self._measured[0]):
             self._measured = []
-        self._measured.append(window)
+        self._measured.append(seconds)
         if len(self._measured) == MEASURED:
             # The best of each worker: it warms up in the first window, and may be disturbed in any.
-            best = [min(times) for times in zip(*(window.seconds for window in self._measured), strict=True)]
+            best = [min(times) for times in zip(*self._measured, strict=True)]
             self._pick(*pick(self._chunks, best))
 
     def _pick(self, picked: Picked, why: str) -> None:
@@ -98,14 +88,10 @@ class AutoExecutor(Executor):
 
 
 def pick(chunks: int, seconds: Sequence[float]) -> tuple[Picked, str]:
-    """What suits some chunks, and why.
+    """Pick by the seconds of a chunk, by rank (0 for a rank without chunks), and say why.
 
     In a gang every worker computes its own chunks. In a graph whichever worker is free takes the next chunk, but every
     task costs time.
-
-    Args:
-        chunks: Chunks a meta-batch.
-        seconds: Seconds of a chunk, by rank; 0 for a rank without chunks.
     """
     known = statistics.median([value for value in seconds if value])
     pace = [value or known for value in seconds]

@@ -20,15 +20,11 @@ class DisbandedError(Exception):
 class Communicator:
     """A gang as one of its ranks sees it. All ranks must call the same methods, in the same order.
 
-    Args:
-        group: The gang's `ProcessGroupGloo`, whose methods PyTorch declares no types for.
-        rank: The rank.
-        ranks: How many there are.
-        wanted: Whether anyone still waits for the window.
-
-    Each method raises DisbandedError where a connection is lost, or `wanted` says no.
+    Each method raises DisbandedError where a connection is lost, or `wanted` says that nobody waits for the window any
+    more.
     """
 
+    # The group is a `ProcessGroupGloo`, whose methods PyTorch declares no types for.
     def __init__(self, group: Any, rank: int, ranks: int, wanted: Callable[[], bool]) -> None:
         self.rank, self.ranks = rank, ranks
         self._group, self._wanted = group, wanted

@@ -7,7 +7,7 @@ the parameters have the same bits.
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache, partial
 from itertools import accumulate, pairwise
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.communicator import Communicator
-from fanfold.pipeline.executors.member_loop import MemberLoop, raise_not_finite
-from fanfold.pipeline.executors.segments import FACTS, Share, pack, segment_size, unpack
+from fanfold.pipeline.executors.member_loop import Check, MemberLoop, raise_not_finite
+from fanfold.pipeline.executors.segments import FACTS, Share, pack, unpack
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import ChunkSum, fold_ahead, fold_all
 from fanfold.pipeline.optimizer import Rates, Record, State, Vector, Vectors, moved, rates_at
@@ -41,26 +41,20 @@ def suits(recipe: Recipe, opened: worker.WorkerContext) -> bool:
 
 
 class DeviceLoop(MemberLoop):
-    """A rank's part of a run's windows, on its device.
-
-    Args:
-        recipe: What the run's numbers depend on, see `suits`.
-        share: The rank's share of every meta-batch.
-        size: How many meta-parameters there are.
-    """
+    """A rank's part of a run's windows, on its device, for recipes that it `suits`."""
 
     def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
+        super().__init__(recipe, share, size)
         opened = worker.open_context(recipe)
         assert opened.resident is not None
-        self._recipe, self._network, self._resident = recipe, opened.network, opened.resident
-        self._share, self._chunks, self._size = share, share.own, size
-        device, shape, length = opened.resident.pixels.device, recipe.train, segment_size(size, share.ranks)
+        self._network, self._resident, self._chunks = opened.network, opened.resident, share.own
+        device, shape = opened.resident.pixels.device, recipe.train
         classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
         source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
         self._prefetch = Prefetch(partial(draw_codes, source))
         empty = partial(torch.zeros, device=device)
-        self._parameters = empty(length * share.ranks)
-        self._own = Vectors(*(empty(length) for _ in range(4)))
+        self._parameters = empty(self._length * share.ranks)
+        self._own = Vectors(*(empty(self._length) for _ in range(4)))
         # Blocks hold what differs between iterations; `_at` is the place of the current one.
         tasks = sum(last - first for first, last in self._chunks)
         self._at = empty(1, dtype=torch.int64)
@@ -69,43 +63,29 @@ class DeviceLoop(MemberLoop):
         self._numbers = empty(BLOCK, len(recipe.algorithm.numbers(0)))
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
         self._broken = empty(BLOCK, tasks, dtype=torch.bool)
-        left = share.left()
-        self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
-        self._left_tasks = [count for _, count in left]
-        self._found = empty(len(left), length + FACTS)
-        self._iteration: int | None = None
+        self._found = empty(len(self._left_tasks), self._length + FACTS)
         # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
         # One of each for every phase of the algorithm, and the step, which all phases share.
-        self._alone = cache(lambda phase: Captured(partial(self._iteration_alone, phase), device))
+        self._alone = cache(lambda phase: Captured(partial(self._iterate_alone, phase), device))
         self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
         self._after = Captured(self._step, device)
 
     def start(self, parameters: Vector, segment: State) -> None:
-        """See `MemberLoop.start`."""
         self._parameters.copy_(torch.tensor(parameters))
         for here, name in zip(self._own, Vectors._fields, strict=True):
             here.copy_(torch.tensor(getattr(segment, name)))
-        self._iteration = segment.iteration
+        self.iteration = segment.iteration
 
     @property
-    def standing(self) -> tuple[Vector, State] | None:
-        """See `MemberLoop.standing`."""
-        if self._iteration is None:
-            return None
+    def standing(self) -> tuple[Vector, State]:
         own = (vector.to("cpu", copy=True).numpy() for vector in self._own)
-        return self._parameters.to("cpu", copy=True).numpy(), State(self._iteration, *own)
+        return self._parameters.to("cpu", copy=True).numpy(), State(self.iteration, *own)
 
     def window(
-        self,
-        iterations: int,
-        check: Callable[[], None],
-        stopwatch: Stopwatch,
-        communicator: Communicator | None = None,
+        self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
-        """See `MemberLoop.window`; the stopwatch is told of all iterations at once."""
-        assert self._iteration is not None
-        first = self._iteration
+        first = self.iteration
         with worker.in_context(self._recipe, Stream.TRAIN, first * self._recipe.meta.batch):
             codes = torch.from_numpy(self._prefetch.take(self._tasks(first, iterations)))
             self._prefetch.ahead(self._tasks(first + iterations, iterations))
@@ -125,7 +105,7 @@ class DeviceLoop(MemberLoop):
             self._wait(check)
         stopwatch.end("adapt")
         raise_not_finite(self._share, first, torch.cat(broken).cpu().numpy(), communicator)
-        self._iteration = first + iterations
+        self.iteration = first + iterations
         means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
@@ -151,7 +131,7 @@ class DeviceLoop(MemberLoop):
         self._after()
         communicator.gather_into(self._parameters, self._own.parameters)
 
-    def _iteration_alone(self, phase: Hashable) -> None:
+    def _iterate_alone(self, phase: Hashable) -> None:
         """A meta-iteration of a rank that is alone."""
         self._advance(fold_all(self._compute(phase)))
         self._parameters.copy_(self._own.parameters)
@@ -159,11 +139,11 @@ class DeviceLoop(MemberLoop):
     def _adapt(self, phase: Hashable) -> Tensor:
         """The rank's sums, folded ahead and packed for the ranks."""
         sums, _ = fold_ahead(self._compute(phase), self._share.owners, self._share.rank)
-        return pack(sums, self._share.ranks, len(self._own.parameters), self._found.device)
+        return pack(sums, self._share.ranks, self._length, self._found.device)
 
     def _step(self) -> None:
         """Fold the rank's segment of all ranks' sums, and step it."""
-        self._advance(fold_all(unpack(self._found, self._left_tasks, len(self._own.parameters))))
+        self._advance(fold_all(unpack(self._found, self._left_tasks, self._length)))
 
     def _compute(self, phase: Hashable) -> Sequence[ChunkSum]:
         """The sums of the rank's chunks."""
@@ -191,7 +171,7 @@ class DeviceLoop(MemberLoop):
         self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])
         self._at += 1
 
-    def _wait(self, check: Callable[[], None]) -> None:
+    def _wait(self, check: Check) -> None:
         """Wait for the device, which is far behind, as long as the window is wanted."""
         if not self._parameters.is_cuda:
             return

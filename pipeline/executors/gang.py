@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from distributed import Future, wait
+from distributed import Future, KilledWorker, wait
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster import results as waiting
@@ -32,12 +32,7 @@ ATTEMPTS = 4  # gangs that may fail over one window
 
 
 class NoGangError(RunError):
-    """Gangs break again and again.
-
-    Args:
-        why: Why the last of them broke.
-        iterations: The window, in words.
-    """
+    """Gangs break again and again."""
 
     def __init__(self, why: str, iterations: str) -> None:
         self.why = f"{ATTEMPTS} gangs broke one after another; the last: {why}"
@@ -77,14 +72,7 @@ class Pulse:
 
 
 class GangExecutor(GraphExecutor):
-    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs.
-
-    Args:
-        cluster: The cluster.
-        recipe: What the run's numbers depend on.
-        run: The run's identifier.
-        tell: Told when a gang breaks.
-    """
+    """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs."""
 
     def __init__(self, cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> None:
         super().__init__(cluster, recipe, run)
@@ -94,7 +82,7 @@ class GangExecutor(GraphExecutor):
         self._formed = self._handed = 0
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`; from its start again with another gang, when one breaks.
+        """Compute the window from its start again with another gang, when one breaks.
 
         Raises:
             NoGangError: Gangs break again and again.
@@ -174,6 +162,7 @@ class GangExecutor(GraphExecutor):
             window = self._fetch(gang, futures[0])
         except BaseException:
             # A worker that still computes sees that nobody waits for its result any more, and leaves the gang.
+            self._gang = None
             with talking_to_the_scheduler():
                 self._cluster.client.cancel(futures)
             raise
@@ -207,12 +196,14 @@ class GangExecutor(GraphExecutor):
                 except TimeoutError:
                     self._check(gang)
             for future in futures:
-                if future.status == "error":
-                    raise future.exception()
+                _raise_error(future)
 
     def _fetch(self, gang: Gang, future: "Future[Any]") -> Window:
         """The result of rank 0, whose worker may still be lost."""
         while True:
+            with talking_to_the_scheduler(), suppress(TimeoutError):
+                wait([future], timeout=self._cluster.patience)
+            _raise_error(future)
             with talking_to_the_scheduler():
                 try:
                     window: Window = future.result(timeout=self._cluster.patience)
@@ -236,3 +227,12 @@ class GangExecutor(GraphExecutor):
             else f"{worker} is gone"
             for worker in sorted(lost)
         )
+
+
+def _raise_error(future: "Future[Any]") -> None:
+    """Raise the error of a rank's task, if it has one; workers that die over a task are lost members."""
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            raise DisbandedError("a worker died") from error
+        raise error

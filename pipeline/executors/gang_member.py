@@ -11,7 +11,7 @@ computes by a plain loop, or by its device's where that can be.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from fanfold.pipeline.executors.plain_loop import PlainLoop
 from fanfold.pipeline.executors.segments import Share, segment_size
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.messages import TOPIC, Ranked
-from fanfold.pipeline.optimizer import State, Vectors
+from fanfold.pipeline.optimizer import Record, State, Vectors
 from fanfold.pipeline.recipe import Recipe
 
 # How long gloo waits for the others. The driver's watch ends a wait long before; this bounds how long a worker that
@@ -42,34 +42,21 @@ SEATS = 8  # gangs that a worker keeps a seat in: a driver that was killed never
 
 @dataclass(frozen=True)
 class Gang:
-    """Workers that compute a run's windows together.
-
-    Args:
-        run: The run's identifier.
-        name: The gang's name, which no other has.
-        workers: The workers' addresses, by rank.
-    """
+    """Workers that compute a run's windows together."""
 
     run: str
-    name: str
-    workers: tuple[str, ...]
+    name: str  # no other gang has it
+    workers: tuple[str, ...]  # their addresses, by rank
 
 
 @dataclass(frozen=True)
 class Order:
-    """What all members of a gang are told of a window.
+    """What all members of a gang are told of a window."""
 
-    Args:
-        iteration: Meta-iterations done before it.
-        iterations: How many it has.
-        size: How many meta-parameters there are.
-        goes_on: Whether it starts where the gang's last window ended, so that no state travels.
-    """
-
-    iteration: int
+    iteration: int  # meta-iterations done before it
     iterations: int
-    size: int
-    goes_on: bool
+    size: int  # number of meta-parameters
+    goes_on: bool  # it starts where the gang's last window ended, so no state travels
 
 
 @dataclass
@@ -104,14 +91,9 @@ def take_seat(gang: Gang, dask_worker: Worker) -> int | None:
 
 
 async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker: Worker) -> str | None:
-    """Connect a worker that has its seat with the gang's others, beside whatever task it is at.
+    """Connect a worker that has its seat with the gang's others, beside its present task, in `bound` seconds.
 
-    Args:
-        gang: The gang.
-        port: Where rank 0 has its store.
-        bound: Seconds to wait for the others.
-        device: Where they compute, `cpu` or `cuda`.
-        dask_worker: The worker, which Dask fills in.
+    All meet at `port`, that of rank 0's store.
 
     Returns:
         What went wrong, if anything did.
@@ -148,20 +130,10 @@ def leave(run: str, dask_worker: Worker) -> None:
     _seats.pop((run, str(dask_worker.contact_address)), None)
 
 
-def seats() -> int:
-    """How many gangs the worker keeps a seat in."""
-    return len(_seats)
-
-
 def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | None) -> Window | None:
     """Compute a window, in step with the gang's other members.
 
-    Args:
-        gang: The gang.
-        rank: This worker's rank.
-        recipe: What the run's numbers depend on.
-        order: The window.
-        start: The state to start from, for rank 0 where the gang doesn't stand there.
+    Rank 0 gets the state to start from, unless the gang stands there already.
 
     Returns:
         For rank 0: what came of it.
@@ -188,20 +160,20 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
         if not order.goes_on:
             _distribute(seat.loop, communicator, order, start)
             stopwatch.end("exchange")
-        standing = seat.loop.standing
-        if standing is None or standing[1].iteration != order.iteration:
+        if seat.loop.iteration != order.iteration:
             raise DisbandedError("a worker was left behind")
         records = seat.loop.window(order.iterations, communicator.check, stopwatch, communicator)
-        found = _collect(seat.loop, communicator, order, _chunk_seconds(stopwatch, share, order))
+        chunk_seconds = stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
+        found = _collect(seat.loop, communicator, order, records, chunk_seconds)
         stopwatch.end("exchange")
     except DisbandedError:
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
-            del _seats[place]
+            _seats.pop(place, None)
         if seat.devices is not None:
             seat.devices.abort()  # else the device would wait for the lost one, for ever
         raise
     dask_worker.log_event(TOPIC, _message(gang, share, order, stopwatch))
-    return None if found is None else replace(found, records=records)
+    return found
 
 
 def _communicator(seat: _Seat, rank: int, ranks: int, wanted: Callable[[], bool]) -> Communicator:
@@ -212,7 +184,7 @@ def _communicator(seat: _Seat, rank: int, ranks: int, wanted: Callable[[], bool]
 
 def _loop(recipe: Recipe, share: Share, size: int) -> MemberLoop:
     """What computes a rank's windows: its device's loop where that can be."""
-    if recipe.vectorized and suits(recipe, worker.open_context(recipe)):
+    if suits(recipe, worker.open_context(recipe)):
         return DeviceLoop(recipe, share, size)
     return PlainLoop(recipe, share, size)
 
@@ -229,9 +201,10 @@ def _distribute(loop: MemberLoop, communicator: Communicator, order: Order, star
     loop.start(vectors[0].numpy(), State(order.iteration, *own.numpy()))
 
 
-def _collect(loop: MemberLoop, communicator: Communicator, order: Order, seconds: float) -> Window | None:
-    """The whole state, from all ranks' segments, and the seconds of a chunk by rank; for rank 0."""
-    assert loop.standing is not None
+def _collect(
+    loop: MemberLoop, communicator: Communicator, order: Order, records: tuple[Record, ...], seconds: float
+) -> Window | None:
+    """For rank 0: the window, with the whole state, from all ranks' segments, and the seconds of a chunk by rank."""
     parameters, own = loop.standing
     segment = [torch.from_numpy(vector) for vector in (own.mean, own.square, own.average)]
     found = communicator.gather(torch.cat([*segment, torch.tensor([seconds])])).numpy()
@@ -239,12 +212,7 @@ def _collect(loop: MemberLoop, communicator: Communicator, order: Order, seconds
         return None
     length = len(own.mean)
     others = [found[:, place * length : (place + 1) * length].ravel()[: order.size] for place in range(3)]
-    return Window(State(own.iteration, parameters[: order.size], *others), (), tuple(found[:, -1].tolist()))
-
-
-def _chunk_seconds(stopwatch: Stopwatch, share: Share, order: Order) -> float:
-    """Mean seconds of a chunk; 0 for a rank without chunks."""
-    return stopwatch.total("adapt") / (order.iterations * len(share.own)) if share.own else 0.0
+    return Window(State(own.iteration, parameters[: order.size], *others), records, tuple(found[:, -1].tolist()))
 
 
 def _message(gang: Gang, share: Share, order: Order, stopwatch: Stopwatch) -> Ranked:

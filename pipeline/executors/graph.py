@@ -4,8 +4,8 @@
            ├─ adapt ─┼─ fold ─ step ──┼─ adapt ─┼─ fold ─ step …
            └─ adapt ─┘                └─ adapt ─┘
 
-Chunks name their tasks by number and get the state; nothing else goes to them. The window's first state stands in the
-graph itself, so that whatever a lost worker held can be computed again.
+Chunks name their tasks by number, and get the window so far. The window's first state stands in the graph itself, so
+that whatever a lost worker held can be computed again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,17 +30,14 @@ Key = tuple[str | int, ...]
 class GraphExecutor(Executor):
     """Every chunk, fold and step is a task of Dask's, which any free worker may take.
 
-    Args:
-        cluster: The cluster.
-        recipe: What the run's numbers depend on.
-        run: The run's identifier, part of every key, so that two runs on one scheduler never share a result.
+    The run's identifier is part of every key, so that two runs on one scheduler never share a result.
     """
 
     def __init__(self, cluster: Cluster, recipe: Recipe, run: str | None = None) -> None:
         self._cluster, self._recipe, self._run = cluster, recipe, run or uuid4().hex[:8]
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`.
+        """Compute the window in graphs of at most `longest_graph` iterations.
 
         Driver and scheduler say nothing to each other while a graph is computed, but for a look at the workers now and
         then; with its result taken, all of it is released.
@@ -56,21 +53,12 @@ class GraphExecutor(Executor):
     def map(
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
     ) -> list[Result]:
-        """See `Executor.map`."""
         graph = map_graph(name, uuid4().hex[:8], function, shared, chunks, self._cluster.addresses)
         return results(self._cluster, graph)
 
 
 def window_graph(run: str, recipe: Recipe, state: State, iterations: int, workers: Sequence[str] = ()) -> Delayed:
-    """The window of some more meta-iterations.
-
-    Args:
-        run: The run's identifier.
-        recipe: What the run's numbers depend on.
-        state: The state to start from.
-        iterations: How many meta-iterations.
-        workers: Addresses to spread the chunks over; any worker may still take any chunk.
-    """
+    """The next meta-iterations. The chunks are spread over the workers, but any worker may take any chunk."""
     # Bound to the functions, the recipe stands in no task's arguments, which Dask would search for keys.
     compute, advance = partial(_adapt, recipe), partial(_step, recipe)
     chunks = recipe.meta.chunks()
@@ -99,16 +87,7 @@ def map_graph(
     chunks: Sequence[tuple[int, ...]],
     workers: Sequence[str] = (),
 ) -> list[Delayed]:
-    """`function(*shared, *chunk)` for every chunk.
-
-    Args:
-        name: What Dask's pages call the chunks' tasks.
-        run: An identifier that nothing else on the scheduler has.
-        function: The function.
-        shared: The arguments that all chunks share.
-        chunks: The arguments of each chunk.
-        workers: Addresses to spread the chunks over.
-    """
+    """`function(*shared, *chunk)` for every chunk, under a run's identifier that nothing else on the scheduler has."""
     given: dict[Key, Any] = {(f"shared-{run}", place): value for place, value in enumerate(shared)}
     spread: dict[Key, Any] = {
         (f"{name}-{run}", place): (function, *given, *chunk) for place, chunk in enumerate(chunks)
@@ -124,13 +103,9 @@ def as_collections(
     preferred: Callable[[Key], list[str] | None],
     elsewhere: bool = True,
 ) -> list[Delayed]:
-    """Tasks as one layer: a layer each, as `dask.delayed` makes them, takes Dask tens of milliseconds a window.
+    """All tasks in one layer. `dask.delayed` makes a layer for each, which costs tens of milliseconds a window.
 
-    Args:
-        tasks: The tasks by key.
-        wanted: The keys whose results are asked for.
-        preferred: The workers that a key's task is for, if any.
-        elsewhere: Whether others may take it, too.
+    A key's task is for its `preferred` workers, if it has any; `elsewhere` lets others take it, too.
     """
     layer = MaterializedLayer(dict(tasks), annotations={"workers": preferred, "allow_other_workers": elsewhere})
     graph = HighLevelGraph({"tasks": layer}, {"tasks": set()})

@@ -8,6 +8,7 @@ from typing import Any
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.base import Executor, Result, Window
 from fanfold.pipeline.executors.device_loop import DeviceLoop, suits
+from fanfold.pipeline.executors.member_loop import Check
 from fanfold.pipeline.executors.segments import Share
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import fold_all
@@ -16,18 +17,12 @@ from fanfold.pipeline.recipe import Recipe
 
 
 class LocalExecutor(Executor):
-    """Computes on this process's device.
+    """Computes on this process's device."""
 
-    Args:
-        recipe: What the run's numbers depend on.
-        check: Raises where nobody waits for the result any more.
-    """
-
-    def __init__(self, recipe: Recipe, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, recipe: Recipe, check: Check = lambda: None) -> None:
         self._recipe, self._check = recipe, check
 
     def window(self, state: State, iterations: int) -> Window:
-        """See `Executor.window`."""
         self._check()
         if suits(self._recipe, worker.open_context(self._recipe)):
             return _window_on_device(self._recipe, state, iterations, self._check)
@@ -36,7 +31,6 @@ class LocalExecutor(Executor):
     def map(
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
     ) -> list[Result]:
-        """See `Executor.map`."""
         return [function(*shared, *chunk) for chunk in chunks]
 
 
@@ -50,11 +44,10 @@ def plain_window(recipe: Recipe, state: State, iterations: int) -> Window:
     return Window(state, tuple(records), ((time.perf_counter() - began) / (iterations * len(chunks)),))
 
 
-def _window_on_device(recipe: Recipe, state: State, iterations: int, check: Callable[[], None]) -> Window:
+def _window_on_device(recipe: Recipe, state: State, iterations: int, check: Check) -> Window:
     loop, stopwatch = _device_loop(recipe, len(state.parameters)), Stopwatch()
     loop.start(state.parameters, state)
     records = loop.window(iterations, check, stopwatch)
-    assert loop.standing is not None
     seconds = stopwatch.total("adapt") / (iterations * len(recipe.meta.chunks()))
     return Window(loop.standing[1], records, (seconds,))
 

@@ -8,13 +8,28 @@ import torch
 from numpy.typing import NDArray
 
 from fanfold.pipeline.executors.communicator import Communicator
-from fanfold.pipeline.executors.segments import Share
+from fanfold.pipeline.executors.segments import Share, segment_size
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.optimizer import Record, State, Vector, not_finite
+from fanfold.pipeline.recipe import Recipe
+
+Check = Callable[[], None]  # raises where nobody waits for the window any more
 
 
 class MemberLoop(ABC):
-    """A rank's part of a run's windows, which keeps where the rank stands from one window to the next."""
+    """A rank's part of a run's windows. It keeps the parameters, and the rank's segment of the state, between windows.
+
+    Attributes:
+        iteration: Meta-iterations done; -1 before any start.
+    """
+
+    def __init__(self, recipe: Recipe, share: Share, size: int) -> None:
+        self._recipe, self._share, self._size = recipe, share, size
+        self._length = segment_size(size, share.ranks)
+        left = share.left()  # the sums that the ranks exchange
+        self._counts = [[rank for rank, _ in left].count(rank) for rank in range(share.ranks)]
+        self._left_tasks = [tasks for _, tasks in left]
+        self.iteration = -1
 
     @abstractmethod
     def start(self, parameters: Vector, segment: State) -> None:
@@ -22,24 +37,16 @@ class MemberLoop(ABC):
 
     @property
     @abstractmethod
-    def standing(self) -> tuple[Vector, State] | None:
-        """The parameters of all ranks' segments and the rank's own segment of the state; None before any start."""
+    def standing(self) -> tuple[Vector, State]:
+        """The parameters of all ranks' segments, and the rank's own segment of the state."""
 
     @abstractmethod
     def window(
-        self,
-        iterations: int,
-        check: Callable[[], None],
-        stopwatch: Stopwatch,
-        communicator: Communicator | None = None,
+        self, iterations: int, check: Check, stopwatch: Stopwatch, communicator: Communicator | None = None
     ) -> tuple[Record, ...]:
-        """Compute the next meta-iterations.
+        """Compute the next meta-iterations; a rank that is alone may have no communicator.
 
-        Args:
-            iterations: How many.
-            check: Raises where nobody waits for the window any more.
-            stopwatch: Told of every chunk, fold, step and exchange, where the host can tell them apart.
-            communicator: The gang; None for a rank that is alone.
+        The stopwatch is told of every chunk, fold, step and exchange, where the host can tell them apart.
 
         Raises:
             RunError: A loss or gradient is not finite.
@@ -52,11 +59,8 @@ def raise_not_finite(
 ) -> None:
     """Raise RunError, on all ranks, where a task of any has no finite loss or gradient, for the first such iteration.
 
-    Args:
-        share: The rank's share of every meta-batch.
-        first: The window's first iteration.
-        broken: Which of the rank's own tasks broke, `[iterations, own tasks]`.
-        communicator: The gang; None for a rank that is alone.
+    `broken` says which of the rank's own tasks broke, `[iterations, own tasks]`, from iteration `first` on. A rank that
+    is alone has no communicator.
     """
     bad = np.flatnonzero(broken.any(axis=1))
     place = torch.tensor([int(bad[0]) if len(bad) else len(broken)])

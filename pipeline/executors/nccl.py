@@ -35,13 +35,7 @@ def gpu_name() -> bytes:
 
 
 def connect_devices(communicator: Communicator, store: Store, name: str, bound: timedelta) -> Any:
-    """A group of NCCL's for the workers of a gang, if each has a GPU of its own.
-
-    Args:
-        communicator: The gang, connected by gloo; all of its workers must call this.
-        store: Where they find each other.
-        name: The gang's name.
-        bound: How long to wait for the communicator.
+    """A group of NCCL's for a gang that gloo connects, if each worker has a GPU of its own. All must call this.
 
     Returns:
         The group; None where there can't be one, on any of them.
@@ -72,26 +66,18 @@ def connect_devices(communicator: Communicator, store: Store, name: str, bound: 
 
 
 class DeviceCommunicator(Communicator):
-    """A gang whose tensors go from device to device; all else as in `Communicator`.
-
-    Args:
-        group: The gang's `ProcessGroupGloo`.
-        devices: Its `ProcessGroupNCCL`.
-        rank: The worker's rank.
-        ranks: How many there are.
-        wanted: Whether anyone still waits for what comes of it.
-    """
+    """A gang whose tensors go from device to device, by a `ProcessGroupNCCL`; all else as in `Communicator`."""
 
     def __init__(self, group: Any, devices: Any, rank: int, ranks: int, wanted: Callable[[], bool]) -> None:
         super().__init__(group, rank, ranks, wanted)
         self._devices = devices
 
     def exchange(self, rows: Tensor, found: Tensor, counts: Sequence[int]) -> None:
-        """See `Communicator.exchange`. The host does not wait: the device goes on after the exchange."""
+        """As in `Communicator`, but the host does not wait: the device goes on after the exchange."""
         _, own, width = rows.shape
         into, out = [count * width for count in counts], [own * width] * self.ranks
         self._devices.alltoall_base(found.view(-1), rows.view(-1), into, out).wait()
 
     def gather_into(self, found: Tensor, own: Tensor) -> None:
-        """See `Communicator.gather_into`; the host does not wait."""
+        """As in `Communicator`, but the host does not wait."""
         self._devices._allgather_base(found, own).wait()

@@ -20,17 +20,11 @@ FACTS = 4  # float32 beside a segment in a row: a loss and an accuracy
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's share of every meta-batch.
-
-    Args:
-        rank: The rank.
-        ranks: How many there are.
-        chunks: First and last (exclusive) place of each chunk of a meta-batch.
-    """
+    """A rank's share of every meta-batch."""
 
     rank: int
     ranks: int
-    chunks: tuple[tuple[int, int], ...]
+    chunks: tuple[tuple[int, int], ...]  # first and last (exclusive) place of each chunk of a meta-batch
 
     @property
     def owners(self) -> list[int]:
@@ -61,14 +55,7 @@ def segment_size(size: int, ranks: int) -> int:
 
 
 def pack(sums: Sequence[ChunkSum], ranks: int, length: int, device: torch.device) -> Tensor:
-    """Sums as rows for the ranks, float32 `[ranks, sums, length + FACTS]`.
-
-    Args:
-        sums: The sums, of arrays and numbers or of tensors.
-        ranks: How many ranks there are.
-        length: Length of a segment.
-        device: Where the rows are to lie.
-    """
+    """Sums, of arrays or of tensors, as rows for the ranks, float32 `[ranks, sums, length + FACTS]`."""
     rows = torch.zeros(ranks, len(sums), length + FACTS, device=device)
     for place, part in enumerate(sums):
         gradient = torch.as_tensor(part.gradient)
@@ -79,13 +66,7 @@ def pack(sums: Sequence[ChunkSum], ranks: int, length: int, device: torch.device
 
 
 def unpack(rows: Tensor, tasks: Sequence[int], length: int) -> list[ChunkSum]:
-    """The sums of rows `[sums, length + FACTS]`, each with its segment of the gradient, as tensors.
-
-    Args:
-        rows: The rows that a rank received.
-        tasks: The number of tasks of each.
-        length: Length of a segment.
-    """
+    """The sums of rows `[sums, length + FACTS]`, each with its segment of the gradient and its number of tasks."""
     facts = rows[:, length:].clone(memory_format=torch.contiguous_format).view(torch.float64)
     return [
         ChunkSum(row[:length], loss, accuracy, count)

@@ -38,12 +38,8 @@ class MLflow:
     A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run.
     Iterations that it computes again have the same metrics, which are not sent again.
 
-    Args:
-        uri: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
-        folder: The run directory.
-        recipe: The run's recipe.
-        settings: The resolved configuration by dotted keys.
-        parent: The MLflow run to show this one below, as a trial below its search; None for none.
+    `uri` is a server (`http://…`), or a file (`sqlite:///mlflow.db`). `parent` is the MLflow run to show this one
+    below, as a trial below its search.
 
     Raises:
         FanfoldError: MLflow can't be reached.
@@ -60,17 +56,12 @@ class MLflow:
         self._sent_at = time.monotonic()
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            self._run, self._known = self._open(settings, parent)
+            self.run, self._known = self._open(settings, parent)  # the known metrics have their last steps
         except Exception as error:
             raise FanfoldError(
                 f"MLflow at {uri} can't be written ({one_line(error)}): give `record.mlflow` another address, or leave "
                 "it out."
             ) from error
-
-    @property
-    def run(self) -> str:
-        """The run's identifier in MLflow."""
-        return self._run
 
     def __call__(self, event: Event) -> None:
         """Buffer an event's metrics, and send the buffer every few seconds."""
@@ -94,8 +85,8 @@ class MLflow:
         self._send()
         for path in sorted(self._folder.iterdir()):
             if path.is_file():
-                self._client.log_artifact(self._run, str(path))
-        self._client.set_terminated(self._run, status)
+                self._client.log_artifact(self.run, str(path))
+        self._client.set_terminated(self.run, status)
 
     def _open(self, settings: Mapping[str, Any], parent: str | None) -> tuple[str, dict[str, int]]:
         """Open or make the run: its identifier, and the last step of each of its metrics."""
@@ -146,5 +137,5 @@ class MLflow:
 
         metrics = [Metric(name, value, milliseconds, step) for name, value, step, milliseconds in self._buffered]
         for first in range(0, len(metrics), AT_ONCE):
-            self._client.log_batch(self._run, metrics=metrics[first : first + AT_ONCE])
+            self._client.log_batch(self.run, metrics=metrics[first : first + AT_ONCE])
         self._buffered, self._sent_at = [], time.monotonic()

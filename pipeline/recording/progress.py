@@ -25,11 +25,9 @@ QUIET = 10.0  # seconds between plain lines
 
 
 class Terminal:
-    """Shows the progress of one run, or of several at once, on standard error.
+    """Shows the progress of one run, or of several at once; by default on standard error.
 
-    Args:
-        reword: Words every message before it is shown, as a command does that shows configuration fields as flags.
-        console: Where to show it; by default standard error.
+    `reword` words every message before it is shown, as a command does that shows configuration fields as flags.
     """
 
     def __init__(self, reword: Callable[[str], str] = str, console: Console | None = None) -> None:
@@ -61,9 +59,7 @@ class RunProgress:
 
     Loss and accuracy are of training tasks, as running means in which the newest iteration has a weight of 1 / 50.
 
-    Args:
-        terminal: The terminal.
-        name: The run's name where the terminal shows several runs.
+    A name is for a terminal that shows several runs.
     """
 
     def __init__(self, terminal: Terminal, name: str | None = None) -> None:

@@ -25,10 +25,7 @@ class Recorder(Protocol[E_contra]):
 def guarded(recorder: Recorder[E], name: str, notice: Callable[[str], None]) -> Iterator[Callable[[E], None]]:
     """Hand events to a recorder that may fail: its first error is reported once, and it gets no more events.
 
-    Args:
-        recorder: The recorder; it is closed at the end.
-        name: Its name in the report.
-        notice: Shows a line to the user.
+    At the end the recorder is closed. `name` is its name in the report, `notice` shows a line to the user.
 
     Yields:
         A listener to events.
@@ -57,12 +54,8 @@ def guarded(recorder: Recorder[E], name: str, notice: Callable[[str], None]) -> 
 class BackgroundRecorder(Generic[E_contra]):
     """Hands events to a slow recorder in a thread of its own, in order. Listens to the same events.
 
-    A recorder that failed gets no more events, not even those that wait for it: each would wait for the lost server
-    again, long after the run is over.
-
-    Args:
-        recorder: The recorder. Only that thread calls it; its error is raised at the next event.
-        name: The thread's name.
+    Only that thread calls the recorder, and its error is raised at the next event. A recorder that failed gets no more
+    events, not even those that wait for it: each would wait for the lost server again, long after the run is over.
     """
 
     def __init__(self, recorder: Recorder[E_contra], name: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +10,18 @@ from fanfold.pipeline.events import Event, Validated, WindowEnded
 from fanfold.pipeline.files import write_bytes
 
 
-@dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run's files.
+    """The paths of a run's files."""
 
-    Args:
-        path: The run directory.
-    """
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line, one line an iteration."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def validations(self) -> Path:
-        """One JSON object a line, one line a validation."""
-        return self.path / "validations.jsonl"
-
-    @property
-    def last(self) -> Path:
-        """The last checkpoint, with the state to resume from and the best parameters on validation classes."""
-        return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def result(self) -> Path:
-        """The result of `train`."""
-        return self.path / "result.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """The result of `evaluate`."""
-        return self.path / "evaluation.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"  # resolved
+        self.metrics = path / "metrics.jsonl"  # a JSON object a line, a line an iteration
+        self.validations = path / "validations.jsonl"  # a JSON object a line, a line a validation
+        # The last checkpoint, with the state to resume from and the best parameters on validation classes.
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.result = path / "result.json"  # of `train`
+        self.evaluation = path / "evaluation.json"  # of `evaluate`
 
     def check_free(self) -> None:
         """Raise FanfoldError if the directory already holds a run."""
@@ -92,12 +64,7 @@ class RunDirectory:
                 _append(self.validations, [line])
 
     def forget_after(self, iteration: int, validated: int) -> None:
-        """Drop the lines of iterations after a checkpoint, which will be computed again.
-
-        Args:
-            iteration: Iterations done at the checkpoint.
-            validated: Iterations done at the checkpoint's last validation.
-        """
+        """Drop the lines of iterations after a checkpoint and its last validation: they are computed again."""
         for path, last in ((self.metrics, iteration), (self.validations, validated)):
             if path.exists():
                 kept = [line for line in path.read_text().splitlines() if 0 < _iteration(line) <= last]

@@ -17,10 +17,9 @@ RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 
 
 def on_paper(image: NDArray[np.float32]) -> Image.Image:
-    """An image in shades of grey, dark on white.
+    """An image `[height, width]`, from 0, white, to 1, black, in shades of grey.
 
-    Args:
-        image: From 0, white, to 1, black, `[height, width]`. Values beyond, as resizing may leave them, are clipped.
+    Values beyond, as resizing may leave them, are clipped.
     """
     return Image.fromarray(((1 - image.clip(0, 1)) * 255).round().astype(np.uint8))
 

@@ -34,11 +34,7 @@ class TensorBoard:
     A point's step is the number of iterations done, as in `metrics.jsonl`. The points of a resumed run replace those of
     the iterations that it computes again.
 
-    Args:
-        folder: The folder of the event files.
-        recipe: The run's recipe.
-        settings: The resolved configuration by dotted keys.
-        tested: Whether the run was tested before. Its test is written again only after more training.
+    A run that was `tested` before has its test written again only after more training.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, settings: Mapping[str, Setting], tested: bool = False) -> None:

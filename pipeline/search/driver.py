@@ -46,15 +46,10 @@ SECONDS = "seconds"  # the study's attribute of the search's length so far
 
 @dataclass(frozen=True)
 class Candidate:
-    """The training of a trial's parameters.
-
-    Args:
-        job: The training.
-        config: The resolved configuration as YAML, for the run directory.
-    """
+    """The training of a trial's parameters."""
 
     job: Job
-    config: str
+    config: str  # resolved, as YAML, for the run directory
 
 
 Make = Callable[[Mapping[str, Value]], Candidate]  # may raise FanfoldError, which fails the trial
@@ -77,18 +72,7 @@ class _Run:
 
 
 class Search:
-    """Drives a study's trials to their ends.
-
-    Args:
-        cluster: The cluster.
-        study: The study.
-        space: The searched space.
-        config: The search's settings.
-        seed: The seed of all draws.
-        make: Makes a candidate of a trial's parameters.
-        trials: The folder of the trials' run directories.
-        tell: The listener to the search's events.
-    """
+    """Drives a study's trials to their ends. `trials` is the folder of their run directories."""
 
     def __init__(
         self,
@@ -275,7 +259,8 @@ class Search:
     def _judge(self, run: _Run, now: Checkpoint) -> bool:
         """Report a trial's state to the study; True if it goes on."""
         trial, iteration = run.trial, now.state.iteration
-        if now.validated == iteration and iteration not in self._reported(trial):
+        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if now.validated == iteration and iteration not in reported:
             trial.report(now.best_accuracy, iteration)
         ended = run.candidate.job.ended(now)
         if not ended and not trial.should_prune():
@@ -296,10 +281,6 @@ class Search:
             TrialEnded(trial.number, run.params, "finished" if ended else "pruned", iteration, now.best_accuracy)
         )
         return False
-
-    def _reported(self, trial: Trial) -> Mapping[int, float]:
-        frozen = self._study.get_trials(deepcopy=False)[trial.number]
-        return frozen.intermediate_values
 
     def _fail(self, trial: Trial, params: Params, iteration: int, reason: str) -> None:
         trial.set_user_attr("iterations", iteration)
@@ -338,14 +319,7 @@ def _started(run: _Run) -> TrainingStarted:
 
 
 def choose(workers: Sequence[str], taken: set[str], before: Sequence[str], wanted: int) -> tuple[str, ...]:
-    """Workers for a trial's next segment: its earlier ones that are free, then other free ones.
-
-    Args:
-        workers: All workers.
-        taken: Workers of other trials.
-        before: The trial's earlier workers.
-        wanted: How many workers it wants.
-    """
+    """Workers for a trial's next segment: `before`, its earlier ones, if they are free, then other free ones."""
     free = [worker for worker in workers if worker not in taken]
     kept = [worker for worker in before if worker in free]
     return tuple((kept + [worker for worker in free if worker not in kept])[:wanted])

@@ -12,74 +12,44 @@ from fanfold.pipeline.training import Job
 
 @dataclass(frozen=True)
 class TrialBegan:
-    """A trial begins, or goes on where an earlier driver left it.
-
-    Args:
-        number: The trial's number.
-        directory: Its run directory.
-        job: Its training.
-        config: Its resolved configuration as YAML.
-        started: Its start, as an event of a training run.
-    """
+    """A trial begins, or goes on where an earlier driver left it."""
 
     number: int
     directory: RunDirectory
     job: Job
-    config: str
-    started: TrainingStarted
+    config: str  # resolved, as YAML
+    started: TrainingStarted  # as an event of a training run
 
 
 @dataclass(frozen=True)
 class SegmentEnded:
-    """A segment of a trial has ended.
-
-    Args:
-        number: The trial's number.
-        events: The segment's events, as those of a training run.
-    """
+    """A segment of a trial has ended."""
 
     number: int
-    events: tuple[Event, ...] = field(repr=False)
+    events: tuple[Event, ...] = field(repr=False)  # as those of a training run
 
 
 @dataclass(frozen=True)
 class TrialReached:
-    """A trial began, goes on, or reached a rung.
-
-    Args:
-        number: The trial's number.
-        params: Its parameters.
-        iteration: Iterations done.
-        iterations: Iterations of the whole trial.
-        accuracy: Its best validation accuracy; None before the first.
-    """
+    """A trial began, goes on, or reached a rung."""
 
     number: int
     params: Params
-    iteration: int
-    iterations: int | None
-    accuracy: float | None
+    iteration: int  # iterations done
+    iterations: int | None  # of the whole trial
+    accuracy: float | None  # the best at a validation; None before the first
 
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial has ended.
-
-    Args:
-        number: The trial's number.
-        params: Its parameters.
-        state: How it ended.
-        iteration: Iterations done.
-        accuracy: Its best validation accuracy; None if there was no validation.
-        reason: Why it failed; None if it did not.
-    """
+    """A trial has ended."""
 
     number: int
     params: Params
     state: Literal["finished", "pruned", "failed"]
-    iteration: int
-    accuracy: float | None = None
-    reason: str | None = None
+    iteration: int  # iterations done
+    accuracy: float | None = None  # the best at a validation; None without any
+    reason: str | None = None  # why it failed
 
 
 SearchEvent = TrialBegan | SegmentEnded | TrialReached | TrialEnded | Noticed

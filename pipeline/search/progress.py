@@ -15,11 +15,7 @@ from fanfold.pipeline.search.study import Counts
 class SearchProgress:
     """Shows a search's trials, the best so far, and how many were pruned and failed. Listens to its events.
 
-    Args:
-        terminal: The terminal.
-        trials: How many trials the search will have.
-        counts: The trials so far.
-        best: The best accuracy so far and its trial's number; None if no trial has finished.
+    `counts` are the trials so far, `best` is the best accuracy and its trial's number; None before any finished.
     """
 
     def __init__(self, terminal: Terminal, trials: int, counts: Counts, best: tuple[float, int] | None) -> None:

@@ -12,9 +12,6 @@ class TrialRecords:
     """Hands each trial's events to a recorder of its own. Listens to a search's events.
 
     The events of a segment come at its end, so points are recorded after the segment's validation.
-
-    Args:
-        open_record: Makes the recorder of a trial that begins or goes on.
     """
 
     def __init__(self, open_record: Callable[[TrialBegan], Recorder[Event]]) -> None:
@@ -28,8 +25,8 @@ class TrialRecords:
                 record = self._records[event.number] = self._open(event)
                 record(event.started)
             case SegmentEnded():
-                for of_leg in event.events:
-                    self._records[event.number](of_leg)
+                for of_segment in event.events:
+                    self._records[event.number](of_segment)
             case TrialEnded() if event.number in self._records:  # a trial may fail before it begins
                 error = None if event.reason is None else RunError(event.reason)
                 self._records.pop(event.number).close(error)

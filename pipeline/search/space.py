@@ -13,14 +13,11 @@ Value = bool | int | float | str | None
 class Dimension:
     """A configuration key, and the values that it may take.
 
-    Args:
-        key: The key, such as `algorithm.inner_lr`.
-        values: Its values, as a distribution of Optuna's.
-        when: Conditions: the values of other dimensions, by their keys, for which this one counts. Otherwise a trial
-            takes the configuration's value.
+    With `when`, it counts only where other dimensions, by their keys, have one of these values; elsewhere a trial takes
+    the configuration's value.
     """
 
-    key: str
+    key: str  # such as `algorithm.inner_lr`
     values: BaseDistribution
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 

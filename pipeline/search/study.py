@@ -72,10 +72,7 @@ class SearchConfig:
 def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Study]:
     """Open the study in a file, or make it; nobody else may open it meanwhile.
 
-    Args:
-        path: The SQLite file.
-        name: The study's name, on which Hyperband's brackets depend.
-        pruner: The study's pruner.
+    Hyperband's brackets depend on the study's name.
 
     Raises:
         FanfoldError: Another search has it open, or it can't be read or written.
@@ -128,13 +125,7 @@ class _Grid(BruteForceSampler):
 
 
 def make_pruner(config: SearchConfig, rung: int, iterations: int) -> BasePruner:
-    """A pruner by name.
-
-    Args:
-        config: The search's settings.
-        rung: Iterations to the first rung.
-        iterations: Iterations of a whole trial.
-    """
+    """A pruner by name, given iterations to the first rung and of a whole trial."""
     match config.pruner:
         case "asha":
             return SuccessiveHalvingPruner(min_resource=rung, reduction_factor=config.factor)
@@ -147,14 +138,7 @@ def make_pruner(config: SearchConfig, rung: int, iterations: int) -> BasePruner:
 
 
 def draw(trial: Trial, space: Space, sampler: str, seed: int) -> Params:
-    """A trial's parameters; missing ones are drawn and kept in the study.
-
-    Args:
-        trial: The trial.
-        space: The searched space.
-        sampler: The sampler's name.
-        seed: The search's seed.
-    """
+    """A trial's parameters; missing ones are drawn and kept in the study."""
     params: Params = {}
     known, asked = trial.params, False
     for place, dimension in enumerate(space.dimensions):

@@ -19,15 +19,10 @@ from fanfold.pipeline.training import Job, Judge, judge_by_validation, start, tr
 
 @dataclass(frozen=True)
 class Segment:
-    """What came of a segment.
+    """The result of a segment."""
 
-    Args:
-        checkpoint: Where the trial stands, validated.
-        events: What happened, as in a training run.
-    """
-
-    checkpoint: Checkpoint
-    events: tuple[Event, ...]
+    checkpoint: Checkpoint  # where the trial stands, validated
+    events: tuple[Event, ...]  # as in a training run
 
 
 class UnwantedError(Exception):
@@ -35,11 +30,7 @@ class UnwantedError(Exception):
 
 
 def run_segment(job: Job, now: Checkpoint | None) -> Segment:
-    """Compute a segment on one worker, in its own process.
-
-    Args:
-        job: What the trial trains.
-        now: Where it stands; None for the start.
+    """Compute a segment on one worker, in its own process; from the start where there is no checkpoint.
 
     Raises:
         RunError: A loss or gradient is not finite.

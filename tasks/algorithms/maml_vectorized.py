@@ -63,38 +63,45 @@ def meta_gradient(
         order: `first`, or how the exact meta-gradient goes through the steps.
         at_once: The most tasks that each operation computes.
     """
-    theta = stack.layout.lay_out(parameters.detach())
-    return sum_parts(_meta_gradient(stack, theta, part, rate, steps, order) for part in tasks.parts(at_once))
+    theta, targets = stack.layout.lay_out(parameters.detach()), _targets(tasks, parameters)
+    return sum_parts(_meta_gradient(stack, theta, part, targets, rate, steps, order) for part in tasks.parts(at_once))
 
 
 def logits(stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int) -> Tensor:
     """The queries' logits `[tasks, queries, ways]` after some inner steps on the support sets."""
-    support = stack.first.patches(tasks.support)
+    support, (targets, _) = stack.first.patches(tasks.support), _targets(tasks, parameters)
     theta: Operands = stack.layout.lay_out(parameters.detach())
     for _ in range(steps):
-        gradient, _ = _loss(stack, theta, support, tasks.support_labels, tasks.ways).gradient(stack)
+        gradient, _ = _loss(stack, theta, support, targets).gradient(stack)
         theta = _step(theta, gradient, rate)
     found, _ = stack.forward(stack.layout.split(theta), stack.first.patches(tasks.query))
     return found
 
 
 def _meta_gradient(
-    stack: Stack, theta: Operands, tasks: TaskBatch, rate: float, steps: int, order: Order
+    stack: Stack,
+    theta: Operands,
+    tasks: TaskBatch,
+    targets: tuple[Tensor, Tensor],
+    rate: float,
+    steps: int,
+    order: Order,
 ) -> MetaGradient:
     """See `meta_gradient`: of one part of the tasks, from θ `[1, …]`."""
     support, passed = stack.first.patches(tasks.support), []
+    of_support, of_query = targets
     for _ in range(steps):
-        loss = _loss(stack, theta, support, tasks.support_labels, tasks.ways)
+        loss = _loss(stack, theta, support, of_support)
         gradient, both = loss.gradient(stack)
         if order != "first":
             passed.append((theta, (loss, both) if order == "reverse" else None))
         theta = _step(theta, gradient, rate)
 
-    query_loss = _loss(stack, theta, stack.first.patches(tasks.query), tasks.query_labels, tasks.ways)
+    query_loss = _loss(stack, theta, stack.first.patches(tasks.query), of_query)
     direction, _ = query_loss.gradient(stack)
     for step, (theta, kept) in reversed(list(enumerate(passed))):
         if kept is None:
-            loss = _loss(stack, theta, support, tasks.support_labels, tasks.ways)
+            loss = _loss(stack, theta, support, of_support)
             kept = loss, loss.gradient(stack)[1]
         loss, both = kept
         last = step == 0  # on the way back: from here on, only the sum over the tasks is needed
@@ -104,10 +111,16 @@ def _meta_gradient(
     return MetaGradient(summed, *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
 
 
-def _loss(stack: Stack, theta: Operands, images: Patches, labels: Tensor, ways: int) -> Loss:
+def _targets(tasks: TaskBatch, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The targets of support and query images, see `Loss`, in the precision of a tensor."""
+    support, query = (one_hot(labels, tasks.ways).to(like) for labels in (tasks.support_labels, tasks.query_labels))
+    return support, query
+
+
+def _loss(stack: Stack, theta: Operands, images: Patches, targets: Tensor) -> Loss:
     """The loss at parameters `[tasks, …]`, or `[1, …]` for all tasks."""
     outputs, kept = stack.forward(stack.layout.split(theta), images)
-    return Loss(outputs, outputs.softmax(2), kept, one_hot(labels, ways).to(outputs))
+    return Loss(outputs, outputs.softmax(2), kept, targets)
 
 
 def _step(values: Operands, along: Operands, rate: float) -> Operands:

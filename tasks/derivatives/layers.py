@@ -230,7 +230,7 @@ class Mean(_Vectors):
     def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
         """See `Layer`."""
         _, _, height, width, _ = kept
-        d_maps = (d_outputs / (height * width))[:, :, None, None].expand(kept)
+        d_maps = (d_outputs / (height * width)).unsqueeze(2).unsqueeze(2).expand(kept)
         return self.products.join(d_maps), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:

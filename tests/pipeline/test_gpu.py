@@ -22,7 +22,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
 from fanfold.pipeline.cluster.gpus import find_gpus, take_inventory
-from fanfold.pipeline.evaluation import EvaluationConfig, answer, normalizations
+from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -159,13 +159,13 @@ def test_two_workers_on_a_card_train_to_the_same_parameters(shared_card, recipe,
 
 
 @pytest.mark.parametrize("algorithm", [Maml(inner_lr=0.1, inner_steps=1), ProtoNet()], ids=lambda chosen: chosen.name)
-def test_answers_are_the_same_from_one_worker_and_from_two_on_a_card(shared_card, recipe, algorithm):
+def test_predictions_are_the_same_from_one_worker_and_from_two_on_a_card(shared_card, recipe, algorithm):
     there = replace(recipe, device="cuda", algorithm=algorithm, steps=None)
     parameters = alone(there, 20).state.parameters
     single = replace(shared_card, chosen=lambda workers: workers[:1])
     for normalization in normalizations(there):
         one, two = (
-            answer(cluster, there, parameters, Stream.TEST, 40, normalization).accuracies
+            predict(GraphExecutor(cluster, there), there, parameters, Stream.TEST, 40, normalization).accuracies
             for cluster in (single, shared_card)
         )
         assert one.tobytes() == two.tobytes()

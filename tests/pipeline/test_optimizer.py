@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.optimizer import Rates, Record, Vectors, advance, initial_state, moved, rates_at
+from fanfold.pipeline.optimizer import Rates, Vectors, advance, initial_state, moved, rates_at
 from fanfold.pipeline.recipe import Meta
-
-RECORD = Record(0, 1.0, 0.5)
 
 
 def test_adam_is_that_of_pytorch():
@@ -23,7 +21,7 @@ def test_adam_is_that_of_pytorch():
         gradient = random.normal(size=40).astype(np.float32)
         theirs.grad = torch.tensor(gradient)
         optimizer.step()
-        ours = advance(ours, gradient, 3e-3, "adam", 0.0, RECORD)
+        ours = advance(ours, gradient, 3e-3, "adam", 0.0)
     assert ours.parameters.dtype == ours.mean.dtype == ours.square.dtype == np.float32
     np.testing.assert_allclose(ours.parameters, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
     assert abs(ours.parameters - start).max() > 0.01
@@ -64,13 +62,12 @@ def test_a_plain_step_goes_against_the_gradient_and_leaves_the_moments():
     start, gradient = vectors(2)
     state = replace(initial_state(start), mean=start + 1, square=start + 2)
     kept = start.copy()
-    after = advance(state, gradient, 0.25, "sgd", 0.0, RECORD)
+    after = advance(state, gradient, 0.25, "sgd", 0.0)
     assert after.parameters.tolist() == [a - np.float32(0.25) * b for a, b in zip(kept, gradient, strict=True)]
     assert after.parameters.dtype == np.float32
     assert after.mean.tobytes() == (kept + 1).tobytes()
     assert after.square.tobytes() == (kept + 2).tobytes()
     assert after.iteration == 1
-    assert after.records == (RECORD,)
     assert state.parameters.tobytes() == kept.tobytes()
 
 
@@ -92,9 +89,8 @@ def test_without_an_average_it_is_the_very_parameters(optimizer):
     state = initial_state(vectors(1)[0])
     assert state.average is state.parameters
     for gradient in vectors(3):
-        state = advance(state, gradient, 0.1, optimizer, 0.0, RECORD)
+        state = advance(state, gradient, 0.1, optimizer, 0.0)
         assert state.average is state.parameters
-    assert len(state.records) == 3
 
 
 def test_the_average_is_the_one_worked_out_by_hand():
@@ -103,7 +99,7 @@ def test_the_average_is_the_one_worked_out_by_hand():
     state, expected = initial_state(start), start.astype(np.float64)
     decays = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5]
     for decay in decays:
-        state = advance(state, gradient, 0.1, "sgd", 0.5, RECORD)
+        state = advance(state, gradient, 0.1, "sgd", 0.5)
         expected = decay * expected + (1 - decay) * state.parameters
         np.testing.assert_allclose(state.average, expected, rtol=1e-5, atol=1e-6)
         assert state.average.dtype == np.float32
@@ -125,7 +121,7 @@ def test_the_average_lies_between_what_it_was_and_the_parameters(decay, iteratio
 def test_a_running_average_of_what_stays_is_that():
     state = initial_state(vectors(1)[0])
     for _ in range(20):
-        state = advance(state, np.zeros(6, np.float32), 0.1, "sgd", 0.9, RECORD)
+        state = advance(state, np.zeros(6, np.float32), 0.1, "sgd", 0.9)
     np.testing.assert_allclose(state.average, state.parameters, rtol=1e-6)
 
 

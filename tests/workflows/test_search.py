@@ -18,8 +18,8 @@ from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.workflows import train
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_space
-from fanfold.workflows.reporting.search import _plain_ticks
-from fanfold.workflows.search import _read, main
+from fanfold.workflows.reporting.search import plain_ticks
+from fanfold.workflows.search import main, read_options
 from tests.lines import lines
 from tests.workflows.conftest import ROOT, SMALL, wait_while_running
 
@@ -107,7 +107,7 @@ def test_every_algorithm_has_a_default_space(algorithm):
     space = read_space(
         default_space(algorithm),
         {"algorithm": algorithm, "model": "conv4"},
-        lambda params: _read(["--algorithm.name", algorithm, *as_flags(params)]),
+        lambda params: read_options(["--algorithm.name", algorithm, *as_flags(params)]),
     )
     assert "meta.lr" in [dimension.key for dimension in space.dimensions]
     assert {path.stem for path in SPACES.iterdir()} == set(ALGORITHMS)
@@ -118,7 +118,7 @@ def test_every_algorithm_has_a_default_space(algorithm):
 def read(tmp_path, content):
     (tmp_path / "space.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
     chosen = {"algorithm": "maml", "model": "conv4"}
-    return read_space(tmp_path / "space.yaml", chosen, lambda params: _read(as_flags(params)))
+    return read_space(tmp_path / "space.yaml", chosen, lambda params: read_options(as_flags(params)))
 
 
 def test_the_readmes_space_can_be_searched(tmp_path):
@@ -230,7 +230,7 @@ def test_labels_on_a_logarithmic_axis_of_the_slices_lie_apart(low, high):
     axis = figure.subplots()
     axis.set_xscale("log")
     axis.set_xlim(low, high)
-    _plain_ticks(axis)
+    plain_ticks(axis)
     figure.canvas.draw()
     labels = [*axis.get_xticklabels(), *axis.get_xticklabels(minor=True)]
     boxes = [box for label in labels if label.get_text() and (box := label.get_window_extent()).width]

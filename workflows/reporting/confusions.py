@@ -25,7 +25,7 @@ class Mistake:
     task: int
     way: int  # the query's class, by its place in the task
     query: int  # its place in its class
-    guess: int  # the predicted class
+    predicted: int
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[
     for task, of_task in enumerate(of_tasks):
         met.update(map(frozenset, combinations(of_task, 2)))
         for way, query in np.argwhere(~predictions.right[task]).tolist():
-            guess = int(predictions.labels[task, way, query])
-            pair = frozenset((of_task[way], of_task[guess]))
+            predicted = int(predictions.labels[task, way, query])
+            pair = frozenset((of_task[way], of_task[predicted]))
             wrong[pair] += 1
-            examples.setdefault(pair, Mistake(task, way, query, guess))
+            examples.setdefault(pair, Mistake(task, way, query, predicted))
     queries = predictions.labels.shape[2]
     found = []
     for pair, mistakes in wrong.items():
         example = examples[pair]
-        asked, guessed = (of_tasks[example.task][way] for way in (example.way, example.guess))
-        found.append(Confusion((asked, guessed), mistakes, 2 * queries * met[pair], example))
+        pair_in_order = (of_tasks[example.task][example.way], of_tasks[example.task][example.predicted])
+        found.append(Confusion(pair_in_order, mistakes, 2 * queries * met[pair], example))
     return sorted(found, key=lambda one: (-one.mistakes, one.asked, one.example.task))[:most]
 
 

@@ -91,11 +91,11 @@ def _drawn_first(predictions: Predictions, way: int) -> list[int]:
 
 def _prediction(plane: Axes, task: DrawnTask, way: int, query: int, where: tuple[float, float, float, float]) -> None:
     """A query, and below it the prediction and its confidence; colour alone does not mark a mistake."""
-    guess, sure = int(task.predictions.labels[0, way, query]), float(task.predictions.confidences[0, way, query])
-    right = guess == way
+    predicted, sure = int(task.predictions.labels[0, way, query]), float(task.predictions.confidences[0, way, query])
+    right = predicted == way
     colour = GREEN if right else VERMILLION
     tile(plane, task.query[way, query], where, colour, width=1.2 if right else 2.8)
     left, end, bottom, _ = where
-    lines = {0.05: (f"{'✓' if right else '✗'} {guess + 1}", colour), 0.18: (f"{100 * sure:.0f} %", INK)}
+    lines = {0.05: (f"{'✓' if right else '✗'} {predicted + 1}", colour), 0.18: (f"{100 * sure:.0f} %", INK)}
     for below, (words, of_words) in lines.items():
         plane.text((left + end) / 2, bottom + below, words, color=of_words, ha="center", va="top", fontsize=7.5)

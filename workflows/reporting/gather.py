@@ -116,4 +116,4 @@ def _example(recipe: Recipe, mistake: Mistake) -> tuple[Image, Image]:
     """The query of a mistake, and a support image of the predicted class; `[height, width]` each."""
     _, tasks = _task(recipe, mistake.task)
     (support,), (query,) = tasks.by_class()
-    return query[mistake.way, mistake.query], support[mistake.guess, 0]
+    return query[mistake.way, mistake.query], support[mistake.predicted, 0]

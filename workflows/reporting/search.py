@@ -146,12 +146,12 @@ def _still(plot: Plot, seen: optuna.Study) -> Figure:
             legend.remove()  # it would have a line for each trial
     if plot.function == "plot_slice":
         for axis in figure.axes:
-            _plain_ticks(axis)
+            plain_ticks(axis)
         figure.set_size_inches(max(9, 3 * len(figure.axes)), 4.5)
     return figure
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
     """Put few and short labels on a log scale; the default ones of a decade overlap."""
     if axis.get_xscale() != "log":
         return

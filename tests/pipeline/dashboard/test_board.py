@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fanfold.pipeline.dashboard import board
 from fanfold.pipeline.dashboard.board import RUNS, TRIALS, Board, Thinned
-from fanfold.pipeline.executors.stopwatch import Laps
+from fanfold.pipeline.executors.stopwatch import Stopwatch
 
 
 def started(run="aa", what="training", **facts):
@@ -237,11 +237,11 @@ def test_of_very_many_trials_the_poorest_are_forgotten():
     assert min(known.runs["aa"].trials) == 3
 
 
-def test_laps_say_where_time_went():
-    laps = Laps()
-    laps.end("adapt")
-    laps.end("exchange")
-    laps.end("exchange")
-    assert len(laps.each("exchange")) == 2
-    assert laps.each("fold") == []
-    assert laps.total("exchange") == pytest.approx(sum(laps.each("exchange")), abs=1e-5)
+def test_a_stopwatch_says_where_time_went():
+    stopwatch = Stopwatch()
+    stopwatch.end("adapt")
+    stopwatch.end("exchange")
+    stopwatch.end("exchange")
+    assert len(stopwatch.each("exchange")) == 2
+    assert stopwatch.each("fold") == []
+    assert stopwatch.total("exchange") == pytest.approx(sum(stopwatch.each("exchange")), abs=1e-5)

@@ -79,9 +79,8 @@ def test_the_page_knows_where_a_meta_iteration_s_time_goes(pair, recipe, tmp_pat
         assert split["adapt"] > split["fold"] > 0
         assert split["step"] > 0
     # Both workers are known, and together they computed every task.
-    efforts = [effort for _, window in run._recent for effort in window.values()]
-    assert sum(effort.tasks for effort in efforts) == 200
-    assert {worker for _, window in run._recent for worker in window} == set(pair.addresses)
+    assert run.total.tasks == 200
+    assert set(run.paces()) == set(pair.addresses)
 
 
 def test_the_validation_tasks_shown_are_answered_as_they_were(pair, recipe, tmp_path):

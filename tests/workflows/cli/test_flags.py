@@ -4,7 +4,7 @@ from fanfold.data.datasets import DATASETS
 from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.workflows.cli.flags import in_flags, is_field
-from fanfold.workflows.search import _read as read_search
+from fanfold.workflows.search import read_options
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_other_text_stays_as_it_is(message):
 
 
 def test_every_field_of_the_configuration_has_its_flag():
-    options = read_search([]).as_dict()
+    options = read_options([]).as_dict()
     known = {f"{section}.{name}" for section in SECTIONS for name in vars(options[section])}
     assert {"meta.batch", "task.ways", "algorithm.inner_lr", "model.width", "evaluation.every"} <= known
     assert all(is_field(path) for path in known)

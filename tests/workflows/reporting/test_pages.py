@@ -88,7 +88,7 @@ def test_pairs_are_counted_whichever_of_the_two_was_asked():
     first, second = confusions(episodes, predictions, 10)
     assert set(first.pair) == {(5, 0, False), (7, 0, False)}
     assert (first.mistakes, first.asked) == (2, 6)  # they met in three tasks, a query each
-    assert first.example == Mistake(task=0, way=0, query=0, guess=1)
+    assert first.example == Mistake(task=0, way=0, query=0, predicted=1)
     assert second.pair == ((5, 0, False), (9, 0, False))
     assert (second.mistakes, second.asked) == (1, 4)
     assert confusions(episodes, predictions, 1) == [first]
