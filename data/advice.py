@@ -12,12 +12,7 @@ from fanfold.data.source import JSON
 
 
 def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
-    """Settings of configuration fields as messages show them, such as "`dataset.size=28`".
-
-    Args:
-        settings: The values by the fields' dotted paths.
-        command: The command that takes them, if it is to be named.
-    """
+    """Settings of configuration fields, and the command that takes them, in backquotes: "`dataset.size=28`"."""
     words = [f"{field}={str(value).lower() if isinstance(value, bool) else value}" for field, value in settings.items()]
     return f"`{shlex.join([*command, *words])}`"
 
@@ -25,14 +20,7 @@ def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
 def preparation(
     path: Path, dataset: str = "auto", attributes: Mapping[str, JSON] | None = None, *, overwrite: bool = False
 ) -> str:
-    """The settings of `prepare` that make a store, for a message.
-
-    Args:
-        path: The store's path.
-        dataset: The data set's name.
-        attributes: The attributes of the store to make again; they say how the store of a folder was made.
-        overwrite: Whether a store lies there that is to be replaced.
-    """
+    """The settings of `prepare` that make a store, for a message; `attributes` are those of the store to make again."""
     settings: dict[str, JSON] = {"dataset.name": dataset, "dataset.store": str(path)}
     if dataset == "folder":
         settings["dataset.source"] = (attributes or {}).get("source", "FOLDER")

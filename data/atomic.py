@@ -22,17 +22,11 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill: it is moved to `path` when the block ends, and removed when the block fails.
 
     Until then it lies beside `path` under a hidden name. Linux can exchange two folders in one step, so `path` is
-    complete at every instant of an overwrite; on other systems it is absent between two renames.
-
-    Args:
-        path: The final path; missing parents are made.
-        overwrite: Replace the folder at `path`. Otherwise only an empty folder may lie there.
-
-    Yields:
-        The folder to fill.
+    complete at every instant of an overwrite; on other systems it is absent between two renames. Missing parents of
+    `path` are made.
 
     Raises:
-        OccupiedError: `path` is taken, at the start or at the end, and `overwrite` is false.
+        OccupiedError: `path` holds more than an empty folder, at the start or at the end, and `overwrite` is false.
     """
     path = path.resolve()  # a symbolic link stays; its target is replaced
     if not overwrite:

@@ -101,37 +101,24 @@ DATASETS: dict[str, type[Dataset]] = {"auto": Auto, "omniglot": Omniglot, "glyph
 
 @dataclass(frozen=True)
 class Prepared:
-    """A store that exists.
-
-    Attributes:
-        path: Its path.
-        dataset: The data set that it holds: "omniglot", "glyphs" or "folder".
-        note: Why `auto` fell back to another data set, in one line for the user; None if it did not.
-    """
+    """A store that exists."""
 
     path: Path
-    dataset: str
-    note: str | None = None
+    dataset: str  # "omniglot", "glyphs" or "folder"
+    note: str | None = None  # why `auto` fell back to another data set, in one line for the user
 
 
 def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
     """Find the store of a data set: a named one must exist; the default one is made when it is absent.
 
-    Args:
-        dataset: The data set.
-        progress: Whether to report progress on standard error.
-
     Raises:
         FanfoldError: The named store is absent, incomplete or of another data set; or the default one can't be made.
     """
     if dataset.store is not None:
-        store = open_store(dataset.store, dataset=dataset.name)
-        _check_agrees(store, dataset)
-        return Prepared(store.path, store.dataset)
-    if isinstance(dataset, Auto):
+        path = Path(dataset.store)
+    elif isinstance(dataset, Auto):
         return _first_available(lambda choice: find_store(choice, progress=progress), dataset)
-    path = _default_path(dataset)
-    if not path.exists():
+    elif not (path := _default_path(dataset)).exists():
         try:
             write_store(path, _source(dataset, path, progress=progress), progress=progress)
         except FanfoldError:
@@ -144,11 +131,6 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
 
 def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True) -> Prepared:
     """Make the store of a data set.
-
-    Args:
-        dataset: The data set.
-        overwrite: Whether to replace an existing store.
-        progress: Whether to report progress on standard error.
 
     Raises:
         FanfoldError: The store exists and is not to be replaced; or the data can't be read; or the store can't be

@@ -28,14 +28,7 @@ class Images(Protocol):
         ...
 
     def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        """Pick images by class and drawing.
-
-        Args:
-            classes: Numbers of classes, `[…]`.
-            drawings: Numbers of drawings within their classes, `[…]`.
-
-        Returns:
-            The images, `[…, height, width]`; a new array.
+        """Pick images by their classes and their drawings within these, `[…]` both: `[…, height, width]`, a new array.
 
         Raises:
             IndexError: The store has no such class or drawing.
@@ -47,10 +40,8 @@ class Images(Protocol):
 def open_images(store: Store, memory_limit: int | None = None) -> Images:
     """Keep a store's images in memory: all of them, or as many classes as fit.
 
-    Args:
-        store: The open store.
-        memory_limit: Bytes for images; by default a quarter of the available memory, divided by the number of cores,
-            as every core may run a worker.
+    By default, the limit in bytes is a quarter of the available memory, divided by the number of cores, as every core
+    may run a worker.
 
     Raises:
         FanfoldError: A class is damaged or missing in the store.
@@ -61,13 +52,7 @@ def open_images(store: Store, memory_limit: int | None = None) -> Images:
 
 
 class WholeImages:
-    """All images of a store in memory, read and checked once.
-
-    Attributes:
-        pixels: The images, `[classes, drawings, height, width]`; read-only.
-        drawings: How many drawings each class has, `[classes]`.
-        size: Height and width in pixels.
-    """
+    """All images of a store in memory, `[classes, drawings, height, width]`, read and checked once."""
 
     def __init__(self, store: Store) -> None:
         self.drawings = store.drawings
@@ -76,19 +61,12 @@ class WholeImages:
         self.pixels.setflags(write=False)
 
     def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        """As `Images.gather`."""
         classes, drawings = _checked(classes, drawings, self.drawings)
         return self.pixels[classes, drawings]
 
 
 class CachedImages:
-    """The classes used last, as many as the memory limit holds, and at least one.
-
-    Attributes:
-        drawings: How many drawings each class has, `[classes]`.
-        size: Height and width in pixels.
-        capacity: How many classes are kept.
-    """
+    """The classes used last, as many as the memory limit holds, and at least one."""
 
     def __init__(self, store: Store, memory_limit: int) -> None:
         self.drawings = store.drawings
@@ -99,12 +77,11 @@ class CachedImages:
         self._lock = threading.Lock()
 
     def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        """As `Images.gather`. More classes than the capacity are read in several batches."""
         classes, drawings = _checked(classes, drawings, self.drawings)
         images = np.empty((*classes.shape, *self.size), np.uint8)
         wanted = np.unique(classes)
         with self._lock:
-            for start in range(0, len(wanted), self.capacity):
+            for start in range(0, len(wanted), self.capacity):  # several batches where more are wanted
                 batch = wanted[start : start + self.capacity]
                 self._load(batch)
                 for number in batch.tolist():

@@ -44,5 +44,8 @@ class Source(Protocol):
         """The drawings of one class, ink 255 on 0: `[drawings, height, width]`.
 
         All classes have the same height and width.
+
+        Raises:
+            FanfoldError: An image, an archive or a font is missing or damaged; it is named.
         """
         ...

@@ -25,18 +25,8 @@ _RANDOM_SEED = 70
 _VINYALS_VALIDATION = frozenset({"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"})
 _VINYALS_TEST = frozenset(
     {
-        "Kannada",
-        "Keble",
-        "Malayalam",
-        "Manipuri",
-        "Mongolian",
-        "Old_Church_Slavonic_(Cyrillic)",
-        "Oriya",
-        "Sylheti",
-        "Syriac_(Serto)",
-        "Tengwar",
-        "Tibetan",
-        "ULOG",
+        *("Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian", "Old_Church_Slavonic_(Cyrillic)", "Oriya"),
+        *("Sylheti", "Syriac_(Serto)", "Tengwar", "Tibetan", "ULOG"),
     }
 )
 _VINYALS_TEST_CHARACTERS = frozenset(ClassName("Gurmukhi", f"character{number}") for number in range(42, 46))
@@ -44,27 +34,16 @@ _VINYALS_TEST_CHARACTERS = frozenset(ClassName("Gurmukhi", f"character{number}")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three disjoint sets of classes.
-
-    Attributes:
-        name: The split's name.
-        train: Numbers of the training classes, sorted.
-        validation: Numbers of the classes that choose among checkpoints and settings, sorted.
-        test: Numbers of the test classes, sorted.
-    """
+    """Three disjoint sets of classes, by their sorted numbers."""
 
     name: str
     train: NDArray[np.int64]
-    validation: NDArray[np.int64]
+    validation: NDArray[np.int64]  # they choose among checkpoints and settings
     test: NDArray[np.int64]
 
 
 def split_classes(store: Store, name: str | None = None) -> Split:
-    """Split a store's classes.
-
-    Args:
-        store: The open store.
-        name: One of `SPLITS`; by default the data set's own, see `DEFAULT_SPLITS`.
+    """Split a store's classes by one of `SPLITS`; by default the data set's own, see `DEFAULT_SPLITS`.
 
     Raises:
         FanfoldError: There is no such split, or it doesn't fit the store; the fitting ones are named.

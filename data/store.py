@@ -45,25 +45,15 @@ _ARRAYS = ("images", "alphabet", "character", "checksum")
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """An open store; read-only, and cheap enough for every worker to open it.
-
-    Attributes:
-        path: Its path.
-        dataset: The data set that it holds: "omniglot", "glyphs" or "folder".
-        images: The Zarr array, uint8 `[classes, drawings, height, width]`. `read` compares it with the checksums.
-        names: The classes' names.
-        drawings: How many drawings each class has, `[classes]`.
-        checksums: CRC-32 of each class's raw pixels, `[classes]`.
-        attributes: The group's attributes.
-    """
+    """An open store; read-only, and cheap enough for every worker to open it."""
 
     path: Path
-    dataset: str
-    images: zarr.Array[Any]
+    dataset: str  # "omniglot", "glyphs" or "folder"
+    images: zarr.Array[Any]  # uint8 `[classes, drawings, height, width]`; `read` compares it with the checksums
     names: tuple[ClassName, ...]
-    drawings: NDArray[np.int64]
-    checksums: NDArray[np.uint32]
-    attributes: Mapping[str, JSON]
+    drawings: NDArray[np.int64]  # how many each class has, `[classes]`
+    checksums: NDArray[np.uint32]  # CRC-32 of each class's raw pixels, `[classes]`
+    attributes: Mapping[str, JSON]  # of the Zarr group
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,13 +66,7 @@ class Store:
         return tuple(dict.fromkeys(name.alphabet for name in self.names))
 
     def read(self, classes: slice | Sequence[int] | NDArray[np.integer] = slice(None)) -> NDArray[np.uint8]:
-        """Read classes, and compare them with their checksums.
-
-        Args:
-            classes: A slice, or the numbers of the classes.
-
-        Returns:
-            The pixels, `[len(classes), drawings, height, width]`.
+        """Read classes, and compare them with their checksums: the pixels, `[classes, drawings, height, width]`.
 
         Raises:
             FanfoldError: A class is damaged or missing; array, classes, chunks and store are named.
@@ -123,11 +107,8 @@ class Store:
 def write_store(path: Path | str, source: Source, *, overwrite: bool = False, progress: bool = True) -> None:
     """Write a data set to a store. The store is complete and verified when it appears at `path`.
 
-    Args:
-        path: The store's path; missing parents are made.
-        source: The data set.
-        overwrite: Whether to replace a store at `path`. It stays there until the new one is complete.
-        progress: Whether to report progress on standard error: a bar on a terminal, otherwise one line.
+    Missing parents are made. A store to overwrite stays there until the new one is complete. On standard error,
+    progress is a bar on a terminal, otherwise one line.
 
     Raises:
         FanfoldError: `path` is taken; or the source can't be read; or the store can't be written (a full disk, no
@@ -153,12 +134,9 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
 def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
     """Open a store, and check all but the images.
 
-    Args:
-        path: The store's path.
-        dataset: The expected data set; the error of an absent store names it.
-
     Raises:
-        FanfoldError: There is no store, or one of another schema, or an incomplete one.
+        FanfoldError: There is no store, or one of another schema, or an incomplete one. It says how to prepare the
+            store of `dataset`.
     """
     path = Path(path)
     if not path.exists():

@@ -21,7 +21,6 @@ from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     directory, base = _run_of(argv)
     argv = [*base, *argv]
     parser = build_parser("workflows.evaluate", __doc__, argv, SECTIONS)

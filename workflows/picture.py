@@ -26,7 +26,6 @@ GREY = 217  # of the gaps
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     parser = build_parser("workflows.picture", __doc__, argv, ["dataset", "task"])
     parser.add_argument("--seed", type=int, default=0, help="the seed of the tasks")
     parser.add_argument("--tasks", type=int, default=3, help="how many tasks to draw")

@@ -10,7 +10,6 @@ from fanfold.workflows.cli.flags import in_flags
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     parser = build_parser("workflows.prepare", __doc__, argv, ["dataset"])
     parser.add_argument(
         "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace an existing store"

@@ -30,7 +30,6 @@ TASKS = 1000  # test tasks by default
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     runs = [read_run(path) for path in _paths(argv)]
     base = ["--config", str(runs[0].directory.config)] if len(runs) == 1 else []
     parser = build_parser("workflows.report", __doc__, [*base, *argv], SECTIONS)
@@ -67,18 +66,9 @@ def report(
     out: Path | None = None,
     tested: Tested | None = None,
 ) -> Path:
-    """Report on a finished run, with predictions of its tested parameters for test tasks.
+    """Report on a finished run, with predictions of its tested parameters for test tasks. Returns the page's path.
 
-    Args:
-        found: The run.
-        cluster: The cluster that computes the predictions.
-        recipe: The run's recipe.
-        tasks: How many test tasks.
-        out: The report's folder; None for the run directory.
-        tested: The run's published test, where it was just made: see `gather`.
-
-    Returns:
-        The page's path.
+    `tested` is the run's published test where it was just made. The report lies in the run directory, or in `out`.
 
     Raises:
         FanfoldError: The checkpoint can't be read, the cluster fails, or the page can't be written.

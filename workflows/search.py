@@ -54,29 +54,18 @@ FREE = (
 
 @dataclass(frozen=True)
 class Request:
-    """A search with nothing left open.
+    """A search with nothing left open."""
 
-    Args:
-        argv: The arguments, to which those of a trial are added.
-        base: The experiment of the arguments alone.
-        config: The search's settings.
-        space: The searched space.
-        directory: The search's directory.
-        recording: The further records of its trials.
-        performance_report: The file of Dask's report; None for none.
-    """
-
-    argv: tuple[str, ...]
-    base: Experiment
+    argv: tuple[str, ...]  # those of a trial are added to them
+    base: Experiment  # of the arguments alone
     config: SearchConfig
     space: Space
     directory: Path
-    recording: Recording = field(default_factory=Recording)
-    performance_report: Path | None = None
+    recording: Recording = field(default_factory=Recording)  # of the trials
+    performance_report: Path | None = None  # the file of Dask's report
 
     @property
     def study(self) -> Path:
-        """The study's file."""
         return self.directory / "study.db"
 
     @property
@@ -86,12 +75,10 @@ class Request:
 
     @property
     def result(self) -> Path:
-        """The result's file."""
         return self.directory / "result.json"
 
     @property
     def name(self) -> str:
-        """The study's name."""
         task = self.base.recipe.task
         return f"{self.base.config['algorithm'].name}-{task.ways}way{task.shots}shot"
 
@@ -122,12 +109,9 @@ class Request:
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     request = request_of(argv)
-    from fanfold.workflows.reporting.search import (
-        table,
-        write_report,
-    )  # imported here: drawing libraries take long to import
+    # Imported here: drawing libraries take long to import.
+    from fanfold.workflows.reporting.search import table, write_report
 
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         show_cluster(cluster)
@@ -216,17 +200,7 @@ def open_request(request: Request) -> Iterator[optuna.Study]:
 
 
 def search(request: Request, study: optuna.Study, cluster: Cluster, tell: SearchListener = lambda _: None) -> float:
-    """Search to the end.
-
-    Args:
-        request: The search.
-        study: Its study.
-        cluster: The cluster.
-        tell: The listener to the search's events.
-
-    Returns:
-        Seconds of searching so far, without interruptions.
-    """
+    """Search to the end, and tell the events. Returns the seconds of searching so far, without interruptions."""
 
     def make(params: Mapping[str, Value]) -> Candidate:
         plan = request.plan(params)

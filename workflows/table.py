@@ -32,7 +32,6 @@ from fanfold.workflows.reporting.table_rows import Row, Training, read_plan, tra
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     parser = build_parser("workflows.table", __doc__, argv, ["cluster"])
     parser.add_argument("rows", type=Path, nargs="+", help="configuration files, one a row")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds each row is trained with, from 0")
@@ -66,8 +65,7 @@ def main(argv: Sequence[str]) -> None:
 def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path, recording: Recording) -> list[str]:
     """Train and test several runs at once, each on its share of the workers; the table is written after each.
 
-    Returns:
-        The errors of failed runs, a line each; the other runs go on.
+    A failed run stops no other. Returns the errors of failed runs, a line each.
     """
     shares, stopped, failures = Shares(cluster), threading.Event(), []
     with Terminal(in_flags) as terminal, ThreadPoolExecutor(at_once) as pool:

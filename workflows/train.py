@@ -31,7 +31,6 @@ from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, t
 
 
 def main(argv: Sequence[str]) -> None:
-    """See the module, and `--help`."""
     resumed = _run_to_resume(argv)
     if resumed:
         argv = ["--config", str(resumed.config), *argv]

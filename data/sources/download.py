@@ -23,17 +23,16 @@ class DownloadError(FanfoldError):
 
 
 def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
-    """Download the parts of Omniglot that `folder` lacks, and compare their MD5 sums.
+    """Download the parts of Omniglot that the folder `omniglot-py` in `folder` lacks, and compare their MD5 sums.
 
-    Args:
-        folder: The parts lie in its sub-folder `omniglot-py`.
-        progress: Whether to report progress on standard error: a bar on a terminal, otherwise one line.
+    On standard error, progress is a bar on a terminal, otherwise a line for each part. The incomplete files of a part
+    that can't be downloaded are removed.
 
     Returns:
         The folder, for `data.sources.omniglot.OmniglotSource`.
 
     Raises:
-        DownloadError: A part can't be downloaded. Its incomplete files are removed.
+        DownloadError: A part can't be downloaded.
     """
     from torchvision.datasets import Omniglot  # takes seconds to import
 

@@ -24,13 +24,9 @@ class FolderSource:
     folders. They are sorted by alphabet and class, the drawings of a class by file name. Hidden files, and files
     whose suffix belongs to none of Pillow's formats, are skipped.
 
-    Images become grey (transparent ones on white) and are inverted where needed. Then they are padded to a square with
-    the median of their border, so nothing is cut off, and averaged by area.
-
-    Args:
-        folder: The folder.
-        size: Height and width of the stored images, in pixels.
-        invert: Whether the files show dark ink on light; "auto" decides for each image, by the mean of its border.
+    Images become grey (transparent ones on white) and are inverted where they show dark ink on light, which "auto"
+    decides for each image by the mean of its border. Then they are padded to a square with the median of their border,
+    so nothing is cut off, and averaged by area.
 
     Raises:
         FanfoldError: There is no such folder, it has no class folders, or one of them has no images.
@@ -46,17 +42,11 @@ class FolderSource:
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """The images' origin and processing, and the number of drawings of each class where it varies."""
         counts = [len(self._drawings[name]) for name in self.names]
         varying: dict[str, JSON] = {"drawings": counts} if len(set(counts)) > 1 else {}
         return {"source": str(self.folder.resolve()), "resize": FILTER, "invert": self.invert, **varying}
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The drawings of one class, ink 255 on 0: `[drawings, size, size]`.
-
-        Raises:
-            FanfoldError: An image can't be read; it is named.
-        """
         return np.stack([self._read(path) for path in self._drawings[self.names[index]]])
 
     def _read(self, path: Path) -> NDArray[np.uint8]:

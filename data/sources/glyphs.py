@@ -67,17 +67,11 @@ _SMALLEST = 16
 
 
 class Letter(NamedTuple):
-    """A letter, and the faces that have it.
+    """A letter, and the faces that have it."""
 
-    Attributes:
-        code: Its Unicode code point.
-        alphabet: One of `ALPHABETS`' values.
-        faces: The faces that have it, in the order of `FACES`.
-    """
-
-    code: int
-    alphabet: str
-    faces: tuple[str, ...]
+    code: int  # its Unicode code point
+    alphabet: str  # one of `ALPHABETS`' values
+    faces: tuple[str, ...]  # in the order of `FACES`
 
 
 @cache
@@ -106,18 +100,10 @@ def letters() -> tuple[Letter, ...]:
 
 @dataclass(frozen=True)
 class GlyphSource:
-    """The data set as a source for a store.
+    """The data set as a source for a store."""
 
-    Attributes:
-        letters: The characters, one a class. They are found once, and pickled with the source.
-    """
-
-    letters: Sequence[Letter] = field(default_factory=letters)
-
-    @property
-    def dataset(self) -> str:
-        """The data set's name."""
-        return "glyphs"
+    dataset = "glyphs"
+    letters: Sequence[Letter] = field(default_factory=letters)  # a class each; found once, and pickled with the source
 
     @property
     def names(self) -> Sequence[ClassName]:
@@ -129,7 +115,6 @@ class GlyphSource:
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """All that the drawings depend on."""
         return {
             "source": f"drawn from the DejaVu fonts of Matplotlib {matplotlib.__version__}",
             "resize": FILTER,
@@ -140,13 +125,7 @@ class GlyphSource:
         }
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The 20 drawings of a character, ink 255 on 0: `[20, 28, 28]`.
-
-        They depend only on the character, not on other characters or on the order of drawing.
-
-        Raises:
-            FanfoldError: A font is missing or damaged.
-        """
+        """The 20 drawings of a character, which depend on no other character and not on the order of drawing."""
         letter = self.letters[index]
         rng = np.random.Generator(np.random.Philox(key=[_SEED, letter.code]))
         ink = write([outline(form) for form in _forms(letter)], DRAWINGS, rng)

@@ -43,13 +43,9 @@ _SPACING = 0.7
 
 
 def outline(strokes: Strokes) -> NDArray[np.float64]:
-    """The pen's path of a letter: points close together along its strokes.
+    """The pen's path of a letter of more than one point: points close together along its strokes, `[points, 2]`.
 
-    Args:
-        strokes: A letter's strokes, of more than one point.
-
-    Returns:
-        Row and column, `[points, 2]`; the box around them is centred on 0, and its longer side is 1.
+    The box around the points, by row and column, is centred on 0, and its longer side is 1.
     """
     strokes = smooth(strokes)
     points = (strokes.points - (strokes.points.min(axis=0) + strokes.points.max(axis=0)) / 2) / strokes.size
@@ -61,12 +57,7 @@ def outline(strokes: Strokes) -> NDArray[np.float64]:
 
 
 def write(outlines: Sequence[NDArray[np.float64]], drawings: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw one character several times, each time as if by another hand.
-
-    Args:
-        outlines: The character's forms, at least one; every hand draws one of them.
-        drawings: How many drawings.
-        rng: The source of all differences.
+    """Draw one character several times, each time as if by another hand, which draws one of the character's outlines.
 
     Returns:
         `[drawings, 105, 105]`, true where there is ink.

@@ -37,9 +37,6 @@ def views(strokes: Strokes) -> NDArray[np.bool_]:
 
     All numbers are integers, so the comparison has the same result on every machine.
 
-    Args:
-        strokes: The traced strokes, one point a pixel.
-
     Returns:
         `[2, 47, 47]`, true at the strokes' points; the upright view first.
     """
@@ -48,25 +45,13 @@ def views(strokes: Strokes) -> NDArray[np.bool_]:
 
 
 def alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Whether two letters look alike in any slant, without a rotation.
-
-    Args:
-        one: A letter's `views`.
-        other: Another letter's `views`.
-    """
+    """Whether two letters look alike by their `views`, in any slant, without a rotation."""
     agree = _agree(one, _within_reach(one), other, _within_reach(other))
     return bool(agree[0].any() or agree[:, 0].any())
 
 
 def distinct(letters: Sequence[NDArray[np.bool_]]) -> list[int]:
-    """The letters that look like no earlier distinct one, in any slant and rotation by quarters.
-
-    Args:
-        letters: Every letter's `views`, in order.
-
-    Returns:
-        The numbers of the distinct letters, in order.
-    """
+    """The numbers of the letters whose `views` look like no earlier distinct one's, slanted or rotated by quarters."""
     images = np.stack(letters)
     within = _within_reach(images)
     like = np.zeros((len(letters), len(letters)), dtype=bool)

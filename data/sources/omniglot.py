@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +39,8 @@ class OmniglotSource:
     The classes of both parts are sorted by alphabet, then by character; the drawings of a class, by file name. The
     1-bit images are converted to 8 bits, then averaged by area.
 
-    Args:
-        folder: Holds the two archives or their unpacked folders, itself or in torchvision's sub-folder `omniglot-py`.
-            Archives are preferred, as they carry checksums.
-        origin: The source that the store names; by default the folder.
+    The folder holds the two archives or their unpacked folders, itself or in torchvision's sub-folder `omniglot-py`.
+    Archives are preferred, as they carry checksums. The store names the origin, by default the folder, as its source.
 
     Raises:
         FanfoldError: The folder has no copy of Omniglot, or an incomplete or damaged one.
@@ -69,7 +66,6 @@ class OmniglotSource:
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """The images' origin and processing, and the alphabets of Lake's background set."""
         return {
             "source": self.origin,
             "resize": FILTER,
@@ -78,27 +74,9 @@ class OmniglotSource:
         }
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The 20 drawings of a character, ink 255 on 0: `[20, 28, 28]`.
-
-        Raises:
-            FanfoldError: An archive or an image is damaged; it is named.
-        """
         part, files = self._drawings[self.names[index]]
         paper = np.stack([_decode(part, file) for file in files])
         return area_average(255 - paper, SIZE)
-
-
-class _Part(Protocol):
-    """One of the data set's two parts: an archive or a folder."""
-
-    @property
-    def path(self) -> Path: ...
-
-    def drawings(self) -> dict[ClassName, list[str]]:
-        """The files of each character's drawings."""
-        ...
-
-    def read(self, file: str) -> bytes: ...
 
 
 class _Archive:
@@ -148,6 +126,9 @@ class _Folder:
             return Path(file).read_bytes()
         except OSError as error:
             raise _damaged(Path(file), error) from error
+
+
+_Part = _Archive | _Folder  # `drawings` gives the files of each character
 
 
 def _is_drawing(file: str) -> bool:

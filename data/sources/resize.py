@@ -13,17 +13,11 @@ _FLOAT64_INTEGERS = 2**53
 
 
 def area_average(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize images so that every new pixel is the mean of the area it covers.
+    """Resize 8-bit images `[…, height, width]` so that every new pixel is the mean of the area it covers.
 
     A pixel on the boundary of two new ones counts for each by its overlap. The sums are integers that floating point
-    holds exactly, so the result is the same on every machine; halves round up.
-
-    Args:
-        images: `[…, height, width]`, 8 bits deep. Convert 1-bit images first.
-        size: The new height and width, which may be larger than the old.
-
-    Returns:
-        The resized images, `[…, size[0], size[1]]`.
+    holds exactly, so the result is the same on every machine; halves round up. Convert 1-bit images first. The new
+    height and width may be larger than the old.
 
     Raises:
         ValueError: An image has no pixels, or too many to be summed exactly.

@@ -18,15 +18,10 @@ _SMOOTHING_STEPS = 6
 
 @dataclass(frozen=True)
 class Strokes:
-    """Points along a letter's strokes, and the links between neighbours.
+    """Points along a letter's strokes, and the links between neighbours."""
 
-    Attributes:
-        points: Row and column in pixels, `[points, 2]`.
-        links: Pairs of neighbouring points, `[links, 2]`.
-    """
-
-    points: NDArray[np.float64]
-    links: NDArray[np.intp]
+    points: NDArray[np.float64]  # row and column in pixels, `[points, 2]`
+    links: NDArray[np.intp]  # pairs of neighbouring points, `[links, 2]`
 
     @property
     def size(self) -> float:
@@ -45,12 +40,9 @@ class Strokes:
 
 
 def trace(ink: NDArray[np.bool_]) -> Strokes:
-    """The centre lines of a printed letter, by thinning; one point a pixel.
+    """The centre lines of a letter's ink, `[height, width]` with one pixel at least, by thinning; one point a pixel.
 
     Thinning forks a stroke towards the corners of its ends, most in bold faces. These spurs are cut.
-
-    Args:
-        ink: `[height, width]`, true where the letter is printed, which is at least one pixel.
     """
     ink = np.pad(ink, 1)
     rows, columns = np.nonzero(skeletonize(ink))

@@ -27,13 +27,7 @@ DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 
 def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
-    """A parser for sections of the configuration, with the variants that file and flags name.
-
-    Args:
-        workflow: The command's module.
-        description: Its description for `--help`.
-        argv: Its arguments, for the variants' names.
-        sections: Its sections, of dataset, task, train, algorithm, model, meta, evaluation, cluster.
+    """A parser for a command's sections of the configuration, with the variants that file and flags name.
 
     Raises:
         FanfoldError: A variant's name is unknown, or a configuration file can't be read.
@@ -74,7 +68,9 @@ def chosen_name(argv: Sequence[str], section: str) -> str | None:
         if flag == f"--{section}.name":
             name = value
         elif flag in ("--config", f"--{section}"):
-            content = _read_yaml(value)
+            content = read_yaml("configuration", value)
+            if not isinstance(content, dict):
+                raise FanfoldError(f"The configuration {value} must be a YAML mapping, such as `seed: 0`.")
             part = content.get(section) if flag == "--config" else content
             if isinstance(part, dict) and "name" in part:
                 name = str(part["name"])
@@ -122,17 +118,19 @@ def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield flag, value if equals else (argv[place + 1] if place + 1 < len(argv) else "")
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(what: str, path: Path | str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """The content of a YAML file; an error names it by its kind, such as "space".
+
+    Raises:
+        FanfoldError: The file can't be read.
+    """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        return yaml.load(Path(path).read_text(), loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise FanfoldError(f"The configuration {path} can't be read ({reason}).") from error
+        raise FanfoldError(f"The {what} {path} can't be read ({reason}).") from error
     except yaml.YAMLError as error:
-        raise FanfoldError(f"The configuration {path} is not valid YAML: {one_line(error)}.") from error
-    if not isinstance(content, dict):
-        raise FanfoldError(f"The configuration {path} must be a YAML mapping, such as `seed: 0`.")
-    return content
+        raise FanfoldError(f"The {what} {path} is not valid YAML: {one_line(error)}.") from error
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:

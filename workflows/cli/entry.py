@@ -14,9 +14,7 @@ from fanfold.workflows.cli.flags import in_flags
 def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
     """Run a command with the command line's arguments, and exit: 0, 2 for a wrong request, 1 for a failed run.
 
-    Args:
-        main: The command.
-        goes_on: How an interrupted command goes on, for the user; None if it begins again.
+    `goes_on` tells the user how an interrupted command goes on; without it, the command begins again.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)

@@ -50,15 +50,7 @@ def listening(
     name: str | None = None,
     recording: Recording = Recording(),
 ) -> Iterator[list[Listener]]:
-    """The listeners to a run, closed at its end.
-
-    Args:
-        plan: The run's experiment.
-        cluster: The run's cluster.
-        directory: The run directory.
-        terminal: The terminal of this run, or of several.
-        name: The run's name where the terminal shows several.
-        recording: The run's further records.
+    """The listeners to a run, closed at its end; `name` tells the run apart on a terminal that shows several.
 
     Raises:
         FanfoldError: MLflow can't be reached.
@@ -88,12 +80,6 @@ def recording_trials(
     plan: Experiment, directory: Path, recording: Recording, notice: Callable[[str], None]
 ) -> Iterator[list[SearchListener]]:
     """The recorders of a search's trials, each as a run of its own, closed at the search's end.
-
-    Args:
-        plan: The search's experiment.
-        directory: The search's directory.
-        recording: The records of its trials.
-        notice: Shows a line to the user.
 
     Raises:
         FanfoldError: MLflow can't be reached.

@@ -15,7 +15,6 @@ from fanfold.pipeline.cluster.cluster import Cluster
 
 
 def add_performance_flag(parser: ArgumentParser) -> None:
-    """Add the flag for Dask's report."""
     parser.add_argument(
         "--performance_report", type=Path | None, default=None, help="an HTML file for Dask's own report of the run"
     )
@@ -39,12 +38,7 @@ def check_performance_file(path: Path | None) -> None:
 
 @contextmanager
 def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
-    """Report the cluster's work in the block, also if that fails. A report that can't be written costs only a line.
-
-    Args:
-        cluster: The cluster.
-        path: The file; None for no report.
-    """
+    """Report the cluster's work in the block, also if that fails. A report that can't be written costs only a line."""
     if path is None:
         yield
         return

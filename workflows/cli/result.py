@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -68,11 +68,7 @@ def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, An
 
 
 def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
-    """The machine and the versions behind a result; across these, results are only close.
-
-    Args:
-        gpus: The models of the cluster's GPUs.
-    """
+    """The machine with its GPUs, and the versions behind a result; across these, results are only close."""
     names = ("torch", "numpy", "dask", "zarr")
     return {
         "python": platform.python_version(),
@@ -99,11 +95,7 @@ def tested_once(
 ) -> dict[str, Any]:
     """A test's keys: from its file where the same parameters were tested in the same way before, else measured.
 
-    Args:
-        path: The file.
-        plan: How to test.
-        last: The checkpoint whose best parameters are tested.
-        measure: Tests them, given the keys of the test before; empty at the first test.
+    `measure` is given the keys of the test before, none at the first test.
 
     Raises:
         FanfoldError: The file can't be written.
@@ -123,11 +115,7 @@ def kind_of_accuracy(recipe: Recipe) -> str:
 
 
 def judged(normalization: Normalization | None) -> str:
-    """How a task's queries are judged, in words.
-
-    Args:
-        normalization: The images that a query is normalized with; None for a network without batch norm.
-    """
+    """How a task's queries are judged, in words; None stands for a network without batch norm."""
     return {
         "batch": "transductive: the network normalizes a task's queries together",
         "single": "inductive: the network normalizes each query with the support set alone",
@@ -136,11 +124,16 @@ def judged(normalization: Normalization | None) -> str:
     }[normalization]
 
 
+def kind(test: Mapping[str, Any]) -> str:
+    """The kind of a test in a word."""
+    return "transductive" if test["transductive"] else "inductive"
+
+
 def in_words(keys: dict[str, Any]) -> str:
     """The tests' accuracies, a line each."""
     return "\n".join(
         f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
         f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "
-        f"{test['test_episodes']:,} test tasks, {'transductive' if test['transductive'] else 'inductive'}"
+        f"{test['test_episodes']:,} test tasks, {kind(test)}"
         for test in (keys, *keys["other_tests"])
     )

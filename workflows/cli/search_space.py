@@ -21,10 +21,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.space import Dimension, Space, Value
-from fanfold.workflows.cli.configuration import did_you_mean, variant
+from fanfold.workflows.cli.configuration import did_you_mean, read_yaml, variant
 from fanfold.workflows.cli.flags import SECTIONS
 
 SPACES = Path(__file__).parents[1] / "spaces"
@@ -55,10 +54,7 @@ def default_space(algorithm: str) -> Path:
 def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
     """Read a space, and check the ends of its ranges and all its choices with the configuration.
 
-    Args:
-        path: The YAML file.
-        chosen: The configuration's variants of `algorithm` and `model`.
-        check: Reads the configuration with changed keys; raises FanfoldError if it is not valid.
+    `chosen` are the configuration's variants of `algorithm` and `model`.
 
     Raises:
         FanfoldError: A key is wrong; file, key and mending are named.
@@ -83,16 +79,11 @@ def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
 
 
 def as_flags(params: Mapping[str, Value]) -> list[str]:
-    """Parameters as flags."""
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
 
 
 def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
-    """The types of the configuration keys that may be searched.
-
-    Args:
-        names: The possible values of `algorithm.name` and `model.name`.
-    """
+    """The types of the keys that may be searched, given the values of `algorithm.name` and `model.name`."""
     types: dict[str, Any] = {}
     for section in ("train", "meta", "evaluation", "algorithm", "model"):
         found = (
@@ -107,14 +98,8 @@ def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
 
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The file's entries by dotted keys."""
-    try:
-        content = yaml.load(path.read_text(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise FanfoldError(f"The space {path} can't be read ({reason}).") from error
-    except yaml.YAMLError as error:
-        raise FanfoldError(f"The space {path} is not valid YAML: {one_line(error)}.") from error
+    """The file's entries by dotted keys, each with its conditions as `when`."""
+    content = read_yaml("space", path, _Loader)
     if not isinstance(content, dict) or not content:
         raise FanfoldError(
             f"The space {path} must name keys, such as `algorithm.inner_lr: {{low: 0.01, high: 1.0, log: true}}`."
@@ -122,6 +107,10 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     for key, entry in content.items():
         if not isinstance(entry, dict):
             raise FanfoldError(f"{path}: {key}: say what values it may take: `low` and `high`, or `choices`.")
+        if not isinstance(entry.setdefault("when", {}), dict):
+            raise FanfoldError(
+                f"{path}: {key}: `when` must name keys and their values, such as `when: {{algorithm.name: maml}}`."
+            )
     return {str(key): entry for key, entry in content.items()}
 
 
@@ -129,7 +118,6 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a repeated key is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
             raise yaml.YAMLError(f"the key {twice} is given twice")
@@ -141,17 +129,12 @@ def _in_order(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[str]
     ordered: list[str] = []
     left = list(entries)
     while left:
-        ready = next((key for key in left if not set(_when(entries[key])) & set(left)), None)
+        ready = next((key for key in left if not set(entries[key]["when"]) & set(left)), None)
         if ready is None:
             raise FanfoldError(f"{path}: {left[0]}: its condition depends on itself, by way of {', '.join(left)}.")
         ordered.append(ready)
         left.remove(ready)
     return ordered
-
-
-def _when(entry: Mapping[str, Any]) -> dict[str, Any]:
-    when = entry.get("when", {})
-    return when if isinstance(when, dict) else {}
 
 
 def _dimension(
@@ -173,19 +156,12 @@ def _dimension(
         raise FanfoldError(
             f"`{stranger}` means nothing here: there are {', '.join(WORDS)}.{did_you_mean(stranger, WORDS)}"
         )
-    when = {other: _wanted(other, wanted, known) for other, wanted in _conditions(entry).items()}
+    when = {other: _wanted(other, wanted, known) for other, wanted in entry["when"].items()}
     if "choices" in entry:
         if more := next((word for word in ("low", "high", "log", "step") if word in entry), None):
             raise FanfoldError(f"it has both `choices` and `{more}`: leave one out.")
         return Dimension(key, _choices(entry["choices"]), when)
     return Dimension(key, _range(entry, types[key]), when)
-
-
-def _conditions(entry: Mapping[str, Any]) -> dict[str, Any]:
-    when = entry.get("when", {})
-    if not isinstance(when, dict):
-        raise FanfoldError("`when` must name keys and their values, such as `when: {algorithm.name: maml}`.")
-    return when
 
 
 def _wanted(other: str, wanted: Any, known: Mapping[str, Dimension]) -> tuple[Value, ...]:
@@ -270,7 +246,7 @@ def _in_words(kind: Any) -> str:
 def _probes(dimension: Dimension, space: Space) -> list[dict[str, Value]]:
     """Settings that check a dimension's values, with all combinations of its variants and conditions."""
     before = {known.key: known for known in space.dimensions}
-    needed: list[str] = [key for key in (f"{dimension.key.partition('.')[0]}.name",) if key in before]
+    needed = [key for key in (f"{dimension.key.partition('.')[0]}.name",) if key in before]
     for key in (dimension.key, *needed):
         needed += [other for other in before[key].when if other not in needed]
     found = []

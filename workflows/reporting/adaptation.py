@@ -5,38 +5,23 @@ from collections.abc import Sequence
 from matplotlib.ticker import MaxNLocator
 
 from fanfold.pipeline.results import Accuracy
-from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes, percents
+from fanfold.workflows.reporting.style import BLUE, REFERENCE, Picture, axes, percents
 
 AFTER = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
 
 def steps_to_try(tested: int) -> list[int]:
-    """The numbers of inner steps to test: from zero to about twice the tested number, or to that if it is large.
-
-    Args:
-        tested: Inner steps at the test.
-    """
+    """The numbers of inner steps to test: from zero to about twice the tested number, or to that if it is large."""
     last = max(5, 2 * tested if tested <= 10 else tested)
     return sorted({*(steps for steps in AFTER if steps <= last), tested})
 
 
 def draw_adaptation(points: Sequence[tuple[int, Accuracy]], tested: int) -> Picture:
-    """Draw accuracy against inner steps, with a mark at the tested number.
-
-    Args:
-        points: Numbers of inner steps, and the accuracies after them.
-        tested: Inner steps at the test.
-    """
+    """Draw the accuracies after numbers of inner steps, with a mark at the tested number."""
     figure, axis = axes()
     steps, mean = [step for step, _ in points], [100 * accuracy.mean for _, accuracy in points]
     interval = [100 * accuracy.ci95 for _, accuracy in points]
-    axis.axvline(
-        tested,
-        color=FAINT,
-        linestyle=(0, (4, 3)),
-        linewidth=1,
-        label=f"tested after {tested} step{'s' * (tested != 1)}",
-    )
+    axis.axvline(tested, label=f"tested after {tested} step{'s' * (tested != 1)}", **REFERENCE)
     axis.errorbar(steps, mean, interval, color=BLUE, marker="o", markersize=4, capsize=2.5, label="with 95 % interval")
     axis.set(xlabel="inner steps on the support set", ylabel="accuracy, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

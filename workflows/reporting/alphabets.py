@@ -10,7 +10,7 @@ from fanfold.data.source import ClassName
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import in_print
-from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, Picture, axes, percents
+from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, REFERENCE, Picture, axes, percents
 
 MOST = 50  # alphabets drawn at most
 LONGEST = 32  # letters of a drawn name at most
@@ -18,25 +18,16 @@ LONGEST = 32  # letters of a drawn name at most
 
 @dataclass(frozen=True)
 class OfAlphabet:
-    """The predictions for queries of one alphabet.
-
-    Args:
-        name: The alphabet.
-        right: How many are right.
-        asked: How many there are.
-        low: Lower end of Wilson's 95 % confidence interval of the accuracy.
-        high: Upper end of it.
-    """
+    """The predictions for queries of one alphabet."""
 
     name: str
-    right: int
-    asked: int
-    low: float
-    high: float
+    right: int  # how many predictions are right
+    asked: int  # of how many
+    low: float  # lower end of Wilson's 95 % confidence interval of the accuracy
+    high: float  # upper end of it
 
     @property
     def accuracy(self) -> float:
-        """The share of right predictions."""
         return self.right / self.asked
 
 
@@ -47,13 +38,7 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
 
 
 def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
-    """Accuracies by the alphabet of the queries, the highest first.
-
-    Args:
-        names: The names of the store's classes.
-        episodes: The tasks.
-        predictions: The predictions for them.
-    """
+    """Accuracies by the alphabet of the queries, the highest first."""
     alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
     right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
@@ -76,7 +61,7 @@ def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
     for place, one in enumerate(shown):
         axis.plot((100 * one.low, 100 * one.high), (place, place), color=BLUE, linewidth=1.4, alpha=0.55)
     axis.plot([100 * one.accuracy for one in shown], range(len(shown)), "o", color=BLUE, markersize=4)
-    axis.axvline(100 * overall, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    axis.axvline(100 * overall, **REFERENCE)
     axis.annotate(
         f"all: {100 * overall:.1f} %",
         xy=(100 * overall, 1),

@@ -7,24 +7,18 @@ import numpy as np
 
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.alphabets import wilson
-from fanfold.workflows.reporting.style import BLUE, FAINT, Picture, axes
+from fanfold.workflows.reporting.style import BLUE, FAINT, REFERENCE, Picture, axes
 
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The predictions whose confidence lies in one interval.
+    """The predictions whose confidence lies in one interval."""
 
-    Args:
-        confidence: Their mean confidence.
-        right: How many are right.
-        predictions: How many there are.
-    """
-
-    confidence: float
-    right: int
-    predictions: int
+    confidence: float  # their mean
+    right: int  # how many are right
+    predictions: int  # how many there are
 
 
 def calibration(predictions: Predictions) -> list[Bin]:
@@ -47,7 +41,7 @@ def expected_error(bins: Sequence[Bin]) -> float:
 def draw_calibration(bins: Sequence[Bin]) -> Picture:
     """Draw the reliability diagram, with the number of predictions of each point."""
     figure, axis = axes(height=3.6)
-    axis.plot((0, 100), (0, 100), color=FAINT, linestyle=(0, (4, 3)), linewidth=1, label="perfect calibration")
+    axis.plot((0, 100), (0, 100), label="perfect calibration", **REFERENCE)
     for one in bins:
         low, high = wilson(one.right, one.predictions)
         axis.plot([100 * one.confidence] * 2, (100 * low, 100 * high), color=BLUE, alpha=0.55)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from fanfold.pipeline.experiment import PATHS
+from fanfold.workflows.cli.result import kind
 from fanfold.workflows.reporting.curves import overlaid
 from fanfold.workflows.reporting.page import Page, Section, Table
+from fanfold.workflows.reporting.published import published_beside
 from fanfold.workflows.reporting.run import Run, told_apart
-from fanfold.workflows.reporting.single import duration, kind, paper, percent
+from fanfold.workflows.reporting.single import duration, percent
 from fanfold.workflows.reporting.style import styled
 
 
@@ -15,7 +17,7 @@ def comparison(runs: Sequence[Run]) -> Page:
     """The page of several runs: their results, their curves together, and the differences of their configurations."""
     runs = told_apart(runs)
     sections = [Section("Results", table=_results(runs))]
-    drawn = overlaid([run.course for run in runs])
+    drawn = overlaid(runs)
     sections.append(Section("Training", [] if drawn else ["No run has metrics yet."], drawn))
     different = _differences(runs)
     words = "Only what differs." if different.rows else "The configurations are the same."
@@ -40,8 +42,9 @@ def _row(run: Run) -> list[str]:
         f"{percent(test['test_accuracy'])} ± {100 * test['test_ci95']:.2f}, {kind(test)}"
         for test in (result, *result["other_tests"])
     )
+    paper = published_beside(result)
     return [
-        *(run.name, run.title, published, "; ".join(others), paper(result) or ""),
+        *(run.name, run.title, published, "; ".join(others), f"{paper.percent} %" if paper else ""),
         *(percent(result["validation_accuracy"]), f"{result['iterations']:,}", duration(result["train_seconds"])),
         f"{result['workers']}, {result['device']}",
     ]

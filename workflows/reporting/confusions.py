@@ -20,46 +20,26 @@ LONGEST = 18  # letters of a drawn alphabet's name at most
 
 @dataclass(frozen=True)
 class Mistake:
-    """A query with a wrong prediction.
-
-    Args:
-        task: The task's number.
-        way: The query's class, by its place in the task.
-        query: The query's place in its class.
-        predicted: The predicted class.
-    """
+    """A query with a wrong prediction."""
 
     task: int
-    way: int
-    query: int
+    way: int  # the query's class, by its place in the task
+    query: int  # its place in its class
     predicted: int
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two characters that were confused.
+    """Two characters that were confused."""
 
-    Args:
-        pair: The two, the class of the example's query first.
-        mistakes: How often one was predicted for the other.
-        asked: How many queries of either there were in tasks with both.
-        example: The first mistake.
-    """
-
-    pair: tuple[Character, Character]
-    mistakes: int
-    asked: int
-    example: Mistake
+    pair: tuple[Character, Character]  # the class of the example's query first
+    mistakes: int  # how often one was predicted for the other
+    asked: int  # how many queries of either there were in tasks with both
+    example: Mistake  # the first mistake
 
 
 def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[Confusion]:
-    """Pairs of confused characters: most mistakes first, then fewest queries.
-
-    Args:
-        episodes: The tasks.
-        predictions: The predictions for them.
-        most: The largest number of pairs.
-    """
+    """Pairs of confused characters, at most `most`: most mistakes first, then fewest queries."""
     met, wrong = Counter[frozenset[Character]](), Counter[frozenset[Character]]()
     examples: dict[frozenset[Character], Mistake] = {}
     of_tasks = characters(episodes)
@@ -82,13 +62,7 @@ def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[
 def draw_confusions(
     found: Sequence[Confusion], images: Sequence[tuple[Image, Image]], names: Sequence[ClassName]
 ) -> list[Picture]:
-    """Draw each pair: a query with a wrong prediction, and a support image of the predicted class.
-
-    Args:
-        found: The pairs.
-        images: The two images of each pair's example.
-        names: The names of the store's classes.
-    """
+    """Draw each pair's images: a query with a wrong prediction, and a support image of the predicted class."""
     if not found:
         return []
     rows = -(-len(found) // COLUMNS)

@@ -1,100 +1,70 @@
 """The curves of one run, or of several together: loss and accuracy against iterations and time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
 from fanfold.workflows.reporting.history import History, Numbers, smooth
+from fanfold.workflows.reporting.run import Run
 from fanfold.workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
 
 BAND = "The line is a running mean over {window} iterations; 80 % of these lie in the band."
 
 
-@dataclass(frozen=True)
-class Course:
-    """A run to draw.
-
-    Args:
-        name: The run's name.
-        history: Its course.
-        trained: Its training tasks, for the legend, such as "5-way 1-shot".
-        tested: Its validation tasks.
-    """
-
-    name: str
-    history: History
-    trained: str
-    tested: str
-
-
-def curves(course: Course) -> list[Picture]:
+def curves(run: Run) -> list[Picture]:
     """Draw loss and accuracy of one run against iterations and time; nothing for a run without metrics."""
-    history = course.history
+    history = run.history
     if not len(history):
         return []
     pictures = []
-    for against, x, _ in _against([course]):
+    for against, x, _ in _against([run]):
         figure, axis = axes()
         window = _band(axis, x[0], history.loss, BLUE, "-", None)
         _loss(axis, against, [history])
-        pictures.append(
-            Picture(
-                f"loss-{_short(against)}",
-                f"Training loss against {_short(against)}",
-                f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} at the end.",
-                figure,
-                BAND.format(window=window),
-            )
-        )
-    for against, x, validated in _against([course]):
+        title = f"Training loss against {_short(against)}"
+        alt = f"Training loss, {history.loss[0]:.2f} at first, {history.loss[-window:].mean():.3f} at the end."
+        pictures.append(Picture(f"loss-{_short(against)}", title, alt, figure, BAND.format(window=window)))
+    for against, x, validated in _against([run]):
         figure, axis = axes()
-        window = _band(axis, x[0], 100 * history.accuracy, BLUE, "-", f"training tasks, {course.trained}")
-        _points(axis, validated[0], history, VERMILLION, "-", f"validation, {course.tested}, with 95 % interval")
+        window = _band(axis, x[0], 100 * history.accuracy, BLUE, "-", f"training tasks, {run.tasks('train')}")
+        _points(axis, validated[0], history, VERMILLION, "-", f"validation, {run.tasks('task')}, with 95 % interval")
         _accuracy(axis, against, [history])
         axis.legend(loc="lower right")
-        best = ""
+        title = f"Accuracy against {_short(against)}"
+        alt = f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % at the end"
         if len(history.validation):
-            best = f"; on validation classes {100 * history.validation.max():.2f} % at best"
-        pictures.append(
-            Picture(
-                f"accuracy-{_short(against)}",
-                f"Accuracy against {_short(against)}",
-                f"Accuracy on training tasks, {100 * history.accuracy[-window:].mean():.1f} % at the end{best}.",
-                figure,
-                BAND.format(window=window),
-            )
-        )
+            alt += f"; on validation classes {100 * history.validation.max():.2f} % at best"
+        pictures.append(Picture(f"accuracy-{_short(against)}", title, f"{alt}.", figure, BAND.format(window=window)))
     return pictures
 
 
-def overlaid(courses: Sequence[Course]) -> list[Picture]:
+def overlaid(runs: Sequence[Run]) -> list[Picture]:
     """Draw the same of several runs together; validation accuracies have figures of their own."""
-    courses = [course for course in courses if len(course.history)]
-    if not courses:
+    runs = [run for run in runs if len(run.history)]
+    if not runs:
         return []
-    names, histories = listed([course.name for course in courses]), [course.history for course in courses]
+    names, histories = listed([run.name for run in runs]), [run.history for run in runs]
     pictures = []
     for name, (what, finish, values) in MEASURES.items():
-        for against, x, _ in _against(courses):
+        for against, x, _ in _against(runs):
             figure, axis = axes(height=3.4)
-            for place, course in enumerate(courses):
-                _band(axis, x[place], values(course.history), *line_style(place), course.name)
+            for place, run in enumerate(runs):
+                _band(axis, x[place], values(run.history), *line_style(place), run.name)
             finish(axis, against, histories)
-            _legend(axis, len(courses))
+            _legend(axis, len(runs))
             title = f"{what} against {_short(against)}"
             caption = "Running means; 80 % of the iterations lie in the band."
             pictures.append(Picture(f"{name}-{_short(against)}", title, f"{title}, of {names}.", figure, caption))
-    known = [course for course in courses if len(course.history.validation)]
+    known = [run for run in runs if len(run.history.validation)]
     for against, _, validated in _against(known) if known else ():
         figure, axis = axes(height=3.4)
-        for place, course in enumerate(known):
-            _points(axis, validated[place], course.history, *line_style(courses.index(course)), course.name)
+        for place, run in enumerate(known):
+            _points(axis, validated[place], run.history, *line_style(runs.index(run)), run.name)
         _accuracy(axis, against, [])
         _legend(axis, len(known))
         title = f"Validation accuracy against {_short(against)}"
         caption = "With 95 % confidence intervals."
-        of = listed([course.name for course in known])
+        of = listed([run.name for run in known])
         pictures.append(Picture(f"validation-{_short(against)}", title, f"{title}, of {of}.", figure, caption))
     return pictures
 
@@ -104,11 +74,11 @@ def line_style(place: int) -> tuple[str, Dashes]:
     return SERIES[place % len(SERIES)], DASHES[(place + place // len(SERIES)) % len(DASHES)]
 
 
-def _against(courses: Sequence[Course]) -> list[tuple[str, list[Numbers], list[Numbers]]]:
+def _against(runs: Sequence[Run]) -> list[tuple[str, list[Numbers], list[Numbers]]]:
     """The horizontal axes: name, and each run's places of iterations and of validations."""
-    longest = max(course.history.seconds[-1] for course in courses)
+    longest = max(run.history.seconds[-1] for run in runs)
     unit, name = (1, "seconds") if longest < 300 else (60, "minutes") if longest < 3 * 3600 else (3600, "hours")
-    histories = [course.history for course in courses]
+    histories = [run.history for run in runs]
     return [
         ("iterations", [history.iteration for history in histories], [history.validated for history in histories]),
         (

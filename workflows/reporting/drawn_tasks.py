@@ -21,32 +21,19 @@ PREDICTION = 0.34  # inches of the prediction below a query
 
 @dataclass(frozen=True)
 class DrawnTask:
-    """A task with its images and predictions.
-
-    Args:
-        number: The task's number.
-        characters: `[ways]`, the names of the classes.
-        support: float32 `[ways, shots, height, width]`, ink 1 on 0.
-        query: float32 `[ways, queries, height, width]`.
-        predictions: The predictions for this task alone.
-    """
+    """A task with its images and predictions."""
 
     number: int
-    characters: Sequence[str]
-    support: Image
-    query: Image
-    predictions: Predictions
+    characters: Sequence[str]  # `[ways]`, the names of the classes
+    support: Image  # float32 `[ways, shots, height, width]`, ink 1 on 0
+    query: Image  # float32 `[ways, queries, height, width]`
+    predictions: Predictions  # for this task alone
 
 
 def best_and_worst(predictions: Predictions, each: int = 2) -> tuple[list[int], list[int]]:
-    """The best and the worst tasks by accuracy, and among equals by mean confidence.
+    """The best tasks, best first, and the worst, worst first: by accuracy, among equals by mean confidence.
 
-    Args:
-        predictions: The predictions for tasks 0, 1, 2, …
-        each: How many of either at most; no task is among both.
-
-    Returns:
-        The numbers of the best, best first, and of the worst, worst first.
+    There are at most `each` of either; no task is among both.
     """
     sure = predictions.confidences.mean(axis=(1, 2))
     order = np.lexsort((np.arange(len(predictions)), -sure, -predictions.accuracies)).tolist()
@@ -56,27 +43,13 @@ def best_and_worst(predictions: Predictions, each: int = 2) -> tuple[list[int], 
 def with_images(
     number: int, episodes: Episodes, tasks: TaskBatch, predictions: Predictions, names: Sequence[ClassName]
 ) -> DrawnTask:
-    """A task to draw.
-
-    Args:
-        number: The task's number.
-        episodes: The classes of this task alone.
-        tasks: The images of this task alone.
-        predictions: The predictions for it alone.
-        names: The names of the store's classes.
-    """
+    """A task to draw, from its episode, its images and its predictions alone, and the names of the store's classes."""
     (support,), (query,) = tasks.by_class()
     return DrawnTask(number, [label(one, names) for one in characters(episodes)[0]], support, query, predictions)
 
 
 def draw_task(task: DrawnTask, name: str, kind: str) -> Picture:
-    """Draw a task: a column a class, support images above, queries with their predictions below.
-
-    Args:
-        task: The task.
-        name: The picture's name.
-        kind: The kind of task, such as "Best".
-    """
+    """Draw a task: a column a class, support images above, queries with their predictions below."""
     ways, queries = task.predictions.labels.shape[1:]
     across = min(ways, ACROSS)
     side = min(0.9, (WIDTH - 0.06) / across - 0.06)  # all lengths are in inches

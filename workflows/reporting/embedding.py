@@ -22,30 +22,17 @@ MARKERS = "os"
 
 @dataclass(frozen=True)
 class Embedding:
-    """Embedded drawings of some test classes in a plane.
+    """Embedded drawings of some test classes in a plane."""
 
-    Args:
-        classes: `[classes]`, numbers of the store's classes.
-        points: float64 `[classes, drawings, 2]`.
-        share: The share of the variance between the classes' means in the plane.
-        dimensions: The embedding's number of dimensions.
-        examples: float32 `[classes, height, width]`, a drawing of each class, ink 1 on 0.
-    """
-
-    classes: NDArray[np.int64]
-    points: NDArray[np.float64]
-    share: float
-    dimensions: int
-    examples: NDArray[np.float32]
+    classes: NDArray[np.int64]  # `[classes]`, numbers of the store's classes
+    points: NDArray[np.float64]  # `[classes, drawings, 2]`
+    share: float  # of the variance between the classes' means, in the plane
+    dimensions: int  # of the embedding
+    examples: NDArray[np.float32]  # `[classes, height, width]`, a drawing of each class, ink 1 on 0
 
 
 def embed(recipe: Recipe, parameters: Vector) -> Embedding:
-    """Embed all drawings of some evenly spaced test classes, each by itself, in this process.
-
-    Args:
-        recipe: The recipe of a learner without a head.
-        parameters: The learner's parameters.
-    """
+    """Embed all drawings of evenly spaced test classes, each by itself, in this process; for a learner without head."""
     recipe = replace(recipe, device="cpu")
     opened = worker.open_context(recipe)
     every = opened.classes(Stream.TEST)
@@ -63,10 +50,7 @@ def embed(recipe: Recipe, parameters: Vector) -> Embedding:
 
 
 def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Project onto the first two principal components of the classes' means.
-
-    Args:
-        embedded: `[classes, drawings, d]`.
+    """Project `[classes, drawings, d]` onto the first two principal components of the classes' means.
 
     Returns:
         `[classes, drawings, 2]`, and the share of the means' variance in the plane.
@@ -83,10 +67,7 @@ def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
 def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: bool) -> Picture:
     """Draw a mark for each drawing, in its class's colour and shape, and one drawing at each class's mean.
 
-    Args:
-        found: The embedding.
-        names: The names of the store's classes.
-        statistics: Whether the network normalizes by statistics of training images.
+    The caption tells where `statistics` of training images normalized the network.
     """
     flat = found.points.reshape(-1, 2)
     (left, bottom), (right, top) = flat.min(axis=0), flat.max(axis=0)

@@ -30,44 +30,25 @@ ADAPTATION_TASKS = 200  # tested after each number of inner steps at most
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings on a run's parameters.
+    """Findings on a run's parameters."""
 
-    Args:
-        names: The names of the store's classes.
-        normalization: The images that a query was normalized with, see `tasks.algorithm.Normalization`.
-        predictions: The predictions for the first test tasks.
-        alphabets: Accuracies by alphabet, the highest first.
-        confusions: The most confused pairs of characters.
-        examples: Two images of each pair: a query, and a support image of the predicted class.
-        best: The best tasks, best first.
-        worst: The worst tasks, worst first.
-        steps: The tested number of inner steps; None for a learner without an inner loop.
-        adaptation: Numbers of inner steps, and the accuracies after them.
-        embedding: Embeddings of some test classes; None for a learner with a head.
-    """
-
-    names: Sequence[ClassName]
-    normalization: Normalization | None
-    predictions: Predictions
-    alphabets: Sequence[OfAlphabet]
-    confusions: Sequence[Confusion]
-    examples: Sequence[tuple[Image, Image]]
-    best: Sequence[DrawnTask]
-    worst: Sequence[DrawnTask]
-    steps: int | None
-    adaptation: Sequence[tuple[int, Accuracy]]
-    embedding: Embedding | None
+    names: Sequence[ClassName]  # of the store's classes
+    normalization: Normalization | None  # the images that a query was normalized with
+    predictions: Predictions  # for the first test tasks
+    alphabets: Sequence[OfAlphabet]  # the highest accuracy first
+    confusions: Sequence[Confusion]  # the most confused pairs of characters
+    examples: Sequence[tuple[Image, Image]]  # of each pair: a query, and a support image of the predicted class
+    best: Sequence[DrawnTask]  # best first
+    worst: Sequence[DrawnTask]  # worst first
+    steps: int | None  # the tested number of inner steps; None for a learner without an inner loop
+    adaptation: Sequence[tuple[int, Accuracy]]  # numbers of inner steps, and the accuracies after them
+    embedding: Embedding | None  # of some test classes; None for a learner with a head
 
 
 def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tested: Tested | None = None) -> Findings:
-    """Predict the published way's test tasks, and evaluate the predictions.
+    """Predict the published way's test tasks, at most `tasks`, and evaluate the predictions.
 
-    Args:
-        cluster: The cluster that computes the predictions.
-        recipe: The run's recipe.
-        parameters: The parameters.
-        tasks: The largest number of test tasks.
-        tested: A published test of the same parameters; its predictions are used instead of new ones.
+    The predictions of a published test of the same parameters, `tested`, are used instead of new ones.
 
     Raises:
         RunError: The cluster lost all its workers.

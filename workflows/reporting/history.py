@@ -16,25 +16,15 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class History:
-    """A run's course.
+    """A run's course."""
 
-    Args:
-        iteration: `[iterations]`, iterations done, in order.
-        seconds: `[iterations]`, seconds of training so far.
-        loss: `[iterations]`, mean loss of the meta-batch's tasks.
-        accuracy: `[iterations]`, their mean accuracy, as a share of 1.
-        validated: `[validations]`, iterations done at each validation, in order.
-        validation: `[validations]`, validation accuracies.
-        ci95: `[validations]`, half the widths of their 95 % confidence intervals.
-    """
-
-    iteration: Numbers
-    seconds: Numbers
-    loss: Numbers
-    accuracy: Numbers
-    validated: Numbers
-    validation: Numbers
-    ci95: Numbers
+    iteration: Numbers  # `[iterations]`, iterations done, in order
+    seconds: Numbers  # `[iterations]`, seconds of training so far
+    loss: Numbers  # `[iterations]`, mean loss of the meta-batch's tasks
+    accuracy: Numbers  # `[iterations]`, their mean accuracy, as a share of 1
+    validated: Numbers  # `[validations]`, iterations done at each validation, in order
+    validation: Numbers  # `[validations]`, validation accuracies
+    ci95: Numbers  # `[validations]`, half the widths of their 95 % confidence intervals
 
     def __len__(self) -> int:
         return len(self.iteration)
@@ -47,21 +37,13 @@ class History:
 
 @dataclass(frozen=True)
 class Smooth:
-    """A smoothed curve.
-
-    Args:
-        x: `[points]`.
-        mean: `[points]`, means of the iterations around each point.
-        low: `[points]`, their tenth percentiles.
-        high: `[points]`, their ninetieth percentiles.
-        window: How many iterations each point has at most.
-    """
+    """A smoothed curve: arrays of `[points]`."""
 
     x: Numbers
-    mean: Numbers
-    low: Numbers
-    high: Numbers
-    window: int
+    mean: Numbers  # of the iterations around each point
+    low: Numbers  # their tenth percentiles
+    high: Numbers  # their ninetieth percentiles
+    window: int  # how many iterations each point has at most
 
 
 def read_history(directory: RunDirectory) -> History:
@@ -77,13 +59,7 @@ def read_history(directory: RunDirectory) -> History:
 
 
 def smooth(x: Numbers, y: Numbers, points: int = 150) -> Smooth:
-    """Means and percentiles around points of a curve, each of a fortieth of the iterations, at least ten.
-
-    Args:
-        x: `[iterations]`.
-        y: `[iterations]`.
-        points: How many points at most.
-    """
+    """Means and percentiles around points of a curve, each of a fortieth of the iterations, at least ten."""
     window = min(max(10, len(y) // 40), len(y))
     places = np.unique(np.linspace(0, len(y) - 1, min(points, len(y))).round().astype(int))
     about = [y[max(place - window // 2, 0) : place - window // 2 + window] for place in places]

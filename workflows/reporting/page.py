@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from fanfold.data.errors import FanfoldError
@@ -16,79 +16,45 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Card:
-    """A main result at the top of the page.
+    """A main result at the top of the page."""
 
-    Args:
-        value: The number with its unit.
-        interval: Its interval, such as "± 0.60"; empty for none.
-        label: Its description.
-    """
-
-    value: str
-    interval: str
-    label: str
+    value: str  # the number with its unit
+    interval: str  # such as "± 0.60"; empty for none
+    label: str  # the result's description
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of words.
+    """A table of words."""
 
-    Args:
-        head: The columns' names; the first column names the rows.
-        rows: The cells of each row.
-    """
-
-    head: Sequence[str]
+    head: Sequence[str]  # the columns' names; the first column names the rows
     rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
-
-    Args:
-        title: The title.
-        words: Paragraphs above the pictures.
-        pictures: The pictures.
-        table: A table below the paragraphs.
-        code: Commands or a file to copy, below the pictures.
-    """
+    """A part of the page."""
 
     title: str
-    words: Sequence[str] = ()
+    words: Sequence[str] = ()  # paragraphs above the pictures
     pictures: Sequence[Picture] = ()
-    table: Table | None = None
-    code: str = ""
+    table: Table | None = None  # below the paragraphs
+    code: str = ""  # commands or a file to copy, below the pictures
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
-
-    Args:
-        title: The title.
-        words: Paragraphs below the title.
-        cards: The main results.
-        facts: Names and values.
-        sections: The sections.
-    """
+    """A report."""
 
     title: str
-    words: Sequence[str]
-    cards: Sequence[Card]
-    facts: Sequence[tuple[str, str]]
+    words: Sequence[str]  # paragraphs below the title
+    cards: Sequence[Card]  # the main results
+    facts: Sequence[tuple[str, str]]  # names and values
     sections: Sequence[Section]
 
 
 def write_page(page: Page, folder: Path) -> Path:
-    """Write `report.html`, and its pictures as `pictures/NAME.png`.
-
-    Args:
-        page: The page.
-        folder: The folder; made if it is missing.
-
-    Returns:
-        The page's path.
+    """Write `report.html`, and its pictures as `pictures/NAME.png`; a missing folder is made. Returns the page's path.
 
     Raises:
         FanfoldError: A file can't be written.
@@ -106,11 +72,13 @@ def write_page(page: Page, folder: Path) -> Path:
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    return template("page.html").render(page=page, style=Markup((HERE / "style.css").read_text()))
+
+
+def template(name: str) -> Template:
+    """A template beside this file; it escapes all text but drawings, style sheets and other `Markup` of ours."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # Drawings and style sheet are generated here; all other text is escaped.
     environment.filters["drawing"] = lambda picture: Markup(picture.svg())
-    style = Markup((HERE / "style.css").read_text())
-    return environment.get_template("page.html").render(page=page, style=style)
+    return environment.get_template(name)

@@ -1,5 +1,6 @@
 """Published accuracies, for comparison."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,15 +11,10 @@ import yaml
 
 @dataclass(frozen=True)
 class Published:
-    """A published accuracy.
-
-    Args:
-        percent: The accuracy in %.
-        source: The paper.
-    """
+    """A published accuracy."""
 
     percent: float
-    source: str
+    source: str  # the paper
 
 
 def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
@@ -26,6 +22,11 @@ def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published 
     paper = _papers().get(dataset, {}).get(algorithm, {})
     percent = paper.get(f"{ways}way{shots}shot")
     return None if percent is None else Published(percent, paper["source"])
+
+
+def published_beside(result: Mapping[str, Any]) -> Published | None:
+    """The published accuracy for a result's data set, algorithm and task."""
+    return published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
 
 
 @cache

@@ -12,7 +12,6 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.workflows.reporting.curves import Course
 from fanfold.workflows.reporting.history import History, read_history
 
 NEEDED = {
@@ -24,23 +23,14 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not.
-
-    Args:
-        name: The run's name.
-        directory: Its directory.
-        yaml: Its resolved configuration, as in its file.
-        config: The same by dotted keys.
-        history: Its course.
-        result: The result of `train`; None for an unfinished run.
-    """
+    """A run, finished or not."""
 
     name: str
     directory: RunDirectory
-    yaml: str
-    config: Mapping[str, Any]
+    yaml: str  # its resolved configuration, as in its file
+    config: Mapping[str, Any]  # the same by dotted keys
     history: History
-    result: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None  # of `train`; None for an unfinished run
 
     @property
     def title(self) -> str:
@@ -51,11 +41,6 @@ class Run:
     def data(self) -> str:
         """Data set and split."""
         return f"{self.config.get('dataset.name')} {self.config.get('dataset.split') or ''}".strip()
-
-    @property
-    def course(self) -> Course:
-        """The run's curves."""
-        return Course(self.name, self.history, self.tasks("train"), self.tasks("task"))
 
     def tasks(self, section: str) -> str:
         """A section's tasks in words, such as "5-way 1-shot"."""

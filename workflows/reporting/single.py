@@ -1,12 +1,12 @@
 """The report of one run."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.workflows.cli.flags import in_flags
-from fanfold.workflows.cli.result import judged
+from fanfold.workflows.cli.result import judged, kind
 from fanfold.workflows.reporting.adaptation import draw_adaptation
 from fanfold.workflows.reporting.alphabets import draw_alphabets
 from fanfold.workflows.reporting.calibration import calibration, draw_calibration
@@ -16,30 +16,28 @@ from fanfold.workflows.reporting.drawn_tasks import draw_task
 from fanfold.workflows.reporting.embedding import draw_embedding
 from fanfold.workflows.reporting.gather import Findings
 from fanfold.workflows.reporting.page import Card, Page, Section
-from fanfold.workflows.reporting.published import published
+from fanfold.workflows.reporting.published import published_beside
 from fanfold.workflows.reporting.run import Run
 from fanfold.workflows.reporting.style import listed, styled
 
 
 @styled()
 def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Page:
-    """The page of a run.
-
-    Args:
-        run: The run.
-        findings: Findings on its parameters; None for an untested run, whose page has only curves.
-        notes: Further paragraphs below the title.
-    """
+    """The page of a run, with notes below its title. A run without findings has only curves."""
     words = [*notes]
     if run.result is None:
-        words.append(_unfinished(run))
+        last = int(run.history.iteration[-1]) if len(run.history) else 0
+        words.append(
+            f"This run has not been tested yet: its metrics end after {last:,} iterations. "
+            f"`python -m workflows.train --resume --run {run.directory.path}` goes on with it."
+        )
     elif run.result.get("note"):
         words.append(in_flags(str(run.result["note"])))
     sections = [_course(run)]
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]
     sections += [
-        Section("How to reproduce it", words=_reproduction(run), code=_commands(run)),
+        Section("How to reproduce it", words=[_reproduction(run)], code=_commands(run)),
         Section("Configuration", code=run.yaml),
     ]
     return Page(run.title, words, _cards(run), _facts(run), sections)
@@ -50,31 +48,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def kind(test: Mapping[str, Any]) -> str:
-    """The kind of a test in a word."""
-    return "transductive" if test["transductive"] else "inductive"
-
-
-def paper(result: Mapping[str, Any]) -> str | None:
-    """The published accuracy for a result's data set, algorithm and task, in %; None if there is none."""
-    found = published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
-    return None if found is None else f"{found.percent} %"
-
-
 def duration(seconds: float) -> str:
     """A duration in words: seconds, minutes and seconds, or hours and minutes; on one line."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest, "s")]
     return "\u00a0".join(f"{number}\u00a0{unit}" for number, unit in parts if number or unit in ("s", "h"))
-
-
-def _unfinished(run: Run) -> str:
-    last = int(run.history.iteration[-1]) if len(run.history) else 0
-    return (
-        f"This run has not been tested yet: its metrics end after {last:,} iterations. "
-        f"`python -m workflows.train --resume --run {run.directory.path}` goes on with it."
-    )
 
 
 def _cards(run: Run) -> list[Card]:
@@ -89,17 +68,10 @@ def _cards(run: Run) -> list[Card]:
         )
         for test in (result, *result["other_tests"])
     ]
-    found = published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
-    if found is not None:
-        cards.append(Card(f"{found.percent} %", "", f"published: {found.source}"))
-    cards.append(
-        Card(
-            duration(result["train_seconds"]),
-            "",
-            f"of training, {result['iterations']:,} iterations, with validation",
-        )
-    )
-    return cards
+    if paper := published_beside(result):
+        cards.append(Card(f"{paper.percent} %", "", f"published: {paper.source}"))
+    effort = f"of training, {result['iterations']:,} iterations, with validation"
+    return [*cards, Card(duration(result["train_seconds"]), "", effort)]
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -141,12 +113,10 @@ def _queries(count: Any) -> str:
 
 
 def _course(run: Run) -> Section:
-    drawn = curves(run.course)
+    drawn = curves(run)
     if not drawn:
         return Section("Training", ["The run has no metrics yet."])
-    words = []
-    if not len(run.history.validation):
-        words.append("The run has no record of its validations.")
+    words = [] if len(run.history.validation) else ["The run has no record of its validations."]
     return Section("Training", words, drawn)
 
 
@@ -184,14 +154,12 @@ def _characters(findings: Findings) -> Section:
     return Section("Alphabets and characters", [words], pictures)
 
 
-def _reproduction(run: Run) -> list[str]:
+def _reproduction(run: Run) -> str:
     if run.result is None or run.config.get("meta.minutes") is None:
-        return ["The same configuration and seed give the same parameters, bit for bit, on any number of workers."]
+        return "The same configuration and seed give the same parameters, bit for bit, on any number of workers."
     if run.result["iterations"] == run.config.get("meta.iterations") or run.config.get("meta.schedule") == "constant":
-        return [
-            "With a bound on iterations alone, the same parameters come out, bit for bit, on any number of workers."
-        ]
-    return ["The run's time ended it in the middle of its schedule: another run may end at another iteration."]
+        return "With a bound on iterations alone, the same parameters come out, bit for bit, on any number of workers."
+    return "The run's time ended it in the middle of its schedule: another run may end at another iteration."
 
 
 def _commands(run: Run) -> str:

@@ -39,6 +39,7 @@ VARIABLES = {
     ORANGE: "orange",
     SKY: "sky",
 }
+REFERENCE: Any = {"color": FAINT, "linestyle": (0, (4, 3)), "linewidth": 1}  # a line to compare others with
 WIDTH = 5.2  # inches: letters of 9 points stay legible in a narrow window
 
 RC: Any = {
@@ -72,21 +73,13 @@ styled = partial(matplotlib.rc_context, RC)  # a context or a decorator for all 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report.
+    """A figure of the report."""
 
-    Args:
-        name: Its file's name without the suffix.
-        title: The title above it.
-        alt: Its description for readers who can't see it.
-        figure: The drawing.
-        caption: The text below it; empty for none.
-    """
-
-    name: str
+    name: str  # its file's name without the suffix
     title: str
-    alt: str
+    alt: str  # its description for readers who can't see it
     figure: Figure
-    caption: str = ""
+    caption: str = ""  # the text below it; empty for none
 
     def png(self) -> bytes:
         """The picture as a PNG file, dark on white."""
@@ -113,12 +106,7 @@ class Picture:
 
 
 def axes(height: float = 3.2, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes.
-
-    Args:
-        height: In inches.
-        width: In inches.
-    """
+    """A figure with one pair of axes; height and width in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 

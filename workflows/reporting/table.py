@@ -11,8 +11,9 @@ from typing import Any
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.workflows.cli.result import kind
 from fanfold.workflows.reporting.markdown import markdown_table
-from fanfold.workflows.reporting.published import Published, published
+from fanfold.workflows.reporting.published import published_beside
 
 ORDER = ("dataset", "split", "algorithm", "model", "ways", "shots", "row")
 
@@ -65,7 +66,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     datasets = " and ".join(dict.fromkeys(result["dataset"] for result in results))
     rows = [list(group) for _, group in groupby(results, key=lambda result: result["row"])]
     machines = dict.fromkeys(_machine(result) for result in results)
-    sources = dict.fromkeys(found.source for result in results if (found := _published(result)))
+    sources = dict.fromkeys(found.source for result in results if (found := published_beside(result)))
     return "".join(
         [
             HEAD.format(datasets=datasets),
@@ -83,7 +84,7 @@ def combined(results: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    first, paper = runs[0], _published(runs[0])
+    first, paper = runs[0], published_beside(runs[0])
     others = [other for run in runs for other in run["other_tests"]]
     spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
     steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
@@ -93,10 +94,10 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         first["split"] + (", rotations" if first["rotations"] else ""),
         f"{first['queries']}{steps}",
         f"{len(runs)} · {first['test_episodes']:,}",
-        f"{_percent(runs)}{spread} {_kind(first)}",
+        f"{_percent(runs)}{spread} {kind(first)}",
         str(float(paper.percent)) if paper else "",
         f"{combined(runs)[0] - paper.percent:+.2f}" if paper else "",
-        f"{_percent(others)} {_kind(others[0])}" if others else "",
+        f"{_percent(others)} {kind(others[0])}" if others else "",
         f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min",
     ]
 
@@ -104,14 +105,6 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _percent(results: Sequence[Mapping[str, Any]]) -> str:
     mean, ci95 = combined(results)
     return f"{mean:.2f} ± {ci95:.2f}"
-
-
-def _published(result: Mapping[str, Any]) -> Published | None:
-    return published(result["dataset"], result["algorithm"], result["ways"], result["shots"])
-
-
-def _kind(tested: Mapping[str, Any]) -> str:
-    return "transductive" if tested["transductive"] else "inductive"
 
 
 def _machine(result: Mapping[str, Any]) -> str:

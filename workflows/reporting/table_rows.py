@@ -17,17 +17,11 @@ JUDGED = ("task", "evaluation", "cluster")  # sections that do not change a trai
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration and a seed.
+    """A configuration and a seed."""
 
-    Args:
-        name: The configuration file's name, such as `maml-5way1shot`.
-        seed: The seed.
-        plan: The configuration's experiment.
-    """
-
-    name: str
+    name: str  # the configuration file's, such as `maml-5way1shot`
     seed: int
-    plan: Experiment
+    plan: Experiment  # the configuration's experiment
 
     @property
     def run(self) -> str:
@@ -37,21 +31,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Training:
-    """A run, and the rows with the same training, for which its parameters are tested.
-
-    Args:
-        directory: The run directory.
-        plan: The training and its validation: the first row's, or the one that the run began with.
-        rows: The rows.
-    """
+    """A run, and the rows with the same training, for which its parameters are tested."""
 
     directory: RunDirectory
-    plan: Experiment
+    plan: Experiment  # the training and its validation: the first row's, or the one that the run began with
     rows: tuple[Row, ...]
 
     @property
     def name(self) -> str:
-        """The run's name."""
         return self.directory.path.name
 
 
@@ -73,9 +60,7 @@ def read_plan(path: Path, seed: int | None = None) -> Experiment:
 def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
     """The trainings of rows: one for all rows with the same training, such as Prototypical Networks of 5 and 20 ways.
 
-    Args:
-        rows: The rows.
-        runs: The folder of run directories. A run in it with the same training goes on, whatever its name.
+    A run among `runs` with the same training goes on, whatever its name.
 
     Raises:
         FanfoldError: Two rows have one name, or a row's run was begun with another configuration.
