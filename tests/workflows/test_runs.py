@@ -169,8 +169,8 @@ def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
     ("arguments", "message"),
     [
         (["--dataset.store", "nowhere.zarr"], "no such store; make it with `python -m workflows.prepare"),
-        (["--task.ways", "50"], "50 ways"),
-        (["--task.shots", "9"], "need 10 drawings"),
+        (["--task.ways", "50"], "--task.ways must be at most"),
+        (["--task.shots", "9"], "--task.shots and --task.queries must add up to at most"),
         (["--dataset.split", "vinyals"], "vinyals"),
         (["--train.ways", "4"], "--train.ways and --task.ways the same number"),
         (["--cluster.kind", "tcp://127.0.0.1:9", "--cluster.timeout", "2"], "No scheduler answered"),
