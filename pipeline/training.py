@@ -24,8 +24,8 @@ from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.predictions import Predictions
 
-WINDOW_SECONDS = 3.0  # that a window is to take
-FIRST = 10  # iterations of the first window, before any pace is known
+WINDOW_SECONDS = 3.0  # length of a window
+FIRST = 10  # iterations of the first window, while no pace is known
 
 Judge = Callable[[Vector], Predictions]  # parameters to the predictions for validation tasks
 Keep = Callable[[Checkpoint], None]
@@ -33,7 +33,7 @@ Keep = Callable[[Checkpoint], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A training: everything that its numbers depend on."""
+    """A training: a recipe, its validations, and a note."""
 
     recipe: Recipe
     evaluation: EvaluationConfig  # when and how to validate
@@ -58,8 +58,8 @@ def train(
         cluster: The cluster.
         recipe: What the run's numbers depend on.
         evaluation: When and how to validate.
-        directory: Where checkpoints and metrics go.
-        listeners: Whom to tell what happens.
+        directory: Where checkpoints go; metrics of iterations after the last one are forgotten.
+        listeners: Told what happens.
         note: Kept with the run, see `Checkpoint`.
 
     Returns:
@@ -163,7 +163,7 @@ def _validate(now: Checkpoint, predictions: Predictions, tell: Listener) -> Chec
 
 
 def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
-    """The length of the next window: some seconds, and no further than the next validation, checkpoint, or the end.
+    """The length of the next window: some seconds, up to the next validation or the end, or to a checkpoint.
 
     It changes no number. A longer window costs less beside its iterations, but nobody sees how the run goes before its
     end, and a gang that loses a worker computes all of it again.
@@ -181,7 +181,7 @@ def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
     if left <= 0:
         return 0
     pace = now.seconds / done if done else WINDOW_SECONDS / FIRST
-    # Where a checkpoint is due more often than windows end, windows would be short, and nobody would gain.
+    # Only where checkpoints take longer than windows: else windows would be too short.
     if pace * meta.checkpoint > WINDOW_SECONDS:
         length = min(length, meta.checkpoint - done % meta.checkpoint)
     if pace > 0:

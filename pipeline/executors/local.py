@@ -1,6 +1,5 @@
 """Windows and chunks in this process, without Dask: the reference for every other executor."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -36,20 +35,19 @@ class LocalExecutor(Executor):
 
 def plain_window(recipe: Recipe, state: State, iterations: int) -> Window:
     """The next meta-iterations, chunk by chunk: what every executor must give, bit for bit."""
-    chunks, records, began = recipe.meta.chunks(), [], time.perf_counter()
+    chunks, records = recipe.meta.chunks(), []
     for _ in range(iterations):
         total = fold_all([worker.adapt(recipe, state, *chunk) for chunk in chunks])
         state, record = step(recipe, state, total)
         records.append(record)
-    return Window(state, tuple(records), ((time.perf_counter() - began) / (iterations * len(chunks)),))
+    return Window(state, tuple(records))
 
 
 def _window_on_device(recipe: Recipe, state: State, iterations: int, check: Check) -> Window:
-    loop, stopwatch = _device_loop(recipe, len(state.parameters)), Stopwatch()
+    loop = _device_loop(recipe, len(state.parameters))
     loop.start(state.parameters, state)
-    records = loop.window(iterations, check, stopwatch)
-    seconds = stopwatch.total("adapt") / (iterations * len(recipe.meta.chunks()))
-    return Window(loop.standing[1], records, (seconds,))
+    records = loop.window(iterations, check, Stopwatch())
+    return Window(loop.standing[1], records)
 
 
 @lru_cache(maxsize=2)  # its CUDA graphs are dear, and a search's trials come back segment by segment
