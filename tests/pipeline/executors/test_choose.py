@@ -31,12 +31,12 @@ def test_what_suits_the_chunks_is_picked(chunks, seconds, picked):
 class Counted(Executor):
     """An executor that does nothing, and counts."""
 
-    def __init__(self, name, said):
-        self.name, self.said = name, said
+    def __init__(self, name, said, scale=1.0):
+        self.name, self.said, self.scale = name, said, scale
 
     def window(self, state, iterations):
         self.said.append(f"{self.name} {iterations}")
-        return Window(state, (), (4.0, 5.0 + len(self.said)))
+        return Window(state, (), (4.0 * self.scale, (5.0 + len(self.said)) * self.scale))
 
     def map(self, name, function, shared, chunks):
         self.said.append(f"{self.name} maps {name}")
@@ -58,6 +58,16 @@ def test_the_choice_is_made_once_and_told(recipe):
     times = r"chunks take 5\.00 s: about 12\.00 s an iteration by a gang, 12\.0\d s by a graph"
     assert event.reduction == "graph"
     assert re.fullmatch(times, event.why)
+
+
+def test_a_gang_that_was_picked_stays(recipe):
+    events, said = [], []
+    state = worker.initialize(recipe)
+    with AutoExecutor(Counted("gang", said, 1e-3), Counted("graph", said), 2, events.append) as auto:
+        for _ in range(7):
+            auto.window(state, 7)
+    assert said == [*["gang 7"] * 7, "gang closed"]
+    assert [event.reduction for event in events] == ["collective"]
 
 
 def test_a_graph_is_what_a_graph_was_asked_for(pair, recipe):
