@@ -76,7 +76,7 @@ def window_graph(run: str, recipe: Recipe, state: State, iterations: int, worker
             parts = list(folds)
         tasks[f"step-{run}", iteration] = (advance, now, parts[0])
         now = (f"step-{run}", iteration)
-    return as_collections(tasks, [now], partial(_preferred, f"adapt-{run}", len(chunks), tuple(workers)))[0]
+    return as_collections(tasks, [now], partial(_preferred, f"adapt-{run}", _spread(len(chunks), workers)))[0]
 
 
 def map_graph(
@@ -93,7 +93,7 @@ def map_graph(
         (f"{name}-{run}", place): (function, *given, *chunk) for place, chunk in enumerate(chunks)
     }
     return as_collections(
-        given | spread, list(spread), partial(_preferred, f"{name}-{run}", len(chunks), tuple(workers))
+        given | spread, list(spread), partial(_preferred, f"{name}-{run}", _spread(len(chunks), workers))
     )
 
 
@@ -121,11 +121,14 @@ def _step(recipe: Recipe, window: Window, total: ChunkSum) -> Window:
     return Window(state, (*window.records, record))
 
 
-def _preferred(name: str, places: int, workers: Sequence[str], key: Key) -> list[str] | None:
-    """The worker to prefer for a chunk.
+def _spread(chunks: int, workers: Sequence[str]) -> list[str]:
+    """The worker to prefer for each chunk; empty where no worker is known."""
+    return [workers[owner] for owner in owners_of(chunks, len(workers))] if workers else []
+
+
+def _preferred(name: str, spread: Sequence[str], key: Key) -> list[str] | None:
+    """The worker to prefer for a chunk, which Dask asks for every key.
 
     Left to itself Dask keeps chunks where the state is, which is on one worker, and leaves the others idle.
     """
-    if key[0] != name or not workers:
-        return None
-    return [workers[owners_of(places, len(workers))[int(key[-1])]]]
+    return [spread[int(key[-1])]] if spread and key[0] == name else None
