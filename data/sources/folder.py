@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError, check_at_least
+from fanfold.data.resize import FILTER, area_average
 from fanfold.data.source import JSON, ClassName
-from fanfold.data.sources.resize import FILTER, area_average
 
 Invert = bool | Literal["auto"]
 

@@ -20,10 +20,10 @@ from matplotlib.ft2font import FT2Font, LoadFlags
 from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.resize import FILTER, area_average
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.sources.handwriting import outline, write
 from fanfold.data.sources.lookalikes import alike, distinct, views
-from fanfold.data.sources.resize import FILTER, area_average
 from fanfold.data.sources.strokes import Strokes, trace
 
 DRAWINGS = 20

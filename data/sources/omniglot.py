@@ -18,8 +18,8 @@ from PIL import Image
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.resize import FILTER, area_average
 from fanfold.data.source import JSON, ClassName
-from fanfold.data.sources.resize import FILTER, area_average
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 """The two parts, and how many characters each holds."""

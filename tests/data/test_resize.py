@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fanfold.data.sources.resize import area_average
+from fanfold.data.resize import area_average
 
 sides = st.integers(1, 12)
 images = st.tuples(sides, sides).flatmap(lambda shape: arrays(np.uint8, shape))
