@@ -10,6 +10,8 @@ import pytest
 
 from tests.test_rooms import ROOMS, ROOT
 
+FACE = ["fanfold/__init__.py", "fanfold/__main__.py"]
+
 
 @pytest.fixture(scope="module")
 def tracked() -> list[str]:
@@ -22,7 +24,7 @@ def tracked() -> list[str]:
 
 
 def test_every_file_of_the_rooms_is_in_the_wheel(tracked, tmp_path):
-    for path in [*tracked, "fanfold/__init__.py", "pyproject.toml", "README.md", "LICENSE"]:
+    for path in [*tracked, *FACE, "pyproject.toml", "README.md", "LICENSE"]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     for room in ROOMS:
@@ -31,4 +33,4 @@ def test_every_file_of_the_rooms_is_in_the_wheel(tracked, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", *built], cwd=tmp_path, check=True, timeout=120)
     (wheel,) = (tmp_path / "built").iterdir()
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert packed == {"fanfold/__init__.py", *(f"fanfold/{path}" for path in tracked)}
+    assert packed == {*FACE, *(f"fanfold/{path}" for path in tracked)}

@@ -1,1 +1,1 @@
-"""The commands: `python -m workflows.NAME --help`."""
+"""The commands: `fanfold NAME --help`, or in a clone `python -m workflows.NAME --help`."""

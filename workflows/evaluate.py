@@ -17,6 +17,7 @@ from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 
@@ -69,7 +70,7 @@ def _run_of(argv: Sequence[str]) -> tuple[RunDirectory | None, list[str]]:
         return None, []
     directory = RunDirectory(Path(path))
     if not directory.config.exists():
-        raise FanfoldError(f"{path} holds no run: train one with `python -m workflows.train --run {path}`.")
+        raise FanfoldError(f"{path} holds no run: train one with `{command('train', '--run', path)}`.")
     return directory, ["--config", str(directory.config)]
 
 

@@ -42,6 +42,7 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
 
@@ -138,7 +139,7 @@ def main(argv: Sequence[str]) -> None:
                 f"({result['pruned']} were pruned, {result['failed']} failed)"
             )
             print(f"written to {request.directory}: report.html, its pictures as PNG, result.json")
-            print(f"  train with the best:  python -m workflows.train --config {request.best.config}")
+            print(f"  train with the best:  {command('train', '--config', str(request.best.config))}")
 
 
 def request_of(argv: Sequence[str]) -> Request:

@@ -16,6 +16,7 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.program import command
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,9 +44,10 @@ def main(argv: Sequence[str]) -> None:
         show_cluster(cluster)
         result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
     print(f"run directory: {directory.path}")
-    print(f"  test on more tasks:  python -m workflows.evaluate --run {directory.path} --evaluation.tasks 10000")
+    path = str(directory.path)
+    print(f"  test on more tasks:  {command('evaluate', '--run', path, '--evaluation.tasks', '10000')}")
     if longer := _longer(plan, result):
-        print(f"  train longer:        python -m workflows.train --resume --run {directory.path} {longer}")
+        print(f"  train longer:        {command('train', '--resume', '--run', path, *longer)}")
 
 
 def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:
@@ -62,15 +64,15 @@ def _run_to_resume(argv: Sequence[str]) -> RunDirectory | None:
     return directory
 
 
-def _longer(plan: Experiment, result: dict[str, Any]) -> str:
+def _longer(plan: Experiment, result: dict[str, Any]) -> list[str]:
     """Flags that double the run's length, if its schedule allows that."""
     meta = plan.recipe.meta
-    minutes = f"--meta.minutes {round(result['train_seconds'] / 30, 1):g}"
+    minutes = ["--meta.minutes", f"{round(result['train_seconds'] / 30, 1):g}"]
     if meta.iterations is None:
         return minutes
     if meta.schedule != "constant":
-        return minutes if result["iterations"] < meta.iterations else ""
-    return f"--meta.iterations {2 * result['iterations']}" + (f" {minutes}" if meta.minutes is not None else "")
+        return minutes if result["iterations"] < meta.iterations else []
+    return ["--meta.iterations", str(2 * result["iterations"]), *(minutes if meta.minutes is not None else [])]
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_a_report_says_what_was_trained_how_well_and_how_to_repeat_it(runs):
         for fact in ("tested_sha256", "parameters_sha256", "seed", "device"):
             assert str(result[fact]) in said
         assert f"PyTorch {result['environment']['torch']}" in said
-        assert f"python -m workflows.train --config {name}/config.yaml --run {name}-again" in said
+        assert f"fanfold train --config {name}/config.yaml --run {name}-again" in said
         assert f"of the first {TASKS} test tasks" in said.lower()
 
 
@@ -256,7 +256,7 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     said = capsys.readouterr().out
     (line,) = re.findall(r"^(?:no )?report: .*", said, re.MULTILINE)
     assert line.startswith("no report: maml/pictures/loss-time.png")
-    assert line.endswith("(python -m workflows.report --run maml tries again)")
+    assert line.endswith("(fanfold report --run maml tries again)")
     assert "run directory: maml" in said
     train.main(["--resume", "--run", "maml", "--report", "false"])
     assert "report" not in capsys.readouterr().out

@@ -18,6 +18,7 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.listeners import Recording, listening
+from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
 
 Say = Callable[[str], None]  # shows a line
@@ -108,4 +109,4 @@ def _report(training: Training, cluster: Cluster, tested: Tested) -> str:
     try:
         return f"report: {report(read_run(path), cluster, training.plan.recipe, tested=tested)}"
     except Exception as error:
-        return f"no report: {one_line(error)} (python -m workflows.report --run {path} tries again)"
+        return f"no report: {one_line(error)} ({command('report', '--run', str(path))} tries again)"

@@ -1,1 +1,1 @@
-"""The suites of `python -m workflows.benchmark`."""
+"""The suites of `fanfold benchmark`."""

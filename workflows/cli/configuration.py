@@ -4,9 +4,8 @@ A section with variants (data set, algorithm, model) has a dataclass for each. I
 before the parser is built, so the parser knows only the flags of the chosen variants.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from fanfold.pipeline.experiment import Experiment, decide
 from fanfold.tasks.algorithms.registry import plugin_algorithm
 from fanfold.tasks.models import PluginModel
 from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, in_flags
+from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.words import did_you_mean
 
 PLUGINS: dict[str, Callable[[str], type]] = {"algorithm": plugin_algorithm, "model": lambda _: PluginModel}
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
@@ -32,9 +33,9 @@ def build_parser(workflow: str, description: str, argv: Sequence[str], sections:
     Raises:
         FanfoldError: A variant's name is unknown, or a configuration file can't be read.
     """
-    parser = ArgumentParser(
-        prog=f"python -m {workflow}", description=description, exit_on_error=False, allow_abbrev=False
-    )
+    verb = workflow.removeprefix("workflows.")
+    prog = command(verb) if verb != workflow else f"python -m {workflow}"
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file; flags after it override what it says")
     for section in sections:
         if section in VARIANTS:
@@ -145,9 +146,3 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
         return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
     return message
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word that is most like another; empty where none is."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""

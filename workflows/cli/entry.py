@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.program import started_as_module
 
 
 def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
@@ -18,6 +18,7 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
+    started_as_module()
     # Every worker would import the command as its main module first, with all that only a driver needs. It imports no
     # main module without a file, such as that of an interactive session.
     workflow = sys.modules["__main__"]
@@ -26,6 +27,8 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
     try:
         main(sys.argv[1:])
     except FanfoldError as error:
+        from fanfold.workflows.cli.flags import in_flags  # only here: it knows all fields, and takes its time to import
+
         print(f"error: {in_flags(str(error))}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, PluginModel
+from fanfold.workflows.cli.program import command
 
 VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
 """The dataclasses of a section by the variants' names."""
@@ -34,7 +35,7 @@ def in_flags(message: str) -> str:
     """Word the configuration fields of a message as flags.
 
     "`meta.batch`" becomes "--meta.batch", "`cluster.kind=cpu`" becomes "--cluster.kind cpu", and "`prepare overwrite`"
-    becomes "`python -m workflows.prepare --overwrite`". Other text in backquotes stays as it is.
+    becomes "`fanfold prepare --overwrite`", or as the program was started. Other text in backquotes stays as it is.
     """
     return re.sub("`([^`]+)`", lambda quoted: _worded(quoted[1]) or quoted[0], message)
 
@@ -53,7 +54,7 @@ def _worded(quoted: str) -> str | None:
             return None
         flags += [f"--{field}", value] if equals else [f"--{field}"]
     if first in COMMANDS:
-        return f"`{shlex.join(['python', '-m', f'workflows.{first}', *flags])}`" if flags else None
+        return f"`{command(first, *flags)}`" if flags else None
     return shlex.join(flags)
 
 

@@ -23,8 +23,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.space import Dimension, Space, Value
-from fanfold.workflows.cli.configuration import did_you_mean, read_yaml, variant
+from fanfold.workflows.cli.configuration import read_yaml, variant
 from fanfold.workflows.cli.flags import SECTIONS
+from fanfold.workflows.cli.words import did_you_mean
 
 SPACES = Path(__file__).parents[1] / "spaces"
 

@@ -12,6 +12,7 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.cli.program import command
 from fanfold.workflows.reporting.history import History, read_history
 
 NEEDED = {
@@ -55,7 +56,7 @@ def read_run(path: Path) -> Run:
     """
     directory = RunDirectory(path)
     if not directory.config.exists():
-        raise FanfoldError(f"{path} holds no run: train one with `python -m workflows.train --run {path}`.")
+        raise FanfoldError(f"{path} holds no run: train one with `{command('train', '--run', str(path))}`.")
     try:
         text = directory.config.read_text()
         config = yaml.safe_load(text)

@@ -1,11 +1,11 @@
 """The report of one run."""
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import judged, kind
 from fanfold.workflows.reporting.adaptation import draw_adaptation
 from fanfold.workflows.reporting.alphabets import draw_alphabets
@@ -29,7 +29,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
         last = int(run.history.iteration[-1]) if len(run.history) else 0
         words.append(
             f"This run has not been tested yet: its metrics end after {last:,} iterations. "
-            f"`python -m workflows.train --resume --run {run.directory.path}` goes on with it."
+            f"`{command('train', '--resume', '--run', str(run.directory.path))}` goes on with it."
         )
     elif run.result.get("note"):
         words.append(in_flags(str(run.result["note"])))
@@ -173,4 +173,4 @@ def _commands(run: Run) -> str:
             again += ["--meta.minutes", "null", "--meta.iterations", str(result["iterations"])]
     evaluate = ["--run", str(path), "--evaluation.tasks", "10000"]
     commands = [("train", again), *([("evaluate", evaluate)] if result is not None else [])]
-    return "\n".join(shlex.join(["python", "-m", f"workflows.{name}", *words]) for name, words in commands)
+    return "\n".join(command(name, *words) for name, words in commands)

@@ -21,7 +21,7 @@ HEAD = """# Few-shot classification of {datasets}: measured beside published
 
 Accuracy in %, with its 95 % confidence interval, on classes that were never trained on; checkpoints were chosen on
 validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged by itself.
-The first is as published, *the other way* is the other one. Written by `python -m workflows.table`.
+The first is as published, *the other way* is the other one. Written by `fanfold table`.
 
 """
 COLUMNS = (

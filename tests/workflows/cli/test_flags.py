@@ -18,8 +18,7 @@ from fanfold.workflows.search import read_options
         ("`model.arguments`, `algorithm.every_turn=false`", "--model.arguments, --algorithm.every_turn false"),
         (
             "make it with `prepare dataset.name=folder 'dataset.store=my stores/a.zarr' overwrite=true`",
-            "make it with `python -m workflows.prepare --dataset.name folder --dataset.store 'my stores/a.zarr' "
-            "--overwrite true`",
+            "make it with `fanfold prepare --dataset.name folder --dataset.store 'my stores/a.zarr' --overwrite true`",
         ),
         ("x.yaml: meta.lr: `meta.lr` must be above 0", "x.yaml: meta.lr: --meta.lr must be above 0"),
     ],

@@ -16,7 +16,7 @@ one run: medians of {rounds} rounds of {seconds:g} s a side. *×* is the median 
 peer, the one in bold. Fanfold runs as `train` does, over a local cluster of workers of {threads}: drawing tasks, the
 outer step, checkpoints and metrics are in its rate. Peers have all cores and the allocator's default settings, and only
 compute the gradient of tasks in memory, {chunk} at a time. Written by
-`python -m workflows.benchmark --suite peers`.
+`fanfold benchmark --suite peers`.
 
 """
 

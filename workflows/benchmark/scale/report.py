@@ -44,7 +44,7 @@ own, all on one machine of {cores} cores: where *cores busy*, the share of the c
 cores are the bound. The background work of Dask's processes is slowed down, as all share the cores. Each row has at
 least {windows} windows of {window} meta-iterations and {seconds:g} s; time is their median, all else their mean.
 Efficiency is the chunks' time over the workers' time. *MB moved* is all traffic over the loopback interface; *MB
-counted* is the size of the sent vectors. Written by `python -m workflows.benchmark --suite scale`.
+counted* is the size of the sent vectors. Written by `fanfold benchmark --suite scale`.
 
 """
 
