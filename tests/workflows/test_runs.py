@@ -200,13 +200,14 @@ def test_omniglot_that_can_not_be_had_is_said(workflow_here, tmp_path, no_networ
 
 
 @pytest.mark.omniglot
-def test_maml_learns_real_omniglot(omniglot_store, workflow, tmp_path):
-    ran = workflow(
+def test_maml_learns_real_omniglot(omniglot_store, workflow_here, joined, tmp_path):
+    ran = workflow_here(
         "train",
+        *joined,
+        *QUIET,
         *("--dataset.name", "omniglot", "--dataset.store", str(omniglot_store), "--run", "run"),
         *("--model.name", "conv4-stride", "--train.queries", "3", "--meta.batch", "8", "--meta.chunk", "4"),
         *("--meta.lr", "0.003", "--meta.iterations", "120", "--evaluation.tasks", "200"),
-        *("--cluster.kind", "cpu", "--cluster.workers", "2", "--cluster.dashboard", ":0"),
     )
     assert ran.returncode == 0, ran.stderr
     result = result_of(tmp_path)

@@ -145,17 +145,17 @@ def test_what_was_interrupted_goes_on(workflow_here, joined, start, row, tmp_pat
     assert table_of(tmp_path)["maml-3way", 0]["parameters_sha256"] == result["parameters_sha256"]
 
 
-def test_a_row_that_was_changed_does_not_go_on_with_the_run_of_before(workflow_here, row, tmp_path):
-    ran = workflow_here("table", row("maml-3way"), "--out", "table", *CLUSTER)
+def test_a_row_that_was_changed_does_not_go_on_with_the_run_of_before(workflow_here, joined, row, tmp_path):
+    ran = workflow_here("table", row("maml-3way"), "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
     before = table_of(tmp_path)
-    ran = workflow_here("table", row("maml-3way", meta={"lr": 0.02}), "--out", "table", *CLUSTER)
+    ran = workflow_here("table", row("maml-3way", meta={"lr": 0.02}), "--out", "table", *joined)
     assert ran.returncode == 2, ran.stdout
     assert "row in runs/table/maml-3way-seed0 must agree with its run: --meta.lr (was 0.001, now 0.02)" in ran.stderr
     assert table_of(tmp_path) == before
 
     # But it may become longer, as any run.
-    ran = workflow_here("table", row("maml-3way", meta={"iterations": 9}), "--out", "table", *CLUSTER)
+    ran = workflow_here("table", row("maml-3way", meta={"iterations": 9}), "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
     assert table_of(tmp_path)["maml-3way", 0]["iterations"] == 9
     run = tmp_path / "runs" / "table" / "maml-3way-seed0"

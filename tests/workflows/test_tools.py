@@ -48,9 +48,10 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
     assert [axis.get_title() for axis in figure.axes] == ["support", "query", "", ""]
 
 
-def test_the_benchmark_measures_both_sides(workflow, workflow_here, pictures, tmp_path):
-    arguments = [*SMALL, "--dataset.source", str(pictures), "--rounds", "2", "--seconds", "0.5", "--out", "out.json"]
-    ran = workflow("benchmark", "--suite", "pipeline", *arguments)
+def test_the_benchmark_measures_both_sides(workflow_here, joined, pictures, tmp_path):
+    arguments = [*SMALL, *joined, "--dataset.source", str(pictures)]
+    arguments += ["--rounds", "2", "--seconds", "0.5", "--out", "out.json"]
+    ran = workflow_here("benchmark", "--suite", "pipeline", *arguments)
     assert ran.returncode == 0, ran.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert len(result["rounds"]) == 2
@@ -58,7 +59,7 @@ def test_the_benchmark_measures_both_sides(workflow, workflow_here, pictures, tm
     assert result["ratio"] == pytest.approx(sum(ratios) / 2)
     assert result["workers"] == 2
     assert all(rate > 0 for sides in result["rounds"] for rate in sides.values())
-    refused = workflow("benchmark", "--suite", "pipeline", *arguments, "--out", "nowhere/out.json")
+    refused = workflow_here("benchmark", "--suite", "pipeline", *arguments, "--out", "nowhere/out.json")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: There is no folder nowhere for --out: make it.\n"
     assert f"{result['ratio']:.3f}" in ran.stdout

@@ -37,8 +37,8 @@ def reference_loss(algorithm, network, tasks, head):
 @pytest.mark.parametrize(
     ("model", "head"),
     [
-        (Conv4(width=3), ["head.weight", "head.bias"]),
-        (Conv4Stride(width=3, reduce="flatten"), ["head.weight", "head.bias"]),
+        (Conv4(width=2), ["head.weight", "head.bias"]),
+        (Conv4Stride(width=2, reduce="flatten"), ["head.weight", "head.bias"]),
         (Small(norm=False), ["out.weight", "out.bias"]),
     ],
     ids=["conv4", "conv4-stride", "small"],
