@@ -6,6 +6,7 @@ from functools import partial
 
 from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import worker
+from fanfold.pipeline.checkpoint import Statistics
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
@@ -68,6 +69,21 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     return tests
 
 
+def find_statistics(
+    executor: Executor, recipe: Recipe, parameters: Vector, normalization: Normalization | None
+) -> Statistics | None:
+    """Batch norm's statistics of training images, where a test with this normalization needs them.
+
+    Raises:
+        RunError: The cluster lost all its workers.
+    """
+    if normalization != "population":
+        return None
+    found: Statistics
+    (found,) = executor.map("statistics", partial(worker.statistics, recipe), [parameters], [()])
+    return found
+
+
 def predict(
     executor: Executor,
     recipe: Recipe,
@@ -75,17 +91,18 @@ def predict(
     stream: Stream,
     tasks: int,
     normalization: Normalization | None,
+    population: Statistics | None = None,
 ) -> Predictions:
     """The predictions for the queries of the first tasks of the validation or test stream.
 
-    The normalization is None for a network without batch norm.
+    The normalization is None for a network without batch norm. The population's statistics are those of
+    `find_statistics`, which are found here where they are not given.
 
     Raises:
         RunError: The cluster lost all its workers.
     """
-    how, population = normalization or "batch", None
-    if how == "population":
-        (population,) = executor.map("statistics", partial(worker.statistics, recipe), [parameters], [()])
+    how = normalization or "batch"
+    population = population or find_statistics(executor, recipe, parameters, normalization)
     chunks = evaluation_chunks(recipe, tasks, how)
     return join(
         executor.map(STREAM_NAMES[stream], partial(worker.test, recipe, how, stream), [parameters, population], chunks)

@@ -31,6 +31,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; bytes that are no text become signs that stand for such.
+
+    Raises:
+        FanfoldError: It can't be read, as a folder can't.
+    """
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise FanfoldError(f"{path} can't be read ({error.strerror}): move it away.") from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON, whole or not at all.
 

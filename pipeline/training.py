@@ -10,10 +10,10 @@ from uuid import uuid4
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
-from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict
-from fanfold.pipeline.events import Event, Listener, TrainingEnded, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.evaluation import EvaluationConfig, find_statistics, normalizations, predict
+from fanfold.pipeline.events import Event, Listener, Noticed, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
@@ -27,8 +27,16 @@ from fanfold.tasks.predictions import Predictions
 WINDOW_SECONDS = 3.0  # length of a window
 FIRST = 10  # iterations of the first window, while no pace is known
 
-Judge = Callable[[Vector], Predictions]  # parameters to the predictions for validation tasks
+Judge = Callable[[Vector], "Judged"]  # of parameters, by validation tasks
 Keep = Callable[[Checkpoint], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Parameters, judged by validation tasks."""
+
+    predictions: Predictions
+    statistics: Statistics | None  # of batch norm, that the predictions were made with
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,16 @@ def train(
         FanfoldError: A checkpoint can't be read or written.
     """
     job, run = Job(recipe, evaluation, note), uuid4().hex[:8]
-    if directory.last.exists():
-        now = resume(recipe, directory)
-    else:
-        now = start(job)
-        save_checkpoint(directory.last, now)
 
     def tell(event: Event) -> None:
         for listener in listeners:
             listener(event)
+
+    if directory.last.exists():
+        now = resume(recipe, directory, tell)
+    else:
+        now = start(job)
+        save_checkpoint(directory.last, now)
 
     meta = recipe.meta
     limit = None if meta.minutes is None else 60 * meta.minutes
@@ -92,33 +101,47 @@ def train(
     return now
 
 
-def resume(recipe: Recipe, directory: RunDirectory) -> Checkpoint:
+def resume(recipe: Recipe, directory: RunDirectory, tell: Listener = lambda _: None) -> Checkpoint:
     """The checkpoint to go on from; metrics of iterations after it are forgotten.
+
+    Where the last one can't be read, it is the one before, which a `Noticed` tells.
 
     Raises:
         FanfoldError: It can't be read, or was written by a run on another store or of another network.
     """
-    found = load_checkpoint(directory.last)
+    found, note = newest_checkpoint(directory.last)
+    if note is not None:
+        tell(Noticed(note))
     worker.open_context(replace(recipe, device="cpu", fingerprint=found.fingerprint))
-    check_parameters(recipe, found.state.parameters, directory.last)
+    found = named(recipe, found, directory.last)
     directory.forget_after(found.state.iteration, found.validated)
     return found
 
 
-def check_parameters(recipe: Recipe, parameters: Vector, path: Path) -> None:
-    """Raise FanfoldError unless a checkpoint's parameters are as many as the recipe's."""
-    expected = len(worker.initialize(recipe).parameters)
-    if len(parameters) != expected:
+def named(recipe: Recipe, found: Checkpoint, path: Path) -> Checkpoint:
+    """A checkpoint with the names and shapes of the recipe's parameters, which a file of an earlier format lacks.
+
+    Raises:
+        FanfoldError: The checkpoint's parameters are others than the recipe's.
+    """
+    layout, held = worker.layout(recipe), len(found.best)
+    expected = sum(math.prod(shape) for shape in layout.values())
+    if held != expected:
+        raise FanfoldError(f"The checkpoint {path} holds {held:,} parameters, but this configuration has {expected:,}.")
+    if found.layout is not None and list(found.layout.items()) != list(layout.items()):
+        pairs = zip(found.layout.items(), layout.items(), strict=False)
+        one, other = next(pair for pair in pairs if pair[0] != pair[1])
         raise FanfoldError(
-            f"The checkpoint {path} holds {len(parameters):,} parameters, but this configuration has {expected:,}."
+            f"The checkpoint {path} holds {one[0][1:]} of {list(one[1])} where this configuration has {other[0][1:]} "
+            f"of {list(other[1])}: it is of another model or algorithm."
         )
+    return replace(found, layout=layout)
 
 
 def start(job: Job) -> Checkpoint:
     """The checkpoint of a job before its first iteration."""
-    state = worker.initialize(job.recipe)
-    fingerprint = worker.open_context(replace(job.recipe, device="cpu")).fingerprint
-    return Checkpoint(state, best=state.parameters, fingerprint=fingerprint, note=job.note)
+    state, opened = worker.initialize(job.recipe), worker.open_context(replace(job.recipe, device="cpu"))
+    return Checkpoint(state, state.parameters, opened.fingerprint, note=job.note, layout=worker.layout(job.recipe))
 
 
 def train_segment(
@@ -146,20 +169,25 @@ def train_segment(
     return now
 
 
-def judge_by_validation(job: Job, executor: Executor, parameters: Vector) -> Predictions:
-    """The predictions for a job's validation tasks, tested as the algorithm's paper does."""
-    normalization = normalizations(job.recipe)[0]
-    tasks = job.evaluation.validation_tasks
-    return predict(executor, job.recipe, parameters, Stream.VALIDATION, tasks, normalization)
+def judge_by_validation(job: Job, executor: Executor, parameters: Vector) -> Judged:
+    """Judge parameters by a job's validation tasks, tested as the algorithm's paper does."""
+    how, tasks = normalizations(job.recipe)[0], job.evaluation.validation_tasks
+    statistics = find_statistics(executor, job.recipe, parameters, how)
+    predictions = predict(executor, job.recipe, parameters, Stream.VALIDATION, tasks, how, statistics)
+    return Judged(predictions, statistics)
 
 
-def _validate(now: Checkpoint, predictions: Predictions, tell: Listener) -> Checkpoint:
-    """Judge the parameters by the predictions for validation tasks, and keep them if they are the best so far."""
+def _validate(now: Checkpoint, judged: Judged, tell: Listener) -> Checkpoint:
+    """Keep the parameters that were judged if they are the best so far."""
+    predictions = judged.predictions
     iteration, found = now.state.iteration, summarize(predictions.accuracies)
     best = now.best_iteration is None or found.mean > now.best_accuracy
     tell(Validated(iteration, float(predictions.losses.mean()), found.mean, found.ci95, best, predictions))
     now = replace(now, validated=iteration)
-    return replace(now, best=now.state.average, best_iteration=iteration, best_accuracy=found.mean) if best else now
+    if not best:
+        return now
+    now = replace(now, best=now.state.average, statistics=judged.statistics or {})
+    return replace(now, best_iteration=iteration, best_accuracy=found.mean)
 
 
 def window_length(now: Checkpoint, meta: Meta, every: int) -> int:

@@ -20,6 +20,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.images import Images, open_images
 from fanfold.data.splits import Split, split_classes
 from fanfold.data.store import open_store
+from fanfold.pipeline.checkpoint import Layout
 from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
@@ -30,6 +31,7 @@ from fanfold.tasks.device.resident import Resident, encode, make_resident
 from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
+from fanfold.tasks.parameters import count
 from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
 
@@ -101,6 +103,17 @@ def initialize(recipe: Recipe) -> State:
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return initial_state(_to_vector(recipe.algorithm.initialize(network)))
+
+
+def layout(recipe: Recipe) -> Layout:
+    """The names and shapes of the parameters, see `pipeline.checkpoint.Layout`."""
+    network = open_context(replace(recipe, device="cpu")).network
+    shapes = recipe.algorithm.shapes(network)
+    found = {("." if name in network.shapes else ":") + name: tuple(shape) for name, shape in shapes.items()}
+    more = len(initialize(recipe).parameters) - count(shapes)
+    if more < 0:  # an algorithm of one's own that learns something else than the network's parameters
+        return {":parameters": (more + count(shapes),)}
+    return {**found, **({":more": (more,)} if more else {})}
 
 
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:

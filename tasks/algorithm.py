@@ -92,6 +92,13 @@ class Algorithm(ABC):
         """
         return flatten(network.initial())
 
+    def shapes(self, network: Network) -> Shapes:
+        """The names and shapes of the meta-parameters, in the vector's order; by default the network's.
+
+        A parameter of the network keeps its name and shape. Checkpoints are written by these names.
+        """
+        return network.shapes
+
     @abstractmethod
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         """The summed meta-gradient of some tasks.

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.experiment import EVALUATE_FREE, check_agreement
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.training import check_parameters
+from fanfold.pipeline.training import named
 from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
 from fanfold.workflows.cli.entry import run
@@ -40,10 +40,12 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
     plan = decided(options)
     check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
-    found = load_checkpoint(directory.last)
+    found, note = newest_checkpoint(directory.last)
+    if note is not None:
+        print(note)
+    found = named(plan.recipe, found, directory.last)
     best = options.parameters == "best"
     parameters = found.best if best else found.state.average
-    check_parameters(plan.recipe, parameters, directory.last)
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         workers, recipe = cluster.workers, replace(plan.recipe, device=cluster.device)

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.experiment import PATHS, check_agreement
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.results import Tested
-from fanfold.pipeline.training import check_parameters
+from fanfold.pipeline.training import named
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 from fanfold.workflows.cli.entry import run
@@ -73,9 +73,9 @@ def report(
     Raises:
         FanfoldError: The checkpoint can't be read, the cluster fails, or the page can't be written.
     """
-    last = load_checkpoint(found.directory.last)
-    check_parameters(recipe, last.best, found.directory.last)
-    notes = []
+    last, note = newest_checkpoint(found.directory.last)
+    last = named(recipe, last, found.directory.last)
+    notes = [] if note is None else [note]
     if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
         notes.append(
             "The run went on after its test: tasks and characters below are of its parameters after "

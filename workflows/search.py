@@ -18,7 +18,7 @@ from jsonargparse import Namespace
 from optuna.trial import FrozenTrial
 
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256
+from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.dashboard.search_listener import SearchTeller
@@ -323,7 +323,7 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
             # TensorBoard shows the trial already.
             shutil.copytree(request.trial(best.number).path, partial, ignore=shutil.ignore_patterns("tensorboard"))
             partial.rename(directory.path)
-        return load_checkpoint(directory.last)
+        return newest_checkpoint(directory.last)[0]
     if not directory.config.exists():
         directory.create(plan.yaml)
     with (

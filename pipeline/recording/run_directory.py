@@ -7,7 +7,7 @@ from typing import Any
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.events import Event, Validated, WindowEnded
-from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.files import read_lines, write_bytes
 
 
 class RunDirectory:
@@ -67,7 +67,7 @@ class RunDirectory:
         """Drop the lines of iterations after a checkpoint and its last validation: they are computed again."""
         for path, last in ((self.metrics, iteration), (self.validations, validated)):
             if path.exists():
-                kept = [line for line in path.read_text().splitlines() if 0 < _iteration(line) <= last]
+                kept = [line for line in read_lines(path) if 0 < _iteration(line) <= last]
                 write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
 
@@ -90,5 +90,5 @@ def _iteration(line: str) -> int:
     """The iteration of a line; 0 for half a line."""
     try:
         return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0

@@ -118,6 +118,17 @@ class MamlPlusPlus(Algorithm):
             theta = self._step(meta, theta, step, loss, "first")
         return lambda query: network(theta, query)
 
+    def shapes(self, network: Network) -> Shapes:
+        """The network's parameters and the inner rates; scales and shifts of later steps follow those of the first."""
+        shapes = dict[str, torch.Size]()
+        for name, shape in self._shapes(network).items():
+            if self._per_step(network, name):
+                shapes[name] = shape[1:]
+                shapes |= {f"{name}:step{step}": shape[1:] for step in range(1, self.inner_steps)}
+            else:
+                shapes[name] = shape
+        return shapes
+
     def _per_step(self, network: Network, name: str) -> bool:
         """Whether a parameter of the network has a value for each inner step."""
         return self.norm_per_step and name.rpartition(".")[0] in network.batch_norms
@@ -131,7 +142,7 @@ class MamlPlusPlus(Algorithm):
         return self._adapted(network) if self.learn_rates else []
 
     def _shapes(self, network: Network) -> Shapes:
-        """The names and shapes of the meta-parameters."""
+        """The names and shapes of the meta-parameters, as they are computed with."""
         steps = self.inner_steps
         shapes = {
             name: torch.Size((steps, *shape)) if self._per_step(network, name) else shape

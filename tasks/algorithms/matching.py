@@ -109,13 +109,13 @@ class Matching(Algorithm):
             labels = torch.arange(ways, device=log_p.device).repeat(len(log_p) // ways)
             return nll_loss(log_p, labels), log_p, labels
 
-        return sum_of_gradients(network, parameters, tasks, task_loss, self._shapes(network))
+        return sum_of_gradients(network, parameters, tasks, task_loss, self.shapes(network))
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """Queries are embedded in one batch with the support set, as in training."""
-        meta = unflatten(self._shapes(network), parameters)
+        meta = unflatten(self.shapes(network), parameters)
         return lambda query: self._log_probabilities(network, meta, support, labels, query)
 
     def _log_probabilities(
@@ -137,8 +137,8 @@ class Matching(Algorithm):
             return -squared_distances(points, others)
         return meta[SCALE].exp() * normalize(points, dim=1) @ normalize(others, dim=1).T
 
-    def _shapes(self, network: Network) -> Shapes:
-        """The names and shapes of the meta-parameters."""
+    def shapes(self, network: Network) -> Shapes:
+        """The network's parameters, the cosine's scale, and the context's parameters."""
         shapes = dict(network.shapes)
         if self.similarity == "cosine":
             shapes[SCALE] = torch.Size([1])

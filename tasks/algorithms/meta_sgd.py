@@ -57,22 +57,21 @@ class MetaSgd(Algorithm):
             logits = network(adapted, query)
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
-        return sum_of_gradients(network, parameters, tasks, task_loss, _shapes(network))
+        return sum_of_gradients(network, parameters, tasks, task_loss, self.shapes(network))
 
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        meta = unflatten(_shapes(network), parameters.detach())
+        meta = unflatten(self.shapes(network), parameters.detach())
         steps = self.inner_steps if steps is None else steps
         adapted = self._adapt(meta, SupportLoss(network, support, labels), steps, "first")
         return lambda query: network(adapted, query)
+
+    def shapes(self, network: Network) -> Shapes:
+        """The network's parameters, then a rate for each of their numbers."""
+        return {**network.shapes, **{rate_of(name): shape for name, shape in network.shapes.items()}}
 
     def _adapt(self, meta: Parameters, loss: SupportLoss, steps: int, order: Order) -> Parameters:
         names = loss.network.shapes
         theta, rates = {name: meta[name] for name in names}, {name: meta[rate_of(name)] for name in names}
         return adapt(theta, partial(loss.gradient, order=order), rates, steps)
-
-
-def _shapes(network: Network) -> Shapes:
-    """The names and shapes of the meta-parameters."""
-    return {**network.shapes, **{rate_of(name): shape for name, shape in network.shapes.items()}}

@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair,
         alone(recipe, 4).state,
         worker.open_context(recipe).fingerprint,
     )
-    save_checkpoint(directory.last, Checkpoint(state, state.parameters, fingerprint))
+    save_checkpoint(directory.last, Checkpoint(state, state.parameters, fingerprint, layout=worker.layout(recipe)))
     wild = replace(recipe, meta=replace(recipe.meta, lr=1e30))
     with pytest.raises(RunError, match=r"not finite in iteration \d+, task numbers \d+"):
         train(pair, wild, EVALUATION, directory)
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(pair,
 
 def test_a_run_does_not_go_on_with_other_images(pair, recipe, directory):
     state = worker.initialize(recipe)
-    save_checkpoint(directory.last, Checkpoint(state, state.parameters, "0badf00d"))
+    save_checkpoint(directory.last, Checkpoint(state, state.parameters, "0badf00d", layout=worker.layout(recipe)))
     with pytest.raises(FanfoldError, match="holds other images than those that this run began with"):
         train(pair, recipe, EVALUATION, directory)
 

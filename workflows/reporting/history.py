@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fanfold.pipeline.files import read_lines
 from fanfold.pipeline.recording.run_directory import RunDirectory
 
 Numbers = NDArray[np.float64]
@@ -71,11 +72,11 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
     """The complete lines of a file of JSON objects by iteration; the last one of several for an iteration."""
     found: dict[int, Mapping[str, Any]] = {}
     if path.exists():
-        for line in path.read_text(errors="replace").splitlines():
+        for line in read_lines(path):
             try:
                 content = json.loads(line)
                 found[int(content["iteration"])] = content
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
     return [found[iteration] for iteration in sorted(found)]
 
@@ -88,4 +89,9 @@ def _spread(iteration: Numbers, seconds: Numbers) -> Numbers:
 
 
 def _column(lines: list[Mapping[str, Any]], name: str) -> Numbers:
-    return np.array([line.get(name, np.nan) for line in lines], np.float64)
+    """A number a line; not a number where the line has none."""
+    return np.array([float(value) if _is_number(value := line.get(name)) else np.nan for line in lines], np.float64)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300

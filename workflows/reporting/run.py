@@ -15,11 +15,14 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.reporting.history import History, read_history
 
+TESTED = {"transductive": bool, "test_accuracy": float, "test_ci95": float, "test_episodes": int}
 NEEDED = {
-    *("dataset", "algorithm", "ways", "shots", "tested_iteration", "tested_sha256", "parameters_sha256", "device"),
-    *("transductive", "test_accuracy", "test_ci95", "test_episodes", "other_tests", "validation_accuracy"),
-    *("iterations", "train_seconds", "tasks_per_second", "workers"),
-}  # keys of a result that a report needs
+    **dict.fromkeys(("dataset", "algorithm", "device", "tested_sha256", "parameters_sha256"), str),
+    **dict.fromkeys(("ways", "shots", "tested_iteration", "iterations", "workers"), int),
+    **dict.fromkeys(("validation_accuracy", "train_seconds", "tasks_per_second"), float),
+    **TESTED,
+    "other_tests": list,
+}  # keys of a result that a report needs, and the types of their values
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,32 @@ def read_run(path: Path) -> Run:
         text = directory.config.read_text()
         config = yaml.safe_load(text)
         result = json.loads(directory.result.read_text()) if directory.result.exists() else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FanfoldError(f"The run in {path} can't be read ({one_line(error)}): train it again.") from error
-    if not isinstance(config, dict) or not (result is None or (isinstance(result, dict) and result.keys() >= NEEDED)):
-        raise FanfoldError(f"The run in {path} was written by another version of Fanfold, or damaged: train it again.")
+    wrong = None if isinstance(config, dict) else "config.yaml"
+    if result is not None and wrong is None and (key := wrong_key(result)) is not None:
+        wrong = f"{key} in result.json"
+    if wrong:
+        raise FanfoldError(
+            f"The run in {path} was written by another version of Fanfold, or damaged ({wrong}): train it again."
+        )
     return Run(path.resolve().name, directory, text, flatten_keys(config), read_history(directory), result)
+
+
+def wrong_key(result: Any, needed: Mapping[str, type] = NEEDED) -> str | None:
+    """A key of a result that is missing or of another type or not finite; None where all are right."""
+    if not isinstance(result, dict):
+        return "all"
+    for key, kind in needed.items():
+        value: Any = result.get(key)
+        numeric = kind in (int, float)
+        right = isinstance(value, (int, float) if kind is float else kind) and not (numeric and isinstance(value, bool))
+        if not right or (numeric and not abs(value) < 1e300):
+            return key
+    if not isinstance(result.get("reduction", ""), str):
+        return "reduction"
+    tests = result["other_tests"] if needed is NEEDED else []
+    return "other_tests" if any(wrong_key(test, TESTED) is not None for test in tests) else None
 
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:

@@ -1,0 +1,68 @@
+"""Runs read back from directories that are damaged or somebody else's."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.reporting.run import NEEDED, read_run
+
+RESULT = {name: {str: "text", int: 3, float: 0.5, bool: True, list: []}[kind] for name, kind in NEEDED.items()}
+
+
+def write_run(path, result=RESULT, metrics=b"", validations=b""):
+    path.mkdir()
+    for name, content in (
+        ("config.yaml", b"seed: 0\n"),
+        ("metrics.jsonl", metrics),
+        ("validations.jsonl", validations),
+        ("result.json", json.dumps(result).encode()),
+    ):
+        (path / name).write_bytes(content)
+    return path
+
+
+def test_a_whole_run_is_read(tmp_path):
+    assert read_run(write_run(tmp_path / "run")).result == RESULT
+
+
+@pytest.mark.parametrize("key", [*NEEDED, "reduction"])
+@pytest.mark.parametrize("wrong", [None, {}, [1], "inf"])
+def test_a_result_of_another_type_is_named(tmp_path, key, wrong):
+    value = float("inf") if wrong == "inf" and NEEDED.get(key) is not str else wrong
+    if isinstance(value, str):
+        value = 7
+    with pytest.raises(FanfoldError, match=rf"or damaged \({key} in result.json\): train it again") as caught:
+        read_run(write_run(tmp_path / "run", {**RESULT, key: value}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_is_none_is_named(tmp_path):
+    with pytest.raises(FanfoldError, match=r"all in result.json"):
+        read_run(write_run(tmp_path / "run", [1]))
+
+
+def test_lines_that_are_none_of_ours_are_left_out(tmp_path):
+    good = b'{"iteration": 1, "loss": 0.5, "accuracy": 0.25, "seconds": 1}\n'
+    bad = b'{"iteration": 1e999}\n\xff\xfe\n[]\n' + b"[" * 100_000 + b"\n"
+    odd = b'{"iteration": 2, "loss": 1e999, "accuracy": "high", "seconds": 2}\n'
+    run = read_run(write_run(tmp_path / "run", metrics=good + bad + odd, validations=bad))
+    np.testing.assert_array_equal(run.history.loss, [0.5, np.nan])
+    np.testing.assert_array_equal(run.history.accuracy, [0.25, np.nan])
+    assert len(run.history.validated) == 0
+    directory = RunDirectory(tmp_path / "run")
+    directory.forget_after(1, 0)
+    assert directory.metrics.read_bytes() == good
+    assert directory.validations.read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "validations.jsonl", "result.json"])
+def test_a_folder_in_a_files_place_is_said_in_one_line(tmp_path, name):
+    path = write_run(tmp_path / "run")
+    (path / name).unlink()
+    (path / name).mkdir()
+    with pytest.raises(FanfoldError, match="can't be read") as caught:
+        read_run(path)
+    assert "\n" not in str(caught.value)
