@@ -10,11 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pynvml
 import torch
 from distributed.comm.addressing import get_address_host
 
 from fanfold.data.advice import one_line
+
+try:
+    import pynvml
+except ImportError:  # where NVIDIA has no driver
+    pynvml = None
 
 LISTED = 3  # workers named in a note, at most
 
@@ -58,6 +62,8 @@ class Hardware:
 
 def find_gpus() -> Gpus:
     """The GPUs of this machine that CUDA_VISIBLE_DEVICES shows, and whether this PyTorch can use them."""
+    if pynvml is None:
+        return Gpus((), "no GPU found")
     try:
         inventory = take_inventory()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):  # no driver: no GPU

@@ -24,14 +24,6 @@ PARENT_TAG = "mlflow.parentRunId"  # MLflow's pages show a run below this one
 LOSS = "train/loss"
 
 
-def check_installed() -> None:
-    """Raise FanfoldError where MLflow isn't installed."""
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise FanfoldError(f"`record.mlflow` needs MLflow ({error}): pip install 'fanfold[mlflow]'.") from error
-
-
 class MLflow:
     """Sends a run to MLflow. Listens to its events.
 

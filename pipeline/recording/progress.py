@@ -51,7 +51,7 @@ class Terminal:
 
     def say(self, message: str, style: str | None = None) -> None:
         """Show a message above the bars."""
-        self.console.print(self._reword(message), style=style, soft_wrap=True)
+        self.console.print(self._reword(message), style=style, markup=False, soft_wrap=True)
 
 
 class RunProgress:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fanfold.pipeline.events import Event, Noticed, TrainingStarted
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.search.study import Params
+from fanfold.pipeline.search.params import Params
 from fanfold.pipeline.training import Job
 
 

@@ -8,7 +8,7 @@ from rich.progress import TaskID
 from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.recording.progress import QUIET, Terminal
 from fanfold.pipeline.search.events import SearchEvent, TrialEnded, TrialReached
-from fanfold.pipeline.search.space import Value
+from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.study import Counts
 
 

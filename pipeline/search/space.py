@@ -6,7 +6,7 @@ from math import prod
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-Value = bool | int | float | str | None
+from fanfold.pipeline.search.params import Value
 
 
 @dataclass(frozen=True)

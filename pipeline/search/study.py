@@ -27,11 +27,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fanfold.data.errors import FanfoldError, check_at_least
-from fanfold.pipeline.search.space import Space, Value
+from fanfold.pipeline.search.params import Params
+from fanfold.pipeline.search.space import Space
 
 STARTUP = 5  # trials that have ended when the median pruner begins
-
-Params = dict[str, Value]
 
 
 @dataclass(frozen=True)

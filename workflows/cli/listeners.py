@@ -8,17 +8,17 @@ from typing import Any
 
 import yaml
 
+from fanfold.data import extras
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.dashboard.listener import RunTeller
-from fanfold.pipeline.events import Listener, Noticed
+from fanfold.pipeline.events import Event, Listener, Noticed
 from fanfold.pipeline.experiment import PATHS, Experiment
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.recording.mlflow import MLflow, check_installed
+from fanfold.pipeline.recording.mlflow import MLflow
 from fanfold.pipeline.recording.progress import RunProgress, Terminal
-from fanfold.pipeline.recording.recorder import BackgroundRecorder, guarded
+from fanfold.pipeline.recording.recorder import BackgroundRecorder, Recorder, guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.recording.tensorboard import TensorBoard
 from fanfold.pipeline.search.events import SearchListener, TrialBegan
 from fanfold.pipeline.search.recording import TrialRecords
 
@@ -29,7 +29,7 @@ class Recording:
 
     Args:
         tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory or in each
-            trial's.
+            trial's; without the extra `tensorboard`, a run says so and goes on.
         mlflow: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
     """
 
@@ -38,7 +38,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         if self.mlflow is not None:
-            check_installed()
+            extras.need("mlflow", "`record.mlflow`")
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def listening(
     with ExitStack() as stack:
         told = stack.enter_context(guarded(page, "the dashboard's page", notice))
         listeners: list[Listener] = [directory.log, progress, told]
-        if recording.tensorboard:
+        if _writes_events(recording, notice):
             board = _tensorboard(directory, plan.recipe, settings)
             listeners.append(stack.enter_context(guarded(board, "TensorBoard", notice)))
         if recording.mlflow is not None:
@@ -86,7 +86,7 @@ def recording_trials(
     """
     with ExitStack() as stack:
         listeners: list[SearchListener] = []
-        if recording.tensorboard:
+        if _writes_events(recording, notice):
             boards = TrialRecords(lambda trial: _tensorboard(trial.directory, trial.job.recipe, _settings(trial)))
             listeners.append(stack.enter_context(guarded(boards, "TensorBoard", notice)))
         if (uri := recording.mlflow) is not None:
@@ -105,8 +105,18 @@ def _settings(trial: TrialBegan) -> dict[str, Any]:
     return flatten_keys(yaml.safe_load(trial.config))
 
 
-def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> TensorBoard:
+def _writes_events(recording: Recording, notice: Callable[[str], None]) -> bool:
+    """Whether event files for TensorBoard are wanted and can be written."""
+    if recording.tensorboard and (absent := extras.advice("tensorboard")):
+        notice(f"no event files for TensorBoard: {absent}")
+        return False
+    return recording.tensorboard
+
+
+def _tensorboard(directory: RunDirectory, recipe: Recipe, settings: Mapping[str, Any]) -> Recorder[Event]:
     """The recorder of a run's event files, in its run directory."""
+    from fanfold.pipeline.recording.tensorboard import TensorBoard  # only here: it is an extra
+
     # Runs are not compared by their clusters or paths.
     compared = {key: value for key, value in settings.items() if not key.startswith(("cluster.", *PATHS))}
     return TensorBoard(directory.path / "tensorboard", recipe, compared, directory.result.exists())

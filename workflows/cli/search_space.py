@@ -22,7 +22,8 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.search.space import Dimension, Space, Value
+from fanfold.pipeline.search.params import Value
+from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.workflows.cli.configuration import read_yaml, variant
 from fanfold.workflows.cli.flags import SECTIONS
 from fanfold.workflows.cli.words import did_you_mean
