@@ -17,7 +17,6 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.shares import Shares
 from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, Listener, MetaTested
-from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.cluster import open_cluster, show_cluster
@@ -104,12 +103,11 @@ def _complete(
             raise KeyboardInterrupt
 
     plan, directory = training.plan, training.directory
-    if directory.config.exists():
-        write_bytes(directory.config, plan.yaml.encode())  # the run may be prolonged
-    else:
-        directory.create(plan.yaml)
     recipe = replace(plan.recipe, device=cluster.device)
-    with listening(plan, cluster, directory, terminal, training.name, recording) as listeners:
+    with (
+        directory.writing(plan.yaml, resumed=directory.config.exists()),
+        listening(plan, cluster, directory, terminal, training.name, recording) as listeners,
+    ):
         last = train(cluster, recipe, plan.evaluation, directory, [*listeners, stop], plan.note)
         return [_test(row, training, last, cluster, listeners) for row in training.rows]
 

@@ -1,13 +1,15 @@
 """The run directory: all files of a run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.events import Event, Validated, WindowEnded
 from fanfold.pipeline.files import read_lines, write_bytes
+from fanfold.pipeline.lock import only_writer
 
 
 class RunDirectory:
@@ -35,11 +37,28 @@ class RunDirectory:
             FanfoldError: The directory holds a run already, or can't be made.
         """
         self.check_free()
+        self._make()
+        write_bytes(self.config, config.encode())
+
+    @contextmanager
+    def writing(self, config: str, *, resumed: bool) -> Iterator[None]:
+        """Be the only writer of a new run, or of one that is resumed, perhaps to become longer.
+
+        Raises:
+            FanfoldError: Another process writes the run, or a new run's directory holds one or can't be made.
+        """
+        self._make()
+        with only_writer(self.path / ".lock", f"The run {self.path}"):
+            if not resumed:
+                self.check_free()
+            write_bytes(self.config, config.encode())
+            yield
+
+    def _make(self) -> None:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FanfoldError(f"The run directory {self.path} can't be made ({error.strerror}).") from error
-        write_bytes(self.config, config.encode())
 
     def log(self, event: Event) -> None:
         """Append iterations to the metrics, and validations to their file. Listens to a run's events.

@@ -8,7 +8,6 @@ A draw depends on the seed, the trial's number and the dimension's place in the 
 sampler: a study that was stopped and started again draws the same values as one that was not.
 """
 
-import fcntl
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,10 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import URL
 
 from fanfold.data.errors import FanfoldError, check_at_least
+from fanfold.pipeline.lock import only_writer
 from fanfold.pipeline.search.params import Params
 from fanfold.pipeline.search.space import Space
 
@@ -77,17 +78,9 @@ def open_study(path: Path, name: str, pruner: BasePruner) -> Iterator[optuna.Stu
         FanfoldError: Another search has it open, or it can't be read or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        opened = path.with_suffix(".lock").open("w")
-    except OSError as error:
-        raise FanfoldError(f"The study {path} can't be written ({error.strerror}).") from error
-    with opened as lock:
+    with only_writer(path.with_suffix(".lock"), f"The study {path}"):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FanfoldError(f"Another search runs in {path.parent}: name another directory with `run`.") from error
-        try:
-            storage = RDBStorage(f"sqlite:///{path.resolve()}")
+            storage = RDBStorage(str(URL.create("sqlite", database=str(path.resolve()))))
         except Exception as error:  # SQLAlchemy's, and Optuna's own
             raise FanfoldError(
                 f"The study {path} can't be opened ({type(error).__name__}): is it another file?"

@@ -12,7 +12,7 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
-from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Tested
@@ -59,15 +59,11 @@ def carry_out(training: Training, cluster: Cluster, terminal: Terminal, say: Say
     Raises:
         FanfoldError: The training fails, or a file can't be written; a report that fails costs no more than a line.
     """
-    directory = training.directory
-    if training.resumed:
-        write_bytes(directory.config, training.plan.yaml.encode())
-    else:
-        directory.create(training.plan.yaml)
-    result, tested = _train_and_test(training, cluster, terminal, say)
-    say(in_words(result))
-    if training.report:
-        say(_report(training, cluster, tested))
+    with training.directory.writing(training.plan.yaml, resumed=training.resumed):
+        result, tested = _train_and_test(training, cluster, terminal, say)
+        say(in_words(result))
+        if training.report:
+            say(_report(training, cluster, tested))
     return result
 
 

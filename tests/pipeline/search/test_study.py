@@ -68,7 +68,7 @@ def test_a_study_survives_its_being_closed(tmp_path):
 def test_a_second_search_in_the_same_directory_is_refused_as_long_as_the_first_goes_on(tmp_path):
     with (
         open_study(tmp_path / "study.db", "test", NopPruner()),
-        pytest.raises(FanfoldError, match=r"Another search runs in .*: name another directory with `run`\."),
+        pytest.raises(FanfoldError, match=r"The study .*study\.db is being written by process \d+ on .*"),
         open_study(tmp_path / "study.db", "test", NopPruner()),
     ):
         pass
@@ -197,3 +197,13 @@ def test_the_best_trial_is_the_first_finished_one_of_the_highest_accuracy(study)
     for value in (0.5, 0.8, 0.8, 0.6):
         study.tell(study.ask(), value)
     assert best_trial(study).number == 2
+
+
+def test_folders_with_a_question_mark_have_studies_of_their_own(tmp_path):
+    for name in ("q?x", "q?y", "a b#%20"):
+        (tmp_path / name).mkdir()
+        with open_study(tmp_path / name / "study.db", "test", NopPruner()) as study:
+            assert not study.get_trials()
+            study.tell(study.ask({"x": IntDistribution(3, 3)}), 0.5)
+        assert (tmp_path / name / "study.db").stat().st_size
+    assert len(list(tmp_path.iterdir())) == 3
