@@ -19,10 +19,9 @@ from typing import Any, Literal, get_args
 import psutil
 
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.configuration import SECTIONS, EvaluationConfig
 from fanfold.pipeline.dashboard.listener import RunTeller
 from fanfold.pipeline.dashboard.plugin import BoardPlugin
-from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory

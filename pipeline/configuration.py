@@ -1,17 +1,19 @@
 """The configuration of a run: one tree of typed dataclasses, by section."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fanfold.data.datasets import Dataset
-from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.data.errors import FanfoldError, check_at_least
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.episodes import EpisodeShape, check_counts
-from fanfold.tasks.models import Model
+
+if TYPE_CHECKING:  # these import Zarr and PyTorch, which takes seconds; a command's help needs neither
+    from fanfold.data.datasets import Dataset
+    from fanfold.tasks.algorithm import Algorithm
+    from fanfold.tasks.models import Model
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,40 @@ class TrainTask:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """Settings of validation and test.
+
+    Args:
+        every: Meta-iterations between validations.
+        validation_tasks: Tasks of a validation.
+        tasks: Tasks of a test.
+        other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
+            reverse; 0 for none.
+        steps: Inner steps at validation and test; null for as many as in training.
+    """
+
+    every: int = 500
+    validation_tasks: int = 200
+    tasks: int = 1000
+    other_tasks: int = 500
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
+        if self.other_tasks < 0 or self.other_tasks == 1:
+            raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
+
+
+@dataclass(frozen=True)
 class Configuration:
     """All that a run depends on; some of it may be left open."""
 
     seed: int
-    dataset: Dataset
+    dataset: "Dataset"
     task: EpisodeShape
     train: TrainTask
-    algorithm: Algorithm
-    model: Model
+    algorithm: "Algorithm"
+    model: "Model"
     meta: Meta
     evaluation: EvaluationConfig
     cluster: ClusterConfig

@@ -1,13 +1,13 @@
 """Accuracy on held-out classes, spread over the workers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Statistics
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
@@ -20,31 +20,6 @@ from fanfold.tasks.predictions import Predictions, join
 STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Settings of validation and test.
-
-    Args:
-        every: Meta-iterations between validations.
-        validation_tasks: Tasks of a validation.
-        tasks: Tasks of a test.
-        other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
-            reverse; 0 for none.
-        steps: Inner steps at validation and test; null for as many as in training.
-    """
-
-    every: int = 500
-    validation_tasks: int = 200
-    tasks: int = 1000
-    other_tasks: int = 500
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
-        if self.other_tasks < 0 or self.other_tasks == 1:
-            raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:

@@ -11,9 +11,8 @@ from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omnig
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
-from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.configuration import SECTIONS, Configuration, TrainTask, flatten_keys, to_yaml
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.cluster.config import ClusterConfig
+from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
 
 PATHS = ("dataset.store", "dataset.source")

@@ -12,7 +12,8 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import EvaluationConfig, find_statistics, normalizations, predict
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import find_statistics, normalizations, predict
 from fanfold.pipeline.events import Event, Listener, Noticed, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor

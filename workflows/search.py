@@ -30,12 +30,13 @@ from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.events import SearchEvent, SearchListener
 from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.progress import SearchProgress
 from fanfold.pipeline.search.space import Space
-from fanfold.pipeline.search.study import SearchConfig, best_trial, count, make_pruner, open_study
+from fanfold.pipeline.search.study import best_trial, count, make_pruner, open_study
 from fanfold.pipeline.training import Job, train
 from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 from fanfold.workflows.cli.configuration import build_parser, decided, parse

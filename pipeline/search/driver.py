@@ -32,10 +32,11 @@ from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import State
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.pipeline.search.events import SearchListener, SegmentEnded, TrialBegan, TrialEnded, TrialReached
 from fanfold.pipeline.search.params import Params, Value
 from fanfold.pipeline.search.space import Space
-from fanfold.pipeline.search.study import SearchConfig, count, draw, left_running
+from fanfold.pipeline.search.study import count, draw, left_running
 from fanfold.pipeline.search.trial import Segment, compute_segment, run_segment
 from fanfold.pipeline.training import Job, judge_by_validation, resume
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fanfold.data.source import JSON, ClassName
 from fanfold.data.store import write_store
-from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.cluster import Cluster, open_cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.episodes import EpisodeShape

@@ -1,7 +1,7 @@
 import pytest
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import EvaluationConfig
 
 
 def test_the_least_that_can_be_evaluated():

@@ -20,15 +20,18 @@ from optuna.trial import TrialState
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import parameters_sha256
-from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.cluster import open_cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import find_gpus, take_inventory
-from fanfold.pipeline.evaluation import EvaluationConfig, normalizations, predict
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import normalizations, predict
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.space import Dimension, Space
-from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
+from fanfold.pipeline.search.study import make_pruner, open_study
 from fanfold.pipeline.training import Job, train
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus

@@ -12,7 +12,8 @@ import pytest
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint, parameters_sha256, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig, predict
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import predict
 from fanfold.pipeline.events import TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.recipe import Meta

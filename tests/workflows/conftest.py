@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.workflows.cli import entry
 from fanfold.workflows.cli.cluster import open_cluster
 from tests.waiting import wait_for

@@ -20,8 +20,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
-from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import SECTIONS, EvaluationConfig
 from fanfold.pipeline.events import Event, WindowEnded
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe

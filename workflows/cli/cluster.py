@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from fanfold.pipeline.cluster import cluster as engine
-from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.dashboard.plugin import offer
 from fanfold.workflows.cli.flags import in_flags
 

@@ -2,32 +2,35 @@
 
 A section with variants (data set, algorithm, model) has a dataclass for each. Its `name` is read from file and flags
 before the parser is built, so the parser knows only the flags of the chosen variants.
+
+Classes are imported after the arguments were parsed: help and most errors need no PyTorch.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.configuration import Configuration
-from fanfold.pipeline.experiment import Experiment, decide
-from fanfold.tasks.algorithms.registry import plugin_algorithm
-from fanfold.tasks.models import PluginModel
-from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, in_flags
+from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
 from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.settings import is_section, real, settings
 from fanfold.workflows.cli.words import did_you_mean
 
-PLUGINS: dict[str, Callable[[str], type]] = {"algorithm": plugin_algorithm, "model": lambda _: PluginModel}
+if TYPE_CHECKING:
+    from fanfold.pipeline.experiment import Experiment
+
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 
-def build_parser(workflow: str, description: str, argv: Sequence[str], sections: Sequence[str]) -> ArgumentParser:
+def build_parser(
+    workflow: str, description: str | None, argv: Sequence[str], sections: Sequence[str]
+) -> ArgumentParser:
     """A parser for a command's sections of the configuration, with the variants that file and flags name.
 
     Raises:
@@ -43,22 +46,27 @@ def build_parser(workflow: str, description: str, argv: Sequence[str], sections:
             parser.add_class_arguments(variant(section, name), section)
             parser.set_defaults({f"{section}.name": name})
         else:
-            parser.add_class_arguments(SECTIONS[section], section)
+            parser.add_class_arguments(settings(SECTIONS[section]), section)
     return parser
 
 
 def variant(section: str, name: str) -> type:
-    """The dataclass of a variant.
+    """The dataclass of a variant; one of Fanfold's own reduced to its fields.
 
     Raises:
         FanfoldError: There is no variant of that name.
     """
-    known = VARIANTS[section]
+    known = variants(section)
     if name in known:
         return known[name]
-    if section in PLUGINS and ":" in name:
-        return PLUGINS[section](name)
-    plugin = ", or your own as package.module:Class" if section in PLUGINS else ""
+    if section == "model" and ":" in name:
+        found: type = settings(PLUGIN_MODEL)
+        return found
+    if section == "algorithm" and ":" in name:
+        from fanfold.tasks.algorithms.registry import plugin_algorithm  # imports PyTorch, as the algorithm does
+
+        return plugin_algorithm(name)
+    plugin = "" if section == "dataset" else ", or your own as package.module:Class"
     raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
 
 
@@ -78,6 +86,18 @@ def chosen_name(argv: Sequence[str], section: str) -> str | None:
     return name
 
 
+def of_run(path: str, otherwise: str) -> list[str]:
+    """The configuration of a run directory as arguments.
+
+    Raises:
+        FanfoldError: The directory holds no run; the message ends with what to do otherwise.
+    """
+    config = Path(path) / "config.yaml"
+    if not config.exists():
+        raise FanfoldError(f"{path} holds no run{otherwise}.")
+    return ["--config", str(config)]
+
+
 def flag_value(argv: Sequence[str], flag: str) -> str | None:
     """The last value that the arguments give a flag, before they are parsed."""
     return dict(_flags(argv)).get(flag)
@@ -91,19 +111,26 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     """
     try:
         options: Namespace = parser.instantiate(parser.parse_args(list(argv)))
-        return options
     except ArgumentError as error:
         if isinstance(error.__cause__, FanfoldError):
             raise error.__cause__ from error
         raise FanfoldError(_one_line(str(error), parser)) from error
+    # Those without variants are imported quickly, and so come first.
+    for name in sorted(vars(options), key=lambda name: name in VARIANTS):
+        if is_section(getattr(options, name)):
+            setattr(options, name, real(getattr(options, name)))
+    return options
 
 
-def decided(options: Namespace) -> Experiment:
+def decided(options: Namespace) -> "Experiment":
     """The experiment that parsed arguments ask for; prints why `auto` fell back to another data set, if it did.
 
     Raises:
         FanfoldError: See `decide`.
     """
+    from fanfold.pipeline.configuration import Configuration
+    from fanfold.pipeline.experiment import decide  # only here: PyTorch
+
     asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
     experiment = decide(Configuration(**asked))
     if experiment.note:

@@ -5,30 +5,40 @@ import shlex
 from dataclasses import fields
 from functools import cache
 
-from fanfold.data.datasets import DATASETS
-from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.configuration import TrainTask
-from fanfold.pipeline.evaluation import EvaluationConfig
-from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.algorithms.registry import ALGORITHMS
-from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, PluginModel
 from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.settings import settings
 
-VARIANTS: dict[str, dict[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
-"""The dataclasses of a section by the variants' names."""
-
-SECTIONS: dict[str, type] = {
-    "task": EpisodeShape,
-    "train": TrainTask,
-    "meta": Meta,
-    "evaluation": EvaluationConfig,
-    "cluster": ClusterConfig,
+VARIANTS = {
+    "dataset": "fanfold.data.datasets:DATASETS",
+    "algorithm": "fanfold.tasks.algorithms.registry:ALGORITHMS",
+    "model": "fanfold.tasks.models:MODELS",
 }
-"""The dataclasses of the sections without variants."""
+"""Where the dataclasses of a section with variants are, by the variants' names."""
+
+SECTIONS = {
+    "task": "fanfold.tasks.episodes:EpisodeShape",
+    "train": "fanfold.pipeline.configuration:TrainTask",
+    "meta": "fanfold.pipeline.recipe:Meta",
+    "evaluation": "fanfold.pipeline.configuration:EvaluationConfig",
+    "cluster": "fanfold.pipeline.cluster.config:ClusterConfig",
+    "search": "fanfold.pipeline.search.config:SearchConfig",
+    "record": "fanfold.workflows.cli.listeners:Recording",
+}
+"""Where the dataclass of any other section is."""
+
+CONFIGURATION = ("dataset", "task", "train", "algorithm", "model", "meta", "evaluation", "cluster")
+"""The sections of a run's configuration."""
+
+PLUGIN_MODEL = "fanfold.tasks.models:PluginModel"
 
 OPTIONS = frozenset({"seed", "run", "resume", "overwrite"})  # of commands, in no section of the configuration
-COMMANDS = frozenset({"prepare"})  # that messages name
+COMMANDS = frozenset({"prepare", "train", "evaluate", "report"})  # that messages name
+
+
+def variants(section: str) -> dict[str, type]:
+    """The dataclasses of a section by the variants' names, reduced to their fields; see `fanfold.workflows.cli.settings`."""
+    found: dict[str, type] = settings(VARIANTS[section])
+    return found
 
 
 def in_flags(message: str) -> str:
@@ -71,18 +81,7 @@ def _fields(section: str) -> frozenset[str]:
 
 
 def _kinds(section: str) -> tuple[type, ...]:
-    match section:
-        case "search":
-            from fanfold.pipeline.search.study import SearchConfig  # only here: Optuna takes its time to import
-
-            return (SearchConfig,)
-        case "record":
-            from fanfold.workflows.cli.listeners import Recording  # only here: so does TensorBoard
-
-            return (Recording,)
-        case "model":
-            return (*VARIANTS[section].values(), PluginModel)
-        case _ if section in VARIANTS:
-            return tuple(VARIANTS[section].values())
-        case _:
-            return (SECTIONS[section],) if section in SECTIONS else ()
+    plugins = (settings(PLUGIN_MODEL),) if section == "model" else ()
+    if section in VARIANTS:
+        return (*variants(section).values(), *plugins)
+    return (settings(SECTIONS[section]),) if section in SECTIONS else ()

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from distributed import performance_report
 from jsonargparse import ArgumentParser
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.cluster.cluster import Cluster
+
+if TYPE_CHECKING:
+    from fanfold.pipeline.cluster.cluster import Cluster
 
 
 def add_performance_flag(parser: ArgumentParser) -> None:
@@ -37,11 +39,13 @@ def check_performance_file(path: Path | None) -> None:
 
 
 @contextmanager
-def performance_reported(cluster: Cluster, path: Path | None) -> Iterator[None]:
+def performance_reported(cluster: "Cluster", path: Path | None) -> Iterator[None]:
     """Report the cluster's work in the block, also if that fails. A report that can't be written costs only a line."""
     if path is None:
         yield
         return
+    from distributed import performance_report  # only here: Dask takes its time to import
+
     # The report shows the caller's code; the last frames are those of context managers.
     report = performance_report(filename=str(path), mode="inline", stacklevel=3)
     with cluster.client.as_current():

@@ -26,6 +26,7 @@ from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.workflows.cli.configuration import read_yaml, variant
 from fanfold.workflows.cli.flags import SECTIONS
+from fanfold.workflows.cli.settings import settings
 from fanfold.workflows.cli.words import did_you_mean
 
 SPACES = Path(__file__).parents[1] / "spaces"
@@ -89,7 +90,7 @@ def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for section in ("train", "meta", "evaluation", "algorithm", "model"):
         found = (
-            [SECTIONS[section]]
+            [settings(SECTIONS[section])]
             if section in SECTIONS
             else [variant(section, str(name)) for name in names.get(f"{section}.name", ())]
         )

@@ -15,7 +15,8 @@ from distributed import Client, LocalCluster
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
-from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.cluster import open_cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Gpus
 from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT, gpu_workers
 from fanfold.pipeline.executors.graph import GraphExecutor

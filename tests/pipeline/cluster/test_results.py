@@ -9,7 +9,8 @@ from distributed import LocalCluster
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster import results as waiting
-from fanfold.pipeline.cluster.cluster import ClusterConfig, open_cluster
+from fanfold.pipeline.cluster.cluster import open_cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.results import results
 from fanfold.pipeline.executors.graph import GraphExecutor
 from tests.waiting import wait_for

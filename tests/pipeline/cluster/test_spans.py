@@ -8,12 +8,14 @@ from distributed.utils import color_of
 from optuna.distributions import FloatDistribution
 
 from fanfold.pipeline import evaluation
-from fanfold.pipeline.evaluation import STREAM_NAMES, EvaluationConfig
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import STREAM_NAMES
 from fanfold.pipeline.executors.graph import map_graph, window_graph
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.pipeline.search.driver import Candidate, Search
 from fanfold.pipeline.search.space import Dimension, Space
-from fanfold.pipeline.search.study import SearchConfig, make_pruner, open_study
+from fanfold.pipeline.search.study import make_pruner, open_study
 from fanfold.pipeline.training import Job, train
 from fanfold.pipeline.worker import initialize
 

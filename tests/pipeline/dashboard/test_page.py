@@ -15,12 +15,12 @@ import pytest
 from distributed import Client, LocalCluster
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.cluster.config import ClusterConfig
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.dashboard.drawings import draw, how_many
 from fanfold.pipeline.dashboard.listener import RunTeller
 from fanfold.pipeline.dashboard.plugin import offer
 from fanfold.pipeline.dashboard.search_listener import SearchTeller
-from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.messages import TOPIC
 from fanfold.pipeline.recording.recorder import guarded

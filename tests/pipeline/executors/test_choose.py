@@ -7,7 +7,7 @@ import pytest
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
-from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.executors.base import Executor, Window
 from fanfold.pipeline.executors.choose import AutoExecutor, open_executor, pick
 from fanfold.pipeline.executors.graph import GraphExecutor

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.evaluation import EvaluationConfig, test
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import MetaTested, TrainingStarted, Validated
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.recorder import guarded

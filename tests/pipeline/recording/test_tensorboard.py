@@ -9,7 +9,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from fanfold.pipeline.evaluation import EvaluationConfig, test
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import MetaTested, Validated
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory

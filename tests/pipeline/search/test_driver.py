@@ -14,14 +14,15 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import parameters_sha256, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.tensorboard import TensorBoard
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.pipeline.search.driver import Candidate, Search, choose
 from fanfold.pipeline.search.events import TrialEnded, TrialReached
 from fanfold.pipeline.search.recording import TrialRecords
 from fanfold.pipeline.search.space import Dimension, Space
-from fanfold.pipeline.search.study import SearchConfig, draw, left_running, make_pruner, open_study
+from fanfold.pipeline.search.study import draw, left_running, make_pruner, open_study
 from fanfold.pipeline.training import Job
 from fanfold.tasks.algorithms.maml import Maml
 from tests.lines import lines

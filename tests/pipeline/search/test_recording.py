@@ -3,7 +3,7 @@
 import pytest
 
 from fanfold.data.errors import RunError
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.events import Noticed, TrainingStarted
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.search.events import SegmentEnded, TrialBegan, TrialEnded, TrialReached

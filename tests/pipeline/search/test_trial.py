@@ -8,7 +8,7 @@ import pytest
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.checkpoint import load_checkpoint, save_checkpoint
-from fanfold.pipeline.evaluation import EvaluationConfig
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.events import Validated, WindowEnded
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.recording.run_directory import RunDirectory

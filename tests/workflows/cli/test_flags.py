@@ -1,7 +1,7 @@
 import pytest
 
 from fanfold.data.datasets import DATASETS
-from fanfold.pipeline.cluster.cluster import ClusterConfig
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.workflows.cli.flags import in_flags, is_field
 from fanfold.workflows.search import read_options

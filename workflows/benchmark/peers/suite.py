@@ -16,7 +16,8 @@ from dask.system import CPU_COUNT
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
-from fanfold.pipeline.cluster.cluster import Cluster, ClusterConfig
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.experiment import resolve_dataset
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recipe import Recipe

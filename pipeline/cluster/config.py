@@ -1,0 +1,54 @@
+"""What a cluster should be. Needs no Dask to be read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fanfold.data.errors import FanfoldError, check_at_least
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """The cluster's settings.
+
+    Args:
+        kind: `cpu` for a worker on each core of this machine, `cuda` for one on each GPU, `auto` for `cuda` where
+            PyTorch can use a GPU and `cpu` otherwise, or the address of a running scheduler (`tcp://…`, `tls://…`).
+        workers: How many workers this machine gets; by default one a core, or `per_gpu` a GPU. With a scheduler's
+            address: how many to wait for; by default one.
+        per_gpu: How many workers may share a GPU, its memory and its time: for searches whose trials don't fill one.
+        protocol: The transport between workers that Fanfold starts: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
+            distributed-ucxx. It hardly changes the speed: Dask carries a float32 vector of the parameters' length for
+            each chunk or window, and no images.
+        dashboard: The dashboard's address, `host:port` or `:port`; port 0 takes any free one.
+        timeout: Seconds to wait for a scheduler and for workers.
+        reduction: How gradients are combined, which changes no number: `graph` as tasks of Dask, for any worker;
+            `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by
+            the time of a chunk.
+        patience: Seconds without a heartbeat after which a gang goes on without a worker.
+    """
+
+    kind: str = "auto"
+    workers: int | None = None
+    per_gpu: int = 1
+    protocol: Literal["tcp", "ucx"] = "tcp"
+    dashboard: str = ":8787"
+    timeout: float = 60
+    reduction: Literal["auto", "graph", "collective"] = "auto"
+    patience: float = 10
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
+            raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
+        check_at_least("cluster", self, workers=1, per_gpu=1)
+        if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
+            raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")
+        if self.protocol not in ("tcp", "ucx"):
+            raise FanfoldError(f"No protocol '{self.protocol}': use tcp or ucx.")
+        if self.protocol != "tcp" and "://" in self.kind:
+            raise FanfoldError(f"The address {self.kind} decides the protocol: leave `cluster.protocol` out.")
+        if not self.timeout > 0:
+            raise FanfoldError(f"`cluster.timeout` must be above 0, not {self.timeout:g}.")
+        if self.reduction not in ("auto", "graph", "collective"):
+            raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
+        if not self.patience >= 2:  # a heartbeat comes every half second, in large clusters less often
+            raise FanfoldError(f"`cluster.patience` must be at least 2 seconds, not {self.patience:g}.")
