@@ -36,7 +36,7 @@ COMMANDS = frozenset({"prepare", "train", "evaluate", "report"})  # that message
 
 
 def variants(section: str) -> dict[str, type]:
-    """The dataclasses of a section by the variants' names, reduced to their fields; see `fanfold.workflows.cli.settings`."""
+    """The dataclasses of a section by the variants' names, reduced to their fields: see `settings`."""
     found: dict[str, type] = settings(VARIANTS[section])
     return found
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 OWN = "fanfold."
+_origins: dict[type, tuple[str, str]] = {}  # of reduced classes: module and name
 
 
 class UnreadableError(Exception):
@@ -44,9 +45,11 @@ def real(config: Any) -> Any:
     Raises:
         FanfoldError: The class refuses a setting.
     """
-    kind = type(config)
-    found = getattr(import_module(kind.__module__), kind.__qualname__)
-    return config if found is kind else found(**{field.name: getattr(config, field.name) for field in fields(config)})
+    if type(config) not in _origins:
+        return config
+    module, name = _origins[type(config)]
+    found = getattr(import_module(module), name)
+    return found(**{field.name: getattr(config, field.name) for field in fields(config)})
 
 
 def is_section(value: Any) -> bool:
@@ -85,7 +88,8 @@ def _imported(source: str, name: str) -> Any:
 def _reduced(module: str, node: ast.ClassDef) -> type:
     """A class with the fields of a class's source alone."""
     annotations: dict[str, Any] = {}
-    body: dict[str, Any] = {"__module__": module, "__doc__": ast.get_docstring(node)}
+    # Not the class's own module, which jsonargparse would import.
+    body: dict[str, Any] = {"__module__": __name__, "__doc__": ast.get_docstring(node)}
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
             annotations[part.target.id] = _evaluated(module, part.annotation)
@@ -95,6 +99,7 @@ def _reduced(module: str, node: ast.ClassDef) -> type:
     made: Any = types.new_class(node.name, bases, {}, lambda space: space.update(body, __annotations__=annotations))
     for decorator in reversed(node.decorator_list):
         made = _evaluated(module, decorator)(made)
+    _origins[made] = module, node.name
     found: type = made
     return found
 
