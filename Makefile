@@ -1,6 +1,7 @@
 # Two commands set everything up by themselves, in .venv of this clone:
 #   make train   prepare the data, meta-train MAML over a local cluster, meta-test it
 #   make test    the test suite
+# make docs builds the documentation's site, docs/_build/html/index.html.
 # ARGS adds arguments: make train ARGS="--meta.minutes 1", make test ARGS="-k fold"
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test lint install clean
+.PHONY: train test lint docs install clean
 
 train: $(INSTALLED)
 	$(BIN)/python -m workflows.train --config workflows/configs/quickstart.yaml $(ARGS)
@@ -21,6 +22,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Every warning is an error: also a link that leads nowhere.
+docs: $(INSTALLED)
+	COLUMNS=100 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -31,4 +36,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/command-line.md *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
