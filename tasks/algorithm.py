@@ -119,11 +119,23 @@ class Algorithm(ABC):
         Args:
             network: The network.
             parameters: The meta-parameters `[P]`.
-            support: `[ways · shots, 1, height, width]`, ordered by class. With the normalization `population`, support
-                and queries may be embeddings `[n, d]`, which the network then returns unchanged.
-            labels: int64 `[ways · shots]`.
+            support: `[n, 1, height, width]`. With the normalization `population`, support and queries may be embeddings
+                `[n, d]`, which the network then returns unchanged.
+            labels: int64 `[n]`, 0 … ways - 1, in any order, and of each as many as there are, at least one.
             steps: Inner steps, for algorithms that have them; None for as many as in training.
         """
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters | None:
+        """The network's own parameters once they have learnt a task; arguments are those of `classifier`.
+
+        For algorithms with a head, whose `classifier` is the network at these parameters. Labelling needs them.
+
+        Returns:
+            The parameters by name; None where there are none, as by default.
+        """
+        return None
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
         """Classify the queries of several tasks, vectorized over tasks, with the normalization `batch`.

@@ -65,11 +65,17 @@ class Anil(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
+        adapted = self.adapted(network, parameters, support, labels, steps)
+        return lambda query: network(adapted, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
         theta = network.unflatten(parameters.detach())
         head = {name: theta[name] for name in network.head}
         steps = self.inner_steps if steps is None else steps
-        adapted = self._adapt(head, network.features(theta, support).detach(), labels, steps, differentiable=False)
-        return lambda query: linear(network.features(theta, query), *adapted.values())
+        features = network.features(theta, support).detach()
+        return {**theta, **self._adapt(head, features, labels, steps, differentiable=False)}
 
     def _adapt(
         self, head: Parameters, features: Tensor, labels: Tensor, steps: int, *, differentiable: bool

@@ -69,10 +69,15 @@ class Maml(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
+        adapted = self.adapted(network, parameters, support, labels, steps)
+        return lambda query: network(adapted, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
         steps = self.inner_steps if steps is None else steps
         theta = network.unflatten(parameters.detach())
-        adapted = self._adapt(theta, SupportLoss(network, support, labels), steps, "first")
-        return lambda query: network(adapted, query)
+        return self._adapt(theta, SupportLoss(network, support, labels), steps, "first")
 
     def logits(self, network: Network, parameters: Tensor, tasks: TaskBatch, steps: int | None) -> Tensor | None:
         if network.stack is None:

@@ -111,12 +111,18 @@ class MamlPlusPlus(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
+        adapted = self.adapted(network, parameters, support, labels, steps)
+        return lambda query: network(adapted, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
         """More steps than in training use the rates, scales and shifts of the last one."""
         meta = unflatten(self._shapes(network), parameters.detach())
         theta, loss = self._start(network, meta), SupportLoss(network, support, labels)
         for step in range(self.inner_steps if steps is None else steps):
             theta = self._step(meta, theta, step, loss, "first")
-        return lambda query: network(theta, query)
+        return theta
 
     def shapes(self, network: Network) -> Shapes:
         """The network's parameters and the inner rates; scales and shifts of later steps follow those of the first."""

@@ -13,7 +13,7 @@ steps (the paper's sections 2.1.1 and 2.1.2, appendices A.1 and A.2):
     g(x_i, S) = h→_i + h←_i + g'(x_i)
     ĥ_k, c_k = LSTM(f'(x), [h_{k-1}, r_{k-1}], c_{k-1}),   h_k = ĥ_k + f'(x),   r_k = Σᵢ softmax_i(h_k · g(x_i)) g(x_i)
 
-Both then depend on the order of the support set, which is ordered by class.
+Both then depend on the order of the support set, which is sorted by class.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from torch.nn.functional import nll_loss, normalize
 
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
-from fanfold.tasks.algorithms.protonet import squared_distances
+from fanfold.tasks.algorithms.protonet import class_masks, squared_distances
 from fanfold.tasks.algorithms.support_rotation import by_class, rotations_on
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
@@ -93,7 +93,8 @@ class Matching(Algorithm):
     def meta_gradient(self, network: Network, parameters: Tensor, iteration: int, tasks: TaskBatch) -> MetaGradient:
         def task_loss(meta: Parameters, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if self.full_context:
-                log_p = self._log_probabilities(network, meta, support, tasks.support_labels, query)
+                similarity = self._similarities(network, meta, support, query)
+                log_p = _attention_by_class(similarity.unflatten(1, (tasks.ways, -1)))
                 return nll_loss(log_p, tasks.query_labels), log_p, tasks.query_labels
             by_way = by_class(tasks, support, query)
             ways, images = by_way.shape[:2]
@@ -115,21 +116,24 @@ class Matching(Algorithm):
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """Queries are embedded in one batch with the support set, as in training."""
-        meta = unflatten(self.shapes(network), parameters)
-        return lambda query: self._log_probabilities(network, meta, support, labels, query)
+        meta, order = unflatten(self.shapes(network), parameters), labels.argsort(stable=True)
+        support, masks = support[order], class_masks(labels[order])
 
-    def _log_probabilities(
-        self, network: Network, meta: Parameters, support: Tensor, labels: Tensor, query: Tensor
-    ) -> Tensor:
-        """The queries' log p(y | x), `[n, ways]`."""
+        def classify(query: Tensor) -> Tensor:
+            log_a = self._similarities(network, meta, support, query).log_softmax(1)
+            return log_a[:, None].masked_fill(~masks, -inf).logsumexp(2)
+
+        return classify
+
+    def _similarities(self, network: Network, meta: Parameters, support: Tensor, query: Tensor) -> Tensor:
+        """The queries' similarities to the support images, `[n, m]`."""
         theta = {name: meta[name] for name in network.shapes}
         of_support, of_query = network(theta, torch.cat([support, query])).split([len(support), len(query)])
         if self.full_context:
             context = _context(network.outputs, self.context_steps)
             weights = {name.removeprefix(CONTEXT): value for name, value in meta.items() if name.startswith(CONTEXT)}
             of_support, of_query = functional_call(context, weights, (of_support, of_query))
-        similarity = self._similarity(meta, of_query, of_support)
-        return _attention_by_class(similarity.unflatten(1, (int(labels[-1]) + 1, -1)))
+        return self._similarity(meta, of_query, of_support)
 
     def _similarity(self, meta: Parameters, points: Tensor, others: Tensor) -> Tensor:
         """Similarities between points `[n, d]` and others `[m, d]`, as `[n, m]`."""

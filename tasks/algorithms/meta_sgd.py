@@ -62,10 +62,15 @@ class MetaSgd(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
+        adapted = self.adapted(network, parameters, support, labels, steps)
+        return lambda query: network(adapted, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
         meta = unflatten(self.shapes(network), parameters.detach())
         steps = self.inner_steps if steps is None else steps
-        adapted = self._adapt(meta, SupportLoss(network, support, labels), steps, "first")
-        return lambda query: network(adapted, query)
+        return self._adapt(meta, SupportLoss(network, support, labels), steps, "first")
 
     def shapes(self, network: Network) -> Shapes:
         """The network's parameters, then a rate for each of their numbers."""

@@ -63,13 +63,20 @@ class ProtoNet(Algorithm):
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
         """Queries are embedded in one batch with the support set, as in training."""
-        theta, ways = network.unflatten(parameters), int(labels[-1]) + 1
+        theta = network.unflatten(parameters)
+        weights = class_masks(labels).to(support)
+        weights = weights / weights.sum(1, keepdim=True)
 
         def classify(query: Tensor) -> Tensor:
             of_support, of_query = network(theta, torch.cat([support, query])).split([len(support), len(query)])
-            return -squared_distances(of_query, of_support.unflatten(0, (ways, -1)).mean(1))
+            return -squared_distances(of_query, weights @ of_support)
 
         return classify
+
+
+def class_masks(labels: Tensor) -> Tensor:
+    """The images of each class: bool `[ways, n]`, from labels `[n]` in any order."""
+    return torch.arange(int(labels.max()) + 1, device=labels.device)[:, None] == labels
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from fanfold.tasks.algorithms.inner_loop import check_inner_loop
 from fanfold.tasks.algorithms.support_loss import SupportLoss
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
-from fanfold.tasks.parameters import flatten
+from fanfold.tasks.parameters import Parameters, flatten
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Reptile(Algorithm):
         """θ - φ is no loss's gradient; losses are the query losses after adaptation."""
 
         def of_task(support: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            batches = minibatches(len(support), tasks.ways, self.inner_steps, self.inner_batch, support.device)
+            batches = minibatches(tasks.support_labels, tasks.ways, self.inner_steps, self.inner_batch)
             adapted = self._train(network, parameters, support, tasks.support_labels, batches)
             with torch.no_grad():
                 logits = network(network.unflatten(adapted), query)
@@ -74,10 +74,14 @@ class Reptile(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        steps = self.inner_steps if steps is None else steps
-        batches = minibatches(len(support), int(labels[-1]) + 1, steps, self.test_batch, support.device)
-        adapted = network.unflatten(self._train(network, parameters, support, labels, batches))
+        adapted = self.adapted(network, parameters, support, labels, steps)
         return lambda query: network(adapted, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
+        batches = minibatches(labels, network.outputs, self.inner_steps if steps is None else steps, self.test_batch)
+        return network.unflatten(self._train(network, parameters, support, labels, batches))
 
     def _train(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, batches: Sequence[Tensor]
@@ -94,8 +98,11 @@ class Reptile(Algorithm):
         return phi
 
 
-def minibatches(images: int, ways: int, steps: int, batch: int, device: torch.device) -> list[Tensor]:
-    """The minibatch of each inner step: int64 `[batch]`, indices into the support set, ordered by class."""
-    by_shot = torch.arange(images, device=device).view(ways, -1).T.flatten()
-    batch = min(batch, images)
-    return [by_shot[torch.arange(step * batch, (step + 1) * batch, device=device) % images] for step in range(steps)]
+def minibatches(labels: Tensor, ways: int, steps: int, batch: int) -> list[Tensor]:
+    """The minibatch of each inner step: int64 `[batch]`, indices into a support set with labels `[n]`."""
+    images = torch.arange(len(labels), device=labels.device)
+    is_of = (labels[:, None] == torch.arange(ways, device=labels.device)).long()
+    shot = is_of.cumsum(0).gather(1, labels[:, None])[:, 0]  # the image's number in its class
+    by_shot = (shot * ways + labels).argsort()
+    batch = min(batch, len(images))
+    return [by_shot[(images[:batch] + step * batch) % len(images)] for step in range(steps)]

@@ -12,12 +12,24 @@ from fanfold.tasks.algorithm import Algorithm, MetaGradient, sum_parts
 from fanfold.tasks.algorithms.anil import Anil
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.heads import with_ways
 from fanfold.tasks.models import Conv4, Conv4Stride
 from fanfold.tasks.network import as_network
-from fanfold.tasks.parameters import flatten
+from fanfold.tasks.parameters import flatten, unflatten
 from fanfold.tasks.predict import predict
 from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
-from tests.tasks.reference import SIZE, WAYS, Headless, Small, make_network, make_tasks, one_task, permuted, start
+from tests.tasks.reference import (
+    SIZE,
+    WAYS,
+    Headless,
+    Small,
+    make_network,
+    make_tasks,
+    nudged,
+    one_task,
+    permuted,
+    start,
+)
 
 
 @dataclass(frozen=True)
@@ -193,3 +205,58 @@ def test_a_network_of_ones_own_is_trained(algorithm, model):
         parameters.grad = found.gradient
         optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
+
+
+@each(EVERY)
+@pytest.mark.parametrize("labels", [[0, 1, 2, 1, 2, 2], [2, 0, 1, 2, 1, 2], [0, 0, 1, 1, 2, 2]])
+def test_labels_come_in_any_order_and_number(algorithm, labels):
+    """As in one's own folders: sorted or not, each class with as many images as there are."""
+    tasks, labels = make_tasks(1), torch.tensor(labels)
+    network, parameters = start(algorithm, Conv4(width=4))
+    support, query = tasks.support[0], tasks.query[0]
+    logits = algorithm.classifier(network, parameters, support, labels, None)(query)
+    order = labels.argsort(stable=True)
+    by_class = algorithm.classifier(network, parameters, support[order], labels[order], None)(query)
+    assert logits.shape == (len(query), WAYS)
+    torch.testing.assert_close(logits, by_class, rtol=1e-8, atol=1e-10)
+    moved = algorithm.classifier(network, parameters, support, labels.roll(1), None)(query)
+    assert not torch.allclose(moved, logits)
+
+
+@each(GRADIENT_LEARNERS)
+def test_a_network_that_learnt_a_task_classifies_as_its_classifier_does(algorithm):
+    tasks = make_tasks(1)
+    network, parameters = start(algorithm, Conv4(width=4))
+    task = tasks.support[0], tasks.support_labels, None
+    theta = algorithm.adapted(network, parameters, *task)
+    assert {name: value.shape for name, value in theta.items()} == dict(network.shapes)
+    classify = algorithm.classifier(network, parameters, *task)
+    torch.testing.assert_close(network(theta, tasks.query[0]), classify(tasks.query[0]))
+
+
+HEAD = {"out.weight", "out.bias", "out.weight:inner_lr", "out.bias:inner_lr"}
+
+
+@each(GRADIENT_LEARNERS)
+@pytest.mark.parametrize("ways", [2, 5])
+def test_a_head_for_other_ways_has_the_trained_heads_mean_in_every_row(algorithm, ways):
+    network, parameters = start(algorithm, Small())
+    other, _ = make_network(Small(), ways)
+    parameters = nudged(parameters)
+    found = with_ways(parameters, algorithm.shapes(network), algorithm.shapes(other))
+    before = unflatten(algorithm.shapes(network), parameters)
+    after = unflatten(algorithm.shapes(other), found)
+    for name, value in after.items():
+        of_head = value.shape != before[name].shape
+        assert name in HEAD or not of_head
+        assert torch.equal(value, before[name].mean(0, keepdim=True).expand(value.shape) if of_head else before[name])
+    assert after["out.weight"].shape == (ways, 36 // 2)
+    labels = torch.arange(ways).repeat_interleave(2)
+    support = make_tasks(1, ways=ways).support[0]
+    logits = algorithm.classifier(other, found, support, labels, 0)(support)
+    torch.testing.assert_close(logits, logits[:, :1].expand_as(logits))
+    losses = [
+        cross_entropy(algorithm.classifier(other, found, support, labels, steps)(support), labels).item()
+        for steps in (0, 20)
+    ]
+    assert losses[1] < losses[0]

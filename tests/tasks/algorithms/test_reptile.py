@@ -14,19 +14,26 @@ def flat_gradient(network, vector, images, labels):
     return torch.cat([part.flatten() for part in gradient.values()])
 
 
-CPU = torch.device("cpu")
+def labels_of(ways):
+    """The labels of six images, class by class."""
+    return torch.arange(ways).repeat_interleave(6 // ways)
 
 
 def test_minibatches_go_shot_by_shot_each_class_in_turn_and_round_again():
     # Two classes of three shots lie 0 1 2 | 3 4 5, so shot by shot they are 0 3 1 4 2 5.
-    found = [batch.tolist() for batch in minibatches(6, 2, 4, 4, CPU)]
+    found = [batch.tolist() for batch in minibatches(labels_of(2), 2, 4, 4)]
     assert found == [[0, 3, 1, 4], [2, 5, 0, 3], [1, 4, 2, 5], [0, 3, 1, 4]]
 
 
+def test_minibatches_of_unequal_classes_in_any_order_go_shot_by_shot():
+    labels = torch.tensor([2, 0, 2, 1, 2, 0])
+    assert [batch.tolist() for batch in minibatches(labels, 3, 2, 3)] == [[1, 3, 0], [5, 2, 4]]
+
+
 def test_a_minibatch_holds_no_image_twice_and_never_more_than_there_are():
-    assert [sorted(batch.tolist()) for batch in minibatches(6, 3, 2, 10, CPU)] == [[0, 1, 2, 3, 4, 5]] * 2
-    assert minibatches(6, 3, 0, 2, CPU) == []
-    for batch in minibatches(6, 3, 9, 4, CPU):
+    assert [sorted(batch.tolist()) for batch in minibatches(labels_of(3), 3, 2, 10)] == [[0, 1, 2, 3, 4, 5]] * 2
+    assert minibatches(labels_of(3), 3, 0, 2) == []
+    for batch in minibatches(labels_of(3), 3, 9, 4):
         assert len(set(batch.tolist())) == 4
 
 
