@@ -33,6 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "Fanfold needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,docs]'
+	$(BIN)/python -c 'from fanfold.tasks.derivatives.backends import compile_kernels; compile_kernels()'
 	@touch $@
 
 clean:

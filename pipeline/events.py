@@ -21,6 +21,13 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True)
+class KernelsCompiling:
+    """Workers compile kernels before the first window, which takes more than a moment once a machine."""
+
+    workers: int
+
+
+@dataclass(frozen=True)
 class WindowEnded:
     """A window of meta-iterations has ended."""
 
@@ -77,7 +84,16 @@ class MetaTested:
     name: str | None = None  # for one of several kinds of tasks; None for the run's own
 
 
-Event = TrainingStarted | WindowEnded | Validated | Noticed | ReductionPicked | TrainingEnded | MetaTested
+Event = (
+    TrainingStarted
+    | KernelsCompiling
+    | WindowEnded
+    | Validated
+    | Noticed
+    | ReductionPicked
+    | TrainingEnded
+    | MetaTested
+)
 Listener = Callable[[Event], None]
 
 

@@ -18,6 +18,7 @@ from fanfold.pipeline.events import Event, Listener, Noticed, TrainingEnded, Tra
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.executors.prepare import prepare_workers
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -95,6 +96,7 @@ def train(
     training, validating = cluster.part("meta-training"), GraphExecutor(cluster.part("validation"), recipe)
     judge = partial(judge_by_validation, job, validating)
     tell(TrainingStarted(run, now.state.iteration, meta.iterations, now.seconds, limit))
+    prepare_workers(training, recipe, tell)
     with open_executor(training, recipe, run, tell) as executor:
         while not job.ended(now) or now.validated != now.state.iteration:
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))

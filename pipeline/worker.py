@@ -26,6 +26,7 @@ from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import MetaGradient, Normalization
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
+from fanfold.tasks.derivatives.backends import compile_kernels
 from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.resident import Resident, encode, make_resident
 from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
@@ -116,6 +117,16 @@ def layout(recipe: Recipe) -> Layout:
     return {**found, **({":more": (more,)} if more else {})}
 
 
+def prepare(recipe: Recipe, _: int) -> str | None:
+    """Compile the kernels that the recipe's chunks need, once a machine; returns why they can't be kept on disk."""
+    return compile_kernels() if needs_kernels(recipe) else None
+
+
+def needs_kernels(recipe: Recipe) -> bool:
+    """Whether the recipe's chunks are computed by kernels that are compiled before."""
+    return recipe.device == "cpu" and open_context(recipe).network.one_task_stack is not None
+
+
 def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     """Draw the tasks in places `first` to `last` of the state's meta-batch, and sum their meta-gradients."""
     offset = state.iteration * recipe.meta.batch
@@ -199,6 +210,8 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
         torch.set_num_threads(recipe.meta.threads)
         # Before the generators are seeded: building a network, and trying its kernels, moves a GPU's generator.
         opened = open_context(recipe)
+        if opened.network.one_task_stack is not None:
+            compile_kernels()
         # For networks that draw, as dropout does.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
         # The same kernels every time, and products of the configured precision.

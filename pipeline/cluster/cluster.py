@@ -100,6 +100,7 @@ class QuietWorker(WorkerPlugin):
         """Drop the tracebacks of failed tasks and of closing connections; leave Ctrl-C to the driver."""
         logging.getLogger("distributed.worker").addFilter(lambda record: record.levelno < logging.ERROR)
         logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        logging.getLogger("fanfold.tasks.derivatives.numba_ops.compiled").setLevel(logging.ERROR)  # the driver tells
         with contextlib.suppress(ValueError):  # outside the main thread, which no Ctrl-C reaches
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,6 +1,7 @@
 """Results of tasks on a cluster, without waiting for ever."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Future, KilledWorker, wait
@@ -9,13 +10,19 @@ from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 
 WITHOUT_WORKERS = 120.0  # seconds without any worker after which a run gives up
+SLOW = 2.0  # seconds after which waiting is told of
 POLL_SECONDS = 30.0  # between checks whether there still are workers
 
 
-def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
+def results(cluster: Cluster, graphs: list[Any], slow: Callable[[], None] | None = None) -> list[Any]:
     """Compute graphs on a cluster, and wait for their results.
 
     Dask computes the tasks of a lost worker again, and waits for ever for new workers; this gives up after a while.
+
+    Args:
+        cluster: The cluster.
+        graphs: The graphs.
+        slow: Called where the results take longer than `SLOW`.
 
     Raises:
         RunError: There were no workers for a while, workers died over a task, or the scheduler is gone.
@@ -23,6 +30,11 @@ def results(cluster: Cluster, graphs: list[Any]) -> list[Any]:
     """
     with talking_to_the_scheduler(), cluster.labelled():
         futures = cluster.client.compute(graphs, optimize_graph=False)
+        if slow is not None:
+            try:
+                wait(futures, timeout=SLOW)
+            except TimeoutError:
+                slow()
         _wait(cluster, futures)
     for future in futures:
         if future.status == "error":

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fanfold.pipeline.events import (
     Event,
+    KernelsCompiling,
     Noticed,
     ReductionPicked,
     TrainingEnded,
@@ -78,6 +79,8 @@ class RunProgress:
             case TrainingStarted():
                 self._started = event
                 self._task = self._bar.add_task(self._name, total=1.0, status="starting")
+            case KernelsCompiling():
+                self._compiling()
             case WindowEnded():
                 self._window(event)
             case Validated():
@@ -96,6 +99,13 @@ class RunProgress:
 
     def _say(self, text: str) -> None:
         self._terminal.say(self._prefix + text)
+
+    def _compiling(self) -> None:
+        status = "compiling kernels, once a machine: some 20 s"
+        if self._task is not None:
+            self._bar.update(self._task, status=status)
+        if not self._terminal.console.is_terminal:
+            self._say(status)
 
     def _window(self, event: WindowEnded) -> None:
         for record in event.records:

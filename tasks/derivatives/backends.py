@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 
 import torch
 
 from fanfold.data.advice import one_line
+from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import Stack, as_stack
-from fanfold.tasks.derivatives.structure import Structure
+from fanfold.tasks.derivatives.structure import Block, Structure
 from fanfold.tasks.derivatives.torch_ops import first, norms, products
 from fanfold.tasks.parameters import Shapes, count
 
@@ -27,9 +29,10 @@ def numba_operations() -> Operations:
 
 def triton_operations(precision: str) -> Operations:
     """The operations on a GPU, in Triton, with products of precision `float32`, `tf32x3` or `tf32`."""
-    from fanfold.tasks.derivatives.triton_ops import first, norms  # only here: a CPU worker does without Triton
+    from fanfold.tasks.derivatives.triton_ops import first, kept, norms  # only here: a CPU worker does without Triton
     from fanfold.tasks.derivatives.triton_ops.products import Products
 
+    kept.find_folder()
     return Operations(Products("ieee" if precision == "float32" else precision), norms, first)
 
 
@@ -71,6 +74,34 @@ def stack_for(
     return stack
 
 
+@cache
+def compile_kernels() -> str | None:
+    """Compile Numba's kernels for this process, or take those that another process of this machine has compiled.
+
+    Several processes that begin together don't compile the same kernels: one does, the others wait.
+
+    Returns:
+        Why the kernels can't be kept on disk; None where they can.
+    """
+    from fanfold.tasks.derivatives.numba_ops import compiled, kernels
+
+    blocks = tuple(
+        Block((f"{place}.weight", f"{place}.scale", f"{place}.shift"), 1, Geometry(3, 1, 1, 2), 1e-5) for place in "01"
+    )
+    shapes = {name: torch.Size((1, 1, 3, 3) if name.endswith("weight") else (1,)) for b in blocks for name in b.names}
+    size, device = (4, 4), torch.device("cpu")
+    with compiled.compiling_alone(kernels.forward):
+        _try(as_stack(Structure(blocks, False, ()), shapes, size, numba_operations(), device), shapes, size, device)
+    return compiled.problem()
+
+
+def kernels_problem() -> str | None:
+    """Why this process's kernels can't be kept on disk, which its log says; None where they can, or nobody tried."""
+    from fanfold.tasks.derivatives.numba_ops import compiled
+
+    return compiled.problem()
+
+
 def _try(stack: Stack, shapes: Shapes, size: tuple[int, int], device: torch.device) -> None:
     """Run every operation once."""
     channels = shapes[stack.first.names[0]][1]
@@ -80,4 +111,5 @@ def _try(stack: Stack, shapes: Shapes, size: tuple[int, int], device: torch.devi
     _, both = stack.backward(kept, torch.ones_like(outputs))
     outputs_t, forth = stack.tangent(both, parameters)
     stack.backward_tangent(both, forth, torch.ones_like(outputs_t))
-    torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize()

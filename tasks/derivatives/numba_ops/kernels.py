@@ -2,7 +2,7 @@
 
 PyTorch passes over memory once for each of the three, and a dozen times for their second derivatives. Here memory is
 passed over once or twice, with channels last, so that the channels fill the processor's vectors. Numba compiles the
-functions where they are first called, and keeps the result on disk.
+functions where they are first called, and keeps the result on disk, see `tasks.derivatives.numba_ops.compiled`.
 
 Pooling takes the largest number of each **window** of pool × pool neighbours; without pooling, of one. Scaling and
 shifting by batch norm keeps the order of numbers, or reverses it if the scale is negative, and ReLU keeps it. So
@@ -14,27 +14,18 @@ a `_t` after a name for its tangent, the derivative in a direction. Numbers of a
 and all of their shape `[…, channels]`.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from fanfold.tasks.derivatives.numba_ops.compiled import compiled
 
 Array = NDArray[Any]
 
 NINE = 9  # numbers of a 3 × 3 filter, by which patches are taken
 
 _ROWS = 64  # rows that are added up in the arrays' own precision before they go to a total in float64
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _compiled(function: Function) -> Function:
-    # Contraction fuses a product with a sum. Sums are not reordered: their order is as written, on every call.
-    compile_it: Any = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-    compiled: Function = compile_it(function)
-    return compiled
 
 
 class Forward(NamedTuple):
@@ -66,7 +57,7 @@ class Tangent(NamedTuple):
     z_t: Array
 
 
-@_compiled
+@compiled
 def forward(x: Array, scale: Array, shift: Array, eps: float, pool: int) -> Forward:
     """From x to z; rows and columns that no window takes in count for batch norm alone."""
     mean, variance = moments(x.reshape(-1, x.shape[3]))
@@ -74,7 +65,7 @@ def forward(x: Array, scale: Array, shift: Array, eps: float, pool: int) -> Forw
     return _normalized(chosen, place, mean, variance, scale, shift, eps)
 
 
-@_compiled
+@compiled
 def backward(norm: Forward, x: Array, d_z: Array, pool: int) -> tuple[Array, Backward]:
     """From d_z to d_x.
 
@@ -90,7 +81,7 @@ def backward(norm: Forward, x: Array, d_z: Array, pool: int) -> tuple[Array, Bac
     return _spread(x, x, norm.place, back.d_q, back.d_q, gain, nothing, of_x, nothing, constant, pool), back
 
 
-@_compiled
+@compiled
 def tangent(norm: Forward, x: Array, x_t: Array, scale_t: Array, shift_t: Array, pool: int) -> Tangent:
     """From x_t to z_t: x̂ moves by (x_t - mean_t - x̂ · shared) / deviation."""
     mean_t, product = _moments_tangent(x.reshape(-1, x.shape[3]), x_t.reshape(-1, x.shape[3]), norm.mean)
@@ -98,7 +89,7 @@ def tangent(norm: Forward, x: Array, x_t: Array, scale_t: Array, shift_t: Array,
     return _normalized_tangent(norm, chosen_t, mean_t, norm.inverse * product, scale_t, shift_t)
 
 
-@_compiled
+@compiled
 def backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, x: Array, x_t: Array, d_z_t: Array, pool: int
 ) -> tuple[Array, Array, Array]:
@@ -114,7 +105,7 @@ def backward_tangent(
     return d_x_t, d_scale_t, d_shift_t
 
 
-@_compiled
+@compiled
 def first_forward(
     windows: Array, weight: Array, mean: Array, variance: Array, scale: Array, shift: Array, eps: float
 ) -> Forward:
@@ -128,14 +119,14 @@ def first_forward(
     return _normalized(chosen, place, mean, variance, scale, shift, eps)
 
 
-@_compiled
+@compiled
 def first_backward(norm: Forward, windows: Array, d_z: Array) -> tuple[Array, Backward]:
     """From d_z to Σ d_q · patch `[tasks, K, channels]`, with the patches at the places that were chosen."""
     back = _gated(norm, d_z)
     return _product_by_weight(windows, norm.place, back.d_q), back
 
 
-@_compiled
+@compiled
 def first_tangent(
     norm: Forward, windows: Array, weight_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
 ) -> Tangent:
@@ -144,7 +135,7 @@ def first_tangent(
     return _normalized_tangent(norm, chosen_t, mean_t, shared, scale_t, shift_t)
 
 
-@_compiled
+@compiled
 def first_backward_tangent(
     norm: Forward, back: Backward, forth: Tangent, windows: Array, d_z_t: Array
 ) -> tuple[Array, Array, Array]:
@@ -153,7 +144,7 @@ def first_backward_tangent(
     return _product_by_weight(windows, norm.place, d_q_t), d_scale_t, d_shift_t
 
 
-@_compiled
+@compiled
 def moments(x: Array) -> tuple[Array, Array]:
     """Mean and variance `[channels]` of the rows of x `[rows, channels]`."""
     rows, channels = x.shape
@@ -179,7 +170,7 @@ def moments(x: Array) -> tuple[Array, Array]:
     return mean, variance
 
 
-@_compiled
+@compiled
 def _moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
     """Means `[channels]` of x_t, and of (x - mean) · x_t, over rows `[rows, channels]`."""
     rows, channels = x.shape
@@ -201,7 +192,7 @@ def _moments_tangent(x: Array, x_t: Array, mean: Array) -> tuple[Array, Array]:
     return mean_t, product
 
 
-@_compiled
+@compiled
 def _largest(x: Array, scale: Array, pool: int) -> tuple[Array, Array]:
     """Of every window the number that is largest when scaled, and its place."""
     images, height, width, channels = x.shape
@@ -223,7 +214,7 @@ def _largest(x: Array, scale: Array, pool: int) -> tuple[Array, Array]:
     return chosen, place
 
 
-@_compiled
+@compiled
 def _largest_product(windows: Array, weight: Array, scale: Array) -> tuple[Array, Array]:
     """As `_largest`, of x = patch · weight."""
     tasks, images, down, across, places, size = windows.shape
@@ -245,7 +236,7 @@ def _largest_product(windows: Array, weight: Array, scale: Array) -> tuple[Array
     return chosen.reshape(shape), place.reshape(shape)
 
 
-@_compiled
+@compiled
 def _sign(scale: Array) -> Array:
     sign = np.ones_like(scale)
     for c in range(len(scale)):
@@ -254,7 +245,7 @@ def _sign(scale: Array) -> Array:
     return sign
 
 
-@_compiled
+@compiled
 def _normalized(
     chosen: Array, place: Array, mean: Array, variance: Array, scale: Array, shift: Array, eps: float
 ) -> Forward:
@@ -272,7 +263,7 @@ def _normalized(
     return Forward(mean, inverse, scale, place, u, z)
 
 
-@_compiled
+@compiled
 def _normalized_tangent(
     norm: Forward, chosen_t: Array, mean_t: Array, shared: Array, scale_t: Array, shift_t: Array
 ) -> Tangent:
@@ -290,7 +281,7 @@ def _normalized_tangent(
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
-@_compiled
+@compiled
 def _gated(norm: Forward, d_z: Array) -> Backward:
     """Back through ReLU, and to scale and shift."""
     channels = len(norm.scale)
@@ -312,7 +303,7 @@ def _gated(norm: Forward, d_z: Array) -> Backward:
     return Backward(d_q, d_scale.astype(d_z.dtype), d_shift.astype(d_z.dtype))
 
 
-@_compiled
+@compiled
 def _gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Array) -> tuple[Array, Array, Array]:
     """The tangents of what `_gated` gives."""
     channels = len(norm.scale)
@@ -334,14 +325,14 @@ def _gated_tangent(norm: Forward, back: Backward, forth: Tangent, d_z_t: Array) 
     return d_q_t, d_scale_t.astype(d_z_t.dtype), d_shift_t.astype(d_z_t.dtype)
 
 
-@_compiled
+@compiled
 def _add(total: Array, part: Array) -> None:
     """Add a part in the arrays' own precision to a total in float64."""
     for c in range(len(total)):
         total[c] += part[c]
 
 
-@_compiled
+@compiled
 def _spread(
     x: Array,
     x_t: Array,
@@ -378,7 +369,7 @@ def _spread(
     return out
 
 
-@_compiled
+@compiled
 def _at_places(x: Array, place: Array, pool: int) -> Array:
     """The numbers at the places that `_largest` found, as place."""
     images, height, width, channels = place.shape
@@ -394,7 +385,7 @@ def _at_places(x: Array, place: Array, pool: int) -> Array:
     return chosen
 
 
-@_compiled
+@compiled
 def _product_at_places(windows: Array, weight: Array, place: Array) -> Array:
     """The products of patch and weight at the places that `_largest_product` found, as place."""
     tasks, images, down, across, places, size = windows.shape
@@ -411,7 +402,7 @@ def _product_at_places(windows: Array, weight: Array, place: Array) -> Array:
     return chosen.reshape(place.shape)
 
 
-@_compiled
+@compiled
 def _product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
     """The derivative by the weight `[tasks, K, channels]` of Σ parts · (patch · weight at the places)."""
     tasks, images, down, across, places, size = windows.shape
@@ -438,7 +429,7 @@ def _product_by_weight(windows: Array, place: Array, parts: Array) -> Array:
     return out.astype(parts.dtype)
 
 
-@_compiled
+@compiled
 def _product(patch: Array, weight: Array, x: Array) -> None:
     """The product of patch and weight, nine rows at a time: summed in registers, it takes half the time."""
     for k in range(0, len(patch), NINE):
