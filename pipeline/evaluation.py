@@ -34,9 +34,14 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     Raises:
         RunError: The cluster lost all its workers.
     """
+    return test_by(GraphExecutor(cluster.part("test"), recipe), recipe, parameters, evaluation)
+
+
+def test_by(executor: Executor, recipe: Recipe, parameters: Vector, evaluation: EvaluationConfig) -> list[Tested]:
+    """Meta-test parameters as `test` does, by an executor."""
     published, *others = normalizations(recipe)
     counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
-    executor, tests = GraphExecutor(cluster.part("test"), recipe), list[Tested]()
+    tests = list[Tested]()
     for normalization, tasks in counts.items():
         if tasks:
             predictions = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)

@@ -85,6 +85,11 @@ def open_context(recipe: Recipe) -> WorkerContext:
     return WorkerContext(images, split, fingerprint, network, resident)
 
 
+def check_context(recipe: Recipe) -> None:
+    """Raise FanfoldError where a recipe can't be computed here, see `open_context`; on the CPU, whatever its device."""
+    open_context(replace(recipe, device="cpu"))
+
+
 def check_recipe(recipe: Recipe) -> Recipe:
     """Check a recipe before anything is started, and bind it to its store.
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fanfold.tasks import given
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
@@ -74,6 +75,11 @@ class Algorithm(ABC):
     steady: ClassVar[bool] = False
 
     name: str
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as usual; one that was handed over in Python travels to each worker once, see `tasks.given`."""
+        digest = given.digest_of(self)
+        return super().__reduce_ex__(protocol) if digest is None else (given.shared, (digest,))
 
     @property
     def vectorizes(self) -> bool:

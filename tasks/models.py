@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.tasks import given
 from fanfold.tasks.plugins import import_class
 
 
@@ -139,16 +140,41 @@ class PluginModel:
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        found = import_class("model", self.name)
-        try:
-            module = found(ways=ways, **self.arguments)
-        except Exception as error:  # a user's class may raise anything
-            raise FanfoldError(
-                f"Model '{self.name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
-            ) from error
-        if not isinstance(module, nn.Module):
-            raise FanfoldError(f"Model '{self.name}' must be a torch.nn.Module.")
-        return module
+        return _built(self.name, import_class("model", self.name), ways, self.arguments)
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A network that was handed over in Python: a module, which is taken as it is, or a class, which is built.
+
+    Args:
+        name: `object:Class`.
+        digest: What stands for the object, see `tasks.given`.
+    """
+
+    name: str
+    digest: str
+
+    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+        found = given.fresh(self.digest)
+        return found if isinstance(found, nn.Module) else _built(self.name, found, ways, {})
+
+
+def _built(name: str, found: Any, ways: int, arguments: dict[str, Any]) -> nn.Module:
+    """A user's class, built.
+
+    Raises:
+        FanfoldError: It fails, or gives something else than a module.
+    """
+    try:
+        module = found(ways=ways, **arguments)
+    except Exception as error:  # a user's class may raise anything
+        raise FanfoldError(
+            f"Model '{name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise FanfoldError(f"Model '{name}' must be a torch.nn.Module.")
+    return module
 
 
 MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article}

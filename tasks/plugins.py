@@ -5,6 +5,7 @@ from typing import Any
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.tasks.given import PREFIX
 
 
 def import_class(kind: str, name: str) -> Any:
@@ -14,6 +15,11 @@ def import_class(kind: str, name: str) -> Any:
         FanfoldError: There is no such class, or importing its module fails.
     """
     module_name, _, class_name = name.partition(":")
+    if module_name == PREFIX:
+        raise FanfoldError(
+            f"The {kind} {class_name} was handed over in Python, and a run keeps its name alone: hand it over again, "
+            f"as in fanfold.load(path, {kind}=…)."
+        )
     try:
         return getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # a user's module may raise anything

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_rooms import ROOMS, ROOT
 
-FACE = ["fanfold/__init__.py", "fanfold/__main__.py"]
+FACE = ["fanfold/__init__.py", "fanfold/__main__.py", "fanfold/py.typed"]
 
 
 @pytest.fixture(scope="module")

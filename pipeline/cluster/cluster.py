@@ -20,6 +20,7 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
+from fanfold.pipeline.cluster.joining import check_versions
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 
 DASK_SETTINGS = {
@@ -52,6 +53,7 @@ class Cluster:
     device: Literal["cpu", "cuda"]  # the workers' device
     gpus: tuple[str, ...] = ()  # the models of the workers' GPUs, one for each GPU
     note: str | None = None  # for the user, a line each
+    joined: bool = False  # others started its workers
     chosen: Callable[[list[str]], list[str]] = list  # picks the workers that a run prefers
     reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
     patience: float = ClusterConfig.patience
@@ -225,26 +227,45 @@ def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
             f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
             "with `dask scheduler`, or use `cluster.kind=cpu`."
         ) from error
-    wanted = config.workers or 1
+    return _attach(client, config)
+
+
+@contextlib.contextmanager
+def join(client: Client, config: ClusterConfig) -> Iterator[Cluster]:
+    """The cluster of a client that the caller opened, and closes.
+
+    Raises:
+        FanfoldError: Workers don't come in time, or scheduler or workers can't compute for Fanfold.
+    """
+    if client.asynchronous:
+        raise FanfoldError("The client is asynchronous: hand over one that was made with asynchronous=False.")
+    with dask.config.set(DASK_SETTINGS):
+        yield _attach(client, config)
+
+
+def _attach(client: Client, config: ClusterConfig) -> Cluster:
+    """A cluster of workers that others started, once there are enough of them."""
+    address, wanted = str(client.scheduler.address if client.scheduler else config.kind), config.workers or 1
     try:
         client.wait_for_workers(wanted, timeout=config.timeout)
     except TimeoutError as error:
         raise FanfoldError(
-            f"The scheduler at {config.kind} has {len(client.nthreads())} of {wanted} workers after "
-            f"{config.timeout:g} s: start them with `dask worker --nthreads 1 {config.kind}` or `dask cuda worker "
-            f"{config.kind}`."
+            f"The scheduler at {address} has {len(client.nthreads())} of {wanted} workers after "
+            f"{config.timeout:g} s: start them with `dask worker --nthreads 1 {address}` or `dask cuda worker "
+            f"{address}`."
         ) from error
     if any(threads > 1 for threads in client.nthreads().values()):
         raise FanfoldError(
-            f"Workers of {config.kind} have several threads, but a chunk needs a whole worker: start them with "
-            "`dask worker --nthreads 1 --nworkers N`."
+            f"Workers of {address} have several threads, but a chunk needs a whole worker: start them with "
+            "`dask worker --nthreads 1 --nworkers N`, or threads_per_worker=1."
         )
+    check_versions(client)
     try:
         hardware = common(client.run(probe_device))
     except ImportError as error:
-        raise FanfoldError(f"Workers of {config.kind} can't import Fanfold ({error}): install it there.") from error
+        raise FanfoldError(f"Workers of {address} can't import Fanfold ({error}): install it there.") from error
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
-    return _cluster(config, client, hardware, *notes)
+    return replace(_cluster(config, client, hardware, *notes), joined=True)
 
 
 async def _ask(address: str) -> None:

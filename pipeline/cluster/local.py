@@ -2,11 +2,14 @@
 
 import contextlib
 import socket
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import dask
-from distributed import LocalCluster
+from distributed import LocalCluster, Nanny
+from distributed.core import Status
 
 from fanfold.data.errors import FanfoldError
 
@@ -34,6 +37,7 @@ def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> Loca
     with _spawning(), dask.config.set({"distributed.diagnostics.nvml": False}):
         return LocalCluster(
             n_workers=workers or dask.system.CPU_COUNT,
+            worker_class=ScriptlessNanny,
             threads_per_worker=1,
             processes=True,
             protocol=_protocol(protocol),
@@ -57,6 +61,7 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
         cluster: LocalCluster = GpuCluster(
             CUDA_VISIBLE_DEVICES=list(gpus[:workers]),
             n_workers=workers,
+            worker_class=ScriptlessNanny,
             threads_per_worker=1,
             protocol=_protocol(protocol),
             dashboard_address=_free_dashboard(dashboard),
@@ -67,6 +72,44 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
             memory_limit=None,
         )
     return cluster
+
+
+class ScriptlessNanny(Nanny):
+    """Starts worker processes that don't import the driver's main script.
+
+    They would run all of it again, where it has no `if __name__ == "__main__"`, and need nothing of it.
+    """
+
+    async def instantiate(self) -> Status:
+        """Start the worker's process, the first one or the next."""
+        with _without_main_script():
+            return await super().instantiate()
+
+
+_hidden: dict[str, object] = {}  # attributes of the main module
+_hiders = 0
+_hiding = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_main_script() -> Iterator[None]:
+    """A context in which `multiprocessing` finds no main script to import; several may overlap."""
+    global _hiders
+    main = vars(sys.modules["__main__"])
+    with _hiding:
+        _hiders += 1
+        if _hiders == 1:
+            _hidden.update({name: main[name] for name in ("__file__", "__spec__") if name in main})
+            main.pop("__file__", None)
+            main["__spec__"] = None
+    try:
+        yield
+    finally:
+        with _hiding:
+            _hiders -= 1
+            if not _hiders:
+                main.update(_hidden)
+                _hidden.clear()
 
 
 def _spawning() -> contextlib.AbstractContextManager[None]:

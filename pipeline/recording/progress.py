@@ -50,6 +50,11 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
+    @property
+    def live(self) -> bool:
+        """Whether bars are drawn; else plain lines tell how the run goes."""
+        return self.console.is_terminal
+
     def say(self, message: str, style: str | None = None) -> None:
         """Show a message above the bars."""
         self.console.print(self._reword(message), style=style, markup=False, soft_wrap=True)
@@ -119,6 +124,6 @@ class RunProgress:
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)
-        if not self._terminal.console.is_terminal and time.monotonic() - self._shown_at > QUIET:
+        if not self._terminal.live and time.monotonic() - self._shown_at > QUIET:
             self._shown_at = time.monotonic()
             self._say(status)

@@ -53,7 +53,7 @@ class SearchProgress:
         of = "" if event.iterations is None else f" of {event.iterations:,}"
         status = f"iteration {event.iteration:,}{of}{accuracy} · {in_short(event.params)}"
         self._bars.update(self._lines[number], completed=event.iteration, status=status)
-        if not self._terminal.console.is_terminal and time.monotonic() - self._shown_at[number] > QUIET:
+        if not self._terminal.live and time.monotonic() - self._shown_at[number] > QUIET:
             self._shown_at[number] = time.monotonic()
             self._terminal.say(f"trial {number} · {status}")
 
@@ -73,7 +73,7 @@ class SearchProgress:
         self._bars.update(self._all, advance=1, status=self.summary)
         style = "red" if event.reason else None
         self._terminal.say(f"trial {event.number}: {what} · {in_short(event.params)}", style)
-        if not self._terminal.console.is_terminal and sum(self._ended.values()) % 10 == 0:
+        if not self._terminal.live and sum(self._ended.values()) % 10 == 0:
             self._terminal.say(self.summary)
 
 

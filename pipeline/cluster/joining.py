@@ -1,0 +1,76 @@
+"""Clusters that others started: what their workers lack is found before anything runs, and the worker is named."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, cast
+
+from distributed import Client, Worker, WorkerPlugin
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks import given
+
+PACKAGE: Final = "fanfold"
+
+
+class HandOver(WorkerPlugin):
+    """Gives an object of the driver's to every worker, also to those that come later."""
+
+    def __init__(self, digest: str) -> None:
+        self.name = f"{PACKAGE}-object-{digest[:16]}"
+        self._digest, self._content = digest, given.as_sent(digest)
+
+    def setup(self, worker: Worker) -> None:
+        """Take the object; called by Dask in the worker."""
+        given.receive(self._digest, self._content)
+
+
+def hand_over(client: Client, digests: Sequence[str]) -> None:
+    """Give the workers some objects by their digests."""
+    for digest in digests:
+        client.register_plugin(HandOver(digest))
+
+
+def installed() -> str:
+    """The version of Fanfold here."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:  # run from a clone that isn't installed
+        return "unknown"
+
+
+def check_versions(client: Client) -> None:
+    """Check that scheduler and workers have this version of Fanfold.
+
+    Raises:
+        FanfoldError: One has another, or none; it is named.
+    """
+    here, found = installed(), cast(dict[str, Any], client.get_versions(packages=[PACKAGE]))
+    scheduler = {f"the scheduler at {_address(client)}": found["scheduler"]}
+    workers = {f"worker {address}": answer for address, answer in found["workers"].items()}
+    for name, answer in (scheduler | workers).items():
+        there = (answer or {}).get("packages", {}).get(PACKAGE)
+        if there is None and here != "unknown":
+            raise FanfoldError(f"{name} has no Fanfold: install {here} there.")
+        if there not in (None, here):
+            raise FanfoldError(f"{name} runs Fanfold {there}, this is {here}: install the same on both.")
+
+
+def check_ready(client: Client, ready: Callable[[], object]) -> None:
+    """Have every worker call a function by which it shows that it can compute a run.
+
+    Raises:
+        FanfoldError: It fails on a worker, which is named.
+    """
+    answers: dict[str, Any] = client.run(ready, on_error="return")
+    for address, answer in sorted(answers.items()):
+        if isinstance(answer, FanfoldError):
+            raise FanfoldError(f"worker {address}: {answer}") from answer
+        if isinstance(answer, OSError):  # Dask's errors of a lost connection are of this kind
+            raise FanfoldError(f"worker {address} is gone ({type(answer).__name__}): start it again.") from answer
+        if isinstance(answer, BaseException):
+            raise FanfoldError(f"worker {address} can't compute this run ({one_line(answer)}).") from answer
+
+
+def _address(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "?"

@@ -1,0 +1,1 @@
+"""The face in Python: what `import fanfold` offers."""

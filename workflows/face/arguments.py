@@ -1,0 +1,280 @@
+"""From the arguments of a Python call to a configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from numbers import Integral, Real
+from os import PathLike, fspath
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import yaml
+from torch import nn
+
+from fanfold.data.datasets import DATASETS
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import Store
+from fanfold.pipeline.cluster.config import ClusterConfig
+from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask
+from fanfold.pipeline.experiment import Experiment, decide
+from fanfold.pipeline.recipe import Meta
+from fanfold.tasks import given
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.episodes import EpisodeShape
+from fanfold.tasks.models import MODELS, GivenModel, PluginModel
+from fanfold.workflows.cli.configuration import DEFAULTS, read_yaml, variant
+from fanfold.workflows.cli.listeners import Recording
+from fanfold.workflows.cli.words import did_you_mean
+
+Section: TypeAlias = Mapping[str, Any]
+"""Fields of one section of the configuration, such as `{"lr": 0.01}`."""
+Data: TypeAlias = str | PathLike[str] | Store
+"""A store, or the path of one; a folder of class folders; or the name of a data set."""
+AnAlgorithm: TypeAlias = str | Section | Algorithm
+"""A name, a name with hyperparameters such as `{"name": "maml", "inner_lr": 0.4}`, or an algorithm itself."""
+AModel: TypeAlias = str | Section | nn.Module | type[nn.Module]
+"""A name, a name with settings such as `{"name": "conv4", "width": 32}`, a module, or a module's class."""
+
+VARIANTS: Mapping[str, Mapping[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
+KINDS: Mapping[str, type] = {
+    "task": EpisodeShape,
+    "train": TrainTask,
+    "meta": Meta,
+    "evaluation": EvaluationConfig,
+    "cluster": ClusterConfig,
+    "record": Recording,
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A configuration, and what of it Python alone can hand over."""
+
+    configuration: Configuration
+    given: Mapping[str, Any]  # by section, what a run directory keeps in the place of an object
+    digests: tuple[str, ...] = ()  # of the objects
+
+    def kept(self, section: str) -> Any:
+        """A section as a run directory keeps it."""
+        return self.given.get(section) or getattr(self.configuration, section)
+
+    def decided(self) -> Experiment:
+        """The experiment, see `fanfold.pipeline.experiment.decide`.
+
+        Raises:
+            FanfoldError: What was asked doesn't fit together.
+        """
+        plan = decide(self.configuration)
+        return replace(plan, config={**plan.config, **self.given})
+
+
+def ask(base: Section, arguments: Mapping[str, Any], cluster: ClusterConfig | None = None) -> Asked:
+    """The configuration of a call.
+
+    Args:
+        base: What holds where an argument says nothing, by section: a file's content, or that of a run.
+        arguments: What was given, by section: fields, a name, or an object.
+        cluster: The cluster's settings, of no account where it is handed over.
+
+    Raises:
+        FanfoldError: A field is unknown, of another type, or out of its range.
+    """
+    sections: dict[str, Any] = {"seed": base.get("seed", 0), "cluster": cluster or ClusterConfig()}
+    kept: dict[str, Any] = {}
+    digests: list[str] = []
+    merged = {**{name: base.get(name, {}) for name in SECTIONS}, **arguments}
+    for name in SECTIONS:
+        if name != "cluster":
+            asked = merged[name]
+            found = _object(name, asked) if name in ("algorithm", "model") else asked
+            if isinstance(found, _Handed):
+                sections[name], kept[name] = found.used, found.kept
+                digests.append(found.digest)
+            else:
+                sections[name] = found if _is_whole(found) else configured(name, _merge(base.get(name, {}), found))
+    if "seed" in arguments:
+        sections["seed"] = fitting("seed", arguments["seed"], int)
+    return Asked(Configuration(**sections), kept, tuple(digests))
+
+
+def configured(section: str, values: Section) -> Any:
+    """A section's dataclass.
+
+    Raises:
+        FanfoldError: A field is unknown, of another type, or out of its range.
+    """
+    kind: Any = KINDS.get(section)
+    if kind is None:
+        name = fitting(f"{section}.name", values.get("name", DEFAULTS[section]), str)
+        kind, values = _variant(section, name), {**values, "name": name}
+    hints = get_type_hints(kind)
+    known = [part.name for part in fields(kind) if part.init]
+    for name in values:
+        if name not in known:
+            there = ", ".join(part for part in known if part != "name")
+            raise FanfoldError(
+                f"There is no `{section}` field '{name}': there are {there}.{did_you_mean(str(name), known)}"
+            )
+    return kind(**{name: fitting(f"{section}.{name}", value, hints[name]) for name, value in values.items()})
+
+
+def dataset_section(data: Data | None, **more: Any) -> dict[str, Any]:
+    """The section `dataset` for what a call names as its data."""
+    more = {name: value for name, value in more.items() if value is not None}
+    if data is None:
+        return more
+    if isinstance(data, Store):
+        return {"name": "auto", "store": str(data.path), **more}
+    path = Path(data)
+    if isinstance(data, str) and data in DATASETS and data != "folder":
+        return {"name": data, **more}
+    if (path / "zarr.json").exists():
+        return {"name": "auto", "store": str(path), **more}
+    if path.is_dir():
+        return {"name": "folder", "source": str(path), **more}
+    names = ", ".join(name for name in DATASETS if name != "folder")
+    raise FanfoldError(f"No data '{path}': give a folder of class folders, a store, or one of {names}.")
+
+
+def read_base(config: str | PathLike[str] | None) -> Section:
+    """The content of a configuration file; nothing without one.
+
+    Raises:
+        FanfoldError: It can't be read, or isn't a mapping of sections.
+    """
+    if config is None:
+        return {}
+    content = read_yaml("configuration", fspath(config))
+    if not isinstance(content, dict):
+        raise FanfoldError(f"The configuration {fspath(config)} must be a YAML mapping, such as `seed: 0`.")
+    return content
+
+
+def some(**arguments: Any) -> dict[str, Any]:
+    """The arguments that were given."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def fitting(where: str, value: Any, kind: Any) -> Any:
+    """A value as its field's type wants it: `2` for a float becomes `2.0`, and NumPy's numbers become Python's.
+
+    Raises:
+        FanfoldError: It is of another type.
+    """
+    for part in _parts(kind):
+        if get_origin(part) is Literal:
+            if value in get_args(part):
+                return value
+        elif part is bool:
+            if isinstance(value, (bool, np.bool_)):
+                return bool(value)
+        elif part is float:
+            if _is_number(value):
+                return float(value)
+        elif part is int:
+            if _is_number(value) and (isinstance(value, Integral) or float(value).is_integer()):
+                return int(value)
+        elif part is str:
+            if isinstance(value, (str, PathLike)):
+                return fspath(value)
+        elif get_origin(part) is dict:
+            if isinstance(value, Mapping):
+                return dict(value)
+        elif get_origin(part) in (tuple, list, Sequence):
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                return tuple(value)
+        elif value is None and part is NoneType:
+            return None
+    raise FanfoldError(f"`{where}` must be {_in_words(kind)}, not {value!r:.100}.")
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """An object that was handed over: what the run uses, and what its directory keeps."""
+
+    used: Any
+    kept: Any
+    digest: str
+
+
+def _object(section: str, found: Any) -> Any:
+    """What a call gives for an algorithm or a model: fields, a whole configuration, or a handed object."""
+    if section == "model" and isinstance(found, type) and issubclass(found, nn.Module):
+        if name := given.importable(found):
+            return {"name": name}
+        return _handed_model(found, found.__name__)
+    if section == "model" and isinstance(found, nn.Module):
+        return _handed_model(found, type(found).__name__)
+    if section == "algorithm" and isinstance(found, Algorithm):
+        return _algorithm(found)
+    if section == "algorithm" and isinstance(found, type) and issubclass(found, Algorithm):
+        raise FanfoldError(f"`algorithm` must be an object, not a class: give {found.__name__}(), with parentheses.")
+    return found
+
+
+def _handed_model(found: Any, name: str) -> _Handed:
+    digest = given.give("model", found)
+    name = f"{given.PREFIX}:{name}"
+    return _Handed(GivenModel(name, digest), PluginModel(name), digest)
+
+
+def _algorithm(found: Algorithm) -> Any:
+    """An algorithm as a section's configuration: by name where its class has one, else handed over."""
+    kind = type(found)
+    if kind in VARIANTS["algorithm"].values():
+        return found
+    try:
+        hash(found)
+        yaml.safe_dump(asdict(found))
+    except (TypeError, yaml.YAMLError) as error:
+        raise FanfoldError(
+            f"The algorithm {kind.__name__} must be a frozen dataclass of plain values: @dataclass(frozen=True), "
+            "with numbers, texts and tuples as fields."
+        ) from error
+    if name := given.importable(kind):
+        return replace(found, name=name)
+    digest = given.give("algorithm", found)
+    return _Handed(given.shared(digest), replace(found, name=f"{given.PREFIX}:{kind.__name__}"), digest)
+
+
+def _variant(section: str, name: str) -> type:
+    """The dataclass of a variant.
+
+    Raises:
+        FanfoldError: There is no variant of that name.
+    """
+    if name in VARIANTS[section]:
+        return VARIANTS[section][name]
+    return PluginModel if section == "model" and ":" in name else variant(section, name)
+
+
+def _is_whole(found: Any) -> bool:
+    return is_dataclass(found) and not isinstance(found, type)
+
+
+def _merge(base: Section, found: Any) -> Section:
+    """A section's fields over those that hold otherwise; another variant keeps none of these."""
+    fields_given = {"name": found} if isinstance(found, str) else found
+    if not isinstance(fields_given, Mapping):
+        raise FanfoldError(f"a section must be a mapping, such as {{'lr': 0.01}}, not {found!r:.100}.")
+    other = "name" in fields_given and fields_given["name"] != base.get("name")
+    return dict(fields_given) if other else {**base, **fields_given}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself; whole numbers come before fractions."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _in_words(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
+    return " or ".join(
+        ", ".join(map(repr, get_args(part))) if get_origin(part) is Literal else names.get(part, f"a {part}")
+        for part in _parts(kind)
+    )

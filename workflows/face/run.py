@@ -1,0 +1,251 @@
+"""A trained run in Python."""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import open_store
+from fanfold.pipeline import worker
+from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.joining import check_ready, hand_over
+from fanfold.pipeline.evaluation import test_by
+from fanfold.pipeline.executors.base import Executor
+from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.executors.local import LocalExecutor
+from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.results import Accuracy
+from fanfold.pipeline.training import named
+from fanfold.tasks.episodes import Stream, draw_episodes
+from fanfold.tasks.predictions import Predictions
+from fanfold.workflows.actions.by_class import OfClass, by_class
+from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
+from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
+from fanfold.workflows.face.words import spoken
+
+LISTED = 10  # classes that a test shows as text
+
+
+@dataclass(frozen=True, repr=False)
+class TestResult:
+    """A run's accuracy on tasks from test classes.
+
+    Args:
+        accuracy: The mean over tasks as a share of 1, half the width of its 95 % interval, and the number of tasks.
+        transductive: Whether a task's queries were judged together, and so influenced each other.
+        by_class: Each class's accuracy by the class's name, the lowest first.
+        other: The accuracy judged in the other way, where the algorithm has two.
+    """
+
+    accuracy: Accuracy
+    transductive: bool
+    by_class: Mapping[str, OfClass]
+    other: Accuracy | None
+
+    __test__ = False  # no test of pytest's
+
+    def __str__(self) -> str:
+        kind = "transductive" if self.transductive else "inductive"
+        lines = [f"{self.accuracy} ({self.accuracy.tasks:,} tasks, {kind})"]
+        width = max(map(len, self.by_class), default=0)
+        lines += [f"  {name:{width}}  {found}" for name, found in list(self.by_class.items())[:LISTED]]
+        if (left := len(self.by_class) - LISTED) > 0:
+            lines.append(f"  and {left} classes with higher accuracies")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+class Run:
+    """A run in its directory: `fanfold.train` gives one, and `fanfold.load` opens one.
+
+    Attributes:
+        path: The run directory.
+        result: The content of its `result.json`: accuracies, lengths, settings; empty where the run hasn't ended.
+    """
+
+    def __init__(self, path: Path, objects: Mapping[str, Any]) -> None:
+        self.path = path
+        self._directory, self._objects = RunDirectory(path), objects
+        if not self._directory.config.exists():
+            raise FanfoldError(f"{path} holds no run: train one with fanfold.train(…, path={str(path)!r}).")
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The content of `result.json`; empty where the run hasn't ended."""
+        file = self._directory.result
+        found: Mapping[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return found
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The run's configuration by section, with nothing left open."""
+        found: Mapping[str, Any] = yaml.safe_load(self._directory.config.read_text())
+        return found
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The accuracy of the test at the run's end.
+
+        Raises:
+            fanfold.FanfoldError: The run hasn't ended.
+        """
+        if not (result := self.result):
+            raise FanfoldError(
+                f"{self.path} hasn't ended: go on with fanfold.train(path={str(self.path)!r}, resume=True)."
+            )
+        return Accuracy(result["test_accuracy"], result["test_ci95"], result["test_episodes"])
+
+    @spoken
+    def test(
+        self,
+        tasks: int | None = None,
+        *,
+        ways: int | None = None,
+        shots: int | None = None,
+        queries: int | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        split: str | None = None,
+        parameters: Literal["best", "last"] = "best",
+        cluster: ACluster | None = None,
+    ) -> TestResult:
+        """Test the run's parameters on tasks from test classes.
+
+        Args:
+            tasks: How many tasks; by default as many as at the run's end.
+            ways: Classes of a task; other ones than the run's own for algorithms without a head.
+            shots: Support pictures of each class.
+            queries: Pictures of each class to classify.
+            steps: Inner steps, for algorithms that have them.
+            seed: The seed of the tasks; by default the run's own, and so the tasks of the run's end.
+            split: Which classes test.
+            parameters: Those that did `best` on validation classes, or the `last` ones.
+            cluster: Where to compute, see `fanfold.train`; by default in this process for algorithms that embed each
+                picture once, else on workers of its own.
+
+        Raises:
+            fanfold.FanfoldError: There are too few classes or pictures for such tasks, or a file can't be read.
+        """
+        asked = self._ask(
+            seed=seed,
+            task=some(ways=ways, shots=shots, queries=queries),
+            train=some(ways=ways if not self._has_head else None),
+            evaluation=some(tasks=tasks, steps=steps),
+            dataset=some(split=split),
+            cluster=settings_of(cluster),
+        )
+        plan = asked.decided()
+        check_agreement(plan, self._directory.config, EVALUATE_FREE, "A test")
+        found = self._checkpoint(plan)
+        vector = found.best if parameters == "best" else found.state.average
+        with ExitStack() as stack:
+            executor, recipe = _executor(plan.recipe, asked, cluster, stack)
+            published, *others = test_by(executor, recipe, vector, plan.evaluation)
+        return TestResult(
+            published.accuracy,
+            published.transductive,
+            _by_class(recipe, published.predictions),
+            others[0].accuracy if others else None,
+        )
+
+    @spoken
+    def report(self, tasks: int = 1000, *, cluster: ACluster | None = None) -> Path:
+        """Report on the run in pictures: one HTML file that needs no network. Returns its path.
+
+        Args:
+            tasks: Test tasks to report on; 0 for the run's course alone.
+            cluster: Where to compute, see `fanfold.train`.
+        """
+        from fanfold.workflows.report import report  # imported here: drawing libraries take long to import
+        from fanfold.workflows.reporting.page import write_page
+        from fanfold.workflows.reporting.run import read_run
+        from fanfold.workflows.reporting.single import single
+
+        found = read_run(self.path)
+        if found.result is None or not tasks:
+            return write_page(single(found, None), self.path)
+        asked = self._ask(cluster=settings_of(cluster))
+        plan = asked.decided()
+        with opened(cluster) as computing:
+            prepare_workers(computing, plan.recipe, asked)
+            return report(found, computing, plan.recipe, tasks)
+
+    def __repr__(self) -> str:
+        config, result = self.config, self.result
+        task = config["task"]
+        what = f"{config['algorithm']['name']}, {task['ways']}-way {task['shots']}-shot, {config['dataset']['name']}"
+        how = f"test accuracy {self.accuracy}" if result else "not ended"
+        return f"<fanfold.Run {str(self.path)!r}: {what}, {how}>"
+
+    @property
+    def _has_head(self) -> bool:
+        """Whether tests have as many ways as the training."""
+        return self._ask().configuration.algorithm.head
+
+    def _ask(self, **sections: Any) -> Asked:
+        """The run's own configuration, with some of it changed."""
+        return ask(self.config, {**self._objects, **some(**sections)})
+
+    def _checkpoint(self, plan: Experiment) -> Checkpoint:
+        return named(plan.recipe, load_checkpoint(self._directory.last), self._directory.last)
+
+
+@spoken
+def load(path: str | PathLike[str], *, model: AModel | None = None, algorithm: AnAlgorithm | None = None) -> Run:
+    """Open a run directory.
+
+    Args:
+        path: The run directory.
+        model: The model, for a run that was trained with a module handed over in Python: the same one, or its class.
+        algorithm: The algorithm, for a run that was trained with one of your own that has no importable name.
+
+    Raises:
+        fanfold.FanfoldError: There is no run, or it needs a model or algorithm that wasn't given.
+    """
+    run = Run(Path(path), some(model=model, algorithm=algorithm))
+    run._ask()  # so that what is missing is said now
+    return run
+
+
+def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
+    """Hand a run's objects to the workers, and check those that others started.
+
+    Raises:
+        FanfoldError: A worker can't compute the run; it is named.
+    """
+    hand_over(cluster.client, asked.digests)
+    if cluster.joined:
+        check_ready(cluster.client, partial(worker.check_context, recipe))
+
+
+def _executor(recipe: Recipe, asked: Asked, cluster: ACluster | None, stack: ExitStack) -> tuple[Executor, Recipe]:
+    """Where a test is computed, and the recipe for that device."""
+    if not recipe.algorithm.head and given_cluster(cluster) is None:
+        return LocalExecutor(recipe), recipe
+    computing = stack.enter_context(opened(cluster))
+    prepare_workers(computing, recipe, asked)
+    recipe = replace(recipe, device=computing.device)
+    return GraphExecutor(computing.part("test"), recipe), recipe
+
+
+def _by_class(recipe: Recipe, predictions: Predictions) -> dict[str, OfClass]:
+    context = worker.open_context(replace(recipe, device="cpu"))
+    episodes = draw_episodes(
+        *(recipe.seed, Stream.TEST, 0, len(predictions)),
+        *(recipe.task, context.classes(Stream.TEST), context.images.drawings),
+    )
+    names = open_store(Path(recipe.store)).names
+    groups = {name.alphabet for name in names}
+    called = [f"{name.alphabet}/{name.character}" if len(groups) > 1 else name.character for name in names]
+    return by_class(called, episodes, predictions)

@@ -1,0 +1,107 @@
+"""Messages as Python shows them: configuration fields and flags become arguments."""
+
+import functools
+import json
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from fanfold.data.errors import FanfoldError
+from fanfold.workflows.cli.flags import COMMANDS, is_field
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ARGUMENTS = {
+    "task.ways": "ways",
+    "task.shots": "shots",
+    "task.queries": "queries",
+    "meta.iterations": "iterations",
+    "meta.minutes": "minutes",
+    "meta.batch": "batch",
+    "meta.lr": "lr",
+    "algorithm.name": "algorithm",
+    "model.name": "model",
+    "cluster.kind": "cluster",
+    "dataset.name": "data",
+    "dataset.split": "split",
+    "dataset.size": "size",
+    "evaluation.tasks": "tasks",
+    "run": "path",
+}
+"""The arguments of their own that fields have; a field of a section is given in the section's mapping otherwise."""
+
+FLAG = re.compile(r"(?<![\w-])--([a-z]\w*(?:\.\w+)?)(?:[ =]((?:[\w./:-]|(?<=\w)\+)*\w))?")
+
+
+def in_arguments(message: str) -> str:
+    """Word the configuration fields and flags of a message as arguments.
+
+    >>> in_arguments("`meta.average` must be below 1: lower it, or `task.ways=5`, or --cluster.kind cpu.")
+    'meta={"average": …} must be below 1: lower it, or ways=5, or cluster="cpu".'
+    """
+    return re.sub("`([^`]+)`|[^`]+", _part, message)
+
+
+def spoken(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of the face, whose errors name arguments and come without the inner frames."""
+
+    @functools.wraps(function)
+    def spoken(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except FanfoldError as error:
+            error.args = (in_arguments(str(error)),)
+            raise error.with_traceback(None) from error.__cause__
+
+    return spoken
+
+
+def _part(found: re.Match[str]) -> str:
+    """A part of a message: quoted fields, or text in which flags stand for fields."""
+    if quoted := found[1]:
+        return _worded(quoted) or found[0]
+    return FLAG.sub(lambda flag: _argument(flag[1], flag[2]) if is_field(flag[1]) else flag[0], found[0])
+
+
+def _worded(quoted: str) -> str | None:
+    """Fields as arguments, or a call; None for any other text."""
+    try:
+        first, *others = words = shlex.split(quoted)
+    except ValueError:  # no closing quotation mark, or no word
+        return None
+    settings = [word.partition("=") for word in (others if first in COMMANDS else words)]
+    if not settings or not all(is_field(field) for field, _, _ in settings):
+        return None
+    if first in COMMANDS:
+        return _call(first, {field: value for field, _, value in settings})
+    return ", ".join(_argument(field, value if equals else None) for field, equals, value in settings)
+
+
+def _call(command: str, settings: dict[str, str]) -> str:
+    """A command with its settings, as a call of the face's function."""
+    name, source = settings.pop("dataset.name", "auto"), settings.pop("dataset.source", None)
+    store = settings.pop("dataset.store", None)
+    words = [_value(source or name), *([f"path={_value(store)}"] if store else [])]
+    words += [_argument(field.removeprefix("dataset."), value or None) for field, value in settings.items()]
+    return f"fanfold.{command}({', '.join(words)})"
+
+
+def _argument(field: str, value: str | None) -> str:
+    section, _, name = field.partition(".")
+    if field in ("resume", "overwrite"):
+        return f"{field}=True"
+    if (plain := ARGUMENTS.get(field)) or not name:
+        plain = plain or field
+        return plain if value is None else f"{plain}={_value(value)}"
+    return f'{section}={{"{name}": {"…" if value is None else _value(value)}}}'
+
+
+def _value(text: str) -> str:
+    """A value as Python writes it."""
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        found = text
+    return f'"{found}"' if isinstance(found, str) else repr(found)
