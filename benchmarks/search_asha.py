@@ -31,10 +31,10 @@ from fanfold.pipeline.results import summarize
 from fanfold.pipeline.search.events import SearchEvent, TrialEnded
 from fanfold.pipeline.search.study import best_trial, count
 from fanfold.tasks.episodes import Stream
+from fanfold.workflows.actions.search import open_request, request_of, search
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.result import environment
-from fanfold.workflows.search import open_request, request_of, search
 
 TRIALS, CHECK = 24, 4000
 SIDES = {"full": "none", "ASHA": "asha"}

@@ -21,11 +21,11 @@ from fanfold.data.errors import RunError
 from fanfold.pipeline import worker
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe
+from fanfold.workflows.actions.search import open_request, request_of, search
 from fanfold.workflows.benchmark.cluster import bare_loops, measure_bare
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.result import environment
-from fanfold.workflows.search import open_request, request_of, search
 
 TRIALS, WORKERS, ROUNDS = 8, (1, 2), 3
 BARE = 10.0  # seconds that bare loops are measured for

@@ -6,25 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
-from fanfold.pipeline.configuration import SECTIONS
-from fanfold.pipeline.evaluation import test
-from fanfold.pipeline.experiment import EVALUATE_FREE, check_agreement
-from fanfold.pipeline.files import write_json
-from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.training import named
-from fanfold.workflows.cli.cluster import open_cluster, show_cluster
-from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, parse
+from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import CONFIGURATION
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command
-from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 
 def main(argv: Sequence[str]) -> None:
-    directory, base = _run_of(argv)
-    argv = [*base, *argv]
-    parser = build_parser("workflows.evaluate", __doc__, argv, SECTIONS)
+    path = flag_value(argv, "--run")
+    if path is not None:
+        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`"), *argv]
+    parser = build_parser("workflows.evaluate", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="the seed of the test tasks; default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory")
     parser.add_argument(
@@ -36,8 +29,19 @@ def main(argv: Sequence[str]) -> None:
     add_performance_flag(parser)
     options = parse(parser, argv)
     check_performance_file(options.performance_report)
-    if directory is None:
+    if path is None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
+    # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
+    from fanfold.pipeline.evaluation import test
+    from fanfold.pipeline.experiment import EVALUATE_FREE, check_agreement
+    from fanfold.pipeline.files import write_json
+    from fanfold.pipeline.recording.run_directory import RunDirectory
+    from fanfold.pipeline.training import named
+    from fanfold.workflows.cli.cluster import open_cluster, show_cluster
+    from fanfold.workflows.cli.result import environment, in_words, test_keys
+
+    directory = RunDirectory(Path(path))
     plan = decided(options)
     check_agreement(plan, directory.config, EVALUATE_FREE, "A test")
     found, note = newest_checkpoint(directory.last)
@@ -63,17 +67,6 @@ def main(argv: Sequence[str]) -> None:
     write_json(directory.evaluation, keys | more)
     print(in_words(keys))
     print(f"written to {directory.evaluation}")
-
-
-def _run_of(argv: Sequence[str]) -> tuple[RunDirectory | None, list[str]]:
-    """The run that the arguments name, and its configuration as arguments; neither without `--run`."""
-    path = flag_value(argv, "--run")
-    if path is None:
-        return None, []
-    directory = RunDirectory(Path(path))
-    if not directory.config.exists():
-        raise FanfoldError(f"{path} holds no run: train one with `{command('train', '--run', path)}`.")
-    return directory, ["--config", str(directory.config)]
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from fanfold.data.datasets import prepare
-from fanfold.data.store import open_store
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
@@ -15,6 +13,10 @@ def main(argv: Sequence[str]) -> None:
         "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace an existing store"
     )
     options = parse(parser, argv)
+    # Only here: help and wrong arguments need no Zarr, which takes seconds to import.
+    from fanfold.data.datasets import prepare
+    from fanfold.data.store import open_store
+
     prepared = prepare(options.dataset, overwrite=options.overwrite)
     if prepared.note:
         print(in_flags(prepared.note))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from benchmarks.gpu.options import Options, Row, attempt
 from benchmarks.gpu.store import dataset_flags
 from fanfold.pipeline import worker
+from fanfold.workflows.actions.search import open_request, request_of, search
 from fanfold.workflows.cli.cluster import open_cluster
-from fanfold.workflows.search import open_request, request_of, search
 
 FULL = ("--model.name", "conv4-stride", "--meta.iterations", "1000", "--meta.batch", "32", "--evaluation.every", "500")
 QUICK = (

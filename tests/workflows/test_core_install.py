@@ -47,7 +47,7 @@ from fanfold.workflows.train import main
 run(main)
 """
 NEED_MORE = (  # modules that only an extra's users, or GPUs, import
-    *("fanfold.pipeline.search.", "fanfold.pipeline.dashboard.search_listener", "fanfold.workflows.search"),
+    *("fanfold.pipeline.search.", "fanfold.pipeline.dashboard.search_listener", "fanfold.workflows.actions.search"),
     *("fanfold.workflows.cli.search_space", "fanfold.workflows.reporting.search"),
     "fanfold.pipeline.recording.tensorboard",
     "fanfold.workflows.benchmark.peers.",
@@ -90,7 +90,7 @@ def test_what_needs_an_extra_says_so_before_any_work(monkeypatch):
 def test_a_search_without_its_extra_is_refused(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(SystemExit) as ended:
-        run_verb(["search", "--help"])
+        run_verb(["search"])
     assert ended.value.code == 2
     assert "needs an extra (plotly not installed: pip install 'fanfold[search]')" in capsys.readouterr().err
 

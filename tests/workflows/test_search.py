@@ -17,9 +17,10 @@ from fanfold.pipeline.search.study import count, open_study
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.workflows import train
 from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.search_options import read_options
 from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_space
 from fanfold.workflows.reporting.search import plain_ticks
-from fanfold.workflows.search import main, read_options
+from fanfold.workflows.search import main
 from tests.lines import lines
 from tests.workflows.conftest import ROOT, SMALL, wait_while_running
 

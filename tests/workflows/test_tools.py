@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fanfold.tasks.batch import TaskBatch
-from fanfold.workflows.picture import draw_tasks
+from fanfold.workflows.actions.picture import draw_tasks
 from tests.workflows.conftest import SMALL
 
 

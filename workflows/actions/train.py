@@ -98,7 +98,7 @@ def _train_and_test(
 
 def _report(training: Training, cluster: Cluster, tested: Tested) -> str:
     """Report on a finished run, and return a line about the report; one that fails costs no more than that line."""
-    from fanfold.workflows.report import report  # imported here: drawing libraries take long to import
+    from fanfold.workflows.actions.report import report  # imported here: drawing libraries take long to import
     from fanfold.workflows.reporting.run import read_run
 
     path = training.directory.path

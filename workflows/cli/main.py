@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from fanfold.data import extras
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.program import command, started_by
@@ -61,8 +60,6 @@ def _dispatch(words: Sequence[str], _: Sequence[str]) -> None:
     elif verb in ("--version", "-V"):
         print(f"fanfold {version('fanfold')}")
     elif verb in VERBS:
-        if verb in extras.MODULES:
-            extras.need(verb, f"`{command(verb)}`")
         import_module(module_of(verb)).main(argv)
     else:
         known = ", ".join(VERBS)

@@ -4,7 +4,7 @@ from fanfold.data.datasets import DATASETS
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.workflows.cli.flags import in_flags, is_field
-from fanfold.workflows.search import read_options
+from fanfold.workflows.cli.search_options import read_options
 
 
 @pytest.mark.parametrize(

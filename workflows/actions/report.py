@@ -1,0 +1,44 @@
+"""Report on a finished run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.results import Tested
+from fanfold.pipeline.training import named
+from fanfold.workflows.reporting.gather import gather
+from fanfold.workflows.reporting.page import write_page
+from fanfold.workflows.reporting.run import Run
+from fanfold.workflows.reporting.single import single
+
+TASKS = 1000  # test tasks by default
+
+
+def report(
+    found: Run,
+    cluster: Cluster,
+    recipe: Recipe,
+    tasks: int = TASKS,
+    out: Path | None = None,
+    tested: Tested | None = None,
+) -> Path:
+    """Report on a finished run, with predictions of its tested parameters for test tasks. Returns the page's path.
+
+    `tested` is the run's published test where it was just made. The report lies in the run directory, or in `out`.
+
+    Raises:
+        FanfoldError: The checkpoint can't be read, the cluster fails, or the page can't be written.
+    """
+    last, note = newest_checkpoint(found.directory.last)
+    last = named(recipe, last, found.directory.last)
+    notes = [] if note is None else [note]
+    if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
+        notes.append(
+            "The run went on after its test: tasks and characters below are of its parameters after "
+            f"{last.best_iteration:,} iterations, the accuracies above of those after "
+            f"{found.result['tested_iteration']:,}."
+        )
+    findings = gather(cluster, replace(recipe, device=cluster.device), last.best, tasks, tested)
+    return write_page(single(found, findings, notes), out or found.directory.path)
