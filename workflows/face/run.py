@@ -167,7 +167,7 @@ class Run:
             tasks: Test tasks to report on; 0 for the run's course alone.
             cluster: Where to compute, see `fanfold.train`.
         """
-        from fanfold.workflows.report import report  # imported here: drawing libraries take long to import
+        from fanfold.workflows.actions.report import report  # imported here: drawing libraries take long to import
         from fanfold.workflows.reporting.page import write_page
         from fanfold.workflows.reporting.run import read_run
         from fanfold.workflows.reporting.single import single
