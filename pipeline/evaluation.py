@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import log
+
+import numpy as np
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Statistics
@@ -86,6 +89,29 @@ def predict(
     chunks = evaluation_chunks(recipe, tasks, how)
     return join(
         executor.map(STREAM_NAMES[stream], partial(worker.test, recipe, how, stream), [parameters, population], chunks)
+    )
+
+
+def not_learnt(recipe: Recipe, tested: Tested) -> str | None:
+    """What a test shows of a run that learnt nothing, and what to try; None where it learnt something.
+
+    Its accuracy's confidence interval includes that of guessing, 1 / ways. Or its accuracy is below twice that, and its
+    loss above that of guessing, log(ways): what the inner steps did was of no use.
+    """
+    accuracy, chance = tested.accuracy, 1 / recipe.task.ways
+    losses = tested.predictions.losses
+    wild = int((~np.isfinite(losses)).sum())
+    useless = not float(losses.mean()) < log(recipe.task.ways)
+    if not (accuracy.mean - accuracy.ci95 <= chance or (useless and accuracy.mean < 2 * chance)):
+        return None
+    rates = [f"`meta.lr` ({recipe.meta.lr:g})"]
+    if (inner := getattr(recipe.algorithm, "inner_lr", None)) is not None:
+        rates.append(f"`algorithm.inner_lr` ({inner:g})")
+    return (
+        f"The run did not learn: {accuracy} is no better than a guess among {recipe.task.ways} classes "
+        f"({100 * chance:.2f} %)"
+        + (f", and the loss is not finite in {wild:,} of {len(losses):,} tasks" if wild else "")
+        + f". Try a lower {' or '.join(rates)}, or train longer (`meta.iterations`)."
     )
 
 

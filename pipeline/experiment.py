@@ -14,6 +14,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.tasks.episodes import Stream
 
 PATHS = ("dataset.store", "dataset.source")
 # A resumed run may change its length, its cluster and its paths; see `resume_free`.
@@ -21,7 +22,7 @@ RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
 # A test may differ in these keys from the training of its parameters.
 EVALUATE_FREE = (
     *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
-    *("train.shots", "train.queries", "train.reflections", "meta.chunk", "meta.threads"),
+    *("train.shots", "train.queries", "train.rotations", "train.reflections", "meta.chunk", "meta.threads"),
     *("evaluation.", "cluster.", *PATHS),
 )
 
@@ -47,15 +48,21 @@ class Experiment:
         return flatten_keys(yaml.safe_load(self.yaml))
 
 
-def decide(asked: Configuration) -> Experiment:
+def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
     """Decide all that a configuration leaves open, and prepare a missing default store.
+
+    An experiment that trains nothing may test with any number of ways, and needs no classes but those it tests with.
 
     Raises:
         FanfoldError: The store, the tasks, the split or the model don't fit together.
     """
+    if asked.evaluation.steps is not None and not hasattr(asked.algorithm, "inner_steps"):
+        raise FanfoldError(
+            f"{asked.algorithm.name} has no inner steps: leave `evaluation.steps` out, or set it to null."
+        )
     dataset, note = resolve_dataset(asked.dataset)
     shape = asked.train.shape(asked.task)
-    if asked.algorithm.head and shape.ways != asked.task.ways:
+    if trains and asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
             f"`task.ways` the same number, not {shape.ways} and {asked.task.ways}."
@@ -77,7 +84,8 @@ def decide(asked: Configuration) -> Experiment:
         "dataset": dataset,
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
-    return Experiment(config, worker.check_recipe(recipe), asked.evaluation, asked.cluster, note)
+    streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
+    return Experiment(config, worker.check_recipe(recipe, streams), asked.evaluation, asked.cluster, note)
 
 
 def resume_free(meta: Meta) -> list[str]:

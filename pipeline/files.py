@@ -50,3 +50,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         FanfoldError: The file can't be written.
     """
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, where they are missing.
+
+    Raises:
+        FanfoldError: It can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FanfoldError(f"The folder {path} can't be made ({error.strerror}).") from error
+
+
+def check_writable(what: str, path: Path) -> None:
+    """Raise FanfoldError if a file could not be written at the end; the message says what kind of file it is."""
+    folder = path.parent
+    if path.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "you may not write it"
+    else:
+        return
+    raise FanfoldError(f"The {what} {path} can't be written ({why}): name another file.")

@@ -4,7 +4,7 @@ Their results depend on their arguments alone, never on the worker or on its ear
 """
 
 import zlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -90,14 +90,16 @@ def check_context(recipe: Recipe) -> None:
     open_context(replace(recipe, device="cpu"))
 
 
-def check_recipe(recipe: Recipe) -> Recipe:
+def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION, Stream.TEST, Stream.TRAIN)) -> Recipe:
     """Check a recipe before anything is started, and bind it to its store.
+
+    The streams are those that tasks will be drawn from; training takes its counts from the tested tasks.
 
     Raises:
         FanfoldError: See `open_context`.
     """
     opened = open_context(recipe)
-    for stream in (Stream.VALIDATION, Stream.TEST, Stream.TRAIN):  # training takes its counts from the tested tasks
+    for stream in streams:
         check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
         check_rotations(_shape(recipe, stream), opened.images.size)
     return replace(recipe, fingerprint=opened.fingerprint)
@@ -195,6 +197,11 @@ def test(
             tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
             network = Embedded(**vars(network))
         return predict(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
+
+
+def drawn(recipe: Recipe, stream: Stream, first: int, last: int) -> Episodes:
+    """Some tasks by number: their classes and drawings."""
+    return _episodes(recipe, open_context(replace(recipe, device="cpu")), stream, first, last)
 
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:

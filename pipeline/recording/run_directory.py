@@ -23,7 +23,7 @@ class RunDirectory:
         # The last checkpoint, with the state to resume from and the best parameters on validation classes.
         self.last = path / "checkpoints" / "last.safetensors"
         self.result = path / "result.json"  # of `train`
-        self.evaluation = path / "evaluation.json"  # of `evaluate`
+        self.evaluations = path / "evaluations"  # of `evaluate`, a file for each that was asked for
 
     def check_free(self) -> None:
         """Raise FanfoldError if the directory already holds a run."""

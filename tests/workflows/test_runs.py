@@ -1,5 +1,6 @@
 """Workflows end to end, as a person runs them."""
 
+import csv
 import json
 import os
 import re
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.reporting.evaluations import evaluations
 from tests.lines import lines
 from tests.workflows.conftest import QUIET, SMALL, wait_while_running
 
@@ -77,16 +80,26 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
     assert config["dataset"]["name"] == "folder"
     assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": True, "reflections": False}
 
-    evaluated = workflow_here("evaluate", "--run", "run", *joined, "--evaluation.tasks", "60", "--task.queries", "2")
+    few = ["--evaluation.tasks", "60", "--task.queries", "2", "--task.ways", "5", "--predictions", "found.csv"]
+    evaluated = workflow_here("evaluate", "--run", "run", *joined, *few)
     assert evaluated.returncode == 0, evaluated.stderr
-    found = json.loads(directory.evaluation.read_text())
-    assert (found["test_episodes"], found["queries"]) == (60, 2)
+    (first,) = directory.evaluations.iterdir()
+    found = json.loads(first.read_text())
+    assert (found["test_episodes"], found["queries"], found["ways"], found["trained_ways"]) == (60, 2, 5, 3)
     assert found["tested_sha256"] == result["tested_sha256"]
+    rows = list(csv.DictReader((tmp_path / "found.csv").open()))
+    assert len(rows) == 60 * 5 * 2
+    right = [row["class"] == row["predicted"] for row in rows]
+    assert np.mean(right) == pytest.approx(found["test_accuracy"])
+    assert sum(one["queries"] for one in found["classes"]) == len(rows)
+    assert sum(one["queries"] for one in found["confusions"]) == len(rows) - sum(right)
 
-    again = workflow_here("evaluate", "--run", "run", *joined)
+    again = workflow_here("evaluate", "--run", "run", *joined, "--train.rotations", "false")
     assert again.returncode == 0, again.stderr
-    repeated = json.loads(directory.evaluation.read_text())
-    assert repeated["test_accuracy"] == result["test_accuracy"]
+    assert len(list(directory.evaluations.iterdir())) == 2
+    (second,) = set(directory.evaluations.iterdir()) - {first}
+    assert json.loads(second.read_text())["test_accuracy"] == result["test_accuracy"]
+    assert [second.name in evaluations(directory)[0], first.name in evaluations(directory)[1]] == [True, True]
 
     refused = train_here("--run", "run")
     assert refused.returncode == 2

@@ -9,7 +9,7 @@ from typing import Any
 from fanfold.data.advice import one_line
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import test
+from fanfold.pipeline.evaluation import not_learnt, test
 from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.files import write_json
@@ -62,6 +62,8 @@ def carry_out(training: Training, cluster: Cluster, terminal: Terminal, say: Say
     with training.directory.writing(training.plan.yaml, resumed=training.resumed):
         result, tested = _train_and_test(training, cluster, terminal, say)
         say(in_words(result))
+    if line := not_learnt(training.plan.recipe, tested):
+        say(line)
         if training.report:
             say(_report(training, cluster, tested))
     return result

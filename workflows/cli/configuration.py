@@ -122,7 +122,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     return options
 
 
-def decided(options: Namespace) -> "Experiment":
+def decided(options: Namespace, *, trains: bool = True) -> "Experiment":
     """The experiment that parsed arguments ask for; prints why `auto` fell back to another data set, if it did.
 
     Raises:
@@ -132,7 +132,7 @@ def decided(options: Namespace) -> "Experiment":
     from fanfold.pipeline.experiment import decide  # only here: PyTorch
 
     asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
-    experiment = decide(Configuration(**asked))
+    experiment = decide(Configuration(**asked), trains=trains)
     if experiment.note:
         print(in_flags(experiment.note), flush=True)
     return experiment

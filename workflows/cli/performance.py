@@ -1,6 +1,5 @@
 """Dask's report of a command's work on its cluster, as one HTML file that opens without a network."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import check_writable
 
 if TYPE_CHECKING:
     from fanfold.pipeline.cluster.cluster import Cluster
@@ -24,18 +23,8 @@ def add_performance_flag(parser: ArgumentParser) -> None:
 
 def check_performance_file(path: Path | None) -> None:
     """Raise FanfoldError if the report could not be written at the end."""
-    if path is None:
-        return
-    folder = path.parent
-    if path.is_dir():
-        why = "it is a folder"
-    elif not folder.is_dir():
-        why = f"there is no folder {folder}"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        why = "you may not write it"
-    else:
-        return
-    raise FanfoldError(f"The performance report {path} can't be written ({why}): name another file.")
+    if path is not None:
+        check_writable("performance report", path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.results import Accuracy, Tested, summarize
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.batch import TaskBatch
-from fanfold.tasks.episodes import Episodes, Stream, draw_episodes
+from fanfold.tasks.episodes import Episodes, Stream
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import steps_to_try
 from fanfold.workflows.reporting.alphabets import OfAlphabet, by_alphabet
@@ -58,7 +58,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
         predictions = predict(GraphExecutor(cluster, recipe), recipe, parameters, Stream.TEST, tasks, how)
     else:
         predictions = tested.predictions.part(0, tasks)
-    episodes = _episodes(recipe, len(predictions))
+    episodes = worker.drawn(recipe, Stream.TEST, 0, len(predictions))
     found = confusions(episodes, predictions, PAIRS)
     best, worst = (
         [with_images(number, *_task(recipe, number), predictions.part(number, number + 1), names) for number in numbers]
@@ -96,15 +96,6 @@ def _adaptation(
             seen = predict(GraphExecutor(cluster, other), other, parameters, Stream.TEST, tasks, how)
         points.append((steps, summarize(seen.accuracies)))
     return points
-
-
-def _episodes(recipe: Recipe, tasks: int) -> Episodes:
-    """The first test tasks' classes and drawings."""
-    opened = worker.open_context(replace(recipe, device="cpu"))
-    return draw_episodes(
-        *(recipe.seed, Stream.TEST, 0, tasks),
-        *(recipe.task, opened.classes(Stream.TEST), opened.images.drawings),
-    )
 
 
 def _task(recipe: Recipe, number: int) -> tuple[Episodes, TaskBatch]:

@@ -14,6 +14,7 @@ from fanfold.workflows.reporting.confusions import draw_confusions
 from fanfold.workflows.reporting.curves import curves
 from fanfold.workflows.reporting.drawn_tasks import draw_task
 from fanfold.workflows.reporting.embedding import draw_embedding
+from fanfold.workflows.reporting.evaluations import evaluations
 from fanfold.workflows.reporting.gather import Findings
 from fanfold.workflows.reporting.page import Card, Page, Section
 from fanfold.workflows.reporting.published import published_beside
@@ -24,7 +25,7 @@ from fanfold.workflows.reporting.style import listed, styled
 @styled()
 def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Page:
     """The page of a run, with notes below its title. A run without findings has only curves."""
-    words = [*notes]
+    words = [*notes, *evaluations(run.directory)]
     if run.result is None:
         last = int(run.history.iteration[-1]) if len(run.history) else 0
         words.append(
