@@ -158,14 +158,21 @@ def train_segment(
     meta, every = job.recipe.meta, job.evaluation.every
     goal = (now.state.iteration // every + 1) * every
     began = time.monotonic() - now.seconds
-    while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
-        window_began, before = time.monotonic(), now.state.iteration
-        window = executor.window(now.state, iterations)
-        ended = time.monotonic()
-        now = replace(now, state=window.state, seconds=ended - began)
-        tell(WindowEnded(window.records, meta.batch * iterations / (ended - window_began), now.seconds))
-        if before // meta.checkpoint < now.state.iteration // meta.checkpoint and now.state.iteration < goal:
-            keep(now)
+    told = now
+    try:
+        while now.state.iteration < goal and (iterations := window_length(now, meta, every)):
+            window_began, before = time.monotonic(), now.state.iteration
+            window = executor.window(now.state, iterations)
+            ended = time.monotonic()
+            now = replace(now, state=window.state, seconds=ended - began)
+            tell(WindowEnded(window.records, meta.batch * iterations / (ended - window_began), now.seconds))
+            told = now
+            if before // meta.checkpoint < now.state.iteration // meta.checkpoint and now.state.iteration < goal:
+                keep(now)
+    except KeyboardInterrupt:
+        if told.state.iteration < goal:  # a resumed run would leave out the validation at the goal
+            keep(told)
+        raise
     now = _validate(now, judge(now.state.average), tell)
     now = replace(now, seconds=time.monotonic() - began)
     keep(now)

@@ -12,6 +12,7 @@ from distributed import LocalCluster, Nanny
 from distributed.core import Status
 
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.interrupts import uninterrupted
 
 # Chunks allocate and free the same tens of megabytes repeatedly. By default Dask makes the allocator return memory at
 # once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), so every page faults again: less than half the speed. Tasks run outside the
@@ -112,16 +113,15 @@ def _without_main_script() -> Iterator[None]:
                 _hidden.clear()
 
 
-def _spawning() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _spawning() -> Iterator[None]:
     """A context whose new workers start with `WORKER_ENVIRONMENT`: the allocator reads it once.
 
     Workers on GPUs need it too: they draw tasks and gather their images on the CPU.
     """
     environment = dask.config.get("distributed.nanny.pre-spawn-environ") | WORKER_ENVIRONMENT
-    setting: contextlib.AbstractContextManager[None] = dask.config.set(
-        {"distributed.nanny.pre-spawn-environ": environment}
-    )
-    return setting
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), uninterrupted():
+        yield
 
 
 def _protocol(protocol: Protocol) -> str | None:
@@ -133,14 +133,18 @@ def _protocol(protocol: Protocol) -> str | None:
 
 
 def _free_dashboard(address: str) -> str:
-    """The dashboard's address, with any free port where its own is taken: a second run needs no other setting."""
+    """The dashboard's address, with any free port where its own is taken: a second run needs no other setting.
+
+    Without a host it is the loopback address: the dashboard has no password.
+    """
     host, _, port = address.rpartition(":")
+    host = host or "127.0.0.1"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, int(port)))
         except OSError:
-            return f"{host}:0"
+            port = "0"
         except (ValueError, OverflowError) as error:
             raise FanfoldError(f"`cluster.dashboard` must be host:port or :port, not '{address}'.") from error
-    return address
+    return f"{host}:{port}"

@@ -9,6 +9,7 @@ computes by a plain loop, or by its device's where that can be.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,8 +87,12 @@ def take_seat(gang: Gang, dask_worker: Worker) -> int | None:
     seat = _seats[gang.run, address] = _Seat(gang.name)
     if address != gang.workers[0]:
         return None
-    seat.store = TCPStore(get_address_host(address), 0, is_master=True, wait_for_workers=False)
-    return int(seat.store.port)
+    # Bound to the worker's own address: the store has no password, and would listen on all of the machine's.
+    host = get_address_host(address)
+    listening = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    port = int(listening.getsockname()[1])
+    seat.store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+    return port
 
 
 async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker: Worker) -> str | None:

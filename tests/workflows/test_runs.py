@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -145,15 +146,33 @@ def test_a_driver_killed_in_the_middle_goes_on_to_the_same_end(train_here, endle
     assert iterations == list(range(1, 21))
 
 
-def test_ctrl_c_ends_a_run_quietly(endless, tmp_path):
-    process, directory = endless("--run", "run"), RunDirectory(tmp_path / "run")
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
+def test_a_run_that_is_ended_from_outside_keeps_what_it_computed(endless, tmp_path, number, status, said):
+    process = endless("--run", "run", "--meta.checkpoint", "1000", "--evaluation.every", "1000")
+    directory = RunDirectory(tmp_path / "run")
     wait_while_running(process, lambda: directory.metrics.exists() and directory.metrics.stat().st_size > 0)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors.splitlines()[-1] == f"{said}: a training run goes on with --resume --run DIRECTORY"
+    assert "Traceback" not in errors
+    assert load_checkpoint(directory.last).state.iteration == len(lines(directory.metrics)) > 0
+    assert not (tmp_path / "dask-scratch-space").exists()
+
+
+def test_ctrl_c_while_the_cluster_starts_ends_quietly(start, pictures, tmp_path):
+    process = start("train", *SMALL, "--dataset.source", str(pictures), "--run", "run")
+    children = psutil.Process(process.pid)
+    wait_while_running(process, lambda: len(children.children(recursive=True)) >= 2)  # the first worker's process
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.splitlines()[-1].startswith("interrupted")
-    assert "Traceback" not in said
-    assert load_checkpoint(directory.last)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert [line for line in errors.splitlines() if "no GPU" not in line and "Writing" not in line] == [
+        "interrupted: a training run goes on with --resume --run DIRECTORY"
+    ]
+    assert not (tmp_path / "dask-scratch-space").exists()
 
 
 @pytest.mark.parametrize(

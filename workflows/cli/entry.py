@@ -1,8 +1,10 @@
 """The start and end of a command: its exit status, and one line for an error."""
 
 import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -10,14 +12,20 @@ from typing import NoReturn
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.program import started_as_module
 
+# How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    ENDINGS[signal.SIGHUP] = "ended by SIGHUP"
+
 
 def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
     """Run a command with the command line's arguments, and exit: 0, 2 for a wrong request, 1 for a failed run.
 
     `goes_on` tells the user how an interrupted command goes on; without it, the command begins again.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
-        signal.signal(signal.SIGINT, _interrupt)
+    for number in ENDINGS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # `nohup` and `&` ignore some
+            signal.signal(number, _interrupt)
     started_as_module()
     # Every worker would import the command as its main module first, with all that only a driver needs. It imports no
     # main module without a file, such as that of an interactive session.
@@ -31,13 +39,26 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
 
         print(f"error: {in_flags(str(error))}", file=sys.stderr)
         sys.exit(error.status)
-    except KeyboardInterrupt:
-        print("interrupted" if goes_on is None else f"interrupted: {goes_on}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        said = ENDINGS[number]
+        print(said if goes_on is None else f"{said}: {goes_on}", file=sys.stderr)
+        sys.exit(128 + number)
     sys.exit(0)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Dask's and Tornado's threads would log the interruption.
     logging.disable()
-    raise KeyboardInterrupt
+    began = time.monotonic()
+
+    def end_at_once(again: int, _frame: FrameType | None) -> None:
+        # The end takes seconds. Another Ctrl-C is impatience, unless it comes with the first: some send it to a process
+        # and to its group. Dask's workers end by themselves when their scheduler is gone.
+        if again == signal.SIGINT and time.monotonic() - began > 1:
+            os._exit(128 + again)
+
+    for other in ENDINGS:
+        if signal.getsignal(other) is _interrupt:
+            signal.signal(other, end_at_once)
+    raise KeyboardInterrupt(number)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
+import psutil
 import pytest
 from distributed import Client
 
@@ -48,6 +49,20 @@ def send(signal_number, cluster, worker):
     pid = cluster.client.run(os.getpid, workers=[worker])[worker]
     os.kill(pid, signal_number)
     return pid
+
+
+def test_a_gang_s_workers_listen_to_their_own_machine_alone(pair, recipe):
+    with open_executor(in_gangs(pair), recipe, uuid4().hex[:8], nothing_to_tell) as executor:
+        executor.window(worker.initialize(recipe), 1)
+        driver = psutil.Process()
+        processes = [driver, *driver.children(recursive=True)]
+        hosts = {
+            connection.laddr.ip
+            for process in processes
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert hosts == {"127.0.0.1"}
 
 
 METAS = {
