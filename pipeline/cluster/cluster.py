@@ -66,6 +66,13 @@ class Cluster:
             return self.chosen(sorted(self.client.nthreads()))
 
     @property
+    def states(self) -> dict[str, str]:
+        """The state of each present worker, in Dask's words; only those that are `running` take tasks."""
+        with talking_to_the_scheduler():
+            found = self.client.sync(self.client.scheduler.identity)["workers"]  # type: ignore[union-attr]
+        return {address: str(worker["status"]) for address, worker in found.items()}
+
+    @property
     def workers(self) -> int:
         """The number of present workers."""
         return len(self.addresses)

@@ -1,7 +1,7 @@
 """Results of tasks on a cluster, without waiting for ever."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed import Future, KilledWorker, wait
@@ -58,12 +58,18 @@ def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
             return
         except TimeoutError:
             pass
-        if cluster.workers:
+        states = cluster.states
+        if "running" in states.values():
             seen = time.monotonic()
         elif time.monotonic() - seen > WITHOUT_WORKERS:
-            raise without_workers()
+            raise without_workers(states)
 
 
-def without_workers() -> RunError:
-    """The error of a cluster that has had no worker for too long."""
+def without_workers(states: Mapping[str, str]) -> RunError:
+    """The error of a cluster that has had no worker for too long that takes tasks; from its workers' states."""
+    if "paused" in states.values():
+        return RunError(
+            f"All workers have been paused for {WITHOUT_WORKERS:.0f} s, as Dask does near their memory limit: start "
+            "them with more (`dask worker --memory-limit`), and go on with `resume`."
+        )
     return RunError(f"There has been no worker for {WITHOUT_WORKERS:.0f} s: start workers, and go on with `resume`.")

@@ -52,23 +52,33 @@ class Pulse:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._heard: dict[str, tuple[float, float]] = {}  # a heartbeat's time, and ours when it was new
+        self._paused = set[str]()
 
     def alive(self) -> list[str]:
-        """The workers with a heartbeat within the cluster's patience, in the order of their addresses."""
+        """The workers that take tasks, with a heartbeat within the cluster's patience, in the order of their addresses.
+
+        Dask pauses a worker near its memory limit: it sends heartbeats, and starts nothing.
+        """
         client, now = self._cluster.client, time.monotonic()
         with talking_to_the_scheduler():
             workers = client.sync(client.scheduler.identity)["workers"]  # type: ignore[union-attr]
         signs = {address: worker["last_seen"] for address, worker in workers.items()}
+        self._paused = {address for address, worker in workers.items() if worker["status"] == "paused"}
         before = self._heard
         self._heard = {
             address: before[address] if address in before and before[address][0] == sign else (sign, now)
             for address, sign in signs.items()
         }
-        return sorted(address for address, (_, at) in self._heard.items() if now - at < self._cluster.patience)
+        heard = {address for address, (_, at) in self._heard.items() if now - at < self._cluster.patience}
+        return sorted(heard - self._paused)
 
-    def is_there(self, address: str) -> bool:
-        """Whether the scheduler still knows a worker, silent or not."""
-        return address in self._heard
+    def silence(self, address: str) -> str:
+        """Why a worker is not among the living, in words."""
+        if address in self._paused:
+            return f"{address} is paused near its memory limit"
+        if address in self._heard:
+            return f"{address} has been silent for {self._cluster.patience:g} s"
+        return f"{address} is gone"
 
 
 class GangExecutor(GraphExecutor):
@@ -112,7 +122,7 @@ class GangExecutor(GraphExecutor):
         began = time.monotonic()
         while not (members := self._cluster.chosen(self._pulse.alive())):
             if time.monotonic() - began > waiting.WITHOUT_WORKERS:
-                raise waiting.without_workers()
+                raise waiting.without_workers(self._cluster.states)
             time.sleep(0.2)
         return tuple(members)
 
@@ -221,12 +231,7 @@ class GangExecutor(GraphExecutor):
         began = time.monotonic()
         while not (lost := set(members) - set(self._pulse.alive())) and time.monotonic() - began < NOTICE:
             time.sleep(0.1)
-        return " and ".join(
-            f"{worker} has been silent for {self._cluster.patience:g} s"
-            if self._pulse.is_there(worker)
-            else f"{worker} is gone"
-            for worker in sorted(lost)
-        )
+        return " and ".join(self._pulse.silence(worker) for worker in sorted(lost))
 
 
 def _raise_error(future: "Future[Any]") -> None:

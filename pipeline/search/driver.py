@@ -116,7 +116,7 @@ class Search:
                     if workers := self._cluster.addresses:
                         seen = time.monotonic()
                     elif time.monotonic() - seen > waiting.WITHOUT_WORKERS:
-                        raise waiting.without_workers()
+                        raise waiting.without_workers(self._cluster.states)
                     while self._places(workers) > len(under_way) and not self._time_is_up():
                         run = ready.popleft() if ready else self._next(left)
                         if run is None:

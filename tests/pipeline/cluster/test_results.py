@@ -1,6 +1,7 @@
 """What a run does when the cluster leaves it."""
 
 import threading
+from functools import partial
 
 import pytest
 from dask.delayed import delayed
@@ -12,6 +13,7 @@ from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.results import results
+from fanfold.pipeline.executors.gang import GangExecutor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from tests.waiting import wait_for
 
@@ -28,6 +30,21 @@ def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster,
         wait_for(lambda: not cluster.workers)
         with pytest.raises(RunError, match=r"There has been no worker for 1 s: start workers, and go on with `resume`"):
             GraphExecutor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
+
+
+@pytest.mark.parametrize("executor", [GraphExecutor, partial(GangExecutor, tell=lambda _: None)], ids=["graph", "gang"])
+def test_workers_that_stay_paused_are_given_up_in_the_end(recipe, small_cluster, monkeypatch, executor):
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
+
+    def fill_up(dask_worker):
+        dask_worker.memory_manager.memory_pause_fraction = 1e-9
+
+    with small_cluster(1) as cluster:
+        cluster.client.run(fill_up)
+        wait_for(lambda: set(cluster.states.values()) == {"paused"})
+        with pytest.raises(RunError, match=r"All workers have been paused for 1 s, .*--memory-limit"):
+            executor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
 
 
 def test_a_scheduler_that_goes_is_said(slow_recipe):
