@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.algorithm import MetaGradient
 from fanfold.tasks.algorithms import maml_vectorized

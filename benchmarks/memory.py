@@ -26,7 +26,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.batch import TaskBatch

@@ -18,10 +18,12 @@ from distributed.core import rpc
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline.cluster import preload
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
 from fanfold.pipeline.cluster.joining import check_versions
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
+from fanfold.pipeline.cluster.preload import keeps_memory
 
 DASK_SETTINGS = {
     # Every window's graph holds a state of some megabytes on purpose.
@@ -272,7 +274,20 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
     except ImportError as error:
         raise FanfoldError(f"Workers of {address} can't import Fanfold ({error}): install it there.") from error
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
+    if note := _forgetful(client):
+        notes.append(note)
     return replace(_cluster(config, client, hardware, *notes), joined=True)
+
+
+def _forgetful(client: Client) -> str | None:
+    """A note on workers that give memory back at once; None where there are none."""
+    kept = client.run(keeps_memory).values()
+    if all(kept):
+        return None
+    return (
+        f"{list(kept).count(False)} of {len(kept)} workers give memory back at once, and get it again page by page, "
+        f"which slows training on a CPU: start them with `--preload {preload.MODULE}`"
+    )
 
 
 async def _ask(address: str) -> None:

@@ -13,17 +13,7 @@ from distributed.core import Status
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.interrupts import uninterrupted
-
-# Chunks allocate and free the same tens of megabytes repeatedly. By default Dask makes the allocator return memory at
-# once (MALLOC_TRIM_THRESHOLD_ of 64 KiB), so every page faults again: less than half the speed. Tasks run outside the
-# main thread, for which glibc would use another arena, which ignores these settings for blocks above 64 MiB: an episode
-# of 360 images then takes nearly twice as long.
-WORKER_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
+from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 
 Protocol = Literal["tcp", "ucx"]
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.pipeline.configuration import SECTIONS, EvaluationConfig
 from fanfold.pipeline.events import Event, WindowEnded
 from fanfold.pipeline.files import write_json

@@ -18,7 +18,8 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Gpus
-from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT, gpu_workers
+from fanfold.pipeline.cluster.local import gpu_workers
+from fanfold.pipeline.cluster.preload import MODULE, WORKER_ENVIRONMENT, keeps_memory
 from fanfold.pipeline.executors.graph import GraphExecutor
 
 
@@ -39,6 +40,13 @@ def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the
     assert all(chunks.count(address) > len(chunks) / 3 for address in pair.addresses)  # both were at work
 
 
+@pytest.fixture
+def bare_environment(monkeypatch):
+    """No settings of an allocator: Dask leaves those of workers that it started in its own environment."""
+    for name in WORKER_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_workers_keep_the_memory_they_freed(pair):
     def environment(names):
         import os
@@ -49,16 +57,40 @@ def test_workers_keep_the_memory_they_freed(pair):
         assert found == WORKER_ENVIRONMENT
 
 
+def test_a_preload_makes_a_worker_keep_memory_and_imports_no_pytorch(bare_environment):
+    def faults_of_blocks():
+        """Page faults of memory that is freed and taken again, whether PyTorch is there, and CUDA's order."""
+        import resource
+        import sys
+
+        def faults():
+            bytearray(1 << 25)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+        before = faults()
+        return max(faults() for _ in range(10)) - before, "torch" in sys.modules, os.environ["CUDA_DEVICE_ORDER"]
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", preload=MODULE) as preloaded,
+        Client(preloaded) as client,
+    ):
+        (kept,) = client.run(keeps_memory).values()
+        faults, torch_there, order = client.submit(faults_of_blocks).result()
+    assert (kept, torch_there, order) == (True, False, "PCI_BUS_ID")
+    assert faults < 1000  # without it, each of the ten blocks of 32 MiB faults 8,192 pages
+
+
 def test_workers_on_the_cpu_watch_no_gpu(pair):
     """Dask would fail where CUDA_VISIBLE_DEVICES names none."""
     assert set(pair.client.run(lambda: dask.config.get("distributed.diagnostics.nvml")).values()) == {False}
 
 
-def test_a_running_scheduler_is_joined_and_left_running():
+def test_a_running_scheduler_is_joined_and_left_running(bare_environment):
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as other:
         with open_cluster(ClusterConfig(kind=other.scheduler_address, workers=1)) as cluster:
             assert cluster.workers == 1
             assert cluster.device == "cpu"
+            assert "1 of 1 workers give memory back at once" in cluster.note
         assert other.scheduler.workers
         with (
             pytest.raises(FanfoldError, match=r"has 1 of 2 workers after 1 s: start them with"),

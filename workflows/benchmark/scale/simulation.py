@@ -19,7 +19,7 @@ from distributed import Client
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import DASK_SETTINGS, Cluster
-from fanfold.pipeline.cluster.local import WORKER_ENVIRONMENT
+from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.workflows.benchmark.scale.simulated import write_noise
 
 Reduction = Literal["graph", "collective"]
