@@ -18,7 +18,7 @@ def import_class(kind: str, name: str) -> Any:
     if module_name == PREFIX:
         raise FanfoldError(
             f"The {kind} {class_name} was handed over in Python, and a run keeps its name alone: hand it over again, "
-            f"as in fanfold.load(path, {kind}=…)."
+            f"as {kind}=… of fanfold.load or fanfold.train."
         )
     try:
         return getattr(importlib.import_module(module_name), class_name)

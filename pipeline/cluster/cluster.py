@@ -21,7 +21,7 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.cluster import preload
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
-from fanfold.pipeline.cluster.joining import check_versions
+from fanfold.pipeline.cluster.joining import ask_workers, check_versions
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 from fanfold.pipeline.cluster.preload import keeps_memory
 
@@ -269,10 +269,7 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
             "`dask worker --nthreads 1 --nworkers N`, or threads_per_worker=1."
         )
     check_versions(client)
-    try:
-        hardware = common(client.run(probe_device))
-    except ImportError as error:
-        raise FanfoldError(f"Workers of {address} can't import Fanfold ({error}): install it there.") from error
+    hardware = common(ask_workers(client, probe_device))
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
     if note := _forgetful(client):
         notes.append(note)

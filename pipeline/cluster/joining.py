@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from distributed import Client, Worker, WorkerPlugin
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks import given
+
+T = TypeVar("T")
 
 PACKAGE: Final = "fanfold"
 
@@ -56,20 +58,23 @@ def check_versions(client: Client) -> None:
             raise FanfoldError(f"{name} runs Fanfold {there}, this is {here}: install the same on both.")
 
 
-def check_ready(client: Client, ready: Callable[[], object]) -> None:
-    """Have every worker call a function by which it shows that it can compute a run.
+def ask_workers(client: Client, function: Callable[[], T]) -> dict[str, T]:
+    """What a function gives on each worker, by its address.
 
     Raises:
         FanfoldError: It fails on a worker, which is named.
     """
-    answers: dict[str, Any] = client.run(ready, on_error="return")
+    answers: dict[str, Any] = client.run(function, on_error="return")
     for address, answer in sorted(answers.items()):
         if isinstance(answer, FanfoldError):
             raise FanfoldError(f"worker {address}: {answer}") from answer
+        if isinstance(answer, ImportError):
+            raise FanfoldError(f"worker {address} can't import what it needs ({one_line(answer)}).") from answer
         if isinstance(answer, OSError):  # Dask's errors of a lost connection are of this kind
             raise FanfoldError(f"worker {address} is gone ({type(answer).__name__}): start it again.") from answer
         if isinstance(answer, BaseException):
             raise FanfoldError(f"worker {address} can't compute this run ({one_line(answer)}).") from answer
+    return answers
 
 
 def _address(client: Client) -> str:

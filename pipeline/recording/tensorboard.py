@@ -25,8 +25,6 @@ FLUSH = 10  # seconds between writes of the file
 VALIDATION, TEST = "validation/accuracy", "test/accuracy"
 INTERVAL = (VALIDATION, f"{VALIDATION}_low", f"{VALIDATION}_high")
 
-Setting = bool | int | float | str | None
-
 
 class TensorBoard:
     """Writes a run's event files. Listens to its events.
@@ -37,7 +35,7 @@ class TensorBoard:
     A run that was `tested` before has its test written again only after more training.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, settings: Mapping[str, Setting], tested: bool = False) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, settings: Mapping[str, Any], tested: bool = False) -> None:
         self._folder, self._recipe, self._settings, self._tested = folder, recipe, settings, tested
         self._opened: SummaryWriter | None = None
         self._iteration = 0
@@ -76,7 +74,11 @@ class TensorBoard:
         self._iteration = iteration
         self._opened = SummaryWriter(str(self._folder), purge_step=iteration + 1, flush_secs=FLUSH)
         # In the same file: `SummaryWriter.add_hparams` would make another run.
-        experiment, session, _ = hparams(dict(self._settings), {VALIDATION: 0.0, TEST: 0.0})
+        plain = {
+            key: value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+            for key, value in self._settings.items()
+        }
+        experiment, session, _ = hparams(plain, {VALIDATION: 0.0, TEST: 0.0})
         self._add(experiment)
         self._add(session)
         self._opened.add_custom_scalars_marginchart(list(INTERVAL), "validation", "accuracy and its 95 % interval")

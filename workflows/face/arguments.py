@@ -24,6 +24,7 @@ from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, GivenModel, PluginModel
+from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.configuration import DEFAULTS, read_yaml, variant
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.words import did_you_mean
@@ -235,7 +236,7 @@ def _algorithm(found: Algorithm) -> Any:
         ) from error
     if name := given.importable(kind):
         return replace(found, name=name)
-    digest = given.give("algorithm", found)
+    digest = given.digest_of(found) or given.give("algorithm", found)
     return _Handed(given.shared(digest), replace(found, name=f"{given.PREFIX}:{kind.__name__}"), digest)
 
 
@@ -247,6 +248,8 @@ def _variant(section: str, name: str) -> type:
     """
     if name in VARIANTS[section]:
         return VARIANTS[section][name]
+    if name.startswith(f"{given.PREFIX}:"):
+        import_class(section, name)  # says that the object is needed again
     return PluginModel if section == "model" and ":" in name else variant(section, name)
 
 

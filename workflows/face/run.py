@@ -16,7 +16,7 @@ from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.cluster.joining import check_ready, hand_over
+from fanfold.pipeline.cluster.joining import ask_workers, hand_over
 from fanfold.pipeline.evaluation import test_by
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
@@ -226,7 +226,7 @@ def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
     """
     hand_over(cluster.client, asked.digests)
     if cluster.joined:
-        check_ready(cluster.client, partial(worker.check_context, recipe))
+        ask_workers(cluster.client, partial(worker.check_context, recipe))
 
 
 def _executor(recipe: Recipe, asked: Asked, cluster: ACluster | None, stack: ExitStack) -> tuple[Executor, Recipe]:

@@ -1,0 +1,110 @@
+"""Workers that others started are checked, and the one that lacks something is named."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy
+import pytest
+from distributed import Client, LocalCluster, get_worker
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import worker
+from fanfold.pipeline.cluster import joining
+from fanfold.pipeline.cluster.cluster import join
+from fanfold.pipeline.cluster.config import ClusterConfig
+from fanfold.pipeline.cluster.joining import ask_workers, hand_over, installed
+from fanfold.tasks import given
+from tests.waiting import wait_for
+
+PACKAGES = Path(numpy.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of a scheduler without workers."""
+    with LocalCluster(n_workers=0, dashboard_address=":0") as cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+def other_packages(tmp_path):
+    """The installed packages without Fanfold."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    for path in PACKAGES.iterdir():
+        if "fanfold" not in path.name:
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@contextmanager
+def other_worker(client, packages):
+    """A worker that has these packages alone; its address."""
+    start = f"import sys; sys.path.append({str(packages)!r}); from distributed.cli.dask_worker import main; main()"
+    flags = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    # Without `site` no editable install is found.
+    command = [sys.executable, "-S", "-c", start, client.scheduler.address, *flags]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with subprocess.Popen(command, cwd=packages.parent, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: client.nthreads(), 30)
+            (address,) = client.nthreads()
+            yield address
+        finally:
+            process.kill()
+    wait_for(lambda: not client.nthreads(), 30)
+
+
+def test_a_worker_without_fanfold_is_named(client, other_packages):
+    with (
+        other_worker(client, other_packages) as address,
+        pytest.raises(FanfoldError, match=f"^worker {address} has no Fanfold: install {installed()} there.$"),
+        join(client, ClusterConfig()),
+    ):
+        pass
+
+
+def test_a_worker_of_another_version_is_named(pair, monkeypatch):
+    there = installed()
+    monkeypatch.setattr(joining, "installed", lambda: "0.0.1")
+    with pytest.raises(
+        FanfoldError, match=rf"^the scheduler at tcp.* runs Fanfold {there}, this is 0.0.1: install the same"
+    ):
+        joining.check_versions(pair.client)
+
+
+def test_a_worker_that_lacks_a_module_is_named(pair):
+    with pytest.raises(
+        FanfoldError, match=r"^worker tcp://[\d.:]+ can't import what it needs \(No module named 'mine'\)"
+    ):
+        ask_workers(pair.client, _import_mine)
+
+
+def _import_mine() -> None:
+    import mine  # noqa: F401  # there is no such module
+
+
+def test_a_store_that_differs_on_a_worker_is_said_with_the_worker(pair, recipe):
+    with pytest.raises(FanfoldError, match=r"^worker tcp://[\d.:]+: The store .* holds other images"):
+        ask_workers(pair.client, partial(worker.check_context, replace(recipe, fingerprint="x")))
+    ask_workers(pair.client, partial(worker.check_context, recipe))
+
+
+def test_a_worker_that_dies_is_named_and_the_next_one_gets_what_was_handed_over(trio):
+    digest = given.give("model", lambda: 7)
+    hand_over(trio.client, [digest])
+    before = set(trio.client.nthreads())
+    with pytest.raises(FanfoldError, match=f"^worker {min(before)} is gone"):
+        ask_workers(trio.client, partial(_die_on, min(before)))
+    wait_for(lambda: len(set(trio.client.nthreads()) - before) == 1)
+    assert list(ask_workers(trio.client, lambda: given.fresh(digest)()).values()) == [7, 7, 7]
+
+
+def _die_on(address: str) -> None:
+    if get_worker().address == address:
+        os._exit(1)
