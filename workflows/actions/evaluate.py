@@ -12,7 +12,9 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import as_csv, class_keys
 from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import not_learnt, test
+from fanfold.pipeline.evaluation import not_learnt, test_by
+from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
 from fanfold.pipeline.files import make_folder, write_bytes, write_json
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -42,8 +44,8 @@ class Evaluation:
         check_agreement(self.plan, self.directory.config, EVALUATE_FREE, "A test")
 
 
-def evaluate(asked: Evaluation, cluster: Cluster, say: Say) -> dict[str, Any]:
-    """Test a run's parameters on tasks from the test classes; `say` shows a line.
+def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, Any]:
+    """Test a run's parameters on tasks from the test classes; `say` shows a line. Without a cluster, in this process.
 
     With another number of ways than in training, an algorithm with a head starts from the mean of the trained head.
 
@@ -59,8 +61,12 @@ def evaluate(asked: Evaluation, cluster: Cluster, say: Say) -> dict[str, Any]:
         say(note)
     found = named(plan.recipe, found, directory.last)
     parameters = found.best if best else found.state.average
-    recipe, tested = for_ways(replace(plan.recipe, device=cluster.device), parameters, plan.recipe.task.ways)
-    tests = test(cluster.part(directory.path.name), recipe, tested, plan.evaluation)
+    recipe = plan.recipe if cluster is None else replace(plan.recipe, device=cluster.device)
+    recipe, tested = for_ways(recipe, parameters, recipe.task.ways)
+    executor = (
+        LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
+    )
+    tests = test_by(executor, recipe, tested, plan.evaluation)
     names, predictions = open_store(Path(recipe.store)).names, tests[0].predictions
     episodes = worker.drawn(recipe, Stream.TEST, 0, len(predictions))
     sha256 = parameters_sha256(parameters)
@@ -68,10 +74,10 @@ def evaluate(asked: Evaluation, cluster: Cluster, say: Say) -> dict[str, Any]:
         **test_keys(plan, tests, found.best_iteration if best else found.state.iteration, sha256),
         "parameters_sha256": sha256,
         "trained_ways": plan.recipe.train.ways,
-        "workers": cluster.workers,
+        "workers": 0 if cluster is None else cluster.workers,
         "device": recipe.device,
         "note": found.note,
-        "environment": environment(cluster.gpus),
+        "environment": environment(() if cluster is None else cluster.gpus),
         **class_keys(names, episodes, predictions),
     }
     path = directory.evaluations / f"{_name(asked, sha256)}.json"

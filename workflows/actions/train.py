@@ -62,8 +62,8 @@ def carry_out(training: Training, cluster: Cluster, terminal: Terminal, say: Say
     with training.directory.writing(training.plan.yaml, resumed=training.resumed):
         result, tested = _train_and_test(training, cluster, terminal, say)
         say(in_words(result))
-    if line := not_learnt(training.plan.recipe, tested):
-        say(line)
+        if line := not_learnt(training.plan.recipe, tested):
+            say(line)
         if training.report:
             say(_report(training, cluster, tested))
     return result

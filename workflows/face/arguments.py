@@ -61,13 +61,13 @@ class Asked:
         """A section as a run directory keeps it."""
         return self.given.get(section) or getattr(self.configuration, section)
 
-    def decided(self) -> Experiment:
+    def decided(self, *, trains: bool = True) -> Experiment:
         """The experiment, see `fanfold.pipeline.experiment.decide`.
 
         Raises:
             FanfoldError: What was asked doesn't fit together.
         """
-        plan = decide(self.configuration)
+        plan = decide(self.configuration, trains=trains)
         return replace(plan, config={**plan.config, **self.given})
 
 

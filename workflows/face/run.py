@@ -2,38 +2,45 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.store import open_store
 from fanfold.pipeline import worker
-from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
-from fanfold.pipeline.evaluation import test_by
-from fanfold.pipeline.executors.base import Executor
-from fanfold.pipeline.executors.graph import GraphExecutor
-from fanfold.pipeline.executors.local import LocalExecutor
-from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
-from fanfold.pipeline.training import named
-from fanfold.tasks.episodes import Stream, draw_episodes
-from fanfold.tasks.predictions import Predictions
-from fanfold.workflows.actions.by_class import OfClass, by_class
+from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import spoken
 
 LISTED = 10  # classes that a test shows as text
+NUMBERS = ("queries", "accuracy", "precision", "f1")
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """The predictions for the queries of one class, as shares of 1.
+
+    Args:
+        queries: How many queries of the class there were.
+        accuracy: The share of them that was found to be of the class (its recall).
+        precision: The share of those said to be of the class that are.
+        f1: The harmonic mean of both.
+    """
+
+    queries: int
+    accuracy: float
+    precision: float
+    f1: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,27 +50,42 @@ class TestResult:
     Args:
         accuracy: The mean over tasks as a share of 1, half the width of its 95 % interval, and the number of tasks.
         transductive: Whether a task's queries were judged together, and so influenced each other.
-        by_class: Each class's accuracy by the class's name, the lowest first.
         other: The accuracy judged in the other way, where the algorithm has two.
+        by_class: The classes by name, the lowest accuracy first.
+        keys: All that was measured, as it is kept in the run directory.
     """
 
     accuracy: Accuracy
     transductive: bool
-    by_class: Mapping[str, OfClass]
     other: Accuracy | None
+    by_class: Mapping[str, OfClass]
+    keys: Mapping[str, Any]
 
     __test__ = False  # no test of pytest's
+
+    @classmethod
+    def of(cls, keys: Mapping[str, Any]) -> Self:
+        """The test that a file's keys describe."""
+        found = {one["class"]: OfClass(**{name: one[name] for name in NUMBERS}) for one in keys["classes"]}
+        ordered = sorted(found.items(), key=lambda one: (one[1].accuracy, -one[1].queries, one[0]))
+        others = [_accuracy(other) for other in keys["other_tests"]]
+        return cls(_accuracy(keys), keys["transductive"], others[0] if others else None, dict(ordered), keys)
 
     def __str__(self) -> str:
         kind = "transductive" if self.transductive else "inductive"
         lines = [f"{self.accuracy} ({self.accuracy.tasks:,} tasks, {kind})"]
-        width = max(map(len, self.by_class), default=0)
-        lines += [f"  {name:{width}}  {found}" for name, found in list(self.by_class.items())[:LISTED]]
+        shown = list(self.by_class.items())[:LISTED]
+        width = max((len(name) for name, _ in shown), default=0)
+        lines += [f"  {name:{width}}  {100 * one.accuracy:5.1f} % of {one.queries:,} queries" for name, one in shown]
         if (left := len(self.by_class) - LISTED) > 0:
-            lines.append(f"  and {left} classes with higher accuracies")
+            lines.append(f"  {left} classes more, with higher accuracies")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _accuracy(keys: Mapping[str, Any]) -> Accuracy:
+    return Accuracy(keys["test_accuracy"], keys["test_ci95"], keys["test_episodes"])
 
 
 class Run:
@@ -104,7 +126,7 @@ class Run:
             raise FanfoldError(
                 f"{self.path} hasn't ended: go on with fanfold.train(path={str(self.path)!r}, resume=True)."
             )
-        return Accuracy(result["test_accuracy"], result["test_ci95"], result["test_episodes"])
+        return _accuracy(result)
 
     @spoken
     def test(
@@ -118,19 +140,21 @@ class Run:
         seed: int | None = None,
         split: str | None = None,
         parameters: Literal["best", "last"] = "best",
+        predictions: str | PathLike[str] | None = None,
         cluster: ACluster | None = None,
     ) -> TestResult:
         """Test the run's parameters on tasks from test classes.
 
         Args:
             tasks: How many tasks; by default as many as at the run's end.
-            ways: Classes of a task; other ones than the run's own for algorithms without a head.
+            ways: Classes of a task.
             shots: Support pictures of each class.
             queries: Pictures of each class to classify.
             steps: Inner steps, for algorithms that have them.
             seed: The seed of the tasks; by default the run's own, and so the tasks of the run's end.
             split: Which classes test.
             parameters: Those that did `best` on validation classes, or the `last` ones.
+            predictions: A CSV file to write, with every prediction.
             cluster: Where to compute, see `fanfold.train`; by default in this process for algorithms that embed each
                 picture once, else on workers of its own.
 
@@ -140,24 +164,17 @@ class Run:
         asked = self._ask(
             seed=seed,
             task=some(ways=ways, shots=shots, queries=queries),
-            train=some(ways=ways if not self._has_head else None),
             evaluation=some(tasks=tasks, steps=steps),
             dataset=some(split=split),
             cluster=settings_of(cluster),
         )
-        plan = asked.decided()
-        check_agreement(plan, self._directory.config, EVALUATE_FREE, "A test")
-        found = self._checkpoint(plan)
-        vector = found.best if parameters == "best" else found.state.average
-        with ExitStack() as stack:
-            executor, recipe = _executor(plan.recipe, asked, cluster, stack)
-            published, *others = test_by(executor, recipe, vector, plan.evaluation)
-        return TestResult(
-            published.accuracy,
-            published.transductive,
-            _by_class(recipe, published.predictions),
-            others[0].accuracy if others else None,
-        )
+        plan = asked.decided(trains=False)
+        evaluation = Evaluation(plan, self._directory, parameters, None if predictions is None else Path(predictions))
+        if not plan.recipe.algorithm.head and given_cluster(cluster) is None:
+            return TestResult.of(evaluate(evaluation, None, _unsaid))
+        with opened(cluster) as computing:
+            prepare_workers(computing, plan.recipe, asked)
+            return TestResult.of(evaluate(evaluation, computing, _unsaid))
 
     @spoken
     def report(self, tasks: int = 1000, *, cluster: ACluster | None = None) -> Path:
@@ -188,17 +205,9 @@ class Run:
         how = f"test accuracy {self.accuracy}" if result else "not ended"
         return f"<fanfold.Run {str(self.path)!r}: {what}, {how}>"
 
-    @property
-    def _has_head(self) -> bool:
-        """Whether tests have as many ways as the training."""
-        return self._ask().configuration.algorithm.head
-
     def _ask(self, **sections: Any) -> Asked:
         """The run's own configuration, with some of it changed."""
         return ask(self.config, {**self._objects, **some(**sections)})
-
-    def _checkpoint(self, plan: Experiment) -> Checkpoint:
-        return named(plan.recipe, load_checkpoint(self._directory.last), self._directory.last)
 
 
 @spoken
@@ -229,23 +238,5 @@ def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
         ask_workers(cluster.client, partial(worker.check_context, recipe))
 
 
-def _executor(recipe: Recipe, asked: Asked, cluster: ACluster | None, stack: ExitStack) -> tuple[Executor, Recipe]:
-    """Where a test is computed, and the recipe for that device."""
-    if not recipe.algorithm.head and given_cluster(cluster) is None:
-        return LocalExecutor(recipe), recipe
-    computing = stack.enter_context(opened(cluster))
-    prepare_workers(computing, recipe, asked)
-    recipe = replace(recipe, device=computing.device)
-    return GraphExecutor(computing.part("test"), recipe), recipe
-
-
-def _by_class(recipe: Recipe, predictions: Predictions) -> dict[str, OfClass]:
-    context = worker.open_context(replace(recipe, device="cpu"))
-    episodes = draw_episodes(
-        *(recipe.seed, Stream.TEST, 0, len(predictions)),
-        *(recipe.task, context.classes(Stream.TEST), context.images.drawings),
-    )
-    names = open_store(Path(recipe.store)).names
-    groups = {name.alphabet for name in names}
-    called = [f"{name.alphabet}/{name.character}" if len(groups) > 1 else name.character for name in names]
-    return by_class(called, episodes, predictions)
+def _unsaid(line: str) -> None:
+    """Show nothing: the caller gets it all."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster, Worker
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
@@ -105,6 +105,6 @@ def test_a_worker_that_dies_is_named_and_the_next_one_gets_what_was_handed_over(
     assert list(ask_workers(trio.client, lambda: given.fresh(digest)()).values()) == [7, 7, 7]
 
 
-def _die_on(address: str) -> None:
-    if get_worker().address == address:
+def _die_on(address: str, dask_worker: Worker) -> None:
+    if dask_worker.address == address:
         os._exit(1)
