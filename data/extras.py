@@ -8,6 +8,7 @@ MODULES = {
     "search": ("optuna", "cmaes", "plotly"),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
 }
 """The modules of each extra that Fanfold imports."""
 

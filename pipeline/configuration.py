@@ -57,6 +57,8 @@ class EvaluationConfig:
         other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
         steps: Inner steps at validation and test; null for as many as in training.
+        patience: Early stopping: validations in a row without a better accuracy after which training ends; none for
+            training to its end.
     """
 
     every: int = 500
@@ -64,9 +66,10 @@ class EvaluationConfig:
     tasks: int = 1000
     other_tasks: int = 500
     steps: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0)
+        check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0, patience=1)
         if self.other_tasks < 0 or self.other_tasks == 1:
             raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
 

@@ -18,7 +18,7 @@ from fanfold.tasks.episodes import Stream
 
 PATHS = ("dataset.store", "dataset.source")
 # A resumed run may change its length, its cluster and its paths; see `resume_free`.
-RESUME_FREE = ("meta.iterations", "meta.minutes", "cluster.", *PATHS)
+RESUME_FREE = ("meta.iterations", "meta.minutes", "evaluation.patience", "cluster.", *PATHS)
 # A test may differ in these keys from the training of its parameters.
 EVALUATE_FREE = (
     *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from fanfold.data.advice import ranges
 from fanfold.data.errors import RunError
 from fanfold.pipeline.fold import ChunkSum
-from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recipe import Meta, Recipe
 
 Vector = NDArray[np.float32]
-Optimizer = Literal["adam", "sgd"]
 
 # Adam's, as numbers of Python that are float32's: beside an array of float32, nothing rounds them any more.
 BETA1, REST1 = float(np.float32(0.9)), float(np.float32(1) - np.float32(0.9))
@@ -67,13 +66,13 @@ class Rates(NamedTuple):
     step: Any  # Adam's step size over its first moment's correction; for a plain gradient step, the meta rate
     scale: Any  # one over the correction of Adam's second moment
     kept: Any  # share of the running average that is kept
+    decayed: Any  # share of the parameters that weight decay leaves
 
 
-def advance(state: State, gradient: Vector, lr: float, optimizer: Optimizer, average: float) -> State:
+def advance(state: State, gradient: Vector, meta: Meta) -> State:
     """The next state by the mean meta-gradient, float32 `[P]`; see `moved`."""
     now = Vectors(state.parameters, state.mean, state.square, state.average)
-    found = moved(now, gradient, rates_at(state.iteration, lr, optimizer, average), optimizer, average > 0)
-    return State(state.iteration + 1, *found)
+    return State(state.iteration + 1, *moved(now, gradient, rates_at(state.iteration, meta), meta))
 
 
 def step(recipe: Recipe, state: State, total: ChunkSum) -> tuple[State, Record]:
@@ -84,9 +83,9 @@ def step(recipe: Recipe, state: State, total: ChunkSum) -> tuple[State, Record]:
     """
     if total.broken:
         raise not_finite(state.iteration, total.broken)
-    meta, gradient = recipe.meta, total.gradient / np.float32(total.tasks)
+    gradient = total.gradient / np.float32(total.tasks)
     record = Record(state.iteration, total.loss / total.tasks, total.accuracy / total.tasks)
-    return advance(state, gradient, meta.lr_at(state.iteration), meta.optimizer, meta.average), record
+    return advance(state, gradient, recipe.meta), record
 
 
 def not_finite(iteration: int, tasks: Sequence[int]) -> RunError:
@@ -97,32 +96,39 @@ def not_finite(iteration: int, tasks: Sequence[int]) -> RunError:
     )
 
 
-def rates_at(iteration: int, lr: float, optimizer: Optimizer, average: float) -> Rates:
+def rates_at(iteration: int, meta: Meta) -> Rates:
     """The rates of the step after some iterations, see `moved`."""
-    count = iteration + 1
-    step = lr / (1 - 0.9**count) if optimizer == "adam" else lr
-    kept = min(average, (1 + iteration) / (10 + iteration))
-    return Rates(np.float32(step), np.float32(1 / (1 - 0.999**count)), np.float32(kept))
+    count, lr = iteration + 1, meta.lr_at(iteration)
+    step = lr / (1 - 0.9**count) if meta.optimizer == "adam" else lr
+    kept = min(meta.average, (1 + iteration) / (10 + iteration))
+    return Rates(*map(np.float32, (step, 1 / (1 - 0.999**count), kept, 1 - lr * meta.weight_decay)))
 
 
-def moved(now: Vectors, gradient: Any, rates: Rates, optimizer: Optimizer, average: bool) -> Vectors:
+def moved(now: Vectors, gradient: Any, rates: Rates, meta: Meta) -> Vectors:
     """A step of the meta-optimizer; changes none of its arguments.
 
     Plain float32 arithmetic, element by element: any part of the vectors may be stepped on its own, and a device's
     tensors become, bit for bit, what NumPy's arrays do.
 
+    - `clip` cuts each number of the gradient off at ± clip, as MAML's authors do for larger pictures. A norm would need
+      the whole gradient, which no worker of a gang has.
     - `adam`: Kingma and Ba 2015, algorithm 1; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸.
+    - `weight_decay` λ takes rate · λ of the parameters away, beside the gradient: AdamW (Loshchilov and Hutter 2019,
+      algorithm 2). For a plain gradient step that is the penalty λ / 2 · ‖parameters‖².
     - The average is the exponential running average of the parameters (Polyak and Juditsky 1992, with decay). The first
       steps decay faster, (1 + t) / (10 + t), so that the initialization is soon forgotten. Where none is asked for, it
       is the very parameters.
     """
-    if optimizer == "adam":
+    if meta.clip is not None:
+        gradient = gradient.clip(-meta.clip, meta.clip)
+    before = rates.decayed * now.parameters if meta.weight_decay else now.parameters
+    if meta.optimizer == "adam":
         mean = BETA1 * now.mean + REST1 * gradient
         square = BETA2 * now.square + REST2 * gradient * gradient
-        parameters = now.parameters - rates.step * mean / (_root(square * rates.scale) + EPSILON)
+        parameters = before - rates.step * mean / (_root(square * rates.scale) + EPSILON)
     else:
-        mean, square, parameters = now.mean, now.square, now.parameters - rates.step * gradient
-    averaged = rates.kept * now.average + (1 - rates.kept) * parameters if average else parameters
+        mean, square, parameters = now.mean, now.square, before - rates.step * gradient
+    averaged = rates.kept * now.average + (1 - rates.kept) * parameters if meta.average else parameters
     return Vectors(parameters, mean, square, averaged)
 
 

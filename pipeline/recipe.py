@@ -24,6 +24,10 @@ class Meta:
         lr: Meta rate.
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
         schedule: The meta rate's schedule: `constant`, or down to zero at `iterations`: `cosine`, `linear`.
+        clip: Gradient clipping: the size at which larger numbers of the mean meta-gradient are cut off; none for no
+            clipping.
+        weight_decay: Weight decay, decoupled from the gradient as in AdamW: each iteration takes this times the meta
+            rate off every meta-parameter; 0 for none.
         average: Decay of a running average of the parameters, which is then validated and tested; 0 for none.
         window: Most meta-iterations that the scheduler gets in one message; by default as many as take some seconds,
             and no more than 50 as a graph.
@@ -42,6 +46,8 @@ class Meta:
     lr: float = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "linear"] = "constant"
+    clip: float | None = None
+    weight_decay: float = 0.0
     average: float = 0.0
     window: int | None = None
     checkpoint: int = 100
@@ -57,6 +63,15 @@ class Meta:
             raise FanfoldError(f"`meta.minutes` must be above 0, not {self.minutes}.")
         if not 0 < self.lr < inf:
             raise FanfoldError(f"`meta.lr` must be above 0, not {self.lr}.")
+        if self.clip is not None and not 0 < self.clip < inf:
+            raise FanfoldError(f"`meta.clip` must be above 0, not {self.clip}: leave it out for no clipping.")
+        if not 0 <= self.weight_decay < inf:
+            raise FanfoldError(f"`meta.weight_decay` must be at least 0, not {self.weight_decay}.")
+        if self.lr * self.weight_decay >= 1:
+            raise FanfoldError(
+                f"`meta.weight_decay` of {self.weight_decay} times `meta.lr` of {self.lr} leaves nothing of the "
+                "parameters: lower one."
+            )
         if not 0 <= self.average < 1:
             raise FanfoldError(f"`meta.average` must be from 0 to below 1, not {self.average}.")
         if self.schedule != "constant" and self.iterations is None:

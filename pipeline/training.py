@@ -51,7 +51,12 @@ class Job:
 
     def ended(self, now: Checkpoint) -> bool:
         """Whether nothing is left to train."""
-        return not window_length(now, self.recipe.meta, self.evaluation.every)
+        return self.stopped_early(now) or not window_length(now, self.recipe.meta, self.evaluation.every)
+
+    def stopped_early(self, now: Checkpoint) -> bool:
+        """Whether the last validations, as many as the patience, have found nothing better."""
+        patience, every = self.evaluation.patience, self.evaluation.every
+        return patience is not None and now.validated - (now.best_iteration or now.validated) >= patience * every
 
 
 def train(
@@ -100,6 +105,13 @@ def train(
     with open_executor(training, recipe, run, tell) as executor:
         while not job.ended(now) or now.validated != now.state.iteration:
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
+    if job.stopped_early(now):
+        tell(
+            Noticed(
+                f"validation accuracy has not risen since iteration {now.best_iteration:,}: training ends, as "
+                f"`evaluation.patience={evaluation.patience}` asks for"
+            )
+        )
     tell(TrainingEnded(now.state.iteration, now.seconds))
     return now
 

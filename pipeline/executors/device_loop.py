@@ -114,9 +114,9 @@ class DeviceLoop(MemberLoop):
         return RankTasks(first * batch, iterations, batch, self._chunks)
 
     def _rates_in(self, iterations: range) -> Tensor:
-        """The rates of some iterations, `[iterations, 3]`."""
+        """The rates of some iterations, `[iterations, rates]`."""
         meta = self._recipe.meta
-        rates = [rates_at(iteration, meta.lr_at(iteration), meta.optimizer, meta.average) for iteration in iterations]
+        rates = [rates_at(iteration, meta) for iteration in iterations]
         return torch.from_numpy(np.array(rates, np.float32))
 
     def _numbers_in(self, iterations: range) -> Tensor:
@@ -165,7 +165,7 @@ class DeviceLoop(MemberLoop):
         """Step the rank's segment, and go on to the next iteration."""
         meta = self._recipe.meta
         rates = Rates(*self._rates.index_select(0, self._at)[0].unbind())
-        now = moved(self._own, total.gradient / self._batch, rates, meta.optimizer, meta.average > 0)
+        now = moved(self._own, total.gradient / self._batch, rates, meta)
         for here, there in zip(self._own, now, strict=True):
             here.copy_(there)
         self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])

@@ -1,1 +1,1 @@
-"""Recorders of runs: the run directory, TensorBoard, MLflow, the terminal."""
+"""Recorders of runs: the run directory, TensorBoard, MLflow, Weights & Biases, the terminal."""

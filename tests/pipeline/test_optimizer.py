@@ -21,10 +21,28 @@ def test_adam_is_that_of_pytorch():
         gradient = random.normal(size=40).astype(np.float32)
         theirs.grad = torch.tensor(gradient)
         optimizer.step()
-        ours = advance(ours, gradient, 3e-3, "adam", 0.0)
+        ours = advance(ours, gradient, Meta(lr=3e-3))
     assert ours.parameters.dtype == ours.mean.dtype == ours.square.dtype == np.float32
     np.testing.assert_allclose(ours.parameters, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
     assert abs(ours.parameters - start).max() > 0.01
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_clipping_and_weight_decay_are_those_of_pytorch(optimizer):
+    random = np.random.default_rng(0)
+    start = random.normal(size=40).astype(np.float32)
+    theirs = torch.tensor(start, requires_grad=True)
+    rule = optimizer([theirs], lr=3e-3, weight_decay=2.0)
+    meta = Meta(lr=3e-3, optimizer="sgd" if optimizer is torch.optim.SGD else "adam", clip=0.5, weight_decay=2.0)
+    ours = initial_state(start.copy())
+    for _ in range(50):
+        gradient = random.normal(size=40).astype(np.float32)
+        theirs.grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_value_([theirs], 0.5)
+        rule.step()
+        ours = advance(ours, gradient, meta)
+    assert ours.parameters.dtype == np.float32
+    np.testing.assert_allclose(ours.parameters, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_the_cosine_schedule_ends_at_nought():
@@ -62,7 +80,7 @@ def test_a_plain_step_goes_against_the_gradient_and_leaves_the_moments():
     start, gradient = vectors(2)
     state = replace(initial_state(start), mean=start + 1, square=start + 2)
     kept = start.copy()
-    after = advance(state, gradient, 0.25, "sgd", 0.0)
+    after = advance(state, gradient, Meta(lr=0.25, optimizer="sgd"))
     assert after.parameters.tolist() == [a - np.float32(0.25) * b for a, b in zip(kept, gradient, strict=True)]
     assert after.parameters.dtype == np.float32
     assert after.mean.tobytes() == (kept + 1).tobytes()
@@ -71,14 +89,22 @@ def test_a_plain_step_goes_against_the_gradient_and_leaves_the_moments():
     assert state.parameters.tobytes() == kept.tobytes()
 
 
-@given(st.sampled_from(["adam", "sgd"]), st.sampled_from([0.0, 0.9]), st.integers(0, 10**5), st.integers(0, 2**32 - 1))
-def test_a_devices_tensors_become_bit_for_bit_what_arrays_do(optimizer, average, iteration, seed):
+@given(
+    st.sampled_from(["adam", "sgd"]),
+    st.sampled_from([0.0, 0.9]),
+    st.sampled_from([None, 0.3]),
+    st.sampled_from([0.0, 0.7]),
+    st.integers(0, 10**5),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_devices_tensors_become_bit_for_bit_what_arrays_do(optimizer, average, clip, decay, iteration, seed):
     random = np.random.default_rng(seed)
     parameters, mean, averaged, gradient = (random.normal(size=37).astype(np.float32) for _ in range(4))
-    now, rates = Vectors(parameters, mean, mean * mean, averaged), rates_at(iteration, 0.01, optimizer, average)
-    expected = moved(now, gradient, rates, optimizer, average > 0)
+    meta = Meta(lr=0.01, optimizer=optimizer, average=average, clip=clip, weight_decay=decay)
+    now, rates = Vectors(parameters, mean, mean * mean, averaged), rates_at(iteration, meta)
+    expected = moved(now, gradient, rates, meta)
     on_device = Vectors(*map(torch.from_numpy, now))
-    found = moved(on_device, torch.from_numpy(gradient), Rates(*map(torch.tensor, rates)), optimizer, average > 0)
+    found = moved(on_device, torch.from_numpy(gradient), Rates(*map(torch.tensor, rates)), meta)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == torch.float32
         assert one.numpy().tobytes() == other.tobytes()
@@ -89,7 +115,7 @@ def test_without_an_average_it_is_the_very_parameters(optimizer):
     state = initial_state(vectors(1)[0])
     assert state.average is state.parameters
     for gradient in vectors(3):
-        state = advance(state, gradient, 0.1, optimizer, 0.0)
+        state = advance(state, gradient, Meta(lr=0.1, optimizer=optimizer))
         assert state.average is state.parameters
 
 
@@ -99,7 +125,7 @@ def test_the_average_is_the_one_worked_out_by_hand():
     state, expected = initial_state(start), start.astype(np.float64)
     decays = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5]
     for decay in decays:
-        state = advance(state, gradient, 0.1, "sgd", 0.5)
+        state = advance(state, gradient, Meta(lr=0.1, optimizer="sgd", average=0.5))
         expected = decay * expected + (1 - decay) * state.parameters
         np.testing.assert_allclose(state.average, expected, rtol=1e-5, atol=1e-6)
         assert state.average.dtype == np.float32
@@ -111,7 +137,8 @@ def test_the_average_lies_between_what_it_was_and_the_parameters(decay, iteratio
     random = np.random.default_rng(seed)
     before, parameters = (random.normal(size=4).astype(np.float32) for _ in range(2))
     at_rest = Vectors(parameters, before, before, before)
-    found = moved(at_rest, np.zeros(4, np.float32), rates_at(iteration, 0.1, "sgd", decay), "sgd", average=True).average
+    meta = Meta(lr=0.1, optimizer="sgd", average=decay)
+    found = moved(at_rest, np.zeros(4, np.float32), rates_at(iteration, meta), meta).average
     low, high = np.minimum(before, parameters), np.maximum(before, parameters)
     assert (found >= low - 1e-5).all()
     assert (found <= high + 1e-5).all()
@@ -121,7 +148,7 @@ def test_the_average_lies_between_what_it_was_and_the_parameters(decay, iteratio
 def test_a_running_average_of_what_stays_is_that():
     state = initial_state(vectors(1)[0])
     for _ in range(20):
-        state = advance(state, np.zeros(6, np.float32), 0.1, "sgd", 0.9)
+        state = advance(state, np.zeros(6, np.float32), Meta(lr=0.1, optimizer="sgd", average=0.9))
     np.testing.assert_allclose(state.average, state.parameters, rtol=1e-6)
 
 
@@ -146,6 +173,11 @@ def test_chunks_cover_the_meta_batch_with_a_shorter_last_one():
         {"schedule": "linear", "iterations": None, "minutes": 1},
         {"average": -0.1},
         {"average": 1},
+        {"clip": 0},
+        {"clip": float("nan")},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("inf")},
+        {"weight_decay": 20, "lr": 0.05},
     ],
 )
 def test_settings_without_sense_are_refused(wrong):

@@ -65,6 +65,17 @@ def test_any_number_of_workers_gives_the_same_parameters(recipe, request, direct
     assert parameters_sha256(last.state.parameters) == expected
 
 
+def test_training_ends_early_where_validation_finds_nothing_better(recipe, one, directory):
+    told, still = [], replace(recipe, meta=replace(recipe.meta, lr=1e-12))
+    patient = replace(EVALUATION, every=2, patience=2)
+    last = train(one, still, patient, directory, [told.append])
+    assert (last.best_iteration, last.state.iteration) == (2, 6)
+    assert told[-1] == TrainingEnded(6, last.seconds)
+    assert "`evaluation.patience=2`" in told[-2].text
+    again = train(one, still, replace(patient, patience=3), directory)  # with more patience it goes on
+    assert again.state.iteration == 8
+
+
 def test_a_worker_killed_in_the_middle_changes_nothing(slow_recipe, trio):
     """The victim is frozen first; only if the scheduler still counts on it for a chunk or a state is it killed."""
     start, found = worker.initialize(slow_recipe), {}

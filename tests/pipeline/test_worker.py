@@ -107,7 +107,7 @@ def test_a_step_goes_by_the_mean_over_the_meta_batch(recipe):
     state = alone(recipe, 3).state
     total = fold_all([worker.adapt(recipe, state, *places) for places in recipe.meta.chunks()])
     after, record = step(recipe, state, total)
-    expected = advance(state, total.gradient / np.float32(10), recipe.meta.lr, "adam", 0.0)
+    expected = advance(state, total.gradient / np.float32(10), recipe.meta)
     assert after.equals(expected)
     assert after.iteration == 4
     assert record == Record(3, pytest.approx(total.loss / 10), pytest.approx(total.accuracy / 10))

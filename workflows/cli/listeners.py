@@ -19,6 +19,7 @@ from fanfold.pipeline.recording.mlflow import MLflow
 from fanfold.pipeline.recording.progress import RunProgress, Terminal
 from fanfold.pipeline.recording.recorder import BackgroundRecorder, Recorder, guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.recording.wandb import Wandb
 from fanfold.pipeline.search.events import SearchListener, TrialBegan
 from fanfold.pipeline.search.recording import TrialRecords
 
@@ -31,14 +32,18 @@ class Recording:
         tensorboard: Whether to write event files for TensorBoard, to `tensorboard` in the run directory or in each
             trial's; without the extra `tensorboard`, a run says so and goes on.
         mlflow: MLflow's address: a server (`http://…`), or a file (`sqlite:///mlflow.db`).
+        wandb: The project on Weights & Biases, or `entity/project`; with WANDB_MODE=offline the run is kept in the run
+            directory alone.
     """
 
     tensorboard: bool = True
     mlflow: str | None = None
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mlflow is not None:
-            extras.need("mlflow", "`record.mlflow`")
+        for name in ("mlflow", "wandb"):
+            if getattr(self, name) is not None:
+                extras.need(name, f"`record.{name}`")
 
 
 @contextmanager
@@ -53,7 +58,7 @@ def listening(
     """The listeners to a run, closed at its end; `name` tells the run apart on a terminal that shows several.
 
     Raises:
-        FanfoldError: MLflow can't be reached.
+        FanfoldError: MLflow or Weights & Biases can't be reached.
     """
     progress = RunProgress(terminal, name)
     settings = plan.flat
@@ -72,6 +77,9 @@ def listening(
             mlflow = MLflow(recording.mlflow, directory.path, plan.recipe, settings)
             # Sending waits for the server; the run must not.
             listeners.append(stack.enter_context(guarded(BackgroundRecorder(mlflow, "mlflow"), "MLflow", notice)))
+        if recording.wandb is not None:
+            wandb = Wandb(recording.wandb, directory.path, plan.recipe, settings)
+            listeners.append(stack.enter_context(guarded(wandb, "Weights & Biases", notice)))
         yield listeners
 
 
@@ -82,7 +90,7 @@ def recording_trials(
     """The recorders of a search's trials, each as a run of its own, closed at the search's end.
 
     Raises:
-        FanfoldError: MLflow can't be reached.
+        FanfoldError: MLflow or Weights & Biases can't be reached.
     """
     with ExitStack() as stack:
         listeners: list[SearchListener] = []
@@ -97,6 +105,13 @@ def recording_trials(
             )
             # Opening and ending a run wait for the server too.
             listeners.append(stack.enter_context(guarded(BackgroundRecorder(runs, "mlflow"), "MLflow", notice)))
+        if (project := recording.wandb) is not None:
+            records = TrialRecords(
+                lambda trial: Wandb(
+                    project, trial.directory.path, trial.job.recipe, _settings(trial), group=directory.name
+                )
+            )
+            listeners.append(stack.enter_context(guarded(records, "Weights & Biases", notice)))
         yield listeners
 
 

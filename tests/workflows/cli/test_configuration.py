@@ -91,6 +91,8 @@ def test_training_tasks_differ_only_where_told():
     [
         (["--foo", "3"], "Unknown flag --foo"),
         (["--task.wayz", "3"], "Unknown flag --task.wayz: see --help. Did you mean --task.ways?"),
+        (["--meta.max_grad_norm", "1"], "Did you mean --meta.clip?"),
+        (["--early-stopping", "3"], "Did you mean --evaluation.patience?"),
         (["stray"], "Unknown word stray"),
         (["--task.ways", "many"], "--task.ways must be of type int, not 'many'"),
         (["--task.ways", "1"], "task.ways`? must be at least 2, not 1"),
