@@ -94,7 +94,9 @@ def ask(base: Section, arguments: Mapping[str, Any], cluster: ClusterConfig | No
                 sections[name], kept[name] = found.used, found.kept
                 digests.append(found.digest)
             else:
-                sections[name] = found if _is_whole(found) else configured(name, _merge(base.get(name, {}), found))
+                sections[name] = (
+                    found if _is_whole(found) else configured(name, _merge(name, base.get(name, {}), found))
+                )
     if "seed" in arguments:
         sections["seed"] = fitting("seed", arguments["seed"], int)
     return Asked(Configuration(**sections), kept, tuple(digests))
@@ -115,9 +117,7 @@ def configured(section: str, values: Section) -> Any:
     for name in values:
         if name not in known:
             there = ", ".join(part for part in known if part != "name")
-            raise FanfoldError(
-                f"There is no `{section}` field '{name}': there are {there}.{did_you_mean(str(name), known)}"
-            )
+            raise FanfoldError(f"{section} has no field '{name}': there are {there}.{did_you_mean(str(name), known)}")
     return kind(**{name: fitting(f"{section}.{name}", value, hints[name]) for name, value in values.items()})
 
 
@@ -156,6 +156,20 @@ def read_base(config: str | PathLike[str] | None) -> Section:
 def some(**arguments: Any) -> dict[str, Any]:
     """The arguments that were given."""
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def with_plain(section: str, fields_given: Section | None, **plain: Any) -> dict[str, Any]:
+    """A section's mapping with those of its fields that have arguments of their own.
+
+    Raises:
+        FanfoldError: It is no mapping, or a field is given twice.
+    """
+    fields_given, plain = {} if fields_given is None else fields_given, some(**plain)
+    if not isinstance(fields_given, Mapping):
+        raise FanfoldError(f"{section} must be a mapping of fields to values, not {fields_given!r:.100}.")
+    if twice := next((name for name in plain if name in fields_given), None):
+        raise FanfoldError(f"{twice} is given twice, by itself and in {section}: leave one out.")
+    return {**fields_given, **plain}
 
 
 def fitting(where: str, value: Any, kind: Any) -> Any:
@@ -211,7 +225,7 @@ def _object(section: str, found: Any) -> Any:
     if section == "algorithm" and isinstance(found, Algorithm):
         return _algorithm(found)
     if section == "algorithm" and isinstance(found, type) and issubclass(found, Algorithm):
-        raise FanfoldError(f"`algorithm` must be an object, not a class: give {found.__name__}(), with parentheses.")
+        raise FanfoldError(f"algorithm must be an object, not a class: give {found.__name__}(), with parentheses.")
     return found
 
 
@@ -257,11 +271,11 @@ def _is_whole(found: Any) -> bool:
     return is_dataclass(found) and not isinstance(found, type)
 
 
-def _merge(base: Section, found: Any) -> Section:
+def _merge(section: str, base: Section, found: Any) -> Section:
     """A section's fields over those that hold otherwise; another variant keeps none of these."""
     fields_given = {"name": found} if isinstance(found, str) else found
     if not isinstance(fields_given, Mapping):
-        raise FanfoldError(f"a section must be a mapping, such as {{'lr': 0.01}}, not {found!r:.100}.")
+        raise FanfoldError(f"{section} must be a mapping, such as {{'lr': 0.01}}, not {found!r:.100}.")
     other = "name" in fields_given and fields_given["name"] != base.get("name")
     return dict(fields_given) if other else {**base, **fields_given}
 

@@ -16,6 +16,7 @@ from fanfold.workflows.face.arguments import (
     dataset_section,
     read_base,
     some,
+    with_plain,
 )
 from fanfold.workflows.face.clusters import ACluster, opened, settings_of
 from fanfold.workflows.face.run import Run, prepare_workers
@@ -101,22 +102,18 @@ def train(
     """
     directory = None if path is None else RunDirectory(Path(path))
     base = _of_run(directory) if resume else read_base(config)
-    length = some(minutes=minutes, iterations=iterations)
-    if not length and not ({"minutes", "iterations"} & {*(meta or {}), *base.get("meta", {})}):
-        length["minutes"] = MINUTES
-    if "minutes" in length and not base.get("meta"):
-        length = {"iterations": None, **length}
+    length = _length(base, with_plain("meta", meta, minutes=minutes, iterations=iterations))
     dataset = dataset_section(data, split=split)
     asked = ask(
         base,
         some(
             seed=seed,
             dataset=dataset or None,
-            task={**(task or {}), **some(ways=ways, shots=shots, queries=queries)},
+            task=with_plain("task", task, ways=ways, shots=shots, queries=queries),
             train=train,
             algorithm=algorithm if algorithm is not None or base.get("algorithm") else "protonet",
             model=model,
-            meta={**length, **some(batch=batch, lr=lr), **(meta or {})},
+            meta={**length, **with_plain("meta", meta, minutes=minutes, iterations=iterations, batch=batch, lr=lr)},
             evaluation=evaluation,
         ),
         settings_of(cluster),
@@ -138,6 +135,13 @@ def train(
         shown.say(f"dashboard: {computing.dashboard}")
         carry_out(training, computing, shown, shown.say)
     return Run(directory.path, some(model=model, algorithm=algorithm))
+
+
+def _length(base: Section, meta: Section) -> Section:
+    """The fields `iterations` and `minutes` where neither a file nor the call says all of it."""
+    if base.get("meta") or "iterations" in meta:
+        return {}
+    return {"iterations": None} if "minutes" in meta else {"iterations": None, "minutes": MINUTES}
 
 
 def _of_run(directory: RunDirectory | None) -> Section:

@@ -1,0 +1,138 @@
+"""`import fanfold`: what is asked in Python, handed over, and said."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import fanfold
+from fanfold.tasks.algorithms.protonet import ProtoNet
+from fanfold.workflows.face.words import in_arguments
+
+SCRIPT = """
+import sys
+import fanfold
+assert "torch" not in sys.modules
+small = {"tasks": 10, "other_tasks": 0, "validation_tasks": 10}
+store = fanfold.prepare("pictures", size=16)
+run = fanfold.train(store, ways=3, iterations=2, batch=2, cluster=1, path="run", evaluation=small)
+print("trained", run.result["iterations"])
+"""
+
+
+class Tiny(nn.Module):
+    def __init__(self, ways, width=4):
+        super().__init__()
+        layers = [nn.Conv2d(1, width, 3, stride=2), nn.ReLU(), nn.Conv2d(width, width, 3, stride=2), nn.Flatten()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width * 9, ways)
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+def of_a_notebook() -> tuple[type[nn.Module], type[ProtoNet]]:
+    """A model's class and an algorithm's, for which no name stands."""
+
+    class Own(Tiny):
+        pass
+
+    @dataclass(frozen=True)
+    class Mine(ProtoNet):
+        name: str = "mine"
+        temperature: float = 1.0
+
+    return Own, Mine
+
+
+@pytest.fixture(scope="module")
+def store(pictures, tmp_path_factory):
+    return fanfold.prepare(pictures, tmp_path_factory.mktemp("stores") / "pictures.zarr", size=16, progress=False)
+
+
+@pytest.fixture
+def train(store, cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, **options):
+        small = {"ways": 3, "batch": 2, "evaluation": {"tasks": 10, "other_tasks": 0, "validation_tasks": 10}}
+        return fanfold.train(store, *arguments, **{**small, "cluster": cluster.client, "progress": False, **options})
+
+    return run
+
+
+def sha256(run):
+    return run.result["parameters_sha256"]
+
+
+def test_objects_give_the_same_bits_as_names(train):
+    own_model, own_algorithm = of_a_notebook()
+    named = sha256(train("protonet", model=f"{__name__}:Tiny", iterations=3))
+    assert sha256(train("protonet", model=Tiny, iterations=3)) == named
+    assert sha256(train("protonet", model=own_model, iterations=3)) == named
+    assert sha256(train(own_algorithm(temperature=2.0), model=own_model, iterations=3)) == named
+    torch.manual_seed(0)
+    module = Tiny(3)
+    assert sha256(train("protonet", model=module, iterations=3)) == named  # the seed is that of the run
+    nn.init.zeros_(module.features[0].weight)
+    assert sha256(train("protonet", model=module, iterations=3)) != named  # a module is taken as it is
+
+
+def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
+    own_model, own_algorithm = of_a_notebook()
+    run = train(own_algorithm(), model=own_model, iterations=2, path="run")
+    with pytest.raises(fanfold.FanfoldError, match=r"^The algorithm Mine was handed over in Python.* algorithm=…"):
+        fanfold.load("run", model=own_model)
+    with pytest.raises(fanfold.FanfoldError, match=r"^The model Own was handed over in Python.* model=…"):
+        train(algorithm=own_algorithm(), path="run", resume=True, iterations=4)
+    longer = train(own_algorithm(), model=own_model, path="run", resume=True, iterations=4)
+    assert longer.result["iterations"] == 4
+    assert sha256(longer) == sha256(train("protonet", model=Tiny, iterations=4))
+    loaded = fanfold.load(run.path, model=own_model, algorithm=own_algorithm())
+    assert loaded.test().accuracy == longer.accuracy  # in this process as on the workers
+    assert loaded.test(20, ways=4, queries=2).keys["queries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ways": 1}, "ways must be at least 2, not 1."),
+        ({"ways": "many"}, "ways must be a whole number, not 'many'."),
+        ({"meta": {"average": 1}}, 'meta={"average": …} must be from 0 to below 1, not 1.0.'),
+        ({"meta": {"lrr": 1}}, r"meta has no field 'lrr'.* Did you mean lr\?"),
+        ({"algorithm": "protonett"}, r"No algorithm 'protonett': .* Did you mean protonet\?"),
+        ({"algorithm": ProtoNet}, r"algorithm must be an object, not a class: give ProtoNet\(\), with parentheses."),
+        ({"split": "vinyals"}, 'split="vinyals": doesn\'t fit'),
+        ({"model": Tiny(5)}, r"The model must give logits \[2, 3\] for two images, not \[2, 5\]."),
+        ({"task": 5}, "task must be a mapping, such as .*, not 5."),
+        ({"meta": {"batch": 3}}, "batch is given twice, by itself and in meta: leave one out."),
+        ({"cluster": 3.5}, "cluster must be a number of workers, an address, .*, not 3.5."),
+        ({"cluster": "tpu"}, "No cluster 'tpu'"),
+        ({"resume": True}, "resume=True needs path: the directory of the run to go on with."),
+        ({"resume": True, "path": "nowhere"}, "nowhere holds no run to resume"),
+    ],
+)
+def test_errors_name_arguments(train, arguments, message):
+    with pytest.raises(fanfold.FanfoldError, match=message) as caught:
+        train(**{"algorithm": "maml", "iterations": 2, **arguments})
+    assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+def test_messages_of_any_kind_become_python():
+    said = "Give `meta.minutes` or --task.ways 5, or `prepare dataset.name=folder dataset.source=x overwrite=true`."
+    assert in_arguments(said) == 'Give minutes or ways=5, or fanfold.prepare("x", overwrite=True).'
+    assert in_arguments("`dask worker --nthreads 1` as it is") == "`dask worker --nthreads 1` as it is"
+
+
+def test_a_script_needs_no_guard_and_an_empty_folder(pictures, environment, tmp_path):
+    (tmp_path / "pictures").symlink_to(pictures)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "trained 2\n", ran.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "script.py", "stores", "run"}
