@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fanfold.data.errors import FanfoldError, check_at_least
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.episodes import EpisodeShape, check_counts
@@ -95,7 +94,7 @@ SECTIONS = tuple(field.name for field in fields(Configuration) if field.name != 
 def to_yaml(config: dict[str, Any]) -> str:
     """A configuration of plain values and dataclasses as YAML."""
     plain = {key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in config.items()}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return yaml_text.dump(plain)
 
 
 def flatten_keys(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

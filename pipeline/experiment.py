@@ -5,12 +5,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker
+from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
@@ -45,7 +43,7 @@ class Experiment:
     @property
     def flat(self) -> dict[str, Any]:
         """The resolved configuration by dotted keys."""
-        return flatten_keys(yaml.safe_load(self.yaml))
+        return flatten_keys(yaml_text.load(self.yaml))
 
 
 def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
@@ -100,7 +98,7 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
     `free` names keys; one that ends in a point stands for a section. `what` is the subject of the error's message.
     """
     asked = experiment.flat
-    before = flatten_keys(yaml.safe_load(saved.read_text()))
+    before = flatten_keys(yaml_text.load(saved.read_text()))
     different = [
         f"`{key}` (was {before.get(key)}, now {asked.get(key)})"
         for key in dict.fromkeys((*before, *asked))

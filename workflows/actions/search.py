@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from jsonargparse import Namespace
 from optuna.trial import FrozenTrial
 
 from fanfold.data.errors import FanfoldError, RunError
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.dashboard.search_listener import SearchTeller
@@ -263,7 +263,7 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
     if retrain is not None:
         meta = replace(plan.recipe.meta, iterations=retrain, minutes=None)
         plan = replace(plan, recipe=replace(plan.recipe, meta=meta), config={**plan.config, "meta": meta})
-    if directory.config.exists() and yaml.safe_load(directory.config.read_text()) != yaml.safe_load(plan.yaml):
+    if directory.config.exists() and yaml_text.load(directory.config.read_text()) != yaml_text.load(plan.yaml):
         shutil.rmtree(directory.path)  # of the earlier best trial
     if retrain is None:
         if not directory.config.exists():

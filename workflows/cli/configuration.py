@@ -7,17 +7,18 @@ Classes are imported after the arguments were parsed: help and most errors need 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.workflows.cli.arguments import as_section, checked, pairs, section_of
+from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
+from fanfold.workflows.cli.kinds import shown
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import is_section, real, settings
 from fanfold.workflows.cli.words import did_you_mean
@@ -25,6 +26,10 @@ from fanfold.workflows.cli.words import did_you_mean
 if TYPE_CHECKING:
     from fanfold.pipeline.experiment import Experiment
 
+CONFIG_HELP = (
+    "a YAML file, or the name of a configuration that comes with Fanfold (see `fanfold configs`), such as "
+    "omniglot/protonet-5way1shot; a file of that name comes first; flags after it override what it says"
+)
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
 
 
@@ -39,7 +44,7 @@ def build_parser(
     verb = workflow.removeprefix("workflows.")
     prog = command(verb) if verb != workflow else f"python -m {workflow}"
     parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file; flags after it override what it says")
+    parser.add_argument("--config", action="config", help=CONFIG_HELP)
     for section in sections:
         if section in VARIANTS:
             name = chosen_name(argv, section) or DEFAULTS[section]
@@ -67,23 +72,26 @@ def variant(section: str, name: str) -> type:
 
         return plugin_algorithm(name)
     plugin = "" if section == "dataset" else ", or your own as package.module:Class"
-    raise FanfoldError(f"No {section} '{name}': there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
+    raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
-    """The variant that file and flags name; the last one counts, as in the parser."""
+    """The variant that file and flags name; the last one counts, as in the parser.
+
+    Raises:
+        FanfoldError: A file can't be read, or the section is none.
+    """
     name = None
-    for flag, value in _flags(argv):
+    for flag, value in pairs(argv):
         if flag == f"--{section}.name":
             name = value
-        elif flag in ("--config", f"--{section}"):
-            content = read_yaml("configuration", value)
-            if not isinstance(content, dict):
-                raise FanfoldError(f"The configuration {value} must be a YAML mapping, such as `seed: 0`.")
-            part = content.get(section) if flag == "--config" else content
-            if isinstance(part, dict) and "name" in part:
-                name = str(part["name"])
-    return name
+        elif flag == f"--{section}":
+            name = section_of(section, value).get("name", name)
+        elif flag == "--config":
+            content = read_config(value)
+            part = as_section(f"The configuration {value}: `{section}:`", section, content.get(section))
+            name = content.get(f"{section}.name", part.get("name", name))
+    return name if name is None or isinstance(name, str) else shown(name)
 
 
 def of_run(path: str, otherwise: str) -> list[str]:
@@ -100,7 +108,7 @@ def of_run(path: str, otherwise: str) -> list[str]:
 
 def flag_value(argv: Sequence[str], flag: str) -> str | None:
     """The last value that the arguments give a flag, before they are parsed."""
-    return dict(_flags(argv)).get(flag)
+    return dict(pairs(argv)).get(flag)
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
@@ -110,11 +118,12 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
     """
     try:
-        options: Namespace = parser.instantiate(parser.parse_args(list(argv)))
+        asks_help = {"-h", "--help"} & set(argv)
+        options: Namespace = parser.instantiate(parser.parse_args(list(argv) if asks_help else checked(parser, argv)))
     except ArgumentError as error:
         if isinstance(error.__cause__, FanfoldError):
             raise error.__cause__ from error
-        raise FanfoldError(_one_line(str(error), parser)) from error
+        raise FanfoldError(_one_line(str(error))) from error
     # Those without variants are imported quickly, and so come first.
     for name in sorted(vars(options), key=lambda name: name in VARIANTS):
         if is_section(getattr(options, name)):
@@ -138,38 +147,9 @@ def decided(options: Namespace, *, trains: bool = True) -> "Experiment":
     return experiment
 
 
-def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Flags with their values, in order; both `--flag value` and `--flag=value`."""
-    for place, word in enumerate(argv):
-        flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            yield flag, value if equals else (argv[place + 1] if place + 1 < len(argv) else "")
-
-
-def read_yaml(what: str, path: Path | str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """The content of a YAML file; an error names it by its kind, such as "space".
-
-    Raises:
-        FanfoldError: The file can't be read.
-    """
-    try:
-        return yaml.load(Path(path).read_text(), loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise FanfoldError(f"The {what} {path} can't be read ({reason}).") from error
-    except yaml.YAMLError as error:
-        raise FanfoldError(f"The {what} {path} is not valid YAML: {one_line(error)}.") from error
-
-
-def _one_line(message: str, parser: ArgumentParser) -> str:
+def _one_line(message: str) -> str:
     """The parser's error in one line that says how to mend it."""
     message = " ".join(message.split())
-    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-        flag = unknown[1].partition("=")[0]
-        known = [option for action in parser._actions for option in action.option_strings]
-        what = "flag" if flag.startswith("-") else "word"
-        return f"Unknown {what} {flag}: see --help.{did_you_mean(flag, known)}"
-    if wrong := re.match(r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)', message):
-        kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong[2])
-        return f"--{wrong[1]} must be of type {kind}, not '{wrong[3]}'."
+    if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
+        return f"Unknown word {shown(unknown[1])}: see --help."
     return message

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fanfold.data import extras
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.dashboard.listener import RunTeller
@@ -117,7 +116,7 @@ def recording_trials(
 
 def _settings(trial: TrialBegan) -> dict[str, Any]:
     """A trial's resolved configuration by dotted keys."""
-    return flatten_keys(yaml.safe_load(trial.config))
+    return flatten_keys(yaml_text.load(trial.config))
 
 
 def _writes_events(recording: Recording, notice: Callable[[str], None]) -> bool:

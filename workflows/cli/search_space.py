@@ -18,13 +18,13 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.space import Dimension, Space
-from fanfold.workflows.cli.configuration import read_yaml, variant
+from fanfold.workflows.cli.configs import read_yaml
+from fanfold.workflows.cli.configuration import variant
 from fanfold.workflows.cli.flags import SECTIONS
 from fanfold.workflows.cli.settings import settings
 from fanfold.workflows.cli.words import did_you_mean
@@ -102,7 +102,7 @@ def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     """The file's entries by dotted keys, each with its conditions as `when`."""
-    content = read_yaml("space", path, _Loader)
+    content = read_yaml("space", path)
     if not isinstance(content, dict) or not content:
         raise FanfoldError(
             f"The space {path} must name keys, such as `algorithm.inner_lr: {{low: 0.01, high: 1.0, log: true}}`."
@@ -115,16 +115,6 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
                 f"{path}: {key}: `when` must name keys and their values, such as `when: {{algorithm.name: maml}}`."
             )
     return {str(key): entry for key, entry in content.items()}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.YAMLError(f"the key {twice} is given twice")
-        return super().construct_mapping(node, deep)
 
 
 def _in_order(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,12 +9,12 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-import yaml
 from torch import nn
 
 from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import Store
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask
 from fanfold.pipeline.experiment import Experiment, decide
@@ -25,7 +25,8 @@ from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, GivenModel, PluginModel
 from fanfold.tasks.plugins import import_class
-from fanfold.workflows.cli.configuration import DEFAULTS, read_yaml, variant
+from fanfold.workflows.cli.configs import read_yaml
+from fanfold.workflows.cli.configuration import DEFAULTS, variant
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.words import did_you_mean
 
@@ -242,8 +243,8 @@ def _algorithm(found: Algorithm) -> Any:
         return found
     try:
         hash(found)
-        yaml.safe_dump(asdict(found))
-    except (TypeError, yaml.YAMLError) as error:
+        yaml_text.dump(asdict(found))
+    except (TypeError, yaml_text.YAMLError) as error:
         raise FanfoldError(
             f"The algorithm {kind.__name__} must be a frozen dataclass of plain values: @dataclass(frozen=True), "
             "with numbers, texts and tuples as fields."

@@ -8,10 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import worker
+from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
 from fanfold.pipeline.recipe import Recipe
@@ -112,7 +110,7 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """The run's configuration by section, with nothing left open."""
-        found: Mapping[str, Any] = yaml.safe_load(self._directory.config.read_text())
+        found: Mapping[str, Any] = yaml_text.load(self._directory.config.read_text())
         return found
 
     @property

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fanfold.pipeline import yaml_text
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,5 @@ def published_beside(result: Mapping[str, Any]) -> Published | None:
 
 @cache
 def _papers() -> dict[str, Any]:
-    papers: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+    papers: dict[str, Any] = yaml_text.load(Path(__file__).with_suffix(".yaml").read_text())
     return papers

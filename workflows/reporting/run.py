@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.program import command
@@ -62,9 +61,9 @@ def read_run(path: Path) -> Run:
         raise FanfoldError(f"{path} holds no run: train one with `{command('train', '--run', str(path))}`.")
     try:
         text = directory.config.read_text()
-        config = yaml.safe_load(text)
+        config = yaml_text.load(text)
         result = json.loads(directory.result.read_text()) if directory.result.exists() else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml_text.YAMLError) as error:
         raise FanfoldError(f"The run in {path} can't be read ({one_line(error)}): train it again.") from error
     wrong = None if isinstance(config, dict) else "config.yaml"
     if result is not None and wrong is None and (key := wrong_key(result)) is not None:

@@ -1,12 +1,12 @@
 """The rows of the table of results, and their trainings and tests."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import yaml_text
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -102,5 +102,5 @@ def _new_directory(row: Row, runs: Path) -> RunDirectory:
 
 def _learned(config: str) -> str:
     """The part of a resolved configuration that decides a training's parameters."""
-    sections = {key: value for key, value in yaml.safe_load(config).items() if key not in JUDGED}
-    return yaml.safe_dump(sections)
+    sections = {key: value for key, value in yaml_text.load(config).items() if key not in JUDGED}
+    return json.dumps(sections, sort_keys=True)

@@ -1,0 +1,64 @@
+"""Configuration files: where they are, and what they hold."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline import yaml_text
+from fanfold.workflows.cli.words import did_you_mean
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+"""The folder of the configurations that come with Fanfold."""
+
+
+def shipped() -> Iterator[tuple[str, str]]:
+    """The names of the configurations that come with Fanfold, each with the line that it begins with."""
+    for path in sorted(SHIPPED.rglob("*.yaml"), key=lambda path: (len(path.parts), path)):
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        yield path.relative_to(SHIPPED).with_suffix("").as_posix(), first.lstrip("# ")
+
+
+def find_config(name: str) -> Path:
+    """The file of a configuration: one at this path, or else one of Fanfold's by its name.
+
+    Raises:
+        FanfoldError: There is neither.
+    """
+    path, own = Path(name), SHIPPED / f"{name.removesuffix('.yaml')}.yaml"
+    if path.is_file():
+        return path
+    if not path.exists() and own.is_file() and SHIPPED.resolve() in own.resolve().parents:
+        return own
+    if path.suffix or path.exists():
+        return path  # reading it says what is wrong
+    hint = did_you_mean(name, [known for known, _ in shipped()])
+    raise FanfoldError(f"No configuration {name}: there is no such file, and Fanfold has none of that name.{hint}")
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The content of a configuration: a file's, or one of Fanfold's by its name.
+
+    Raises:
+        FanfoldError: It can't be read, or is no mapping.
+    """
+    content = read_yaml("configuration", find_config(name))
+    if not isinstance(content, dict):
+        raise FanfoldError(f"The configuration {name} must be a YAML mapping, such as `seed: 0`.")
+    return content
+
+
+def read_yaml(what: str, path: Path | str) -> Any:
+    """The content of a YAML file; an error names it by its kind, such as "space".
+
+    Raises:
+        FanfoldError: The file can't be read.
+    """
+    try:
+        return yaml_text.load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise FanfoldError(f"The {what} {path} can't be read ({reason}).") from error
+    except yaml_text.YAMLError as error:
+        raise FanfoldError(f"The {what} {path} is not valid YAML: {one_line(error)}.") from error

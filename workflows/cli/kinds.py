@@ -1,0 +1,116 @@
+"""Values against the types of a configuration's fields: the one place that checks them."""
+
+import json
+from collections.abc import Iterable
+from math import isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from fanfold.pipeline import yaml_text
+from fanfold.workflows.cli.words import did_you_mean
+
+LENGTH = 100  # characters of a value that a message shows
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    NoneType: "null",
+    dict: "a mapping",
+    list: "a list",
+}
+
+
+class KindError(Exception):
+    """A value of another type than its field's. The message goes on after the field's name: "must be …, not …"."""
+
+
+def of_kind(kind: Any, value: Any) -> Any:
+    """A value as YAML gives it, as a field of a type takes it: a whole float becomes an integer.
+
+    Raises:
+        KindError: It is of no such type.
+    """
+    for part in parts(kind):
+        found = _as(part, value)
+        if found is not _NOT:
+            return found
+    choices = [str(choice) for part in parts(kind) if get_origin(part) is Literal for choice in get_args(part)]
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    raise KindError(f"must be {in_words(kind)}, not {shown(value)}.{hint}")
+
+
+def of_text(kind: Any, text: str) -> Any:
+    """The same for a flag's value; text that stands where text may stand is taken as it is.
+
+    Raises:
+        KindError: It is of no such type.
+    """
+    if text == "null" and NoneType in parts(kind):
+        return None
+    if str in parts(kind) or Path in parts(kind):
+        return text
+    try:
+        value = yaml_text.load(text)
+    except yaml_text.YAMLError:
+        value = text
+    try:
+        return of_kind(kind, value)
+    except KindError:
+        return of_kind(kind, text)  # a choice may look like a number; an error shows the text
+
+
+def parts(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def in_words(kind: Any) -> str:
+    """A type in words: "a whole number or null"."""
+    return either(word for part in parts(kind) for word in _words(part))
+
+
+def either(words: Iterable[str]) -> str:
+    """Alternatives in words: "a, b or c"."""
+    *some, last = words
+    return f"{', '.join(some)} or {last}" if some else last
+
+
+def shown(value: Any) -> str:
+    """A value in a message: text in quotation marks, on one line, without control characters, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    text = text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
+    return f"'{text}'" if isinstance(value, str) else text
+
+
+_NOT = object()
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value as one of a type that is no union; `_NOT` where it is none."""
+    if get_origin(kind) is Literal:
+        return next((choice for choice in get_args(kind) if choice == value and type(choice) is type(value)), _NOT)
+    if kind is Any:
+        return value
+    if kind is int:
+        if isinstance(value, float) and isfinite(value) and value == int(value):
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else _NOT
+    if kind is float:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _NOT
+    if kind is Path:
+        return value if isinstance(value, str) else _NOT
+    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a folder may be called 2024
+    plain = get_origin(kind) or kind
+    return value if isinstance(plain, type) and isinstance(value, plain) else _NOT
+
+
+def _words(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    plain = get_origin(kind) or kind
+    return [_WORDS.get(plain, getattr(plain, "__name__", str(plain)))]
