@@ -1,6 +1,8 @@
 """Configuration files: where they are, and what they hold."""
 
+import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 
 
 def shipped() -> Iterator[tuple[str, str]]:
-    """The names of the configurations that come with Fanfold, each with the line that it begins with."""
+    """The names of the configurations that come with Fanfold, each with the first sentence of its comment."""
     for path in sorted(SHIPPED.rglob("*.yaml"), key=lambda path: (len(path.parts), path)):
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
-        yield path.relative_to(SHIPPED).with_suffix("").as_posix(), first.lstrip("# ")
+        lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        sentence = re.split(r"(?<=\.)\s", " ".join(line.lstrip("# ") for line in lines))[0]
+        yield path.relative_to(SHIPPED).with_suffix("").as_posix(), sentence
 
 
 def find_config(name: str) -> Path:

@@ -1,0 +1,130 @@
+"""What is wrong with an argument is said in the words of the command line; what may be accepted is."""
+
+import pytest
+
+from fanfold.data.errors import FanfoldError
+from fanfold.workflows.cli.configs import find_config, shipped
+from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.suggestions import suggestions
+
+
+def read(*argv, sections=CONFIGURATION):
+    parser = build_parser("workflows.train", "", argv, sections)
+    if "task" in sections:
+        parser.add_argument("--seed", type=int, default=0)
+    return parse(parser, argv)
+
+
+def refusal(*argv):
+    with pytest.raises(FanfoldError) as caught:
+        read(*argv)
+    message = in_flags(str(caught.value))
+    assert message.isprintable()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--cluster.workers", "two"], "--cluster.workers must be a whole number or null, not 'two'."),
+        (["--meta.iterations", "1.5"], "--meta.iterations must be a whole number or null, not '1.5'."),
+        (["--algorithm.first_order", "maybe"], "--algorithm.first_order must be true or false, not 'maybe'."),
+        (["--meta.optimizer", "adma"], "--meta.optimizer must be adam or sgd, not 'adma'. Did you mean adam?"),
+        (["--model.width", "null"], "--model.width must be a whole number, not 'null'."),
+        (["--meta.lr", "a\x1b[31m\n"], "--meta.lr must be a number, not 'a\N{REPLACEMENT CHARACTER}[31m"),
+        (["--meta.lr", "x" * 300], f"--meta.lr must be a number, not '{'x' * 99}…'."),
+        (["--meta.lr"], "--meta.lr needs a value: --meta.lr LR."),
+        (["--meta.lr", "--seed", "1"], "--meta.lr needs a value"),
+        (["--algorithm", "mamml"], "No algorithm 'mamml'"),
+        (["--dataset.size", "28"], "It belongs to --dataset.name folder."),
+    ],
+)
+def test_a_wrong_flag(argv, message):
+    assert message in refusal(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("meta: 5", "wrong.yaml: `meta:` must be a section, such as `meta: {KEY: VALUE}`, not 5."),
+        ("algorithm: 7", "wrong.yaml: `algorithm:` must be a section, such as `algorithm: {name: …}`, not 7."),
+        ("algorithm: [maml]", "`algorithm:` must be a section"),
+        ("cluster: {kind: null}", "wrong.yaml: cluster.kind must be text, not null."),
+        ("meta: {batch: many}", "wrong.yaml: meta.batch must be a whole number, not 'many'."),
+        ("meta: {batches: 3}", "wrong.yaml: Unknown key 'meta.batches': see --help. Did you mean meta.batch?"),
+        ("metas: {batch: 3}", "Unknown key 'metas'"),
+        ("meta: {lr: 1, lr: 2}", "wrong.yaml is not valid YAML: the key lr is given twice."),
+        ("a: &a [*a]", "wrong.yaml is not valid YAML: an alias refers to itself."),
+    ],
+)
+def test_a_wrong_file(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.yaml").write_text(content)
+    assert message in refusal("--config", "wrong.yaml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "algorithm: anil\nmeta: {iterations: 1e4}\nseed: 3",
+        "algorithm.name: anil\nmeta.iterations: 10000\nseed: 3\ntask:",
+    ],
+)
+def test_short_forms_of_a_file(tmp_path, content):
+    (tmp_path / "short.yaml").write_text(content)
+    options = read("--config", str(tmp_path / "short.yaml"))
+    assert (options.algorithm.name, options.meta.iterations, options.seed) == ("anil", 10_000, 3)
+    assert type(options.meta.iterations) is int
+
+
+def test_short_forms_of_flags():
+    options = read("--algorithm", "anil", "--meta.iterations=1e4", "--meta", "{batch: 5}", "--task.ways", "7.0")
+    assert options.algorithm.name == "anil"
+    assert (options.meta.iterations, options.meta.batch, options.task.ways) == (10_000, 5, 7)
+
+
+def test_a_command_leaves_out_what_others_take(tmp_path):
+    (tmp_path / "all.yaml").write_text("dataset: glyphs\nmeta: {batch: 5}\nsearch: {trials: 3}\nseed: 4\n")
+    assert read("--config", str(tmp_path / "all.yaml"), sections=["dataset"]).dataset.name == "glyphs"
+
+
+FLAGS = {
+    "--meta.lr": "Meta rate.",
+    "--meta.batch": "Tasks a meta-batch.",
+    "--meta.max_norm": "The largest norm of a meta-gradient; a larger one is clipped.",
+    "--algorithm.inner_lr": "Inner rate.",
+    "--train.ways": "Classes of a training task.",
+    "--task.ways": "Classes of a task.",
+    "--cluster.workers": "How many.",
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "found"),
+    [
+        ("--meta.clip", ["--meta.max_norm"]),
+        ("--meta.batchs", ["--meta.batch"]),
+        ("--batch", ["--meta.batch"]),
+        ("--ways", ["--train.ways", "--task.ways"]),
+        ("--train-ways", ["--train.ways"]),
+        ("--meta.learning_rate", ["--meta.lr"]),
+        ("--norm", ["--meta.max_norm"]),
+        ("--xyz", []),
+    ],
+)
+def test_suggestions_make_sense(flag, found):
+    assert suggestions(flag, FLAGS) == found
+
+
+def test_fanfolds_own_configurations_go_by_name_and_a_file_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = dict(shipped())
+    assert {"quickstart", "omniglot/protonet-5way1shot"} <= set(names)
+    assert all(len(line) > 20 for line in names.values()), names
+    assert read("--config", "omniglot/protonet-5way1shot").algorithm.name == "protonet"
+    (tmp_path / "quickstart").write_text("task: {ways: 9}\n")
+    assert read("--config", "quickstart").task.ways == 9
+    for wrong in ("../configs/quickstart", "omniglot/protonet-5way1sho"):
+        assert "No configuration" in refusal("--config", wrong)
+    assert find_config("omniglot/protonet-5way1shot.yaml") == find_config("omniglot/protonet-5way1shot")
