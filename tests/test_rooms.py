@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ["data", "tasks", "pipeline", "workflows"]  # each may import from those before it, and from itself
 FLAG = re.compile(r"(?<!-)--(?!-)(?:[a-z][\w.-]*|$)")  # where a field is put in, the string ends after the hyphens
-OTHER_PROGRAMS = {"--nthreads", "--nworkers", "--preload", "--logdir", "--force-reinstall"}  # of Dask, TensorBoard, pip
+OTHER_PROGRAMS = {  # of Dask, TensorBoard, pip
+    *("--nthreads", "--nworkers", "--preload", "--memory-limit", "--logdir", "--force-reinstall"),
+}
 
 
 def module_of(path: Path) -> str:

@@ -125,6 +125,6 @@ def test_fanfolds_own_configurations_go_by_name_and_a_file_comes_first(tmp_path,
     assert read("--config", "omniglot/protonet-5way1shot").algorithm.name == "protonet"
     (tmp_path / "quickstart").write_text("task: {ways: 9}\n")
     assert read("--config", "quickstart").task.ways == 9
-    for wrong in ("../configs/quickstart", "omniglot/protonet-5way1sho"):
+    for wrong in ("../spaces/maml", "omniglot/protonet-5way1sho"):
         assert "No configuration" in refusal("--config", wrong)
     assert find_config("omniglot/protonet-5way1shot.yaml") == find_config("omniglot/protonet-5way1shot")
