@@ -10,19 +10,22 @@ from fanfold.workflows.cli.flags import VARIANTS, variants
 from fanfold.workflows.cli.kinds import either, shown
 
 MOST = 3  # flags that a message suggests
-SYNONYMS = {  # what other programs call it
-    "learning_rate": "lr",
-    "outer_lr": "lr",
-    "meta_lr": "lr",
-    "batch_size": "batch",
-    "epochs": "iterations",
-    "max_steps": "iterations",
-    "steps": "inner_steps",
-    "num_workers": "workers",
-    "n_way": "ways",
-    "k_shot": "shots",
-    "gpus": "workers",
+SYNONYMS = {
+    "--meta.clip": "clip_grad clip_norm clip_value grad_clip gradient_clip gradient_clipping max_grad_norm",
+    "--meta.weight_decay": "decay l2 wd",
+    "--meta.initial": "checkpoint from init initialize pretrained warm_start weights",
+    "--meta.lr": "learning_rate meta_lr outer_lr",
+    "--meta.batch": "batch_size meta_batch_size tasks_per_batch",
+    "--meta.iterations": "epochs max_steps n_iterations num_iterations",
+    "--evaluation.patience": "early_stop early_stopping early_stopping_patience",
+    "--record.wandb": "wandb weights_and_biases",
+    "--task.ways": "n_way n_ways num_ways way",
+    "--task.shots": "k_shot n_shot n_shots num_shots shot",
+    "--task.queries": "n_queries n_query num_queries query",
+    "--cluster.workers": "devices gpus n_workers num_workers",
+    "--algorithm.inner_lr": "fast_lr step_size update_lr",
 }
+"""Other libraries' names of a flag, with words joined by underscores."""
 
 
 def unknown_flag(flag: str, known: Mapping[str, Action], what: str = "flag") -> str:
@@ -52,7 +55,8 @@ def suggestions(flag: str, known: Mapping[str, str]) -> list[str]:
     `known` are the flags with their descriptions.
     """
     section, _, word = flag.removeprefix("--").replace("-", "_").rpartition(".")
-    word = SYNONYMS.get(word, word)
+    if other := [name for name, names in SYNONYMS.items() if word.lower() in names.split() and name in known]:
+        return other
     same = [name for name in known if _last(name) == word]
     if same:
         return same[:MOST]

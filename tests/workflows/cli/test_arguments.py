@@ -103,7 +103,8 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("flag", "found"),
     [
-        ("--meta.clip", ["--meta.max_norm"]),
+        ("--meta.clipping", []),
+        ("--meta.clipped", ["--meta.max_norm"]),
         ("--meta.batchs", ["--meta.batch"]),
         ("--batch", ["--meta.batch"]),
         ("--ways", ["--train.ways", "--task.ways"]),
