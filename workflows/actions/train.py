@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ class Training:
 def new_directory(algorithm: str, ways: int, shots: int) -> RunDirectory:
     """The run directory where none is named, after what is trained, and when."""
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return RunDirectory(Path(f"runs/{algorithm}-{ways}way{shots}shot-{now}"))
+    path = Path(f"runs/{algorithm}-{ways}way{shots}shot-{now}")
+    others = (path.with_name(f"{path.name}-{number}") for number in count(2))  # begun in the same second
+    return RunDirectory(path if not path.exists() else next(other for other in others if not other.exists()))
 
 
 def carry_out(training: Training, cluster: Cluster, terminal: Terminal, say: Say) -> dict[str, Any]:

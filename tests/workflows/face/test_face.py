@@ -107,7 +107,7 @@ def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
         ({"algorithm": ProtoNet}, r"algorithm must be an object, not a class: give ProtoNet\(\), with parentheses."),
         ({"split": "vinyals"}, 'split="vinyals": doesn\'t fit'),
         ({"model": Tiny(5)}, r"The model must give logits \[2, 3\] for two images, not \[2, 5\]."),
-        ({"task": 5}, "task must be a mapping, such as .*, not 5."),
+        ({"task": 5}, "task must be a mapping of fields to values, not 5."),
         ({"meta": {"batch": 3}}, "batch is given twice, by itself and in meta: leave one out."),
         ({"cluster": 3.5}, "cluster must be a number of workers, an address, .*, not 3.5."),
         ({"cluster": "tpu"}, "No cluster 'tpu'"),
