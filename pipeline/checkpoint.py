@@ -88,7 +88,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "with lower learning rates."
         )
     layout = checkpoint.layout or {":parameters": checkpoint.best.shape}
-    tensors = {f"{group}{name}": part for group in GROUPS for name, part in _cut(vectors[group], layout).items()}
+    tensors = {f"{group}{name}": part for group in GROUPS for name, part in cut(vectors[group], layout).items()}
     tensors |= {f"best.{name}": value for name, value in checkpoint.statistics.items()}
     facts = {
         **{name: getattr(checkpoint, name) for name in ("best_iteration", "best_accuracy", "validated", "seconds")},
@@ -238,7 +238,7 @@ def _number(
     return value
 
 
-def _cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
+def cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
     """A vector as named tensors, which are views of it."""
     ends = np.cumsum([prod(shape) for shape in layout.values()])
     parts = np.split(vector, ends[:-1])

@@ -65,6 +65,8 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
             f"`task.ways` the same number, not {shape.ways} and {asked.task.ways}."
         )
+    if asked.meta.initial is not None:
+        asked = replace(asked, meta=replace(asked.meta, initial=str(Path(asked.meta.initial).resolve())))
     recipe = Recipe(
         seed=asked.seed,
         store=str(dataset.store),

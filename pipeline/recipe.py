@@ -24,6 +24,8 @@ class Meta:
         lr: Meta rate.
         optimizer: The meta-optimizer: `adam`, or `sgd`, as Reptile was published.
         schedule: The meta rate's schedule: `constant`, or down to zero at `iterations`: `cosine`, `linear`.
+        initial: A run directory, or a checkpoint, from whose best network the run starts: tensors by name where their
+            shapes agree. Others start anew, and so does what the algorithm learns besides; none to start from nothing.
         clip: Gradient clipping: the size at which larger numbers of the mean meta-gradient are cut off; none for no
             clipping.
         weight_decay: Weight decay, decoupled from the gradient as in AdamW: each iteration takes this times the meta
@@ -46,6 +48,7 @@ class Meta:
     lr: float = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "linear"] = "constant"
+    initial: str | None = None
     clip: float | None = None
     weight_decay: float = 0.0
     average: float = 0.0

@@ -19,7 +19,8 @@ from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.prepare import prepare_workers
-from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.initial import read_initial, start_from
+from fanfold.pipeline.optimizer import Vector, initial_state
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import summarize
@@ -94,6 +95,8 @@ def train(
         now = resume(recipe, directory, tell)
     else:
         now = start(job)
+        if recipe.meta.initial is not None and now.note is not None:
+            tell(Noticed(now.note))
         save_checkpoint(directory.last, now)
 
     meta = recipe.meta
@@ -154,9 +157,17 @@ def named(recipe: Recipe, found: Checkpoint, path: Path) -> Checkpoint:
 
 
 def start(job: Job) -> Checkpoint:
-    """The checkpoint of a job before its first iteration."""
+    """The checkpoint of a job before its first iteration; its note says what it starts from, if not from nothing.
+
+    Raises:
+        FanfoldError: The network to start from can't be read, or doesn't fit.
+    """
     state, opened = worker.initialize(job.recipe), worker.open_context(replace(job.recipe, device="cpu"))
-    return Checkpoint(state, state.parameters, opened.fingerprint, note=job.note, layout=worker.layout(job.recipe))
+    layout, note = worker.layout(job.recipe), job.note
+    if job.recipe.meta.initial is not None:
+        found, said = start_from(read_initial(Path(job.recipe.meta.initial)), state.parameters, layout)
+        state, note = initial_state(found), f"{note}; {said}" if note else said
+    return Checkpoint(state, state.parameters, opened.fingerprint, note=note, layout=layout)
 
 
 def train_segment(

@@ -14,6 +14,7 @@ from fanfold.pipeline.evaluation import not_learnt, test
 from fanfold.pipeline.events import Event, MetaTested, ReductionPicked
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.files import write_json
+from fanfold.pipeline.initial import read_initial
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Tested
@@ -39,13 +40,16 @@ class Training:
         """Check the directory.
 
         Raises:
-            FanfoldError: It holds a run, which this one isn't to resume; or the run to resume differs.
+            FanfoldError: It holds a run, which this one isn't to resume; or the run to resume differs; or the network
+                to start from can't be read.
         """
         if self.resumed:
             free = resume_free(self.plan.recipe.meta)
             check_agreement(self.plan, self.directory.config, free, "A resumed run")
         else:
             self.directory.check_free()
+            if self.plan.recipe.meta.initial is not None:
+                read_initial(Path(self.plan.recipe.meta.initial))  # before anything is started
 
 
 def new_directory(algorithm: str, ways: int, shots: int) -> RunDirectory:
