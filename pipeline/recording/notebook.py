@@ -71,9 +71,9 @@ class NotebookBars:
         self._draw(now=True)
 
     def add_task(
-        self, description: str, total: float | None = None, completed: float = 0.0, status: str = ""
+        self, description: str, total: float | None = None, completed: float = 0.0, status: str = "", **_: object
     ) -> TaskID:
-        """Add a bar."""
+        """Add a bar; how it fits a terminal's width means nothing here."""
         task = TaskID(self._next)
         self._next += 1
         self._bars[task] = _Bar(description, total, completed, status)

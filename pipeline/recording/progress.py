@@ -2,11 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
+from rich.table import Column
+from rich.text import Text
 
 from fanfold.pipeline.events import (
     Event,
@@ -23,6 +25,8 @@ from fanfold.pipeline.events import (
 )
 
 QUIET = 10.0  # seconds between plain lines
+DOT = " · "
+BAR = 8  # the least width of a bar, in columns
 
 
 class Terminal:
@@ -35,9 +39,9 @@ class Terminal:
         self._reword = reword
         self.console = console or Console(file=sys.stderr, highlight=False)
         self.bars = Progress(
-            TextColumn("[bold]{task.description}"),
+            _Fitted(self.console),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[status]}"),
+            _Fitted(self.console, status=True),
             console=self.console,
             disable=not self.console.is_terminal,
             refresh_per_second=2,  # a window takes seconds, and drawing more often would slow the workers
@@ -58,6 +62,32 @@ class Terminal:
     def say(self, message: str, style: str | None = None) -> None:
         """Show a message above the bars."""
         self.console.print(self._reword(message), style=style, markup=False, soft_wrap=True)
+
+
+class _Fitted(ProgressColumn):
+    """A task's name, or its status, as much as leaves room for the bar."""
+
+    def __init__(self, console: Console, status: bool = False) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._console, self._status = console, status
+
+    def render(self, task: Task) -> Text:
+        """The text, on one line."""
+        width = self._console.width
+        name = fitted([task.description], width // 3)
+        if not self._status:
+            return Text(name, style="bold", no_wrap=True)
+        room = width - len(name) - BAR - 2  # a space before and after the bar
+        return Text(fitted(task.fields["status"].split(DOT), room, task.fields.get("last", True)), no_wrap=True)
+
+
+def fitted(parts: Sequence[str], room: int, last: bool = True) -> str:
+    """As many parts as fit into some columns: the last ones, or the first ones. The only one is cut."""
+    parts = list(parts)
+    while len(parts) > 1 and len(DOT.join(parts)) > room:
+        parts.pop(0 if last else -1)
+    text = DOT.join(parts)
+    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
 class RunProgress:
@@ -109,7 +139,7 @@ class RunProgress:
         status = "compiling kernels, once a machine: some 20 s"
         if self._task is not None:
             self._bar.update(self._task, status=status)
-        if not self._terminal.console.is_terminal:
+        if not self._terminal.live:
             self._say(status)
 
     def _window(self, event: WindowEnded) -> None:

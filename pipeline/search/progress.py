@@ -24,7 +24,7 @@ class SearchProgress:
         self._ended = {"finished": counts.finished, "pruned": counts.pruned, "failed": counts.failed}
         self._lines: dict[int, TaskID] = {}
         self._shown_at: dict[int, float] = {}
-        self._all = self._bars.add_task("search", total=trials, completed=counts.ended, status=self.summary)
+        self._all = self._bars.add_task("search", total=trials, completed=counts.ended, status=self.summary, last=False)
 
     @property
     def summary(self) -> str:
@@ -47,7 +47,7 @@ class SearchProgress:
     def _reached(self, event: TrialReached) -> None:
         number = event.number
         if number not in self._lines:
-            self._lines[number] = self._bars.add_task(f"trial {number}", total=event.iterations, status="")
+            self._lines[number] = self._bars.add_task(f"trial {number}", total=event.iterations, status="", last=False)
             self._shown_at[number] = time.monotonic()
         accuracy = "" if event.accuracy is None else f" · {_percent(event.accuracy)}"
         of = "" if event.iterations is None else f" of {event.iterations:,}"

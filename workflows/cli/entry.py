@@ -10,9 +10,14 @@ from types import FrameType
 from typing import NoReturn
 
 from fanfold.data.errors import FanfoldError
+from fanfold.workflows.cli.output import Lasting, lasting_output
 from fanfold.workflows.cli.program import started_as_module
+from fanfold.workflows.cli.words import one_printable_line
 
 # How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
+PRINTING = {"-h", "--help", "--version", "--print_config", "configs", "schema", "completion", "doctor"}
+"""Words of requests for nothing but text on standard output."""
+
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "ended by SIGHUP"
@@ -32,19 +37,34 @@ def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> No
     workflow = sys.modules["__main__"]
     workflow.__spec__ = None
     vars(workflow).pop("__file__", None)
+    with lasting_output():
+        status = _status(main, goes_on)
+        lost = sys.stdout.full if isinstance(sys.stdout, Lasting) else False
+    # Whoever asked for nothing but text, and did not get it, must know.
+    sys.exit(status or int(lost and bool(PRINTING & set(sys.argv[1:]))))
+
+
+def _status(main: Callable[[Sequence[str]], None], goes_on: str | None) -> int:
+    """Run a command to its end, and say in a line how it failed. Returns its exit status."""
     try:
         main(sys.argv[1:])
     except FanfoldError as error:
         from fanfold.workflows.cli.flags import in_flags  # only here: it knows all fields, and takes its time to import
 
-        print(f"error: {in_flags(str(error))}", file=sys.stderr)
-        sys.exit(error.status)
+        print(f"error: {one_printable_line(in_flags(str(error)))}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         said = ENDINGS[number]
         print(said if goes_on is None else f"{said}: {goes_on}", file=sys.stderr)
-        sys.exit(128 + number)
-    sys.exit(0)
+        return 128 + int(number)
+    except SystemExit as ended:  # of the parser, after help
+        return ended.code if isinstance(ended.code, int) else 0
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    return 0
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

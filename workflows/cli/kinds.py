@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from fanfold.pipeline import yaml_text
-from fanfold.workflows.cli.words import did_you_mean
+from fanfold.workflows.cli.words import did_you_mean, one_printable_line
 
 LENGTH = 100  # characters of a value that a message shows
 _WORDS = {
@@ -81,7 +81,7 @@ def either(words: Iterable[str]) -> str:
 def shown(value: Any) -> str:
     """A value in a message: text in quotation marks, on one line, without control characters, cut where it is long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    text = one_printable_line(text)
     text = text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
     return f"'{text}'" if isinstance(value, str) else text
 
