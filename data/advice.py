@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fanfold.data.source import JSON
+from fanfold.data.plain import JSON
 
 
 def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
@@ -18,14 +18,15 @@ def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
 
 
 def preparation(
-    path: Path, dataset: str = "auto", attributes: Mapping[str, JSON] | None = None, *, overwrite: bool = False
+    path: Path, dataset: str = "auto", origin: Mapping[str, JSON] | None = None, *, overwrite: bool = False
 ) -> str:
-    """The settings of `prepare` that make a store, for a message; `attributes` are those of the store to make again."""
+    """The settings of `prepare` that make a store, for a message; `origin` is that of the store to make again."""
     settings: dict[str, JSON] = {"dataset.name": dataset, "dataset.store": str(path)}
     if dataset == "folder":
-        settings["dataset.source"] = (attributes or {}).get("source", "FOLDER")
-        if attributes:
-            settings |= {"dataset.size": attributes.get("height"), "dataset.invert": attributes.get("invert")}
+        settings["dataset.source"] = (origin or {}).get("source", "FOLDER")
+    made = (origin or {}).get("settings")
+    if isinstance(made, Mapping):
+        settings |= made
     if overwrite:
         settings["overwrite"] = True
     return in_fields(settings, "prepare")

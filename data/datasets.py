@@ -1,24 +1,31 @@
 """The data sets, and how the store of each is found or made."""
 
+import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
-from fanfold.data.source import JSON, Source
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.plain import JSON
+from fanfold.data.source import Source
 from fanfold.data.sources.download import DownloadError, download_omniglot
-from fanfold.data.sources.folder import FolderSource
+from fanfold.data.sources.folder import Channels, Looks, folder_source, picture_source
 from fanfold.data.sources.omniglot import OmniglotSource
+from fanfold.data.sources.picture_source import PictureClass, as_text
 from fanfold.data.store import Store, open_store, write_store
+from fanfold.data.writing import told
 
 STORES = Path("stores")
 """The default folder of stores, below the current directory."""
 
 _OMNIGLOT_URL = "https://github.com/brendenlake/omniglot"
-_FIELDS = {"height": "dataset.size", "invert": "dataset.invert", "source": "dataset.source"}  # of store attributes
+SIZE = 32
+"""The default height and width of pictures, which a CPU learns from in minutes."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +81,64 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Folder:
-    """Your own images: a folder of class folders, or of alphabet folders that hold class folders.
+    """Your own pictures: a folder of class folders, a CSV file of path,label[,split], or an .npz file.
 
     Args:
         name: The data set's name.
-        source: The folder.
+        source: The folder or file.
         store: Path of the Zarr store; by default named after the folder, in stores/.
-        split: Which classes train, validate and test: random, or alphabets where there are three of them.
-        size: Height and width of the stored images, in pixels.
-        invert: Whether the files show dark ink on light; auto decides by the border of each image.
+        split: Which classes train, validate and test: given (by folders train, val and test, a table, or split_file),
+            random or groups; random:SEED draws others. By default the given one, otherwise random.
+        size: Height and width of the stored pictures, in pixels; by default 32, or those of a store that is there.
+        channels: grey, rgb, or auto, which keeps colour where there is some.
+        fit: How the aspect ratio is kept: crop to the middle square, or pad.
+        background: The colour behind transparent pictures and of padding, such as white or #102030.
+        include: A pattern of the paths to take, such as *_rgb.png.
+        split_file: Gives each class's part: a CSV file of class,split or a JSON mapping of parts to lists of classes.
+        strict: Refuse what can't be read, rather than skip and count it.
+        handwriting: Read ink: grey, padded, made bright on black, averaged by area.
+        invert: Whether handwriting shows dark ink on light; auto, its default, decides by the border of each picture.
     """
 
     name: str = "folder"
     source: str | None = None
     store: str | None = None
-    split: str = "random"
-    size: int = 28
-    invert: bool | Literal["auto"] = "auto"
+    split: str | None = None
+    size: int | None = None
+    channels: Channels = "auto"
+    fit: Literal["crop", "pad"] = "crop"
+    background: str = "white"
+    include: str | None = None
+    split_file: str | None = None
+    strict: bool = False
+    handwriting: bool = False
+    invert: bool | Literal["auto"] | None = None
 
+    @property
+    def looks(self) -> Looks:
+        """How the pictures are read.
+
+        Raises:
+            FanfoldError: A value is out of its range, or two don't fit each other.
+        """
+        size = SIZE if self.size is None else self.size
+        if self.handwriting:
+            invert = "auto" if self.invert is None else self.invert
+            preset = Preprocessing(size, 1, "pad", self.background, handwriting=True, invert=invert)
+        else:
+            preset = Preprocessing(size, 3, self.fit, self.background, invert=self.invert or False)
+        return Looks(preset, self.channels)
+
+    @property
+    def settings(self) -> dict[str, JSON]:
+        """What makes the store anew, by fields of the configuration; the defaults are left out."""
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name in _MADE_WITH}
+        default = {field.name: field.default for field in fields(self)}
+        settings: dict[str, JSON] = {f"dataset.{key}": value for key, value in told.items() if value != default[key]}
+        return {"dataset.size": SIZE if self.size is None else self.size, **settings}
+
+
+_MADE_WITH = ("size", "channels", "fit", "background", "include", "split_file", "strict", "handwriting", "invert")
 
 Dataset: TypeAlias = Auto | Omniglot | Glyphs | Folder
 
@@ -106,6 +153,7 @@ class Prepared:
     path: Path
     dataset: str  # "omniglot", "glyphs" or "folder"
     note: str | None = None  # why `auto` fell back to another data set, in one line for the user
+    told: tuple[str, ...] = ()  # how pictures were read, and what was skipped, a line each
 
 
 def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
@@ -116,17 +164,27 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
     """
     if dataset.store is not None:
         path = Path(dataset.store)
+        if not path.exists() and not isinstance(dataset, Auto) and getattr(dataset, "source", None) is not None:
+            _make(path, dataset, progress=progress)
     elif isinstance(dataset, Auto):
         return _first_available(lambda choice: find_store(choice, progress=progress), dataset)
     elif not (path := _default_path(dataset)).exists():
-        try:
-            write_store(path, _source(dataset, path, progress=progress), progress=progress)
-        except FanfoldError:
-            if not path.exists():  # unless another process made it meanwhile
-                raise
+        _make(path, dataset, progress=progress)
     store = open_store(path, dataset=dataset.name)
     _check_agrees(store, dataset)
     return Prepared(path, store.dataset)
+
+
+def _make(path: Path, dataset: Omniglot | Glyphs | Folder, *, progress: bool) -> None:
+    try:
+        source = _source(dataset, path, progress=progress)
+        summary = write_store(path, source, progress=progress)
+    except FanfoldError:
+        if not path.exists():  # unless another process made it meanwhile
+            raise
+        return
+    for line in told(summary, source.origin) if progress else ():
+        print(line, file=sys.stderr, flush=True)
 
 
 def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True) -> Prepared:
@@ -141,8 +199,26 @@ def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True)
     path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
         raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`")
-    write_store(path, _source(dataset, path, progress=progress), overwrite=overwrite, progress=progress)
-    return Prepared(path, dataset.name)
+    source = _source(dataset, path, progress=progress)
+    summary = write_store(path, source, overwrite=overwrite, progress=progress)
+    return Prepared(path, dataset.name, told=tuple(told(summary, source.origin)))
+
+
+def prepare_pictures(
+    classes: Sequence[PictureClass], folder: Folder, *, overwrite: bool = False, progress: bool = True
+) -> Prepared:
+    """Make the store of pictures in memory, at the store's path that the configuration names.
+
+    See `data.sources.arrays` for classes of arrays, tensors and lists.
+
+    Raises:
+        FanfoldError: No path is named; or as `prepare`.
+    """
+    if folder.store is None:
+        raise FanfoldError("Pictures in memory need a place for their store: name it with `dataset.store`.")
+    source = picture_source(classes, folder.looks, {"source": "memory", "settings": folder.settings}, (), folder.strict)
+    summary = write_store(folder.store, source, overwrite=overwrite, progress=progress)
+    return Prepared(Path(folder.store), "folder", told=tuple(told(summary, source.origin)))
 
 
 def _first_available(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared:
@@ -155,7 +231,23 @@ def _first_available(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared
 
 
 def _default_path(dataset: Omniglot | Glyphs | Folder) -> Path:
-    return STORES / f"{Path(_folder(dataset)).resolve().name if isinstance(dataset, Folder) else dataset.name}.zarr"
+    """The default place of a store; folders of one name, made from different places, have different ones."""
+    if not isinstance(dataset, Folder):
+        return STORES / f"{dataset.name}.zarr"
+    source = Path(_folder(dataset)).resolve()
+    plain = STORES / f"{source.stem if source.is_file() else as_text(source.name)}.zarr"
+    own = plain.with_name(f"{plain.stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:6]}.zarr")
+    if own.exists() or (plain.exists() and _made_from(plain) not in (None, as_text(source))):
+        return own
+    return plain
+
+
+def _made_from(path: Path) -> JSON:
+    """The source of the store at a path; None where it can't be opened, which is told when it is."""
+    try:
+        return open_store(path).origin.get("source")
+    except FanfoldError:
+        return None
 
 
 def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) -> Source:
@@ -166,7 +258,14 @@ def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) 
                 return OmniglotSource(source)
             return OmniglotSource(download_omniglot(path.parent / ".downloads", progress=progress), _OMNIGLOT_URL)
         case Folder():
-            return FolderSource(_folder(dataset), dataset.size, dataset.invert)
+            return folder_source(
+                Path(_folder(dataset)),
+                dataset.looks,
+                dataset.settings,
+                include=dataset.include,
+                split_file=None if dataset.split_file is None else Path(dataset.split_file),
+                strict=dataset.strict,
+            )
         case Glyphs():
             from fanfold.data.sources.glyphs import GlyphSource  # reading a store does not need to draw glyphs
 
@@ -188,14 +287,17 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
         )
     if not isinstance(dataset, Folder):
         return
-    asked: dict[str, JSON] = {"height": dataset.size, "invert": dataset.invert}
+    made = store.origin.get("settings")
+    made = dict(made) if isinstance(made, Mapping) else {}
+    asked = {key: value for key, value in dataset.settings.items() if key != "dataset.size" or dataset.size is not None}
     if dataset.source is not None:
-        asked["source"] = str(Path(dataset.source).resolve())
+        made["dataset.source"] = store.origin.get("source")
+        asked["dataset.source"] = as_text(Path(dataset.source).resolve())
     for key, value in asked.items():
-        if (found := store.attributes.get(key)) != value:
-            made = in_fields({_FIELDS[key]: found})
-            again = preparation(store.path, "folder", {**store.attributes, **asked}, overwrite=True)
+        if made.get(key) != value:
+            found = in_fields({key: made[key]}) if key in made else f"the default of `{key}`"
+            again = preparation(store.path, "folder", {**store.origin, "settings": {**made, **asked}}, overwrite=True)
             raise FanfoldError(
-                f"{store.path}: made with {made}, not {value}; ask for that, name another store with `dataset.store`, "
-                f"or prepare it again with {again}"
+                f"{store.path}: made with {found}, not {value}; ask for that, name another store with "
+                f"`dataset.store`, or prepare it again with {again}"
             )

@@ -1,116 +1,142 @@
-"""The images of an open store in a worker's memory: all of them, or the classes used last."""
+"""The pictures of an open store in a worker's memory: all of them, mapped from a file, or the chunks used last."""
 
 import os
 import threading
 from collections import OrderedDict
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import psutil
 from numpy.typing import ArrayLike, NDArray
 
+from fanfold.data.mapped import mapped_pixels
 from fanfold.data.store import Store
+
+SMALL = 2**26
+"""Bytes of pictures that every worker simply holds in its memory."""
 
 
 class Images(Protocol):
-    """The images that a worker draws its tasks from."""
+    """The pictures that a worker draws its tasks from."""
 
     def __hash__(self) -> int: ...
 
     @property
-    def drawings(self) -> NDArray[np.int64]:
-        """How many drawings each class has, `[classes]`."""
+    def counts(self) -> NDArray[np.int64]:
+        """The number of pictures of each class, `[classes]`."""
         ...
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
+        """Height and width of the pictures, in pixels."""
         ...
 
-    def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        """Pick images by their classes and their drawings within these, `[…]` both: `[…, height, width]`, a new array.
+    @property
+    def channels(self) -> int:
+        """1 for grey pictures, 3 for coloured ones."""
+        ...
+
+    @property
+    def handwriting(self) -> bool:
+        """Whether the pictures are ink, bright on 0: shown dark on white."""
+        ...
+
+    def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.uint8]:
+        """Pick pictures by their classes and their places in these, `[…]` both: `[…, channels, height, width]`, new.
 
         Raises:
-            IndexError: The store has no such class or drawing.
-            FanfoldError: A class is damaged or missing in the store.
+            IndexError: The store has no such class or picture.
+            FanfoldError: A chunk is damaged or missing in the store.
         """
         ...
 
 
 def open_images(store: Store, memory_limit: int | None = None) -> Images:
-    """Keep a store's images in memory: all of them, or as many classes as fit.
+    """Keep a store's pictures at hand: in memory, in a file that all workers of a machine map, or as many as fit.
 
-    By default, the limit in bytes is a quarter of the available memory, divided by the number of cores, as every core
-    may run a worker.
+    Up to `SMALL` bytes are held in memory; more are mapped from one file a machine, where its disk has the room. Where
+    a limit in bytes is given, all are held in memory or as many as fit. By default, as many as fit into a quarter of
+    the available memory, divided by the number of cores, as every core may run a worker.
 
     Raises:
-        FanfoldError: A class is damaged or missing in the store.
+        FanfoldError: A chunk is damaged or missing in the store.
     """
     if memory_limit is None:
+        if store.images.nbytes <= SMALL:
+            return WholeImages(store)
+        if (pixels := mapped_pixels(store)) is not None:
+            return WholeImages(store, pixels)
         memory_limit = psutil.virtual_memory().available // (4 * (os.cpu_count() or 1))
     return WholeImages(store) if store.images.nbytes <= memory_limit else CachedImages(store, memory_limit)
 
 
-class WholeImages:
-    """All images of a store in memory, `[classes, drawings, height, width]`, read and checked once."""
+class _Pictures:
+    """Where the pictures of each class are, and what they are like."""
 
     def __init__(self, store: Store) -> None:
-        self.drawings = store.drawings
+        self.first = store.first
         self.size = store.size
-        self.pixels = store.read()
+        self.channels = store.channels
+        self.handwriting = store.preprocessing.handwriting
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        return np.diff(self.first)
+
+    def numbers(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.int64]:
+        """The pictures' numbers in the store, `[…]`; negative ones and those of the next class are refused."""
+        classes, pictures = np.asarray(classes, np.int64), np.asarray(pictures, np.int64)
+        if classes.shape != pictures.shape:
+            raise IndexError(f"classes {classes.shape} and pictures {pictures.shape} differ in shape")
+        if np.any((classes < 0) | (classes >= len(self.counts))):
+            raise IndexError(f"no such class: there are {len(self.counts)}")
+        if np.any((pictures < 0) | (pictures >= self.counts[classes])):
+            raise IndexError("no such picture of a class")
+        numbers: NDArray[np.int64] = self.first[classes] + pictures
+        return numbers
+
+
+class WholeImages(_Pictures):
+    """All pictures of a store, `[pictures, channels, height, width]`, read and checked once."""
+
+    def __init__(self, store: Store, pixels: NDArray[np.uint8] | None = None) -> None:
+        super().__init__(store)
+        self.pixels = store.read() if pixels is None else pixels
         self.pixels.setflags(write=False)
 
-    def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        classes, drawings = _checked(classes, drawings, self.drawings)
-        return self.pixels[classes, drawings]
+    def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.uint8]:
+        return np.asarray(self.pixels[self.numbers(classes, pictures)])
 
 
-class CachedImages:
-    """The classes used last, as many as the memory limit holds, and at least one."""
+class CachedImages(_Pictures):
+    """The chunks used last, as many as the memory limit holds, and at least one."""
 
     def __init__(self, store: Store, memory_limit: int) -> None:
-        self.drawings = store.drawings
-        self.size = store.size
-        self.capacity = max(1, memory_limit // (store.images.nbytes // len(store.names)))
+        super().__init__(store)
         self._store = store
-        self._classes: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # the class used last is the last one
+        self.capacity = max(1, memory_limit // (store.chunk * int(np.prod(store.images.shape[1:]))))
+        self._chunks: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # the chunk used last is the last one
         self._lock = threading.Lock()
 
-    def gather(self, classes: ArrayLike, drawings: ArrayLike) -> NDArray[np.uint8]:
-        classes, drawings = _checked(classes, drawings, self.drawings)
-        images = np.empty((*classes.shape, *self.size), np.uint8)
-        wanted = np.unique(classes)
+    def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.uint8]:
+        chunks, places = np.divmod(self.numbers(classes, pictures), self._store.chunk)
+        found = np.empty((*chunks.shape, self.channels, *self.size), np.uint8)
+        order = np.argsort(chunks, axis=None, kind="stable")
+        wanted, starts = np.unique(chunks.ravel()[order], return_index=True)
+        flat = found.reshape(-1, self.channels, *self.size)
         with self._lock:
-            for start in range(0, len(wanted), self.capacity):  # several batches where more are wanted
-                batch = wanted[start : start + self.capacity]
-                self._load(batch)
-                for number in batch.tolist():
-                    here = classes == number
-                    images[here] = self._classes[number][drawings[here]]
-        return images
+            for chunk, here in zip(wanted.tolist(), np.split(order, starts[1:]), strict=False):
+                flat[here] = self._chunk(chunk)[places.ravel()[here]]
+        return found
 
-    def _load(self, numbers: NDArray[np.int64]) -> None:
-        """Load classes, no more than the capacity, into the cache."""
-        missing = [number for number in numbers.tolist() if number not in self._classes]
-        for number in numbers.tolist():
-            if number in self._classes:
-                self._classes.move_to_end(number)
-        while len(self._classes) + len(missing) > self.capacity:
-            self._classes.popitem(last=False)
-        if missing:
-            for number, pixels in zip(missing, self._store.read(missing), strict=True):
-                self._classes[number] = pixels.copy()  # a view would keep the whole batch in memory
-
-
-def _checked(
-    classes: ArrayLike, drawings: ArrayLike, available: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index arrays of equal shape. Negative numbers and the blank drawings of padding are refused."""
-    classes, drawings = np.asarray(classes, np.int64), np.asarray(drawings, np.int64)
-    if classes.shape != drawings.shape:
-        raise IndexError(f"classes {classes.shape} and drawings {drawings.shape} differ in shape")
-    if np.any((classes < 0) | (classes >= len(available))):
-        raise IndexError(f"no such class: there are {len(available)}")
-    if np.any((drawings < 0) | (drawings >= available[classes])):
-        raise IndexError("no such drawing of a class")
-    return classes, drawings
+    def _chunk(self, number: int) -> NDArray[np.uint8]:
+        if number in self._chunks:
+            self._chunks.move_to_end(number)
+            return self._chunks[number]
+        size = self._store.chunk
+        pixels = self._store.read(number * size, min((number + 1) * size, self._store.pictures))
+        while len(self._chunks) >= self.capacity:
+            self._chunks.popitem(last=False)
+        self._chunks[number] = pixels
+        return pixels

@@ -18,8 +18,8 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
-from fanfold.data.source import JSON
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "AVIF")
 """Pillow's names of the formats that are read; JPEG comprises phones' MPO."""
@@ -121,6 +121,10 @@ def read_picture(source: Picture, preprocessing: Preprocessing) -> NDArray[np.ui
         PictureError: The picture can't be read, has no pixels or too many; it is named.
     """
     try:
+        if not isinstance(source, (str, bytes, PathLike, Image.Image)):
+            source = np.asarray(source)
+            if source.dtype not in (np.uint8, np.bool_):  # Pillow has no deep pictures in colour
+                source = eight_bits(source, preprocessing)
         if preprocessing.handwriting:
             return _handwriting(np.asarray(flat(decode(source), preprocessing)), preprocessing)[None]
         return _fitted(flat(decode(source, preprocessing.size * _SHRINK), preprocessing), preprocessing)
@@ -232,7 +236,7 @@ def _handwriting(grey: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArr
 
 
 def _from_array(pixels: NDArray[Any], source: object) -> Image.Image:
-    """Pixels as an image: 8 bits as they are, others in the modes of deep pictures."""
+    """Pixels as an image of 8 bits."""
     if pixels.ndim == 3 and pixels.shape[-1] not in (1, 3, 4) and pixels.shape[0] in (1, 3):
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
@@ -242,10 +246,8 @@ def _from_array(pixels: NDArray[Any], source: object) -> Image.Image:
     _check_size((pixels.shape[1], pixels.shape[0]), source)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype != np.uint8 and pixels.ndim == 3:
-        pixels = eight_bits(pixels, Preprocessing())  # Pillow has no deep pictures in colour
-    elif pixels.dtype != np.uint8:
-        pixels = pixels.astype(np.float32 if np.issubdtype(pixels.dtype, np.floating) else np.int32)
+    if pixels.dtype != np.uint8:
+        pixels = eight_bits(pixels, Preprocessing())
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

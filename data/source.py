@@ -1,51 +1,73 @@
-"""The source of a data set: its classes before they are stored."""
+"""The source of a data set: its classes and pictures before they are stored."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-JSON: TypeAlias = "str | int | float | bool | Sequence[JSON] | Mapping[str, JSON] | None"
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.plain import JSON as JSON
 
 
 class ClassName(NamedTuple):
-    """A class's name: its alphabet, and the character within that."""
+    """A class's name, and the group that it belongs to: of a character, its alphabet."""
 
-    alphabet: str
-    character: str
+    group: str
+    name: str
 
 
-class Source(Protocol):
-    """A data set before it is stored.
+class Source(ABC):
+    """A data set before it is stored. Threads may read its pictures at the same time."""
 
-    It can be pickled, and is small then: another process may read the classes of a shard.
-    """
-
-    @property
-    def dataset(self) -> str:
-        """The data set's name: "omniglot", "glyphs" or "folder"."""
-        ...
+    dataset: str
+    """The data set's name: "omniglot", "glyphs" or "folder"."""
 
     @property
+    @abstractmethod
     def names(self) -> Sequence[ClassName]:
         """The classes' names, in the store's order."""
-        ...
+
+    @property
+    @abstractmethod
+    def counts(self) -> Sequence[int]:
+        """The number of pictures of each class, those included that turn out to be unreadable."""
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become arrays of one size."""
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """The part of a given split that each class belongs to: "train", "validation", "test", or "" for none."""
+        return [""] * len(self.names)
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        """Where the images come from and how they were processed; written into the store.
+        """Further facts that decide something; written into the store, and part of its digest."""
+        return {}
 
-        Where the number of drawings varies, `drawings` lists it for each class.
+    @property
+    @abstractmethod
+    def origin(self) -> Mapping[str, JSON]:
+        """Where the pictures come from: `source`; what made the store anew, as fields of the configuration, `settings`.
+
+        Written into the store, and no part of its digest.
         """
-        ...
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """The drawings of one class, ink 255 on 0: `[drawings, height, width]`.
+    def paths(self, index: int) -> Sequence[str]:
+        """The names of a class's pictures, relative to the source."""
+        return [str(number) for number in range(self.counts[index])]
 
-        All classes have the same height and width.
+    @abstractmethod
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
+        """The pictures `first` to `last` (exclusive) of a class: uint8 `[channels, height, width]` each, of one size.
+
+        An unreadable picture that is to be skipped is its error instead.
 
         Raises:
-            FanfoldError: An image, an archive or a font is missing or damaged; it is named.
+            FanfoldError: A picture, an archive or a font is missing or damaged; it is named.
         """
-        ...

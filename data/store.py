@@ -2,45 +2,52 @@
 
 A Zarr v3 group of
 
-======================= ======= ===================================== =========================================
-array                   type    shape                                 content
-======================= ======= ===================================== =========================================
-`images`                uint8   ``[classes, drawings, height, width]`` ink 255 on 0; a class one chunk, 64 a shard
-`alphabet`, `character` string  ``[classes]``                         the classes' names
-`checksum`              uint32  ``[classes]``                         CRC-32 (zlib's) of a class's raw pixels
-======================= ======= ===================================== =========================================
+================= ======= ====================================== ==================================================
+array             type    shape                                  content
+================= ======= ====================================== ==================================================
+`images`          uint8   ``[pictures, channels, height, width]`` class after class; some hundred KB a chunk
+`first`           int64   ``[classes + 1]``                      class c has the pictures first[c] … first[c + 1]
+`name`, `group`   string  ``[classes]``                          the classes' names, and their groups
+`split`           string  ``[classes]``                          train, validation or test; empty where none is given
+`path`            string  ``[pictures]``                         the pictures' names in their source
+`checksum`        uint32  ``[chunks]``                           CRC-32 (zlib's) of a chunk's raw pixels
+================= ======= ====================================== ==================================================
 
-whose attributes are `dataset`, `schema`, `height`, `width`, `fanfold` (the version that wrote it), the
-attributes of the source (`source`, `resize`, …), and, where it varies, `drawings`: the number of drawings of each
-class. Classes with fewer drawings are padded with blank ones.
+whose attributes are `schema`, `dataset`, `preprocessing` (see `data.pictures`), further ones of the source that decide
+something, `origin` (where the pictures come from, and how the store is made anew), `paths` (CRC-32 of the array
+`path`), `digest` (SHA-256 of all that decides what is learnt) and `seal` (SHA-256 of all attributes).
 
 Each chunk is compressed by Zstandard and carries a CRC-32C. That is not enough: Zarr reads a deleted shard, or a chunk
-that is absent from its shard, as zeros without an error. Hence the checksums, and the check of the files when a store
-is opened.
+that is absent from its shard, as zeros without an error. Hence the checksums.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 import numpy as np
 import zarr
-from dask.diagnostics.progress import ProgressBar
 from numpy.typing import NDArray
 
 from fanfold.data.advice import one_line, preparation, ranges
 from fanfold.data.atomic import OccupiedError, complete_folder
 from fanfold.data.errors import FanfoldError
-from fanfold.data.source import JSON, ClassName, Source
-from fanfold.data.writing import CLASSES_PER_SHARD, SCHEMA, checksum, fill_store
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.plain import JSON
+from fanfold.data.schema import CHUNKS_PER_SHARD, PARTS, SCHEMA, checksum, checksums, digest, paths_checksum, seal
+from fanfold.data.source import ClassName, Source
+from fanfold.data.writing import Summary, fill_store
 
 __all__ = ["SCHEMA", "Store", "open_store", "verify_store", "write_store"]
 
-_ARRAYS = ("images", "alphabet", "character", "checksum")
+PROGRESS_SECONDS = 10  # between lines of progress where there is no terminal
+_SMALL = ("first", "name", "group", "split", "checksum")
+_NAMED = 8  # damaged chunks named at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,66 +56,135 @@ class Store:
 
     path: Path
     dataset: str  # "omniglot", "glyphs" or "folder"
-    images: zarr.Array[Any]  # uint8 `[classes, drawings, height, width]`; `read` compares it with the checksums
-    names: tuple[ClassName, ...]
-    drawings: NDArray[np.int64]  # how many each class has, `[classes]`
-    checksums: NDArray[np.uint32]  # CRC-32 of each class's raw pixels, `[classes]`
+    images: zarr.Array[Any]  # uint8 `[pictures, channels, height, width]`; `read` compares it with the checksums
+    first: NDArray[np.int64]  # each class's first picture, and the number of pictures, `[classes + 1]`
+    names: tuple[ClassName, ...]  # of the classes
+    splits: tuple[str, ...]  # "train", "validation", "test" or "", for each class
+    checksums: NDArray[np.uint32]  # CRC-32 of each chunk's raw pixels
+    preprocessing: Preprocessing
+    digest: str  # identifies the content
     attributes: Mapping[str, JSON]  # of the Zarr group
+
+    def __str__(self) -> str:
+        """The content in words: "folder, 81 classes of 12 groups, 5,421 pictures (9 to 192 each) …"."""
+        groups, pictures = ("alphabets", "drawings") if self.preprocessing.handwriting else ("groups", "pictures")
+        of = f" of {len(self.groups):,} {groups}" if len(self.groups) > 1 else ""
+        low, high = int(self.counts.min()), int(self.counts.max())
+        each = f"{low:,} each" if low == high else f"{low:,} to {high:,} each"
+        height, width = self.size
+        return (
+            f"{self.dataset}, {len(self.names):,} classes{of}, {self.pictures:,} {pictures} ({each}) of "
+            f"{height} × {width} pixels, {'in colour' if self.channels == 3 else 'grey'}"
+        )
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
+        """Height and width of the pictures, in pixels."""
         return self.images.shape[2], self.images.shape[3]
 
-    @cached_property
-    def alphabets(self) -> tuple[str, ...]:
-        """The alphabets, each once, in the order of the classes."""
-        return tuple(dict.fromkeys(name.alphabet for name in self.names))
+    @property
+    def channels(self) -> int:
+        """1 for grey pictures, 3 for coloured ones."""
+        return self.images.shape[1]
 
-    def read(self, classes: slice | Sequence[int] | NDArray[np.integer] = slice(None)) -> NDArray[np.uint8]:
-        """Read classes, and compare them with their checksums: the pixels, `[classes, drawings, height, width]`.
+    @property
+    def pictures(self) -> int:
+        """The number of pictures."""
+        return self.images.shape[0]
+
+    @property
+    def chunk(self) -> int:
+        """Pictures of a chunk."""
+        return self.images.chunks[0]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of pictures of each class, `[classes]`."""
+        return np.diff(self.first)
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The groups, each once, in the order of the classes."""
+        return tuple(dict.fromkeys(name.group for name in self.names))
+
+    @property
+    def origin(self) -> Mapping[str, JSON]:
+        """Where the pictures come from, and how the store is made anew."""
+        return cast(Mapping[str, JSON], self.attributes["origin"])
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """The pictures' names in their source, `[pictures]`.
 
         Raises:
-            FanfoldError: A class is damaged or missing; array, classes, chunks and store are named.
+            FanfoldError: They are damaged or missing.
         """
-        numbers = np.arange(len(self.names))[np.asarray(classes) if not isinstance(classes, slice) else classes]
-        selection = classes if isinstance(classes, slice) else numbers
         try:
-            with zarr.config.set({"codec_pipeline.batch_size": CLASSES_PER_SHARD}):  # a third faster than one by one
-                pixels = cast(NDArray[np.uint8], self.images.oindex[selection])
-            if all(self._intact(image, number) for image, number in zip(pixels, numbers, strict=True)):
-                return pixels
+            found = tuple(map(str, np.asarray(cast(Any, _group(self.path)["path"])[:])))
+            if len(found) == self.pictures and paths_checksum(found) == self.attributes["paths"]:
+                return found
+            problem = "not what its checksum says"
+        except Exception as error:  # decoders raise many kinds of errors on damaged bytes
+            problem = one_line(error)
+        raise FanfoldError(f"{self.path}: array path is damaged ({problem}); {self.again}")
+
+    @property
+    def again(self) -> str:
+        """Advice to prepare the store again."""
+        return f"prepare it again with {preparation(self.path, self.dataset, self.origin, overwrite=True)}"
+
+    def read(self, first: int = 0, last: int | None = None) -> NDArray[np.uint8]:
+        """Read pictures by their numbers, and compare their chunks with the checksums: `[n, channels, height, width]`.
+
+        Raises:
+            FanfoldError: A chunk is damaged or missing; array, chunk, classes and store are named.
+        """
+        last = self.pictures if last is None else last
+        chunks = range(first // self.chunk, -(-last // self.chunk))
+        start = chunks.start * self.chunk
+        try:
+            with zarr.config.set({"codec_pipeline.batch_size": CHUNKS_PER_SHARD}):  # a third faster than one by one
+                pixels = cast(NDArray[np.uint8], self.images[start : chunks.stop * self.chunk])
+            if checksums(pixels, self.chunk) == self.checksums[chunks.start : chunks.stop].tolist():
+                return pixels[first - start : last - start]
         except MemoryError:
             raise
-        except Exception:  # decoders raise many kinds of errors on damaged bytes; the damaged classes are found below
+        except Exception:  # as above; the damaged chunks are found below
             pass
-        return self._read_one_by_one(numbers)
+        raise self._damage(chunks)
 
-    def _intact(self, pixels: NDArray[np.uint8], number: int) -> bool:
-        return checksum(pixels) == int(self.checksums[number])
+    def _intact(self, pixels: NDArray[np.uint8], chunk: int) -> bool:
+        return checksum(pixels) == int(self.checksums[chunk])
 
-    def _read_one_by_one(self, numbers: NDArray[np.integer]) -> NDArray[np.uint8]:
-        pixels = np.empty((len(numbers), *self.images.shape[1:]), np.uint8)
+    def _damage(self, chunks: range) -> FanfoldError:
+        """The error that names the damaged ones of some chunks."""
         damaged: dict[int, str] = {}
-        for place, number in enumerate(numbers.tolist()):
+        for chunk in chunks:
             try:
-                pixels[place] = self.images[number]
-                if not self._intact(pixels[place], number):
-                    damaged[number] = "not what its checksum says; absent from its shard, or changed"
+                if not self._intact(np.asarray(self.images[chunk * self.chunk : (chunk + 1) * self.chunk]), chunk):
+                    damaged[chunk] = "not what its checksum says; absent from its shard, or changed"
             except MemoryError:
                 raise
             except Exception as error:
-                damaged[number] = one_line(error)
-        if damaged:
-            raise _damage(self, damaged)
-        return pixels
+                damaged[chunk] = one_line(error)
+        if not damaged:  # read well the second time
+            damaged = {chunks.start: "read otherwise than a moment ago"}
+        per_shard = (self.images.shards or self.images.chunks)[0] // self.chunk
+        shards = list(dict.fromkeys(f"c/{chunk // per_shard}/0/0/0" for chunk in damaged))[:_NAMED]
+        places = np.searchsorted(self.first, [[c * self.chunk, (c + 1) * self.chunk - 1] for c in damaged], "right") - 1
+        classes = sorted({n for a, b in places.tolist() for n in range(a, min(b, len(self.names) - 1) + 1)})
+        return FanfoldError(
+            f"{self.path}: array images, chunk {ranges(list(damaged))} in {', '.join(shards)}, of the classes "
+            f"{ranges(classes)} (from {'/'.join(self.names[classes[0]])} on): damaged "
+            f"({next(iter(damaged.values()))}); {self.again}"
+        )
 
 
-def write_store(path: Path | str, source: Source, *, overwrite: bool = False, progress: bool = True) -> None:
+def write_store(path: Path | str, source: Source, *, overwrite: bool = False, progress: bool = True) -> Summary:
     """Write a data set to a store. The store is complete and verified when it appears at `path`.
 
     Missing parents are made. A store to overwrite stays there until the new one is complete. On standard error,
-    progress is a bar on a terminal, otherwise one line.
+    progress is a bar on a terminal, otherwise a line now and then.
 
     Raises:
         FanfoldError: `path` is taken; or the source can't be read; or the store can't be written (a full disk, no
@@ -119,9 +195,11 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
         _check_replaceable(path)
     try:
         with complete_folder(path, overwrite=overwrite) as partial:
-            with _progress(f"Writing {path}: {len(source.names)} classes of {source.dataset}", progress):
-                fill_store(partial, source)
+            words = f"Writing {path}: {len(source.names):,} classes of {source.dataset}"
+            with _progress(words, sum(source.counts), progress) as done:
+                summary = fill_store(partial, source, done)
             verify_store(partial)
+            return summary
     except OccupiedError as error:
         raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`") from error
     except OSError as error:
@@ -132,130 +210,175 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
 
 
 def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
-    """Open a store, and check all but the images.
+    """Open a store, and check all but the pictures.
 
     Raises:
-        FanfoldError: There is no store, or one of another schema, or an incomplete one. It says how to prepare the
-            store of `dataset`.
+        FanfoldError: There is no store, or one of another schema, or a damaged one. It says how to prepare the store of
+            `dataset`.
     """
     path = Path(path)
     if not path.exists():
         raise FanfoldError(f"{path}: there is no such store; make it with {preparation(path, dataset)}")
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
+        group = _group(path)
         attributes = group.attrs.asdict()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # Zarr raises many kinds of errors on damaged descriptions
         raise FanfoldError(
-            f"{path}: not a store of Fanfold's, or damaged ({one_line(error)}); move it away, and make one with "
+            f"{path}: not a store of Fanfold's, or damaged ({one_line(error)[:200]}); move it away, and make one with "
             f"{preparation(path, dataset)}"
         ) from error
-    if "schema" not in attributes or "dataset" not in attributes:
+    if "schema" not in attributes or not isinstance(attributes.get("dataset"), str):
         raise FanfoldError(
             f"{path}: a Zarr group, but not a store of Fanfold's; move it away, and make one with "
             f"{preparation(path, dataset)}"
         )
-    dataset = str(attributes["dataset"])
-    again = f"prepare it again with {preparation(path, dataset, attributes, overwrite=True)}"
+    dataset, origin = str(attributes["dataset"]), attributes.get("origin")
     if attributes["schema"] != SCHEMA:
-        raise FanfoldError(f"{path}: written in schema {attributes['schema']}, not {SCHEMA}; {again}")
+        origin = {"source": attributes["source"]} if "source" in attributes else None  # as of schema 1
+    again = preparation(path, dataset, origin if isinstance(origin, Mapping) else None, overwrite=True)
     try:
-        arrays = {name: _open_array(group, name) for name in _ARRAYS}
-        classes = arrays["images"].shape[0]
-        _check_files(path, arrays)
-        alphabet, character, checksums = (_read_small(arrays[name], classes) for name in _ARRAYS[1:])
-        most = arrays["images"].shape[1]
-        drawings = np.array(attributes.get("drawings", [most] * classes), np.int64)
-        if drawings.shape != (classes,) or drawings.min() < 1 or drawings.max() > most:
-            raise _IncompleteError("attribute drawings does not fit array images")
-    except _IncompleteError as error:
-        raise FanfoldError(f"{path}: {error}; {again}") from error
-    names = tuple(map(ClassName, map(str, alphabet), map(str, character)))
-    return Store(path, dataset, arrays["images"], names, drawings, checksums, attributes)
+        if attributes["schema"] != SCHEMA:
+            raise _DamageError(f"written in schema {str(attributes['schema'])[:20]}, not {SCHEMA}")
+        return _checked(path, group, attributes)
+    except _DamageError as error:
+        raise FanfoldError(f"{path}: {error}; prepare it again with {again}") from error
+    except Exception as error:  # as above
+        raise FanfoldError(f"{path}: damaged ({one_line(error)[:200]}); prepare it again with {again}") from error
 
 
 def verify_store(path: Path | str) -> None:
-    """Read a whole store, a shard at a time, and compare every class with its checksum.
+    """Read a whole store, a shard at a time, and compare every chunk with its checksum.
 
     Raises:
         FanfoldError: See `open_store` and `Store.read`.
     """
     store = open_store(path)
     step = (store.images.shards or store.images.chunks)[0]
-    for start in range(0, len(store.names), step):
-        store.read(slice(start, start + step))
+    for start in range(0, store.pictures, step):
+        store.read(start, min(start + step, store.pictures))
+    len(store.paths)
+
+
+def _checked(path: Path, group: zarr.Group, attributes: Mapping[str, JSON]) -> Store:
+    """The store of a group, whose attributes and small arrays agree with each other, the seal and the digest."""
+    if attributes.get("seal") != seal(attributes):
+        raise _DamageError("the attributes are not what they were when it was written")
+    images, path_array = _open_array(group, "images", 4), _open_array(group, "path", 1)
+    first, names, groups, splits, sums = (_read_small(path, _open_array(group, name, 1)) for name in _SMALL)
+    classes, chunk = len(first) - 1, images.chunks[0]
+    fits = (
+        images.dtype == np.uint8
+        and first.dtype == np.int64
+        and sums.dtype == np.uint32
+        and images.shape[1] in (1, 3)
+        and (first[0], first[-1]) == (0, images.shape[0])
+        and bool((np.diff(first) > 0).all())
+        and len(names) == len(groups) == len(splits) == classes
+        and len(sums) == -(-images.shape[0] // chunk)
+        and path_array.shape == images.shape[:1]
+        and set(map(str, splits)) <= {"", *PARTS}
+    )
+    if not fits:
+        raise _DamageError("its arrays don't fit each other")
+    named = tuple(map(ClassName, map(str, groups), map(str, names)))
+    parts = tuple(map(str, splits))
+    if attributes.get("digest") != digest(attributes, images.shape, first, named, parts, sums):
+        raise _DamageError("its classes or checksums are not what they were when it was written")
+    try:
+        preprocessing = Preprocessing.from_dict(cast(Mapping[str, JSON], attributes.get("preprocessing")))
+    except FanfoldError as error:
+        raise _DamageError(str(error)) from error
+    if preprocessing.channels != images.shape[1] or preprocessing.size != max(images.shape[2:]):
+        raise _DamageError("its preprocessing doesn't fit its pictures")
+    _check_files(path, images)
+    return Store(
+        path=path,
+        dataset=str(attributes["dataset"]),
+        images=images,
+        first=first,
+        names=named,
+        splits=parts,
+        checksums=sums,
+        preprocessing=preprocessing,
+        digest=str(attributes["digest"]),
+        attributes=attributes,
+    )
+
+
+def _group(path: Path) -> zarr.Group:
+    return zarr.open_group(path, mode="r", zarr_format=3)
 
 
 def _check_replaceable(path: Path) -> None:
     """Raise FanfoldError if `path` holds other files than a store: a wrong path must not cost someone their files."""
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         try:
-            ours = "schema" in zarr.open_group(path, mode="r", zarr_format=3).attrs
-        except (OSError, ValueError, KeyError, TypeError):
+            ours = "schema" in _group(path).attrs
+        except Exception:  # as in `open_store`
             ours = False
         if not ours:
             raise FanfoldError(f"{path}: not a store of Fanfold's, so not overwritten; move it away, or name another")
 
 
 @contextmanager
-def _progress(message: str, wanted: bool) -> Iterator[None]:
-    if wanted:
-        print(message, file=sys.stderr, flush=True)
-    with ProgressBar(out=sys.stderr) if wanted and sys.stderr.isatty() else nullcontext():
-        yield
+def _progress(words: str, pictures: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many more pictures are done."""
+    if not wanted:
+        yield lambda more: None
+    elif sys.stderr.isatty():
+        from rich.console import Console  # only here: it takes its time
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(words, total=pictures)
+            yield lambda more: bar.advance(task, more)
+    else:
+        print(f"{words}, {pictures:,} pictures", file=sys.stderr, flush=True)
+        done, told = 0, monotonic()
+
+        def tell(more: int) -> None:
+            nonlocal done, told
+            done += more
+            if monotonic() - told >= PROGRESS_SECONDS:
+                told = monotonic()
+                print(f"  {done:,} of {pictures:,} pictures", file=sys.stderr, flush=True)
+
+        yield tell
 
 
-class _IncompleteError(Exception):
-    """A part of a store is missing or unreadable."""
+class _DamageError(Exception):
+    """A part of a store is missing, unreadable, or not what it was."""
 
 
-def _open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def _open_array(group: zarr.Group, name: str, dimensions: int) -> zarr.Array[Any]:
     try:
         array = group[name]
     except KeyError as error:
-        raise _IncompleteError(f"incomplete: array {name} is missing") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise _IncompleteError(f"the description of array {name} is damaged ({one_line(error)})") from error
-    if not isinstance(array, zarr.Array) or array.ndim != (4 if name == "images" else 1) or array.size == 0:
-        raise _IncompleteError(f"{name} is not an array of the shape it should have")
+        raise _DamageError(f"incomplete: array {name} is missing") from error
+    except Exception as error:  # as in `open_store`
+        raise _DamageError(f"the description of array {name} is damaged ({one_line(error)[:200]})") from error
+    if not isinstance(array, zarr.Array) or array.ndim != dimensions or array.size == 0:
+        raise _DamageError(f"{name} is not an array of the shape it should have")
     return array
 
 
-def _check_files(path: Path, arrays: Mapping[str, zarr.Array[Any]]) -> None:
-    """Check that all files of the arrays exist: Zarr would read absent ones as zeros."""
-    for name, array in arrays.items():
-        files = array.shards or array.chunks
-        for start in range(0, array.shape[0], files[0]):
-            key = _chunk_key(array, start)
-            if not (path / name / key).is_file():
-                raise _IncompleteError(f"incomplete: chunk {key} of array {name} is missing")
+def _check_files(path: Path, images: zarr.Array[Any]) -> None:
+    """Check that all shards exist: Zarr would read absent ones as zeros."""
+    shard = (images.shards or images.chunks)[0]
+    for number in range(-(-images.shape[0] // shard)):
+        key = images.metadata.encode_chunk_key((number, 0, 0, 0))
+        if not (path / "images" / key).is_file():
+            raise _DamageError(f"incomplete: chunk {key} of array images is missing")
 
 
-def _chunk_key(array: zarr.Array[Any], index: int) -> str:
-    """The file of entry `index` of the first axis, relative to the array's folder."""
-    first = index // (array.shards or array.chunks)[0]
-    return array.metadata.encode_chunk_key((first, *(0 for _ in array.shape[1:])))
-
-
-def _read_small(array: zarr.Array[Any], classes: int) -> NDArray[Any]:
+def _read_small(path: Path, array: zarr.Array[Any]) -> NDArray[Any]:
     try:
-        values = np.asarray(array[:])
-    except Exception as error:  # as in Store.read
-        raise _IncompleteError(f"array {array.basename} is damaged ({one_line(error)})") from error
-    if values.shape != (classes,):
-        raise _IncompleteError(f"array {array.basename} does not fit array images")
-    return values
-
-
-def _damage(store: Store, damaged: Mapping[int, str]) -> FanfoldError:
-    numbers = sorted(damaged)
-    first = numbers[0]
-    chunks = list(dict.fromkeys(_chunk_key(store.images, number) for number in numbers))
-    if len(numbers) == 1:
-        which = f"class {first} ({store.names[first].alphabet}, {store.names[first].character})"
-    else:
-        which = f"{len(numbers)} classes, {ranges(numbers)},"
-    where = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {', '.join(chunks)}"
-    again = preparation(store.path, store.dataset, store.attributes, overwrite=True)
-    return FanfoldError(
-        f"{store.path}: array images, {which} in {where}: damaged ({damaged[first]}); prepare it again with {again}"
-    )
+        key = array.metadata.encode_chunk_key((0,))
+        if array.chunks != array.shape or not (path / array.path / key).is_file():
+            raise _DamageError(f"incomplete: chunk {key} of array {array.basename} is missing")
+        return np.asarray(array[:])
+    except _DamageError:
+        raise
+    except Exception as error:  # as in `Store.paths`
+        raise _DamageError(f"array {array.basename} is damaged ({one_line(error)[:200]})") from error

@@ -68,14 +68,14 @@ def as_csv(names: Sequence[ClassName], episodes: Episodes, predictions: Predicti
 
 def label(name: ClassName) -> str:
     """A class's name, with its group before it."""
-    return "/".join(filter(None, (name.alphabet, name.character)))
+    return "/".join(filter(None, (name.group, name.name)))
 
 
 def _rows(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> Iterator[Mapping[str, Any]]:
     labels = [label(name) for name in names]
     true, said = _classes(episodes, predictions)
     queries = predictions.labels.shape[2]
-    pictures = episodes.drawings[:, :, -queries:].reshape(-1)
+    pictures = episodes.pictures[:, :, -queries:].reshape(-1)
     confidences = predictions.confidences.reshape(-1)
     per_task = predictions.labels[0].size
     for place in range(len(true)):

@@ -21,28 +21,30 @@ class TrainTask:
 
     Args:
         ways: Classes of a training task; by default as tested.
-        shots: Support drawings of each class; by default as tested.
-        queries: Query drawings of each class; by default as tested.
-        rotations: Rotate every class of a training task by a multiple of 90°: each character becomes four classes.
+        shots: Support pictures of each class; by default as tested.
+        queries: Query pictures of each class; by default as tested.
+        rotations: Rotate every class of a training task by a multiple of 90°: each becomes four classes; by default so
+            for handwriting alone.
         reflections: Mirror half of a training task's classes: each of these becomes two.
     """
 
     ways: int | None = None
     shots: int | None = None
     queries: int | None = None
-    rotations: bool = True
+    rotations: bool | None = None
     reflections: bool = False
 
     def __post_init__(self) -> None:
         check_counts("train", {"ways": self.ways, "shots": self.shots, "queries": self.queries})
 
-    def shape(self, task: EpisodeShape) -> EpisodeShape:
-        """The training tasks' shape, given the test tasks' shape."""
+    def shape(self, task: EpisodeShape, *, handwriting: bool) -> EpisodeShape:
+        """The training tasks' shape, given the test tasks' shape and whether the pictures are handwriting."""
         ways, shots, queries = (
             getattr(task, name) if getattr(self, name) is None else getattr(self, name)
             for name in ("ways", "shots", "queries")
         )
-        return EpisodeShape(ways, shots, queries, self.rotations, self.reflections)
+        rotations = handwriting if self.rotations is None else self.rotations
+        return EpisodeShape(ways, shots, queries, rotations, self.reflections)
 
 
 @dataclass(frozen=True)

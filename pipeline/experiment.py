@@ -5,14 +5,19 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
-from fanfold.data.store import open_store
+from fanfold.data.splits import default_split
+from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.tasks.episodes import Stream
+
+_NAMED = 8  # small classes at most
 
 PATHS = ("dataset.store", "dataset.source")
 # A resumed run may change its length, its cluster and its paths; see `resume_free`.
@@ -34,6 +39,7 @@ class Experiment:
     evaluation: EvaluationConfig
     cluster: ClusterConfig
     note: str | None  # why the data set `auto` fell back to another one; None if it did not
+    told: tuple[str, ...] = ()  # what else the user has to know of the data, a line each
 
     @property
     def yaml(self) -> str:
@@ -59,7 +65,8 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
             f"{asked.algorithm.name} has no inner steps: leave `evaluation.steps` out, or set it to null."
         )
     dataset, note = resolve_dataset(asked.dataset)
-    shape = asked.train.shape(asked.task)
+    store = open_store(Path(str(dataset.store)))
+    shape = asked.train.shape(asked.task, handwriting=store.preprocessing.handwriting)
     if trains and asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
@@ -70,7 +77,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
     recipe = Recipe(
         seed=asked.seed,
         store=str(dataset.store),
-        split=dataset.split,
+        split=str(dataset.split),
         algorithm=asked.algorithm,
         model=asked.model,
         train=shape,
@@ -85,7 +92,27 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
     }
     streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
-    return Experiment(config, worker.check_recipe(recipe, streams), asked.evaluation, asked.cluster, note)
+    recipe = worker.check_recipe(recipe, streams)
+    told = tuple(_told(recipe, store, streams))
+    return Experiment(config, recipe, asked.evaluation, asked.cluster, note, told)
+
+
+def _told(recipe: Recipe, store: Store, streams: Sequence[Stream]) -> list[str]:
+    """What the user has to know of the data: shared classes, and classes that are too small for the tasks."""
+    opened = worker.open_context(recipe)
+    lines = []
+    if opened.split.shared:
+        lines.append(
+            f"The same {len(opened.split.test)} classes validate and test, as there are only {len(store.names)}: the "
+            "test accuracy is optimistic."
+        )
+    for stream in streams:
+        small = np.setdiff1d(worker.part_of(opened.split, stream), opened.classes(stream)).tolist()
+        if small:
+            named = ", ".join("/".join(filter(None, store.names[number])) for number in small[:_NAMED])
+            more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+            lines.append(f"Too few pictures for the {stream.name.lower()} tasks, so left out: {named}{more}.")
+    return lines
 
 
 def resume_free(meta: Meta) -> list[str]:
@@ -124,12 +151,19 @@ def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str |
     prepared = find_store(dataset)
     path = str(prepared.path.resolve())
     if not isinstance(dataset, Auto):
-        return replace(dataset, store=path), prepared.note
+        found: dict[str, Any] = {"store": path}
+        if dataset.split is None:
+            found["split"] = default_split(open_store(prepared.path))
+        if isinstance(dataset, Folder):
+            found["size"] = open_store(prepared.path).preprocessing.size
+        return replace(dataset, **found), prepared.note
     if prepared.dataset not in DATASETS:
         raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
-    attributes = open_store(prepared.path).attributes
+    chosen = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
     kept: dict[str, Any] = {"store": path, "split": dataset.split, "source": dataset.source}
-    kept |= {"size": attributes.get("height"), "invert": attributes.get("invert")}
-    found = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
-    known = {part.name for part in fields(found)}
-    return found(**{key: value for key, value in kept.items() if key in known and value is not None}), prepared.note
+    store = open_store(prepared.path)
+    kept["split"] = kept["split"] or default_split(store)
+    made = store.origin.get("settings")
+    kept |= {key.removeprefix("dataset."): value for key, value in made.items()} if isinstance(made, Mapping) else {}
+    known = {part.name for part in fields(chosen)}
+    return chosen(**{key: value for key, value in kept.items() if key in known and value is not None}), prepared.note

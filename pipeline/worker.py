@@ -3,7 +3,6 @@
 Their results depend on their arguments alone, never on the worker or on its earlier tasks.
 """
 
-import zlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +28,15 @@ from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tas
 from fanfold.tasks.derivatives.backends import compile_kernels
 from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.resident import Resident, encode, make_resident
-from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, check_episode_shape, check_rotations, draw_episodes
+from fanfold.tasks.episodes import (
+    Episodes,
+    EpisodeShape,
+    Stream,
+    check_episode_shape,
+    check_rotations,
+    draw_episodes,
+    large_enough,
+)
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
 from fanfold.tasks.parameters import count
@@ -49,18 +56,14 @@ class WorkerContext:
 
     images: Images
     split: Split  # the classes that train, validate, test
-    fingerprint: str  # identifies the store's content
+    fingerprint: str  # identifies the store's content, see `data.schema.digest`
     network: Network  # on the device
     resident: Resident | None  # the images on the device, where tasks are vectorized and the images fit
+    large: Mapping[Stream, NDArray[np.int64]]  # the classes with enough pictures, of each stream
 
     def classes(self, stream: Stream) -> NDArray[np.int64]:
-        """The classes of a stream's tasks."""
-        return {
-            Stream.TRAIN: self.split.train,
-            Stream.POPULATION: self.split.train,
-            Stream.VALIDATION: self.split.validation,
-            Stream.TEST: self.split.test,
-        }[stream]
+        """The classes of a stream's tasks: those of its part of the split that have enough pictures for them."""
+        return self.large[stream]
 
 
 def open_context(recipe: Recipe) -> WorkerContext:
@@ -79,10 +82,18 @@ def open_context(recipe: Recipe) -> WorkerContext:
             )
         ways = recipe.train.ways if recipe.algorithm.head else None
         how = recipe.vectorized, recipe.meta.precision
-        network = _network(recipe.model, ways, images.size, recipe.seed, recipe.device, *how)
+        shape = images.channels, *images.size
+        network = _network(recipe.model, ways, shape, recipe.seed, recipe.device, *how)
         network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
         resident = _resident(images, recipe.device) if recipe.vectorized else None
-    return WorkerContext(images, split, fingerprint, network, resident)
+    parts = {stream: part_of(split, stream) for stream in Stream}
+    large = {stream: large_enough(_shape(recipe, stream), part, images.counts) for stream, part in parts.items()}
+    return WorkerContext(images, split, fingerprint, network, resident, large)
+
+
+def part_of(split: Split, stream: Stream) -> NDArray[np.int64]:
+    """The classes of the part of a split that a stream draws from."""
+    return {Stream.VALIDATION: split.validation, Stream.TEST: split.test}.get(stream, split.train)
 
 
 def check_context(recipe: Recipe) -> None:
@@ -100,7 +111,7 @@ def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION,
     """
     opened = open_context(recipe)
     for stream in streams:
-        check_episode_shape(stream, _shape(recipe, stream), opened.classes(stream), opened.images.drawings)
+        check_episode_shape(stream, _shape(recipe, stream), part_of(opened.split, stream), opened.images.counts)
         check_rotations(_shape(recipe, stream), opened.images.size)
     return replace(recipe, fingerprint=opened.fingerprint)
 
@@ -205,7 +216,7 @@ def drawn(recipe: Recipe, stream: Stream, first: int, last: int) -> Episodes:
 
 
 def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Episodes, TaskBatch]:
-    """Some tasks by number, on the host: their classes and drawings, and their images."""
+    """Some tasks by number, on the host: their classes and pictures, and their images."""
     opened = open_context(replace(recipe, device="cpu"))
     episodes = _episodes(recipe, opened, stream, first, last)
     return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
@@ -237,19 +248,17 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
 @lru_cache(maxsize=4)
 def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, str]:
     opened = open_store(Path(store))
-    content = np.concatenate([opened.checksums.astype("<u4"), opened.drawings.astype("<u4")])
-    names = "\n".join("\t".join(name) for name in opened.names)
-    fingerprint = f"{zlib.crc32(names.encode(), zlib.crc32(content.tobytes())):08x}"
-    return open_images(opened), split_classes(opened, split), fingerprint
+    return open_images(opened), split_classes(opened, split), opened.digest
 
 
 @lru_cache(maxsize=4)
 def _network(
-    model: Model, ways: int | None, size: tuple[int, int], seed: int, device: str, together: bool, precision: str
+    model: Model, ways: int | None, shape: tuple[int, int, int], seed: int, device: str, together: bool, precision: str
 ) -> Network:
     # A network that loses its head is built with two ways: its embedding doesn't depend on them.
-    module = build_network(model, ways or 2, size, seed).to(device)
-    return as_network(module, size, ways, vectorized=together, precision=precision)
+    channels, *size = shape
+    module = build_network(model, ways or 2, (size[0], size[1]), seed, channels).to(device)
+    return as_network(module, (size[0], size[1]), ways, channels=channels, vectorized=together, precision=precision)
 
 
 @lru_cache(maxsize=4)
@@ -301,13 +310,13 @@ def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, la
 def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:
     """Tasks as codes, on the device of the images."""
     assert opened.resident is not None
-    drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.drawings)
+    drawn = encode(_episodes(recipe, opened, stream, first, last), opened.resident.first)
     return torch.from_numpy(drawn).to(opened.resident.pixels.device)
 
 
 def _episodes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Episodes:
-    shape, drawings = _shape(recipe, stream), opened.images.drawings
-    return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), drawings)
+    shape, counts = _shape(recipe, stream), opened.images.counts
+    return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), counts)
 
 
 def _embedded_tasks(

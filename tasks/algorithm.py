@@ -18,7 +18,7 @@ from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
 
 Classify = Callable[[Tensor], Tensor]
-"""Queries `[n, 1, height, width]` to logits `[n, ways]`."""
+"""Queries `[n, channels, height, width]` to logits `[n, ways]`."""
 
 TaskLoss = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Meta-parameters by name, support images and query images of one task to the loss, a scalar, and the queries' logits
@@ -125,8 +125,8 @@ class Algorithm(ABC):
         Args:
             network: The network.
             parameters: The meta-parameters `[P]`.
-            support: `[n, 1, height, width]`. With the normalization `population`, support and queries may be embeddings
-                `[n, d]`, which the network then returns unchanged.
+            support: `[n, channels, height, width]`. With the normalization `population`, support and queries may be
+                embeddings `[n, d]`, which the network then returns unchanged.
             labels: int64 `[n]`, 0 … ways - 1, in any order, and of each as many as there are, at least one.
             steps: Inner steps, for algorithms that have them; None for as many as in training.
         """

@@ -17,11 +17,13 @@ class TaskBatch:
     """Some tasks of the same shape. Images are ordered by class, so that all tasks have the same labels.
 
     Args:
-        support: Float `[tasks, ways · shots, 1, height, width]`, 0 to 1; or embeddings `[tasks, ways · shots, d]`.
+        support: Float `[tasks, ways · shots, channels, height, width]`, 0 to 1; or embeddings, `[tasks, ways · shots,
+            d]`.
         support_labels: int64 `[ways · shots]`, 0 … ways - 1.
-        query: Float `[tasks, ways · queries, 1, height, width]`; or embeddings `[tasks, ways · queries, d]`.
+        query: Float `[tasks, ways · queries, channels, height, width]`; or embeddings `[tasks, ways · queries, d]`.
         query_labels: int64 `[ways · queries]`.
         ways: Classes in each task. By default it is read from the labels, which waits for their device.
+        ink: Whether the images are handwriting, bright on 0, which is shown dark on white.
     """
 
     support: Tensor
@@ -29,6 +31,7 @@ class TaskBatch:
     query: Tensor
     query_labels: Tensor
     ways: int = 0
+    ink: bool = False
 
     def __post_init__(self) -> None:
         if not self.ways:
@@ -44,9 +47,17 @@ class TaskBatch:
         return [replace(self, support=support, query=query) for support, query in pairs]
 
     def by_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Support and query images, to be drawn: `[tasks, ways, images of a class, height, width]` each."""
-        support, query = (part[:, :, 0].unflatten(1, (self.ways, -1)).numpy() for part in (self.support, self.query))
-        return support, query
+        """Support and query images as they are shown, 0 to 1: `[tasks, ways, images of a class, height, width]` each.
+
+        Coloured ones have a last axis of red, green and blue.
+        """
+        return self._shown(self.support), self._shown(self.query)
+
+    def _shown(self, images: Tensor) -> NDArray[np.float32]:
+        by_class = images.unflatten(1, (self.ways, -1)).movedim(-3, -1)
+        shown = (by_class if by_class.shape[-1] == 3 else by_class[..., 0]).float()
+        found: NDArray[np.float32] = (1 - shown if self.ink else shown).numpy()
+        return found
 
     def to(self, device: str) -> "TaskBatch":
         """The tasks on another device."""
@@ -56,6 +67,7 @@ class TaskBatch:
             self.query.to(device),
             self.query_labels.to(device),
             self.ways,
+            self.ink,
         )
 
 
@@ -68,8 +80,9 @@ def gather_tasks(
         FanfoldError: A chunk of the store is damaged, or its images can't be rotated.
     """
     check_rotations(shape, images.size)
-    classes, drawings, rotations, reflections = _by_image(episodes)
-    return as_tasks(_read(classes, drawings, rotations, reflections, images, dtype), shape)
+    classes, pictures, rotations, reflections = _by_image(episodes)
+    tasks = as_tasks(_read(classes, pictures, rotations, reflections, images, dtype), shape)
+    return replace(tasks, ink=images.handwriting)
 
 
 def gather_distinct(
@@ -78,16 +91,16 @@ def gather_distinct(
     """Read the distinct images of some tasks from a store, each once.
 
     Returns:
-        The images, float `[n, 1, height, width]`; and int64 `[tasks, ways, shots + queries]`, the tasks' indices into
-        them.
+        The images, float `[n, channels, height, width]`; and int64 `[tasks, ways, shots + queries]`, the tasks' indices
+        into them.
 
     Raises:
         FanfoldError: A chunk of the store is damaged.
     """
     by_image = _by_image(episodes)
     distinct, indices = np.unique(np.stack([part.ravel() for part in by_image]), axis=1, return_inverse=True)
-    classes, drawings, rotations, reflections = distinct
-    found = _read(classes, drawings, rotations, reflections.astype(bool), images, dtype)
+    classes, pictures, rotations, reflections = distinct
+    found = _read(classes, pictures, rotations, reflections.astype(bool), images, dtype)
     return found, indices.reshape(by_image[0].shape)
 
 
@@ -107,23 +120,23 @@ def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
 def _by_image(episodes: Episodes) -> list[NDArray[Any]]:
     """Class, index in it, rotation and reflection of every image, `[tasks, ways, shots + queries]` each."""
     by_class = (episodes.classes, episodes.rotations, episodes.reflections)
-    classes, rotations, reflections = (np.broadcast_to(part[..., None], episodes.drawings.shape) for part in by_class)
-    return [classes, episodes.drawings, rotations, reflections]
+    classes, rotations, reflections = (np.broadcast_to(part[..., None], episodes.pictures.shape) for part in by_class)
+    return [classes, episodes.pictures, rotations, reflections]
 
 
 def _read(
     classes: NDArray[np.int64],
-    drawings: NDArray[np.int64],
+    pictures: NDArray[np.int64],
     rotations: NDArray[np.int64],
     reflections: NDArray[np.bool_],
     images: Images,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Images `[…, 1, height, width]`, 0 to 1, from their classes, indices, rotations and reflections `[…]`."""
-    pixels = images.gather(classes, drawings)
+    """Images `[…, channels, height, width]`, 0 to 1, from their classes, indices, rotations and reflections `[…]`."""
+    pixels = images.gather(classes, pictures)
     pixels[reflections] = pixels[reflections][..., ::-1]
     for rotation in (1, 2, 3):
         rotated = rotations == rotation
         if rotated.any():
             pixels[rotated] = np.rot90(pixels[rotated], rotation, axes=(-2, -1))
-    return torch.from_numpy(pixels).to(dtype).div_(255).unsqueeze(-3)
+    return torch.from_numpy(pixels).to(dtype).div_(255)

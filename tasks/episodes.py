@@ -18,6 +18,7 @@ from fanfold.data.errors import FanfoldError
 
 PHILOX_WORDS = 4  # random words of one step of Philox4x64
 BATCH_WORDS = 2**17  # random words of a batch: few enough for intermediate results to stay in a core's cache
+FEW = 5  # a split into so many classes is of a small data set
 LEAST = {"ways": 2, "shots": 1, "queries": 1}
 
 
@@ -61,13 +62,13 @@ class Episodes:
         classes: int64 `[tasks, ways]`, indices into the store's classes.
         rotations: int64 `[tasks, ways]`, counter-clockwise rotations in units of 90°.
         reflections: bool `[tasks, ways]`, whether a class is mirrored left to right before it is rotated.
-        drawings: int64 `[tasks, ways, shots + queries]`, indices into each class's images, support before queries.
+        pictures: int64 `[tasks, ways, shots + queries]`, indices into each class's pictures, support before queries.
     """
 
     classes: NDArray[np.int64]
     rotations: NDArray[np.int64]
     reflections: NDArray[np.bool_]
-    drawings: NDArray[np.int64]
+    pictures: NDArray[np.int64]
 
 
 def check_seed(seed: int) -> None:
@@ -86,21 +87,32 @@ def check_counts(section: str, counts: Mapping[str, int | None]) -> None:
             raise FanfoldError(f"`{section}.{name}` must be at least {LEAST[name]}, not {count}.")
 
 
+def large_enough(shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of some classes that have enough pictures for tasks of a shape; arguments are those of `draw_ranges`."""
+    return classes[counts[classes] >= shape.shots + shape.queries]
+
+
 def check_episode_shape(
-    stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], drawings: NDArray[np.int64]
+    stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> None:
-    """Raise FanfoldError unless tasks of a shape can be drawn from classes; arguments are those of `draw_ranges`."""
+    """Raise FanfoldError unless tasks of a shape can be drawn from the `large_enough` ones of some classes."""
     section = "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
     if shape.ways > len(classes):
+        few = (
+            "; for tasks of more ways train on another data set, and label these pictures by `classify`"
+            if len(classes) < FEW
+            else ""
+        )
         raise FanfoldError(
             f"`{section}.ways` must be at most {len(classes)}, the number of {stream.name.lower()} classes of the "
-            f"split, not {shape.ways}."
+            f"split, not {shape.ways}{few}."
         )
-    fewest = int(drawings[classes].min())
-    if shape.shots + shape.queries > fewest:
+    images = shape.shots + shape.queries
+    if len(large_enough(shape, classes, counts)) < shape.ways:
+        most = int(np.sort(counts[classes])[-shape.ways])
         raise FanfoldError(
-            f"`{section}.shots` and `{section}.queries` must add up to at most {fewest}, the number of images of the "
-            f"smallest class, not to {shape.shots + shape.queries}."
+            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}: no more than "
+            f"{most} pictures are in each of {shape.ways} {stream.name.lower()} classes."
         )
 
 
@@ -121,10 +133,10 @@ def draw_episodes(
     last: int,
     shape: EpisodeShape,
     classes: NDArray[np.int64],
-    drawings: NDArray[np.int64],
+    counts: NDArray[np.int64],
 ) -> Episodes:
     """Draw the tasks numbered `first` up to, not including, `last`; see `draw_ranges`."""
-    return draw_ranges(seed, stream, [(first, last)], shape, classes, drawings)
+    return draw_ranges(seed, stream, [(first, last)], shape, classes, counts)
 
 
 def draw_ranges(
@@ -133,7 +145,7 @@ def draw_ranges(
     ranges: Sequence[tuple[int, int]],
     shape: EpisodeShape,
     classes: NDArray[np.int64],
-    drawings: NDArray[np.int64],
+    counts: NDArray[np.int64],
 ) -> Episodes:
     """Draw the tasks of several ranges of numbers, one range after another. Many ranges take little longer than one.
 
@@ -143,7 +155,7 @@ def draw_ranges(
         ranges: The numbers of the first task and, exclusive, the last task of each range.
         shape: The shape of a task.
         classes: int64, the classes to draw from, indices into the store's classes.
-        drawings: int64, the number of images of each class of the store.
+        counts: int64, the number of pictures of each class of the store.
 
     Returns:
         The tasks. Task n does not depend on the ranges.
@@ -153,7 +165,7 @@ def draw_ranges(
         classes=np.empty((tasks, ways), np.int64),
         rotations=np.zeros((tasks, ways), np.int64),
         reflections=np.zeros((tasks, ways), np.bool_),
-        drawings=np.empty((tasks, ways, images), np.int64),
+        pictures=np.empty((tasks, ways, images), np.int64),
     )
     needed = ways * (2 + images)
     steps = -(-needed // PHILOX_WORDS)
@@ -170,7 +182,7 @@ def draw_ranges(
         if shape.reflections:
             episodes.reflections[begin:end] = (for_symmetries >> np.uint64(61) & np.uint64(1) == 0).T
         by_image = for_images.reshape(ways, images, -1).swapaxes(0, 1)
-        episodes.drawings[begin:end] = _without_replacement(by_image, drawings[chosen]).T
+        episodes.pictures[begin:end] = _without_replacement(by_image, counts[chosen]).T
         begin = end
     return episodes
 

@@ -5,6 +5,7 @@ the other queries of its batch, which makes the classifier *transductive*.
 """
 
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,11 +22,11 @@ class Model(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        """Build a freshly initialized module that maps images `[n, 1, *size]` to logits `[n, ways]`."""
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        """Build a freshly initialized module that maps images `[n, channels, *size]` to logits `[n, ways]`."""
 
 
-def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> nn.Module:
+def build_network(model: Model, ways: int, size: tuple[int, int], seed: int, channels: int = 1) -> nn.Module:
     """Build a network whose initialization follows from the seed alone.
 
     Raises:
@@ -34,7 +35,7 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return model.build(ways, size)
+            return model.build(ways, size, channels)
         except (RuntimeError, ValueError) as error:
             raise FanfoldError(
                 f"The model can't be built for images of {size[0]} × {size[1]}: {one_line(error)}"
@@ -42,17 +43,17 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int) -> 
 
 
 class Classifier(nn.Module):
-    """An embedding, from images `[n, 1, *size]` to `[n, d]`, with a linear head."""
+    """An embedding, from images `[n, channels, *size]` to `[n, d]`, with a linear head."""
 
-    def __init__(self, features: nn.Module, ways: int, size: tuple[int, int]) -> None:
+    def __init__(self, features: nn.Module, ways: int, size: tuple[int, int], channels: int = 1) -> None:
         super().__init__()
         self.features = features
         with torch.no_grad():
-            embedding = features(torch.zeros(2, 1, *size))
+            embedding = features(torch.zeros(2, channels, *size))
         self.head = nn.Linear(embedding.shape[1], ways)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `[n, ways]` of images `[n, 1, height, width]`."""
+        """Logits `[n, ways]` of images `[n, channels, height, width]`."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -79,9 +80,9 @@ class Conv4:
     name: str = "conv4"
     width: int = 64
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        blocks = [_block(channels, self.width, pool=True) for channels in (1, *[self.width] * 3)]
-        return Classifier(nn.Sequential(*blocks, nn.Flatten()), ways, size)
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        blocks = [_block(inputs, self.width, pool=True) for inputs in (channels, *[self.width] * 3)]
+        return Classifier(nn.Sequential(*blocks, nn.Flatten()), ways, size, channels)
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,10 @@ class Conv4Stride:
     width: int = 64
     reduce: Literal["mean", "flatten"] = "mean"
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        blocks = [_block(channels, self.width, stride=2) for channels in (1, *[self.width] * 3)]
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        blocks = [_block(inputs, self.width, stride=2) for inputs in (channels, *[self.width] * 3)]
         pool = [nn.AdaptiveAvgPool2d(1)] if self.reduce == "mean" else []
-        return Classifier(nn.Sequential(*blocks, *pool, nn.Flatten()), ways, size)
+        return Classifier(nn.Sequential(*blocks, *pool, nn.Flatten()), ways, size, channels)
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ class Article:
     width: int = 64
     hidden: int = 256
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        blocks = [_block(channels, self.width, pool=True) for channels in (1, self.width)]
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        blocks = [_block(inputs, self.width, pool=True) for inputs in (channels, self.width)]
         pixels = self.width * (size[0] // 4) * (size[1] // 4)
         hidden = [nn.Flatten(), nn.Linear(pixels, self.hidden), nn.ReLU()]
-        return Classifier(nn.Sequential(*blocks, *hidden), ways, size)
+        return Classifier(nn.Sequential(*blocks, *hidden), ways, size, channels)
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,16 @@ class PluginModel:
     """A network that is not part of Fanfold.
 
     Args:
-        name: `package.module:Class`, an `nn.Module` that maps images `[n, 1, height, width]` to logits `[n, ways]`. It
-            is built as `Class(ways=…, **arguments)`.
+        name: `package.module:Class`, an `nn.Module` that maps images `[n, channels, height, width]` to logits
+            `[n, ways]`. It is built as `Class(ways=…, **arguments)`, with `channels=…` where it takes that.
         arguments: Further keyword arguments of the class.
     """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
-        return _built(self.name, import_class("model", self.name), ways, self.arguments)
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        return _built(self.name, import_class("model", self.name), ways, channels, self.arguments)
 
 
 @dataclass(frozen=True)
@@ -155,19 +156,20 @@ class GivenModel:
     name: str
     digest: str
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
         found = given.fresh(self.digest)
-        return found if isinstance(found, nn.Module) else _built(self.name, found, ways, {})
+        return found if isinstance(found, nn.Module) else _built(self.name, found, ways, channels, {})
 
 
-def _built(name: str, found: Any, ways: int, arguments: dict[str, Any]) -> nn.Module:
-    """A user's class, built.
+def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str, Any]) -> nn.Module:
+    """A user's class, built; with the number of channels where it takes that.
 
     Raises:
         FanfoldError: It fails, or gives something else than a module.
     """
     try:
-        module = found(ways=ways, **arguments)
+        takes = "channels" in signature(found).parameters
+        module = found(ways=ways, **({"channels": channels, **arguments} if takes else arguments))
     except Exception as error:  # a user's class may raise anything
         raise FanfoldError(
             f"Model '{name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."

@@ -24,8 +24,8 @@ class Network:
     """A module without state of its own: parameters are passed in.
 
     Args:
-        module: The module; maps images `[n, 1, height, width]` to logits `[n, ways]`, or to embeddings `[n, d]`. Its
-            own parameters serve as names and shapes only.
+        module: The module; maps images `[n, channels, height, width]` to logits `[n, ways]`, or to embeddings `[n, d]`.
+            Its own parameters serve as names and shapes only.
         shapes: The parameters' names and shapes, in the flat vector's order.
         channels_last: Whether images and filters are laid out with channels last, which on a CPU makes convolution,
             batch norm and pooling 1.7 times as fast; exact second order gains nothing from it.
@@ -48,7 +48,7 @@ class Network:
     stack: Stack | None = None
 
     def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, 1, height, width]`."""
+        """Logits `[n, ways]`, or embeddings `[n, d]`, of images `[n, channels, height, width]`."""
         if self.one_task_stack is not None:
             return self.one_task_stack(parameters, images)
         if self.channels_last:
@@ -108,7 +108,13 @@ class Network:
 
 
 def as_network(
-    module: nn.Module, size: tuple[int, int], ways: int | None, *, vectorized: bool = False, precision: str = "float32"
+    module: nn.Module,
+    size: tuple[int, int],
+    ways: int | None,
+    *,
+    channels: int = 1,
+    vectorized: bool = False,
+    precision: str = "float32",
 ) -> Network:
     """Wrap a module, and check that it does what it must.
 
@@ -117,6 +123,7 @@ def as_network(
         size: Height and width of the images.
         ways: Classes to tell apart; None to take the last linear layer away, the one called `head` or else the one
             defined last: the network then gives embeddings, the inputs of that layer.
+        channels: Of the images.
         vectorized: Whether each operation is to compute all tasks of a chunk.
         precision: Of vectorized tasks' products on a GPU, see `tasks.derivatives.backends.triton_operations`.
 
@@ -138,7 +145,9 @@ def as_network(
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
         raise FanfoldError("The model has no parameters to learn.")
-    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)).to(next(iter(parameters.values())))
+    images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(
+        next(iter(parameters.values()))
+    )
     try:
         output, ends_in_head = _probe(network, parameters, images)
         if output.dim() != 2 or len(output) != 2 or ways not in (None, output.shape[1]):

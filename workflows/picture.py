@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.data.store import open_store
     from fanfold.pipeline.experiment import resolve_dataset
     from fanfold.tasks.batch import gather_tasks
-    from fanfold.tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes
+    from fanfold.tasks.episodes import Stream, check_episode_shape, check_seed, draw_episodes, large_enough
     from fanfold.workflows.actions.picture import draw_tasks
 
     check_seed(options.seed)
@@ -34,8 +34,9 @@ def main(argv: Sequence[str]) -> None:
         print(in_flags(note))
     store = open_store(Path(dataset.store or ""))
     images, classes = open_images(store), split_classes(store, dataset.split).test
-    check_episode_shape(Stream.TEST, options.task, classes, images.drawings)
-    episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, options.task, classes, images.drawings)
+    check_episode_shape(Stream.TEST, options.task, classes, images.counts)
+    classes = large_enough(options.task, classes, images.counts)
+    episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, options.task, classes, images.counts)
     figure = draw_tasks(gather_tasks(episodes, options.task, images))
     try:
         figure.savefig(options.out)

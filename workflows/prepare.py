@@ -21,10 +21,9 @@ def main(argv: Sequence[str]) -> None:
     if prepared.note:
         print(in_flags(prepared.note))
     store = open_store(prepared.path)
-    print(
-        f"{prepared.path}: {store.dataset}, {len(store.names):,} classes of {len(store.alphabets)} alphabets, "
-        f"{int(store.drawings.sum()):,} drawings of {store.size[0]} × {store.size[1]} pixels"
-    )
+    for line in prepared.told:
+        print(in_flags(line))
+    print(f"{prepared.path}: {store}")
 
 
 if __name__ == "__main__":

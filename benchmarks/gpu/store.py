@@ -1,37 +1,41 @@
 """The store that runs are trained on: Omniglot's, prepared once a check; in a rehearsal, a small one of patterns."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.options import AbsentError, Options
 from fanfold.data.datasets import Omniglot, prepare
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.pictures import HANDWRITING
+from fanfold.data.source import ClassName, Source
 from fanfold.data.store import write_store
 
 CLASSES, DRAWINGS, SIDE = 48, 6, 28
 
 
-@dataclass(frozen=True)
-class Patterns:
+class Patterns(Source):
     """Classes are random patterns, drawings of them differ by noise."""
 
-    dataset: str = "folder"
-    attributes: Mapping[str, JSON] = field(default_factory=lambda: {"source": "patterns", "invert": "auto"})
+    dataset = "folder"
+    counts = (DRAWINGS,) * CLASSES
+    preprocessing = replace(HANDWRITING, size=SIDE)
+    origin = MappingProxyType({"source": "patterns"})
 
     @property
     def names(self) -> Sequence[ClassName]:
         """Four alphabets."""
         return [ClassName(f"alphabet {number // 12}", f"pattern {number}") for number in range(CLASSES)]
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8]]:
         """See `data.source.Source`."""
         random = np.random.default_rng(index)
         pattern = np.kron(random.random((4, 4)) > 0.5, np.ones((SIDE // 4, SIDE // 4))) * 200
-        return np.clip(pattern + random.normal(0, 20, (DRAWINGS, SIDE, SIDE)), 0, 255).astype(np.uint8)
+        drawings = np.clip(pattern + random.normal(0, 20, (DRAWINGS, 1, SIDE, SIDE)), 0, 255).astype(np.uint8)
+        return list(drawings[first:last])
 
 
 def dataset_flags(options: Options) -> list[str]:

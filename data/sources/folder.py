@@ -1,120 +1,178 @@
-"""Your own data set: a folder of class folders, or of alphabet folders that hold class folders."""
+"""Your own pictures: a folder of class folders, a table, or arrays; and the preprocessing that suits them."""
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from dask.system import CPU_COUNT
+from PIL import Image
 
-from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError, check_at_least
-from fanfold.data.resize import FILTER, area_average
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, is_coloured, is_deep, range_in_use
+from fanfold.data.plain import JSON
+from fanfold.data.sources.arrays import read_npz
+from fanfold.data.sources.layouts import Found, as_classes, walk, with_split
+from fanfold.data.sources.picture_source import PictureClass, PictureSource, as_text
+from fanfold.data.sources.tables import read_split, read_tables, tables_in
 
-Invert = bool | Literal["auto"]
+Channels = Literal["auto", "grey", "rgb"]
+_EIGHT_BITS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"})  # of formats that are never deeper, nor animated
+_NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", "no suffix"})
+_SEEN = 64  # pixels that a JPEG file keeps, at least, to be looked at for colour
 
 
-class FolderSource:
-    """Images in folders, as a `Source`: each folder of images a class.
+@dataclass(frozen=True)
+class Looks:
+    """How pictures are to be read.
 
-    The classes lie directly in the folder, whose name is their alphabet then, or one level deeper, in alphabet
-    folders. They are sorted by alphabet and class, the drawings of a class by file name. Hidden files, and files
-    whose suffix belongs to none of Pillow's formats, are skipped.
-
-    Images become grey (transparent ones on white) and are inverted where they show dark ink on light, which "auto"
-    decides for each image by the mean of its border. Then they are padded to a square with the median of their border,
-    so nothing is cut off, and averaged by area.
-
-    Raises:
-        FanfoldError: There is no such folder, it has no class folders, or one of them has no images.
+    Args:
+        preprocessing: The size, the aspect ratio and the background; channels and range of values are found.
+        channels: `grey`, `rgb`, or `auto`, which keeps colour where a picture has some.
     """
 
-    dataset = "folder"
-
-    def __init__(self, folder: Path | str, size: int = 28, invert: Invert = "auto") -> None:
-        self.folder, self.size, self.invert = Path(folder), size, invert
-        check_at_least("dataset", self, size=1)
-        self._drawings = {_name(self.folder, path): _images(path) for path in _class_folders(self.folder)}
-        self.names: Sequence[ClassName] = sorted(self._drawings)
-
-    @property
-    def attributes(self) -> Mapping[str, JSON]:
-        counts = [len(self._drawings[name]) for name in self.names]
-        varying: dict[str, JSON] = {"drawings": counts} if len(set(counts)) > 1 else {}
-        return {"source": str(self.folder.resolve()), "resize": FILTER, "invert": self.invert, **varying}
-
-    def read(self, index: int) -> NDArray[np.uint8]:
-        return np.stack([self._read(path) for path in self._drawings[self.names[index]]])
-
-    def _read(self, path: Path) -> NDArray[np.uint8]:
-        try:
-            with Image.open(path) as image:
-                grey = _grey(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise FanfoldError(f"{path}: can't be read as an image ({one_line(error)}); mend or remove it") from error
-        border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-        if border.mean() >= 128 if self.invert == "auto" else self.invert:
-            grey, border = 255 - grey, 255 - border
-        return area_average(_square(grey, int(np.median(border))), (self.size, self.size))
+    preprocessing: Preprocessing
+    channels: Channels = "auto"
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
-    found: list[Path] = []
-    for outer in _folders(folder):
-        inner = _folders(outer)
-        if inner and _images_in(outer):
-            raise FanfoldError(f"{outer}: holds images and folders; a folder is either a class or an alphabet")
-        found += inner or [outer]
-    if not found:
-        raise FanfoldError(
-            f"{folder}: no class folders in it; it should hold a folder of images for each class, or a folder for "
-            f"each alphabet with such folders in it"
-        )
-    return found
+def folder_source(
+    source: Path,
+    looks: Looks,
+    settings: dict[str, JSON],
+    *,
+    include: str | None = None,
+    split_file: Path | None = None,
+    strict: bool = False,
+) -> PictureSource:
+    """The source of a folder, a table or an `.npz` file.
+
+    Args:
+        source: The folder or file.
+        looks: How pictures are to be read.
+        settings: Fields of the configuration by which the store is made anew.
+        include: A pattern of the paths to take.
+        split_file: A file that gives each class's part of a split.
+        strict: Whether what can't be read is an error.
+
+    Raises:
+        FanfoldError: It isn't there, holds no classes, or, where that is refused, something that can't be read.
+    """
+    classes, notes = _classes(source, include, strict)
+    if split_file is not None:
+        classes = with_split(classes, read_split(split_file), split_file)
+    return picture_source(classes, looks, {"source": as_text(source.resolve()), "settings": settings}, notes, strict)
 
 
-def _name(folder: Path, path: Path) -> ClassName:
-    return ClassName(folder.resolve().name if path.parent == folder else path.parent.name, path.name)
+def picture_source(
+    classes: Sequence[PictureClass],
+    looks: Looks,
+    origin: dict[str, JSON],
+    notes: Sequence[str] = (),
+    strict: bool = False,
+) -> PictureSource:
+    """Classes as a source, with the preprocessing that suits their pictures; notes tell the user how they are read."""
+    pictures = [picture for one in classes for picture in one.pictures]
+    preprocessing, more = suited(pictures, looks)
+    return PictureSource(classes, preprocessing, {**origin, "notes": [*notes, *more]}, strict=strict)
 
 
-def _images(path: Path) -> list[Path]:
-    images = _images_in(path)
-    if not images:
-        raise FanfoldError(f"{path}: a class folder without images; add some (PNG, JPEG, ...), or remove it")
-    return images
+def suited(pictures: Sequence[Picture], looks: Looks) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing for pictures: their channels, and the range of values of deep ones; with notes for the user."""
+    notes: list[str] = []
+    preprocessing = looks.preprocessing
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        maybe = [picture for picture in pictures if Path(_file(picture)).suffix.lower() not in _EIGHT_BITS]
+        headers = [header for header in pool.map(_header, maybe, chunksize=16) if header is not None]
+        if animated := sum(header.frames for header in headers):
+            notes.append(f"{animated:,} files hold several frames: the first of each was read")
+        deep = [header for header in headers if header.low is not None]
+        if deep:
+            low, high = min(h.low for h in deep), max(h.high for h in deep)  # type: ignore[type-var]
+            fractions = any(header.fractions for header in deep)
+            black, white = range_in_use(low, high, fractions=fractions)  # type: ignore[arg-type]
+            preprocessing = replace(preprocessing, black=black, white=white)
+            notes.append(
+                f"{len(deep):,} pictures deeper than 8 bits were scaled by the range in use, {black:g} to {white:g}"
+            )
+        if looks.channels == "auto" and not preprocessing.handwriting:
+            coloured = _any_coloured(pictures, pool)
+            notes.append(
+                "the pictures have colour, which was kept" if coloured else "no picture has colour: all are grey"
+            )
+            preprocessing = replace(preprocessing, channels=3 if coloured else 1)
+        else:
+            preprocessing = replace(preprocessing, channels=3 if looks.channels == "rgb" else 1)
+    return preprocessing, notes
 
 
-def _images_in(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in _suffixes() and p.is_file() and p.name[0] != ".")
+@dataclass(frozen=True)
+class _Header:
+    """What a picture's file is like: whether it has several frames; the values of a deep one."""
+
+    frames: bool
+    low: float | None = None
+    high: float | None = None
+    fractions: bool = False
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _header(picture: Picture) -> _Header | None:
+    """None for a picture that can't be read, which is told when it is read."""
+    try:
+        frames = False
+        if isinstance(picture, (str, Path)):
+            with Image.open(picture, formats=FORMATS) as image:
+                frames = bool(getattr(image, "is_animated", False))
+                if not is_deep(image):
+                    return _Header(frames)
+        values = np.asarray(decode(picture) if isinstance(picture, (str, Path, bytes)) else picture)
+        known = values[np.isfinite(values)]
+        if values.dtype in (np.uint8, np.bool_) or not known.size:
+            return _Header(frames)
+        fractions = bool(np.issubdtype(values.dtype, np.floating))
+        return _Header(frames, float(known.min()), float(known.max()), fractions)
+    except Exception:
+        return None
 
 
-@cache
-def _suffixes() -> frozenset[str]:
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
+def _any_coloured(pictures: Sequence[Picture], pool: ThreadPoolExecutor) -> bool:
+    """Whether any picture has colour; pictures far from each other are looked at first."""
+    stride = max(1, round(len(pictures) ** 0.5))
+    order = [picture for start in range(stride) for picture in pictures[start::stride]]
+    return any(any(pool.map(_has_colour, order[start : start + 64])) for start in range(0, len(order), 64))
 
 
-def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    """An image as 8-bit grey, upright, on white where it is transparent: `[height, width]`."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits deep; Pillow's conversion clips at 255
-        return (np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257).astype(np.uint8)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return np.asarray(image.convert("L"))
+def _has_colour(picture: Picture) -> bool:
+    try:
+        return is_coloured(decode(picture, _SEEN))
+    except Exception:  # told when it is read
+        return False
 
 
-def _square(image: NDArray[np.uint8], background: int) -> NDArray[np.uint8]:
-    """Pad the shorter side to a square, evenly at both ends."""
-    height, width = image.shape
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    return np.pad(image, ((top, side - height - top), (left, side - width - left)), constant_values=background)
+def _classes(source: Path, include: str | None, strict: bool) -> tuple[list[PictureClass], list[str]]:
+    if source.suffix.lower() == ".npz" and source.is_file():
+        return read_npz(source), []
+    found: Found
+    if source.is_file():
+        found = read_tables([(source, "")])
+    elif tables := tables_in(source):
+        found = read_tables(tables)
+    else:
+        found = walk(source, include)
+    if found.unread:
+        pictures = set(found.unread) - _NO_PICTURES
+        kinds = sorted(found.unread.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds[:5])
+        what = f"{sum(found.unread.values()):,} other files are not read: {named}"
+        if strict and pictures:
+            raise FanfoldError(f"{source}: {what}; remove them, or read the others without `dataset.strict`")
+        found.notes.append(what)
+    if strict and found.notes and any("are not there" in note for note in found.notes):
+        raise FanfoldError(f"{source}: {found.notes[0]}")
+    classes, note = as_classes(found.entries, source if source.is_dir() else source.parent)
+    return classes, [*found.notes, *([note] if note else [])]
+
+
+def _file(picture: Picture) -> str:
+    return str(picture) if isinstance(picture, (str, Path)) else ""

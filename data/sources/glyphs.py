@@ -20,14 +20,15 @@ from matplotlib.ft2font import FT2Font, LoadFlags
 from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.resize import FILTER, area_average
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.pictures import HANDWRITING, Preprocessing
+from fanfold.data.plain import JSON
+from fanfold.data.resize import area_average
+from fanfold.data.source import ClassName, Source
 from fanfold.data.sources.handwriting import outline, write
 from fanfold.data.sources.lookalikes import alike, distinct, views
 from fanfold.data.sources.strokes import Strokes, trace
 
 DRAWINGS = 20
-SIZE = (28, 28)
 
 FACES = tuple(
     f"DejaVu{family}"
@@ -99,7 +100,7 @@ def letters() -> tuple[Letter, ...]:
 
 
 @dataclass(frozen=True)
-class GlyphSource:
+class GlyphSource(Source):
     """The data set as a source for a store."""
 
     dataset = "glyphs"
@@ -114,22 +115,29 @@ class GlyphSource:
         ]
 
     @property
-    def attributes(self) -> Mapping[str, JSON]:
+    def counts(self) -> Sequence[int]:
+        return [DRAWINGS] * len(self.letters)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return HANDWRITING
+
+    @property
+    def origin(self) -> Mapping[str, JSON]:
         return {
             "source": f"drawn from the DejaVu fonts of Matplotlib {matplotlib.__version__}",
-            "resize": FILTER,
             "fonts": FACES,
             "seed": _SEED,
             "numpy": np.__version__,
             "unicode": unicodedata.unidata_version,
         }
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """The 20 drawings of a character, which depend on no other character and not on the order of drawing."""
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8]]:
+        """Drawings of a character, which depend on no other character and not on the order of drawing."""
         letter = self.letters[index]
         rng = np.random.Generator(np.random.Philox(key=[_SEED, letter.code]))
         ink = write([outline(form) for form in _forms(letter)], DRAWINGS, rng)
-        return area_average(ink.astype(np.uint8) * 255, SIZE)
+        return list(area_average(ink.astype(np.uint8) * 255, (HANDWRITING.size, HANDWRITING.size))[first:last, None])
 
 
 def _alphabet(character: str) -> str | None:

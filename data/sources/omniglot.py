@@ -18,14 +18,15 @@ from PIL import Image
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.resize import FILTER, area_average
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.pictures import HANDWRITING, Preprocessing
+from fanfold.data.plain import JSON
+from fanfold.data.resize import area_average
+from fanfold.data.source import ClassName, Source
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 """The two parts, and how many characters each holds."""
 
 DRAWINGS = 20
-SIZE = (28, 28)
 _ORIGINAL_SIZE = (105, 105)
 _ADVICE = (
     "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
@@ -33,7 +34,7 @@ _ADVICE = (
 )
 
 
-class OmniglotSource:
+class OmniglotSource(Source):
     """Omniglot's characters at 28 x 28 pixels, as a `Source`.
 
     The classes of both parts are sorted by alphabet, then by character; the drawings of a class, by file name. The
@@ -50,33 +51,44 @@ class OmniglotSource:
 
     def __init__(self, folder: Path | str, origin: str | None = None) -> None:
         self.folder = Path(folder)
-        self.origin = origin or str(self.folder)
+        self.origin_name = origin or str(self.folder)
         self._drawings: dict[ClassName, tuple[_Part, list[str]]] = {}
         for name, part in _find_parts(self.folder).items():
             drawings = part.drawings()
             _check_complete(part.path, drawings, CHARACTERS[name])
             self._drawings |= {character: (part, sorted(files)) for character, files in drawings.items()}
             if name == "images_background":
-                self._background = sorted({character.alphabet for character in drawings})
-        self.names: Sequence[ClassName] = sorted(self._drawings)
+                self._background = sorted({character.group for character in drawings})
+        self._names = sorted(self._drawings)
 
-    def __reduce__(self) -> tuple[type["OmniglotSource"], tuple[Path, str]]:
-        """Pickle the folder's name only: scanning it again is faster than sending 32,460 file names."""
-        return OmniglotSource, (self.folder, self.origin)
+    @property
+    def names(self) -> Sequence[ClassName]:
+        return self._names
+
+    @property
+    def counts(self) -> Sequence[int]:
+        return [DRAWINGS] * len(self._names)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return HANDWRITING
 
     @property
     def attributes(self) -> Mapping[str, JSON]:
-        return {
-            "source": self.origin,
-            "resize": FILTER,
-            "original_size": list(_ORIGINAL_SIZE),
-            "background_alphabets": self._background,
-        }
+        return {"background_alphabets": self._background}
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        part, files = self._drawings[self.names[index]]
-        paper = np.stack([_decode(part, file) for file in files])
-        return area_average(255 - paper, SIZE)
+    @property
+    def origin(self) -> Mapping[str, JSON]:
+        return {"source": self.origin_name, "original_size": list(_ORIGINAL_SIZE)}
+
+    def paths(self, index: int) -> Sequence[str]:
+        part, files = self._drawings[self._names[index]]
+        return [part.relative(file) for file in files]
+
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8]]:
+        part, files = self._drawings[self._names[index]]
+        paper = np.stack([_decode(part, file) for file in files[first:last]])
+        return list(area_average(255 - paper, (HANDWRITING.size, HANDWRITING.size))[:, None])
 
 
 class _Archive:
@@ -100,6 +112,10 @@ class _Archive:
                     found[ClassName(alphabet, character)].append(file)
         return found
 
+    def relative(self, file: str) -> str:
+        """A drawing's name, relative to the folder of the parts."""
+        return file
+
     def read(self, file: str) -> bytes:
         try:
             return self._zip.read(file)
@@ -120,6 +136,10 @@ class _Folder:
             if _is_drawing(drawing):
                 found[ClassName(alphabet, character)].append(str(path))
         return found
+
+    def relative(self, file: str) -> str:
+        """A drawing's name, relative to the folder of the parts."""
+        return Path(file).relative_to(self.path.parent).as_posix()
 
     def read(self, file: str) -> bytes:
         try:
@@ -157,7 +177,7 @@ def _check_complete(path: Path, drawings: Mapping[ClassName, Sequence[str]], cha
     if len(drawings) != characters:
         found = f"{len(drawings)} characters, not {characters}"
     elif short := [name for name, files in drawings.items() if len(files) != DRAWINGS]:
-        found = f"{len(drawings[short[0]])} drawings of {short[0].alphabet}/{short[0].character}, not {DRAWINGS}"
+        found = f"{len(drawings[short[0]])} drawings of {short[0].group}/{short[0].name}, not {DRAWINGS}"
     else:
         return
     raise FanfoldError(f"{path}: incomplete copy of Omniglot: {found}; fetch it again, or {_ADVICE}")

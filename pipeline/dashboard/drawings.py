@@ -1,4 +1,4 @@
-"""The page's images of tasks: each one a small PNG, dark on white."""
+"""The page's images of tasks: each one a small PNG."""
 
 import base64
 import io
@@ -22,15 +22,15 @@ def draw(support: NDArray[np.float32], query: NDArray[np.float32]) -> list[list[
     """Tasks as PNG data URIs, by task and class: at most `SHOTS` support images, then at most `QUERIES` queries.
 
     Args:
-        support: Ink, 0 to 1, `[tasks, ways, shots, height, width]`.
-        query: Ink, 0 to 1, `[tasks, ways, queries, height, width]`.
+        support: As shown, 0 to 1, `[tasks, ways, shots, height, width]`, and 3 where it has colour.
+        query: As `support`: `[tasks, ways, queries, …]`.
     """
     images = np.concatenate([support[:, :, :SHOTS], query[:, :, :QUERIES]], axis=2)
     return [[[_uri(image) for image in of_class] for of_class in task] for task in images]
 
 
-def _uri(ink: NDArray[np.float32]) -> str:
-    image = on_paper(ink)
+def _uri(shown: NDArray[np.float32]) -> str:
+    image = on_paper(shown)
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "png")

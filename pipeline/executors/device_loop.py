@@ -49,8 +49,8 @@ class DeviceLoop(MemberLoop):
         assert opened.resident is not None
         self._network, self._resident, self._chunks = opened.network, opened.resident, share.own
         device, shape = opened.resident.pixels.device, recipe.train
-        classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
-        source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, drawings, opened.resident.drawings)
+        classes, counts = opened.classes(Stream.TRAIN), opened.images.counts
+        source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, counts, opened.resident.first)
         self._prefetch = Prefetch(partial(draw_codes, source))
         empty = partial(torch.zeros, device=device)
         self._parameters = empty(self._length * share.ranks)

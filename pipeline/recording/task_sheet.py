@@ -1,4 +1,4 @@
-"""Sheets of tasks as plain images: a column a class, dark on white."""
+"""Sheets of tasks as plain images: a column a class."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 
 
 def on_paper(image: NDArray[np.float32]) -> Image.Image:
-    """An image `[height, width]`, from 0, white, to 1, black, in shades of grey.
+    """An image `[height, width]` or `[height, width, 3]`, from 0, dark, to 1, as `TaskBatch.by_class` gives it.
 
     Values beyond, as resizing may leave them, are clipped.
     """
-    return Image.fromarray(((1 - image.clip(0, 1)) * 255).round().astype(np.uint8))
+    return Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def paste_columns(
@@ -35,7 +35,7 @@ def paste_columns(
 
     Args:
         sheet: The sheet.
-        images: `[ways, images of a class, height, width]`, from 0, white, to 1, black.
+        images: `[ways, images of a class, height, width]`, and 3 where they have colour, as they are shown.
         corner: Left and top of the first image, in pixels.
         pitch: Pixels from an image to the next, across and down.
         side: Height and width to scale the images to; by default they keep theirs.

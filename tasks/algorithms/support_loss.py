@@ -43,7 +43,7 @@ class SupportLoss:
     """The mean cross-entropy of a task's support set, a function of the network's parameters."""
 
     network: Network
-    images: Tensor  # `[n, 1, height, width]`
+    images: Tensor  # `[n, channels, height, width]`
     labels: Tensor  # int64 `[n]`
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:

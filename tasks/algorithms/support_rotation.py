@@ -14,7 +14,7 @@ from fanfold.tasks.batch import TaskBatch
 
 
 def by_class(tasks: TaskBatch, support: Tensor, query: Tensor) -> Tensor:
-    """One task's images by class, support before queries: `[ways, shots + queries, 1, height, width]`."""
+    """One task's images by class, support before queries: `[ways, shots + queries, channels, height, width]`."""
     return torch.cat([part.unflatten(0, (tasks.ways, -1)) for part in (support, query)], 1)
 
 

@@ -45,8 +45,8 @@ class TaskSource:
     stream: Stream
     shape: EpisodeShape
     classes: NDArray[np.int64]
-    drawings: NDArray[np.int64]
-    resident: int  # the number of images of every class on the device, see `Resident.drawings`
+    counts: NDArray[np.int64]  # pictures of each class
+    first: NDArray[np.int64]  # each class's first picture on the device, see `Resident.first`
 
 
 def draw_codes(source: TaskSource, tasks: RankTasks) -> Codes:
@@ -59,9 +59,9 @@ def draw_codes(source: TaskSource, tasks: RankTasks) -> Codes:
         int32 `[iterations, the rank's tasks in a meta-batch, ways, shots + queries]`, see `encode`.
     """
     shape = source.shape
-    drawn = draw_ranges(source.seed, source.stream, tasks.ranges(), shape, source.classes, source.drawings)
+    drawn = draw_ranges(source.seed, source.stream, tasks.ranges(), shape, source.classes, source.counts)
     count = sum(last - first for first, last in tasks.places)
-    return encode(drawn, source.resident).reshape(tasks.iterations, count, shape.ways, shape.shots + shape.queries)
+    return encode(drawn, source.first).reshape(tasks.iterations, count, shape.ways, shape.shots + shape.queries)
 
 
 class Prefetch:

@@ -8,7 +8,7 @@ An image's **orientation** is one of the eight symmetries of a square: its rotat
 it is reflected before.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
 
 _BITS = 3  # low bits of a code that hold the orientation
 ORIENTATIONS = 1 << _BITS
+_MOST_PICTURES = 2**31 >> _BITS
 _FREE_MEMORY_SHARE = 4  # images may take a quarter of a device's free memory
 
 
@@ -28,21 +29,24 @@ _FREE_MEMORY_SHARE = 4  # images may take a quarter of a device's free memory
 class Resident:
     """The images of a store on a device."""
 
-    pixels: Tensor  # uint8 `[classes · drawings, height · width]`. Smaller classes are padded with blank images
+    pixels: Tensor  # uint8 `[pictures, channels, height · width]`, class after class
     sources: Tensor  # int64 `[8, height · width]`, the index of the stored pixel at each place, for each orientation
     full: Tensor  # the scalar 255, in the type of the tasks' images
     size: tuple[int, int]  # height and width of the images, in pixels
-    drawings: int  # the number of images of every class, including blank ones
+    first: NDArray[np.int64]  # each class's first picture, on the host
+    ink: bool  # see `TaskBatch`
 
     def tasks(self, codes: Tensor, shape: EpisodeShape) -> TaskBatch:
         """The tasks with codes of `encode`, which are on the device. Raises FanfoldError if images can't be rotated."""
         check_rotations(shape, self.size)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
-        pixels = upright.gather(1, self.sources.index_select(0, code & ORIENTATIONS - 1))
+        sources = self.sources.index_select(0, code & ORIENTATIONS - 1).unsqueeze(1).expand(upright.shape)
+        pixels = upright.gather(2, sources)
         # With a divisor on the host, CUDA would multiply by its reciprocal, which rounds differently.
         scaled = pixels / self.full
-        return as_tasks(scaled.view(*codes.shape, 1, *self.size), shape)
+        tasks = as_tasks(scaled.view(*codes.shape, -1, *self.size), shape)
+        return replace(tasks, ink=self.ink)
 
 
 def make_resident(
@@ -63,27 +67,30 @@ def make_resident(
         memory_limit = torch.cuda.mem_get_info(device)[0] // _FREE_MEMORY_SHARE
     if memory_limit is not None and images.pixels.nbytes > memory_limit:
         return None
+    if len(images.pixels) > _MOST_PICTURES:
+        return None
     return Resident(
-        pixels=torch.tensor(images.pixels, device=device).flatten(0, 1).flatten(1),
+        pixels=torch.tensor(images.pixels, device=device).flatten(2),
         sources=torch.tensor(_sources(images.size), device=device),
         full=torch.tensor(255, dtype=dtype, device=device),
         size=images.size,
-        drawings=images.pixels.shape[1],
+        first=images.first,
+        ink=images.handwriting,
     )
 
 
-def encode(episodes: Episodes, drawings: int) -> NDArray[np.int32]:
-    """The codes of some tasks: (class · drawings + index in the class) · 8 + orientation for every image.
+def encode(episodes: Episodes, first: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The codes of some tasks: (first picture of the class + index in the class) · 8 + orientation for every image.
 
-    The result is int32 `[tasks, ways, shots + queries]`; for `drawings`, see `Resident`.
+    The result is int32 `[tasks, ways, shots + queries]`; for `first`, see `Resident`.
     """
     orientation = episodes.rotations + 4 * episodes.reflections
-    first = episodes.classes * (drawings << _BITS) + orientation
-    tasks, ways, images = episodes.drawings.shape
+    begins = (first[episodes.classes] << _BITS) + orientation
+    tasks, ways, images = episodes.pictures.shape
     found = np.empty((tasks, ways, images), np.int32)
     # One image at a time, vectorized over tasks and ways: the last axis is too short for that.
     for image in range(images):
-        found[..., image] = first + (episodes.drawings[..., image] << _BITS)
+        found[..., image] = begins + (episodes.pictures[..., image] << _BITS)
     return found
 
 

@@ -5,8 +5,20 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from fanfold.data.datasets import DATASETS, Auto, Folder, Glyphs, Omniglot, Prepared, find_store, prepare
+from fanfold.data.datasets import (
+    DATASETS,
+    Auto,
+    Folder,
+    Glyphs,
+    Omniglot,
+    Prepared,
+    find_store,
+    prepare,
+    prepare_pictures,
+)
 from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import read_picture
+from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.store import open_store, write_store
 from tests.data.conftest import NoiseSource
 
@@ -94,17 +106,40 @@ def test_a_folder_is_prepared_under_its_name_when_first_asked_for() -> None:
     write_pictures("pets")
     found = find_store(Folder(source="pets"), progress=False)
     assert found == Prepared(Path("stores/pets.zarr"), "folder")
-    assert open_store(found.path).size == (28, 28)
+    assert open_store(found.path).size == (32, 32)
     assert find_store(Folder(source="pets/"), progress=False) == found
+
+
+def test_folders_of_one_name_have_stores_of_their_own() -> None:
+    write_pictures("pets")
+    write_pictures("other/pets", classes=5)
+    first, second = (find_store(Folder(source=source), progress=False) for source in ("pets", "other/pets"))
+    assert first.path == Path("stores/pets.zarr")
+    assert second.path.name.startswith("pets-")
+    assert [len(open_store(found.path).names) for found in (first, second)] == [3, 5]
+    assert find_store(Folder(source="other/pets"), progress=False) == second
+    assert find_store(Folder(source="pets"), progress=False) == first
+
+
+def test_a_store_is_made_where_it_is_wanted() -> None:
+    write_pictures("pets")
+    found = find_store(Folder(source="pets", store="mine/own.zarr", size=14), progress=False)
+    assert found.path == Path("mine/own.zarr")
+    assert open_store(found.path).size == (14, 14)
+    assert find_store(Folder(store="mine/own.zarr"), progress=False) == found  # of its own size
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (Folder(source="pets", size=14), "made with `dataset.size=28`, not 14"),
-        (Folder(source="pets", invert=True), "made with `dataset.invert=auto`, not True"),
-        (Folder(source="other/pets"), r"made with `dataset.source=\S+/pets`, not \S+/other/pets"),
-        (Folder(store="stores/pets.zarr", size=14), "made with `dataset.size=28`, not 14"),
+        (Folder(source="pets", size=14), "made with `dataset.size=32`, not 14"),
+        (Folder(source="pets", handwriting=True), "made with the default of `dataset.handwriting`, not True"),
+        (Folder(source="pets", channels="rgb"), "made with the default of `dataset.channels`, not rgb"),
+        (
+            Folder(source="other/pets", store="stores/pets.zarr"),
+            r"made with `dataset.source=\S+/pets`, not \S+/other/pets",
+        ),
+        (Folder(store="stores/pets.zarr", size=14), "made with `dataset.size=32`, not 14"),
     ],
 )
 def test_a_store_made_otherwise_is_not_taken_for_what_is_asked(changed: Folder, says: str) -> None:
@@ -132,11 +167,11 @@ def test_preparing_does_not_overwrite_unasked() -> None:
 
 def test_the_advice_makes_a_folders_store_as_it_was() -> None:
     write_pictures("pets")
-    prepared = prepare(Folder(source="pets", size=14, invert=False), progress=False)
+    prepared = prepare(Folder(source="pets", size=14, fit="pad", strict=True), progress=False)
     (prepared.path / "checksum/c/0").unlink()
     settings = (
         f"`prepare dataset.name=folder dataset.store=stores/pets.zarr dataset.source={Path('pets').resolve()} "
-        "dataset.size=14 dataset.invert=false overwrite=true`"
+        "dataset.size=14 dataset.fit=pad dataset.strict=true overwrite=true`"
     )
     with pytest.raises(FanfoldError, match=settings):
         open_store(prepared.path)
@@ -152,4 +187,21 @@ def test_every_data_set_is_read_from_flags_and_explained() -> None:
     for text, value in (("auto", "auto"), ("true", True), ("false", False)):
         assert parser.parse_args([f"--dataset.invert={text}"]).dataset.invert == value
     help_text = " ".join(parser.format_help().split())
-    assert "Height and width of the stored images, in pixels" in help_text
+    assert "Height and width of the stored pictures, in pixels" in help_text
+
+
+def test_pictures_in_memory_become_a_store() -> None:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (12, 20, 20, 3), np.uint8), np.arange(12) % 3
+    made = prepare_pictures(
+        classes_of_arrays(images, labels, ["a", "b", "c"]), Folder(store="memory.zarr"), progress=False
+    )
+    store = open_store(made.path)
+    assert [name.name for name in store.names] == ["a", "b", "c"]
+    assert (store.counts.tolist(), store.channels) == ([4, 4, 4], 3)
+    expected = read_picture(images[1], store.preprocessing)
+    np.testing.assert_array_equal(store.read(4, 5)[0], expected)
+    with pytest.raises(FanfoldError, match="each picture needs one"):
+        classes_of_arrays(images, labels[:-1])
+    with pytest.raises(FanfoldError, match=r"`dataset\.store`"):
+        prepare_pictures(classes_of_lists({"a": list(images[:2]), "b": list(images[2:4])}), Folder())

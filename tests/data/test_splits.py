@@ -26,7 +26,8 @@ def renamed(store: Store, names: list[ClassName]) -> Store:
 
 
 def check_partition(split: Split, classes: int) -> None:
-    parts = (split.train, split.validation, split.test)
+    """Disjoint parts; of few classes, the same validate and test."""
+    parts = (split.train, split.test) if split.shared else (split.train, split.validation, split.test)
     for part in parts:
         assert part.dtype == np.int64
         assert len(part) > 0
@@ -34,27 +35,27 @@ def check_partition(split: Split, classes: int) -> None:
     assert sorted(np.concatenate(parts).tolist()) == list(range(classes))
 
 
-def alphabets_of(store: Store, part: np.ndarray) -> set[str]:
-    return {store.names[index].alphabet for index in part}
+def groups_of(store: Store, part: np.ndarray) -> set[str]:
+    return {store.names[index].group for index in part}
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=st.lists(st.integers(1, 40), min_size=3, max_size=12))
+@given(sizes=st.lists(st.integers(2, 40), min_size=3, max_size=12))
 def test_splits_of_any_data_set_are_partitions(small: Store, sizes: list[int]) -> None:
-    names = [ClassName(f"alphabet {a}", str(c)) for a, size in enumerate(sizes) for c in range(size)]
+    names = [ClassName(f"group {a}", str(c)) for a, size in enumerate(sizes) for c in range(size)]
     store = renamed(small, names)
-    for name in ("alphabets", "random"):
+    for name in ("groups", "alphabets", "random:5", "random"):
         check_partition(split_classes(store, name), len(names))
-    split = split_classes(store, "alphabets")
-    held = [alphabets_of(store, part) for part in (split.train, split.validation, split.test)]
+    split = split_classes(store, "groups")
+    held = [groups_of(store, part) for part in (split.train, split.validation, split.test)]
     assert not held[0] & held[1]
     assert not held[0] & held[2]
     assert not held[1] & held[2]
 
 
-def test_alphabets_come_near_their_shares(small: Store) -> None:
-    names = [ClassName(f"alphabet {a}", str(c)) for a in range(40) for c in range(10 + a % 5)]
-    split = split_classes(renamed(small, names), "alphabets")
+def test_groups_come_near_their_shares(small: Store) -> None:
+    names = [ClassName(f"group {a}", str(c)) for a in range(40) for c in range(10 + a % 5)]
+    split = split_classes(renamed(small, names), "groups")
     assert len(split.test) / len(names) == pytest.approx(0.25, abs=0.02)
     assert len(split.validation) / len(names) == pytest.approx(0.08, abs=0.02)
 
@@ -63,6 +64,44 @@ def test_random_shares(small: Store) -> None:
     split = split_classes(renamed(small, [ClassName("one", str(c)) for c in range(100)]), "random")
     assert (len(split.train), len(split.validation), len(split.test)) == (70, 10, 20)
     assert split.test[:5].tolist() == [4, 10, 12, 21, 25]  # fixed for ever
+
+
+def test_other_seeds_are_other_classes(small: Store) -> None:
+    store = renamed(small, [ClassName("one", str(c)) for c in range(100)])
+    found = [split_classes(store, name) for name in ("random", "random:70", "random:1")]
+    assert [split.name for split in found] == ["random", "random:70", "random:1"]
+    np.testing.assert_array_equal(found[0].test, found[1].test)
+    assert found[0].test.tolist() != found[2].test.tolist()
+    for wrong in ("random:", "random:x", "random:-1", "given:3", f"random:{2**64}"):
+        with pytest.raises(FanfoldError, match=r"stands a seed|no split is given"):
+            split_classes(store, wrong)
+
+
+@pytest.mark.parametrize(("classes", "held"), [(4, 2), (7, 3), (10, 5), (20, 6), (44, 13)])
+def test_few_classes_validate_and_test_on_the_same(small: Store, classes: int, held: int) -> None:
+    split = split_classes(renamed(small, [ClassName("one", str(c)) for c in range(classes)]))
+    assert split.shared
+    assert (len(split.train), len(split.test)) == (classes - held, held)
+
+
+def test_too_few_classes_say_what_can_be_done_instead(small: Store) -> None:
+    with pytest.raises(FanfoldError, match="four are the least; train on another data set, and label these pictures"):
+        split_classes(renamed(small, [ClassName("one", str(c)) for c in range(3)]))
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("train", "validation", "test", "", "train"), ([0, 4], [1], [2])),
+        (("train", "test", "test", "train", "train"), ([0, 3, 4], [1, 2], [1, 2])),
+        (("train", "validation", "validation", "train", ""), ([0, 3], [1, 2], [1, 2])),
+    ],
+)
+def test_a_given_split_comes_first(small: Store, parts: tuple[str, ...], expected: tuple[list[int], ...]) -> None:
+    store = replace(renamed(small, [ClassName("one", str(c)) for c in range(5)]), splits=parts)
+    split = split_classes(store)
+    assert split.name == "given"
+    assert tuple(part.tolist() for part in (split.train, split.validation, split.test)) == expected
 
 
 def test_the_default_is_the_data_sets_own(small: Store) -> None:
@@ -77,12 +116,13 @@ def test_the_default_is_the_data_sets_own(small: Store) -> None:
             "vinyals",
             r"`dataset.split=vinyals`: doesn't fit .*noise\.zarr \(it is Omniglot's own\); choose one of random",
         ),
-        ("alphabets", r"it needs three alphabets\); choose one of random$"),
+        ("groups", r"it needs three groups\); choose one of random$"),
+        ("given", r"no split is given by folders, a table or `dataset.split_file`\); choose one of random$"),
         ("mine", r"`dataset.split=mine`: is not known; choose one of random$"),
     ],
 )
 def test_a_split_that_does_not_fit_names_those_that_do(small: Store, name: str, says: str) -> None:
-    store = renamed(small, [ClassName(f"alphabet {c % 2}", str(c)) for c in range(10)])
+    store = renamed(small, [ClassName(f"group {c % 2}", str(c)) for c in range(10)])
     with pytest.raises(FanfoldError, match=says):
         split_classes(store, name)
 
@@ -110,10 +150,10 @@ def test_every_split_fits_omniglot(omniglot_store: Path) -> None:
 def test_vinyals_divides_gurmukhi_and_no_other_alphabet(omniglot_store: Path) -> None:
     store = open_store(omniglot_store)
     split = split_classes(store, "vinyals")
-    assert alphabets_of(store, split.train) & alphabets_of(store, split.test) == {"Gurmukhi"}
-    tested = {store.names[index].character for index in split.test if store.names[index].alphabet == "Gurmukhi"}
+    assert groups_of(store, split.train) & groups_of(store, split.test) == {"Gurmukhi"}
+    tested = {store.names[index].name for index in split.test if store.names[index].group == "Gurmukhi"}
     assert tested == {"character42", "character43", "character44", "character45"}
-    assert alphabets_of(store, split.validation) == {
+    assert groups_of(store, split.validation) == {
         "Armenian",
         "Bengali",
         "Early_Aramaic",
@@ -125,7 +165,7 @@ def test_vinyals_divides_gurmukhi_and_no_other_alphabet(omniglot_store: Path) ->
 @pytest.mark.omniglot
 def test_lake_tests_the_evaluation_alphabets(omniglot_store: Path) -> None:
     store = open_store(omniglot_store)
-    tested = alphabets_of(store, split_classes(store, "lake").test)
+    tested = groups_of(store, split_classes(store, "lake").test)
     assert len(tested) == 20
     assert {"Angelic", "ULOG", "Tengwar", "Gurmukhi"} <= tested
 

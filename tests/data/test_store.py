@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ import zarr
 from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.plain import JSON
 from fanfold.data.store import SCHEMA, open_store, verify_store, write_store
-from tests.data.conftest import BLANK, NoiseSource
+from fanfold.data.writing import told
+from tests.data.conftest import NoiseSource
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -30,42 +34,88 @@ class BrokenSource(NoiseSource):
 
     error: type[BaseException] = FanfoldError
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
         if index == 100:
             raise self.error("no more")
-        return super().read(index)
+        return super().read(index, first, last)
 
 
-@pytest.mark.parametrize("varying", [False, True])
-def test_what_is_written_is_read(tmp_path: Path, varying: bool) -> None:
-    source = NoiseSource(varying=varying)
-    write_store(tmp_path / "noise.zarr", source, progress=False)
+@dataclass(frozen=True)
+class SkippingSource(NoiseSource):
+    """One picture of class 1 and all of class 2 can't be read."""
+
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
+        found = list(super().read(index, first, last))
+        if index in (1, 2):
+            found[0 : 1 if index == 1 else None] = [FanfoldError("bad")] * (1 if index == 1 else len(found))
+        return found
+
+
+@pytest.mark.parametrize(("varying", "channels"), [(False, 1), (True, 3)])
+def test_what_is_written_is_read(tmp_path: Path, varying: bool, channels: Literal[1, 3]) -> None:
+    source = NoiseSource(varying=varying, channels=channels)
+    summary = write_store(tmp_path / "noise.zarr", source, progress=False)
     store = open_store(tmp_path / "noise.zarr")
     pixels = store.read()
-    assert pixels.shape == store.images.shape == (130, 4, 6, 8)
-    assert (store.dataset, store.size, list(store.names)) == ("noise", (6, 8), source.names)
-    assert store.drawings.tolist() == source.counts()
-    for index, count in enumerate(source.counts()):
-        np.testing.assert_array_equal(pixels[index, :count], source.read(index))
-        assert not pixels[index, count:].any()
-    np.testing.assert_array_equal(store.read([129, 5]), pixels[[129, 5]])
-    np.testing.assert_array_equal(store.read(slice(60, 70)), pixels[60:70])
+    assert pixels.shape == store.images.shape == (sum(source.counts), channels, 6, 8)
+    assert (summary.pictures, summary.unreadable, summary.empty) == (len(pixels), [], [])
+    assert (store.dataset, store.size, store.channels) == ("noise", (6, 8), channels)
+    assert list(store.names) == source.names
+    assert store.preprocessing == source.preprocessing
+    assert store.counts.tolist() == source.counts
+    for index, (first, last) in enumerate(zip(store.first, store.first[1:], strict=False)):
+        np.testing.assert_array_equal(pixels[first:last], source.whole(index))
+    for first, last in ((0, 1), (7, 9), (8, 16), (130, 390), (len(pixels) - 1, len(pixels))):
+        np.testing.assert_array_equal(store.read(first, last), pixels[first:last])
+    assert store.paths[:5] == ("0", "1", "2", *(("0", "1") if varying else ("3", "0")))
+
+
+def test_what_can_not_be_read_is_skipped_and_told(tmp_path: Path) -> None:
+    summary = write_store(tmp_path / "noise.zarr", SkippingSource(classes=5), progress=False)
+    store = open_store(tmp_path / "noise.zarr")
+    assert (summary.pictures, len(summary.unreadable)) == (15, 5)
+    assert summary.empty == ["Group 2/ж2"]
+    assert store.counts.tolist() == [4, 3, 4, 4]
+    np.testing.assert_array_equal(store.read(4, 7), NoiseSource(classes=5).whole(1)[1:])
+    assert [name.name for name in store.names] == ["ж0", "ж1", "ж3", "ж4"]
+    lines = told(summary, {"notes": ["a note"]})
+    assert lines == [
+        "a note",
+        "5 pictures were skipped: bad; bad; bad; bad; bad",
+        "1 class has no readable picture: Group 2/ж2",
+    ]
 
 
 def test_the_layout_is_that_of_the_schema(noise_store: Path) -> None:
     group = zarr.open_group(noise_store, mode="r", zarr_format=3)
-    assert group.attrs.asdict().items() >= {"dataset": "noise", "schema": SCHEMA, "height": 6, "width": 8}.items()
-    assert "drawings" not in group.attrs
+    assert group.attrs.asdict().items() >= {"dataset": "noise", "schema": SCHEMA}.items()
     images = group["images"]
-    assert (images.dtype, images.chunks, images.shards) == (np.uint8, (1, 4, 6, 8), (64, 4, 6, 8))
+    assert (images.dtype, images.shape) == (np.uint8, (520, 1, 6, 8))
+    assert (images.chunks, images.shards) == ((8, 1, 6, 8), (128, 1, 6, 8))
     assert [type(codec).__name__ for codec in images.compressors] == ["ZstdCodec", "Crc32cCodec"]
-    assert len(contents(noise_store)) == 3 + 3 + 5  # shards, small chunks, descriptions
+    assert len(contents(noise_store)) == 5 + 6 + 8  # shards, small chunks, descriptions
 
 
-def test_a_blank_class_is_stored_all_the_same(noise_store: Path) -> None:
-    shard = (noise_store / "images/c/0/0/0/0").read_bytes()
-    index = np.frombuffer(shard[-(64 * 16 + 4) : -4], "<u8").reshape(64, 2)
-    assert index[BLANK, 0] != 2**64 - 1
+def test_a_blank_chunk_is_stored_all_the_same(tmp_path: Path) -> None:
+    write_store(tmp_path / "blank.zarr", NoiseSource(pictures=40), progress=False)
+    shard = (tmp_path / "blank.zarr/images/c/0/0/0/0").read_bytes()
+    index = np.frombuffer(shard[-(16 * 16 + 4) : -4], "<u8").reshape(16, 2)
+    assert index[-1, 0] != 2**64 - 1  # of BLANK's pictures alone
+
+
+def test_the_digest_is_of_what_decides_not_of_where_it_came_from(noise: NoiseSource, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Elsewhere(NoiseSource):
+        @property
+        def origin(self) -> Mapping[str, JSON]:
+            return {"source": "elsewhere"}
+
+    digests = []
+    for number, source in enumerate((noise, Elsewhere(), replace(noise, seed=1), replace(noise, groups=4))):
+        write_store(tmp_path / str(number), source, progress=False)
+        digests.append(open_store(tmp_path / str(number)).digest)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_two_stores_of_the_same_data_are_the_same_bytes(noise: NoiseSource, noise_store: Path, tmp_path: Path) -> None:
@@ -86,7 +136,7 @@ def test_progress_is_one_line_where_there_is_no_terminal(
     write_store(tmp_path / "noise.zarr", noise)
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"Writing {tmp_path / 'noise.zarr'}: 130 classes of noise\n"
+    assert printed.err == f"Writing {tmp_path / 'noise.zarr'}: 130 classes of noise, 520 pictures\n"
 
 
 def test_a_store_is_not_overwritten_unasked(noise_store: Path) -> None:
@@ -111,7 +161,7 @@ def test_overwriting_has_a_complete_store_in_place_at_every_instant(noise_store:
     done.set()
     watcher.join()
     assert not absences
-    np.testing.assert_array_equal(open_store(noise_store).read()[0], NoiseSource(classes=10, seed=5).read(0))
+    np.testing.assert_array_equal(open_store(noise_store).read(0, 4), NoiseSource(classes=10, seed=5).whole(0))
     assert [path.name for path in noise_store.parent.iterdir()] == ["noise.zarr"]
 
 
@@ -120,7 +170,7 @@ def test_overwriting_through_a_link_replaces_what_it_points_to(noise: NoiseSourc
     link.symlink_to(noise_store)
     write_store(link, replace(noise, seed=1), overwrite=True, progress=False)
     assert link.is_symlink()
-    np.testing.assert_array_equal(open_store(noise_store).read()[0], replace(noise, seed=1).read(0))
+    np.testing.assert_array_equal(open_store(noise_store).read(0, 4), replace(noise, seed=1).whole(0))
 
 
 def test_what_is_no_store_is_never_overwritten(noise: NoiseSource, tmp_path: Path) -> None:
@@ -154,11 +204,11 @@ from tests.data.conftest import NoiseSource
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 
 class Slow(NoiseSource):
-    def read(self, index):
+    def read(self, index, first, last):
         if index % 64 == 20:
             print("reading", flush=True)
         time.sleep(0.02)
-        return super().read(index)
+        return super().read(index, first, last)
 
 write_store(Path({str(tmp_path / "stores/slow.zarr")!r}), Slow(classes=1000), progress=False)
 """
@@ -179,7 +229,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.store import write_store
 from tests.data.conftest import NoiseSource
 
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     write_store(Path({str(tmp_path / "noise.zarr")!r}), NoiseSource(size=(28, 28)), progress=False)
 except FanfoldError as error:

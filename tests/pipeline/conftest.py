@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.plain import JSON
+from fanfold.data.source import ClassName, Source
 from fanfold.data.store import write_store
 from fanfold.pipeline.cluster.cluster import Cluster, open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
@@ -23,24 +25,25 @@ from tests.waiting import wait_for
 Opening: TypeAlias = Callable[[int], AbstractContextManager[Cluster]]
 
 
-@dataclass(frozen=True)
-class PatternSource:
+class PatternSource(Source):
     """Classes are random patterns, drawings of them differ by noise."""
 
-    dataset: str = "patterns"
-    attributes: Mapping[str, JSON] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", {"source": "patterns"})
+    dataset = "patterns"
+    counts = (8,) * 60
+    preprocessing = Preprocessing(16, 1)
 
     @property
     def names(self) -> Sequence[ClassName]:
         return [ClassName(f"Alphabet {i // 12}", f"pattern {i}") for i in range(60)]
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    @property
+    def origin(self) -> Mapping[str, JSON]:
+        return {"source": "patterns"}
+
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8]]:
         generator = np.random.Generator(np.random.Philox(key=[7, index]))
         pattern = np.kron(generator.random((4, 4)) > 0.5, np.ones((4, 4))) * 200
-        return np.clip(pattern + generator.normal(0, 25, (8, 16, 16)), 0, 255).astype(np.uint8)
+        return list(np.clip(pattern + generator.normal(0, 25, (8, 1, 16, 16)), 0, 255).astype(np.uint8)[first:last])
 
 
 @pytest.fixture(scope="session")

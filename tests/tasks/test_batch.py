@@ -8,17 +8,24 @@ from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, draw_episodes
 class Numbered:
     """Images whose pixels tell class, drawing and place."""
 
-    drawings = np.full(9, 5)
+    counts = np.full(9, 5)
     size = (3, 3)
+    channels = 1
+    handwriting = True
 
-    def gather(self, classes, drawings):
-        start = np.asarray(classes)[..., None, None] * 20 + np.asarray(drawings)[..., None, None] * 2
-        return (start + np.arange(9).reshape(3, 3) // 5).astype(np.uint8)
+    def gather(self, classes, pictures):
+        start = (np.asarray(classes) * 20 + np.asarray(pictures) * 2)[..., None, None, None]
+        return (start + np.arange(9).reshape(3, 3) // 5 + np.arange(self.channels)[:, None, None]).astype(np.uint8)
+
+
+class Coloured(Numbered):
+    channels = 3
+    handwriting = False
 
 
 def test_images_lie_class_by_class_support_apart_from_query():
     shape = EpisodeShape(4, 2, 3)
-    episodes = draw_episodes(0, Stream.TRAIN, 0, 6, shape, np.arange(9), Numbered.drawings)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 6, shape, np.arange(9), Numbered.counts)
     tasks = gather_tasks(episodes, shape, Numbered(), torch.float64)
     assert len(tasks) == 6
     assert tasks.support.shape == (6, 8, 1, 3, 3)
@@ -28,10 +35,12 @@ def test_images_lie_class_by_class_support_apart_from_query():
     for task in range(6):
         for way in range(4):
             for shot in range(2):
-                expected = Numbered().gather(episodes.classes[task, way], episodes.drawings[task, way, shot]) / 255
+                expected = Numbered().gather(episodes.classes[task, way], episodes.pictures[task, way, shot])[0] / 255
                 np.testing.assert_array_equal(tasks.support[task, 2 * way + shot, 0].numpy(), expected)
             for query in range(3):
-                expected = Numbered().gather(episodes.classes[task, way], episodes.drawings[task, way, 2 + query]) / 255
+                expected = (
+                    Numbered().gather(episodes.classes[task, way], episodes.pictures[task, way, 2 + query])[0] / 255
+                )
                 np.testing.assert_array_equal(tasks.query[task, 3 * way + query, 0].numpy(), expected)
 
 
@@ -41,11 +50,11 @@ def test_all_drawings_of_a_class_are_turned_alike_counter_clockwise():
         classes=np.array([[0, 1, 2, 3]]),
         rotations=np.array([[0, 1, 2, 3]]),
         reflections=np.zeros((1, 4), np.bool_),
-        drawings=np.zeros((1, 4, 2), np.int64),
+        pictures=np.zeros((1, 4, 2), np.int64),
     )
     tasks = gather_tasks(episodes, shape, Numbered())
     for way in range(4):
-        upright = torch.from_numpy(Numbered().gather(way, 0) / 255).float()
+        upright = torch.from_numpy(Numbered().gather(way, 0)[0] / 255).float()
         expected = torch.rot90(upright, way)
         torch.testing.assert_close(tasks.support[0, way, 0], expected, rtol=0, atol=1e-7)
         torch.testing.assert_close(tasks.query[0, way, 0], expected, rtol=0, atol=1e-7)
@@ -58,7 +67,7 @@ def test_a_mirrored_class_is_mirrored_left_to_right_before_it_is_turned():
     episodes = Episodes(np.arange(8)[None], turns[None], mirrored[None], np.zeros((1, 8, 2), np.int64))
     tasks = gather_tasks(episodes, shape, Numbered())
     for way in range(8):
-        expected = torch.from_numpy(Numbered().gather(way, 0) / 255).float()
+        expected = torch.from_numpy(Numbered().gather(way, 0)[0] / 255).float()
         if mirrored[way]:
             expected = expected[:, [2, 1, 0]]
         expected = torch.rot90(expected, int(turns[way]))
@@ -69,7 +78,7 @@ def test_a_mirrored_class_is_mirrored_left_to_right_before_it_is_turned():
 def test_each_drawing_is_fetched_once_however_many_tasks_have_it():
     """The same images as the tasks', as long as each turn and reflection of a drawing is one of its own."""
     shape = EpisodeShape(4, 1, 2, True, True)
-    episodes = draw_episodes(0, Stream.TEST, 0, 300, shape, np.arange(9), Numbered.drawings)
+    episodes = draw_episodes(0, Stream.TEST, 0, 300, shape, np.arange(9), Numbered.counts)
     tasks = gather_tasks(episodes, shape, Numbered(), torch.float64)
     images, places = gather_distinct(episodes, Numbered(), torch.float64)
     again = as_tasks(images[torch.from_numpy(places)], shape)
@@ -87,3 +96,23 @@ def test_embeddings_become_tasks_as_images_do():
     assert tasks.query[..., 0].tolist() == [[1, 2, 4, 5], [7, 8, 10, 11]]
     assert tasks.support_labels.tolist() == [0, 1]
     assert tasks.query_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_coloured_images_keep_their_channels_when_turned():
+    shape = EpisodeShape(4, 1, 2, True, True)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 6, shape, np.arange(9), Numbered.counts)
+    grey, coloured = (gather_tasks(episodes, shape, images(), torch.float64) for images in (Numbered, Coloured))
+    assert coloured.query.shape == (6, 8, 3, 3, 3)
+    for channel in range(3):
+        torch.testing.assert_close(coloured.query[:, :, channel], grey.query[:, :, 0] + channel / 255)
+
+
+def test_handwriting_is_shown_dark_on_white_and_pictures_as_they_are():
+    shape = EpisodeShape(4, 1, 2)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 2, shape, np.arange(9), Numbered.counts)
+    ink, picture = (gather_tasks(episodes, shape, images()) for images in (Numbered, Coloured))
+    assert [part.shape for part in ink.by_class()] == [(2, 4, 1, 3, 3), (2, 4, 2, 3, 3)]
+    np.testing.assert_allclose(ink.by_class()[0][1, 2, 0], 1 - ink.support[1, 2, 0].numpy())
+    shown = picture.by_class()[1]
+    assert shown.shape == (2, 4, 2, 3, 3, 3)
+    np.testing.assert_allclose(shown[1, 2, 1], picture.query[1, 5].movedim(0, -1).numpy())

@@ -73,7 +73,7 @@ def test_a_store_is_not_overwritten_unasked(workflow, workflow_here, pictures):
     prepare = ["prepare", "--dataset.name", "folder", "--dataset.source", str(pictures), "--dataset.store", "own.zarr"]
     first = workflow(*prepare)
     assert first.returncode == 0, first.stderr
-    assert "32 classes of 4 alphabets, 192 drawings" in first.stdout
+    assert "32 classes of 4 groups, 192 pictures (6 each) of 32 × 32 pixels, grey" in first.stdout
     second = workflow_here(*prepare)
     assert second.returncode == 2
     assert "--overwrite" in second.stderr

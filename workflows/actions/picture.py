@@ -38,9 +38,10 @@ def draw_tasks(tasks: TaskBatch) -> Figure:
 
 
 def _sheet(images: NDArray[np.float32]) -> Image.Image:
-    """Images `[ways, images of a class, height, width]` on one sheet, a column a class."""
-    columns, rows, height, width = images.shape
+    """Images `[ways, images of a class, height, width]`, 3 at the end for colour, on one sheet: a column a class."""
+    columns, rows, height, width = images.shape[:4]
     across, down = width + GAP, height + GAP
-    sheet = Image.new("L", (across * columns + GAP, down * rows + GAP), GREY)
+    mode, grey = ("RGB", (GREY,) * 3) if images.ndim == 5 else ("L", GREY)
+    sheet = Image.new(mode, (across * columns + GAP, down * rows + GAP), grey)
     paste_columns(sheet, images, (GAP, GAP), (across, down))
     return sheet

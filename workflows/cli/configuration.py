@@ -9,6 +9,7 @@ Classes are imported after the arguments were parsed: help and most errors need 
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +145,15 @@ def decided(options: Namespace, *, trains: bool = True) -> "Experiment":
     experiment = decide(Configuration(**asked), trains=trains)
     if experiment.note:
         print(in_flags(experiment.note), flush=True)
+    for line in experiment.told:
+        _tell_once(in_flags(line))
     return experiment
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Print a line; a search, which decides on many experiments, prints it once."""
+    print(line, flush=True)
 
 
 def _one_line(message: str) -> str:

@@ -30,7 +30,7 @@ def prepare(
             these there is.
         path: The store's path; by default `stores/NAME.zarr`.
         size: Height and width of the stored pictures, in pixels.
-        dataset: Further settings, such as `{"invert": True}`.
+        dataset: Further settings, such as `{"channels": "grey"}`.
         overwrite: Whether to replace a store that is there.
         progress: Whether to show how it goes.
 

@@ -39,7 +39,7 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
 
 def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
     """Accuracies by the alphabet of the queries, the highest first."""
-    alphabets, of_class = np.unique([name.alphabet for name in names], return_inverse=True)
+    alphabets, of_class = np.unique([name.group for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
     right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
     asked = np.bincount(of_way, minlength=len(alphabets)) * predictions.labels.shape[2]

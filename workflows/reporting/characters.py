@@ -23,8 +23,8 @@ def label(character: Character, names: Sequence[ClassName], longest: int | None 
     number, quarters, mirrored = character
     name = names[number]
     rotated = f", rotated by {90 * quarters}°" if quarters else ""
-    called = _beside(name.alphabet, in_print(name.character).removeprefix("character "))
-    return f"{in_print(name.alphabet, longest)} {called}{', mirrored' if mirrored else ''}{rotated}"
+    called = _beside(name.group, in_print(name.name).removeprefix("character "))
+    return f"{in_print(name.group, longest)} {called}{', mirrored' if mirrored else ''}{rotated}"
 
 
 def in_print(name: str, longest: int | None = None) -> str:

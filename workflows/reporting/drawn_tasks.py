@@ -25,8 +25,8 @@ class DrawnTask:
 
     number: int
     characters: Sequence[str]  # `[ways]`, the names of the classes
-    support: Image  # float32 `[ways, shots, height, width]`, ink 1 on 0
-    query: Image  # float32 `[ways, queries, height, width]`
+    support: Image  # float32 `[ways, shots, height, width]`, as shown, and 3 where there is colour
+    query: Image  # float32 `[ways, queries, height, width]`, likewise
     predictions: Predictions  # for this task alone
 
 

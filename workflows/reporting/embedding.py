@@ -1,4 +1,4 @@
-"""A metric learner's embeddings of characters in two dimensions."""
+"""A metric learner's embeddings of classes in two dimensions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,49 +11,56 @@ from fanfold.data.source import ClassName
 from fanfold.pipeline import worker
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.network import with_statistics
 from fanfold.workflows.reporting.characters import label
-from fanfold.workflows.reporting.style import SERIES, Picture, axes, listed, tile
+from fanfold.workflows.reporting.style import SERIES, Image, Picture, axes, listed, tile
 
 CLASSES = 12
+PICTURES = 40
 MARKERS = "os"
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Embedded drawings of some test classes in a plane."""
+    """Embedded pictures of some test classes in a plane."""
 
     classes: NDArray[np.int64]  # `[classes]`, numbers of the store's classes
-    points: NDArray[np.float64]  # `[classes, drawings, 2]`
+    points: NDArray[np.float64]  # `[classes, pictures, 2]`
     share: float  # of the variance between the classes' means, in the plane
     dimensions: int  # of the embedding
-    examples: NDArray[np.float32]  # `[classes, height, width]`, a drawing of each class, ink 1 on 0
+    examples: Image  # `[classes, height, width]`, a picture of each class, as shown, and 3 where there is colour
 
 
 def embed(recipe: Recipe, parameters: Vector) -> Embedding:
-    """Embed all drawings of evenly spaced test classes, each by itself, in this process; for a learner without head."""
+    """Embed pictures of evenly spaced test classes, each by itself, in this process; for a learner without head.
+
+    Of each class as many as the smallest of them has, at most `PICTURES`.
+    """
     recipe = replace(recipe, device="cpu")
     opened = worker.open_context(recipe)
     every = opened.classes(Stream.TEST)
     classes = every[np.unique(np.linspace(0, len(every) - 1, min(CLASSES, len(every))).round().astype(int))]
-    drawings = np.arange(opened.images.drawings[classes].min())
-    images = np.float32(1 / 255) * opened.images.gather(*np.broadcast_arrays(classes[:, None], drawings))
+    pictures = np.arange(min(PICTURES, opened.images.counts[classes].min()))
+    images = np.float32(1 / 255) * opened.images.gather(*np.broadcast_arrays(classes[:, None], pictures))
     seen = {name: torch.from_numpy(value) for name, value in worker.statistics(recipe, parameters).items()}
     network = with_statistics(opened.network, seen)
     network.module.eval()
     with torch.no_grad():
         theta = network.own(torch.from_numpy(np.array(parameters)))
-        embedded = network(theta, torch.from_numpy(images).flatten(0, 1).unsqueeze(1)).double().numpy()
+        embedded = network(theta, torch.from_numpy(images).flatten(0, 1)).double().numpy()
     points, share = in_the_plane(embedded.reshape(*images.shape[:2], -1))
-    return Embedding(classes, points, share, embedded.shape[1], images[:, 0])
+    each, labels = torch.from_numpy(images[None, :, 0]), torch.arange(len(classes))
+    shown = TaskBatch(each, labels, each, labels, ink=opened.images.handwriting)
+    return Embedding(classes, points, share, embedded.shape[1], shown.by_class()[0][0, :, 0])
 
 
 def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Project `[classes, drawings, d]` onto the first two principal components of the classes' means.
+    """Project `[classes, pictures, d]` onto the first two principal components of the classes' means.
 
     Returns:
-        `[classes, drawings, 2]`, and the share of the means' variance in the plane.
+        `[classes, pictures, 2]`, and the share of the means' variance in the plane.
     """
     means = embedded.mean(axis=1)
     centre = means.mean(axis=0)
@@ -65,7 +72,7 @@ def in_the_plane(embedded: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
 
 
 def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: bool) -> Picture:
-    """Draw a mark for each drawing, in its class's colour and shape, and one drawing at each class's mean.
+    """Draw a mark for each picture, in its class's colour and shape, and one picture at each class's mean.
 
     The caption tells where `statistics` of training images normalized the network.
     """
@@ -87,9 +94,9 @@ def draw_embedding(found: Embedding, names: Sequence[ClassName], statistics: boo
     return Picture(
         "embedding",
         "Embedding",
-        f"Two-dimensional view of the embeddings of {len(found.classes)} test characters: {called}.",
+        f"Two-dimensional view of the embeddings of {len(found.classes)} test classes: {called}.",
         figure,
-        f"{found.points.shape[1]} drawings of each of {len(found.classes)} test characters, one shown at their mean. "
+        f"{found.points.shape[1]} pictures of each of {len(found.classes)} test classes, one shown at their mean. "
         "The axes are the first two principal components (PCA) of the means, with "
         f"{100 * found.share:.0f} % of the means' variance in {found.dimensions} dimensions.{how}",
     )

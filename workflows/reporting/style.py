@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]  # `[height, width]`, ink 1 on 0
+Image = NDArray[np.float32]  # as shown, 0 to 1: `[height, width]`, or `[height, width, 3]` in colour
 
 INK = "#1b1f24"
 FAINT = "#5f6873"
@@ -128,9 +128,9 @@ def tile(
     width: float = 1,
     zorder: float = 1,
 ) -> None:
-    """Draw an image, ink dark on white, in a frame at `extent`: left, right, bottom, top."""
+    """Draw an image in a frame at `extent`: left, right, bottom, top."""
     left, right, bottom, top = extent
-    axis.imshow(1 - image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="none", zorder=zorder)
+    axis.imshow(image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="none", zorder=zorder)
     axis.set_aspect("auto")
     frame = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
     axis.plot(*frame, color=colour, linewidth=width, zorder=zorder + 0.1)

@@ -1,143 +1,255 @@
-import pickle
+"""Pictures in the layouts that people have."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fanfold.data.datasets import Folder, prepare
 from fanfold.data.errors import FanfoldError
-from fanfold.data.source import ClassName
-from fanfold.data.sources.folder import FolderSource
-from fanfold.data.store import open_store, write_store
+from fanfold.data.store import Store, open_store
 
 
-def save(path: Path, pixels: np.ndarray | Image.Image) -> None:
+def save(path: Path, colour: Any = (200, 30, 30), side: int = 12) -> None:
+    """A picture of one colour, with a brighter corner."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path)
+    mode = "L" if isinstance(colour, int) else "RGB"
+    image = Image.new(mode, (side, side), colour)
+    image.paste(255 if mode == "L" else (255, 255, 255), (0, 0, side // 2, side // 2))
+    image.save(path)
 
 
-def drawing(paper: int = 0, ink: int = 255, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
-    image = np.full(shape, paper, np.uint8)
-    image[2:4, 2:-2] = ink
-    return image
+def layout(folder: Path, files: Sequence[str]) -> Path:
+    for file in files:
+        save(folder / file)
+    return folder
 
 
-def test_one_level_of_folders_is_one_alphabet(tmp_path: Path) -> None:
-    for name in ("cat", "bird"):
-        save(tmp_path / "pets" / name / "1.png", drawing())
-    source = FolderSource(tmp_path / "pets")
-    assert source.names == [ClassName("pets", "bird"), ClassName("pets", "cat")]
-    assert "drawings" not in source.attributes
+def prepared(source: Path, **settings: Any) -> tuple[Store, tuple[str, ...]]:
+    """The store of a folder, and what was told."""
+    path = source.parent / "made.zarr"
+    made = prepare(Folder(source=str(source), store=str(path), size=8, **settings), overwrite=True, progress=False)
+    return open_store(made.path), made.told
 
 
-def test_two_levels_are_alphabets(tmp_path: Path) -> None:
-    for name in ("runes/b", "runes/a", "letters/z"):
-        save(tmp_path / name / "1.jpg", drawing())
-    assert FolderSource(tmp_path).names == [
-        ClassName("letters", "z"),
-        ClassName("runes", "a"),
-        ClassName("runes", "b"),
-    ]
+def counts(store: Store) -> dict[str, int]:
+    return {"/".join(name): int(count) for name, count in zip(store.names, store.counts, strict=True)}
 
 
-def test_classes_may_differ_in_drawings(tmp_path: Path) -> None:
-    for number, shade in enumerate((100, 200, 255)):
-        save(tmp_path / "set/many" / f"{number}.png", drawing(ink=shade))
-    save(tmp_path / "set/one/1.bmp", drawing())
-    write_store(tmp_path / "set.zarr", FolderSource(tmp_path / "set", size=8), progress=False)
-    store = open_store(tmp_path / "set.zarr")
-    assert store.drawings.tolist() == [3, 1]
-    pixels = store.read()
-    assert pixels.shape == (2, 3, 8, 8)
-    np.testing.assert_array_equal(pixels[0, 1], drawing(ink=200))
-    np.testing.assert_array_equal(pixels[1, 0], drawing())
-    assert not pixels[1, 1:].any()
+def parts(store: Store) -> dict[str, str]:
+    return {name.name: part for name, part in zip(store.names, store.splits, strict=True)}
 
 
 @pytest.mark.parametrize(
-    ("paper", "ink", "invert", "expected"),
+    ("files", "expected"),
     [
-        (255, 0, "auto", drawing()),
-        (0, 255, "auto", drawing()),
-        (255, 0, False, drawing(255, 0)),
-        (0, 255, True, drawing(255, 0)),
+        (["b/1.png", "a/1.jpg", "a/2.webp"], {"set/a": 2, "set/b": 1}),
+        (["g/b/1.png", "f/z/1.png", "g/a/1.png"], {"f/z": 1, "g/a": 1, "g/b": 1}),
+        (
+            ["fruit/apple/red/1.png", "fruit/lemon/1.png", "milk/1.png"],
+            {"fruit/lemon": 1, "fruit/apple/red": 1, "set/milk": 1},
+        ),
+        (["a/1.png", "a/more/1.png"], {"a/more": 1, "set/a": 1}),  # a class and a class in its folder
+        (["a/1.png", "a/.hidden.png", ".cache/b/1.png", "a/._1.png"], {"set/a": 1}),
     ],
 )
-def test_inverts_dark_ink_on_light(tmp_path: Path, paper: int, ink: int, invert: bool, expected: np.ndarray) -> None:
-    save(tmp_path / "a/1.png", drawing(paper, ink))
-    np.testing.assert_array_equal(FolderSource(tmp_path, size=8, invert=invert).read(0)[0], expected)
+def test_a_folder_that_holds_pictures_is_a_class(tmp_path: Path, files: list[str], expected: dict[str, int]) -> None:
+    store, _ = prepared(layout(tmp_path / "set", files))
+    assert counts(store) == expected
 
 
-def test_pads_to_a_square_with_the_paper_and_cuts_nothing_off(tmp_path: Path) -> None:
-    save(tmp_path / "a/1.png", drawing(paper=240, ink=0, shape=(4, 12)))
-    padded = FolderSource(tmp_path, size=12).read(0)[0]
-    expected = np.full((12, 12), 15, np.uint8)
-    expected[6:8, 2:10] = 255
-    np.testing.assert_array_equal(padded, expected)
+def test_classes_are_in_the_order_of_their_bytes_and_keep_their_names(tmp_path: Path) -> None:
+    names = ["sku7", "sku007", "1f3a4", "character12", "Zebra", "äpfel", "a b"]
+    store, _ = prepared(layout(tmp_path / "set", [f"{name}/1.png" for name in names]))
+    assert [name.name for name in store.names] == sorted(names, key=str.encode)
 
 
-def test_averages_by_area(tmp_path: Path) -> None:
-    save(tmp_path / "a/1.png", np.kron(drawing(), np.array([[1, 0], [0, 1]], np.uint8)))
-    averaged = FolderSource(tmp_path, size=8).read(0)[0]
-    assert set(np.unique(averaged)) == {0, 128}
+def test_names_that_are_no_utf8_are_kept_readable(tmp_path: Path) -> None:
+    save(tmp_path / "set" / os.fsdecode(b"caf\xe9") / os.fsdecode(b"1\xe9.png"))
+    save(tmp_path / "set/tea/1.png")
+    store, _ = prepared(tmp_path / "set")
+    assert [name.name for name in store.names] == ["caf\\xe9", "tea"]
+    assert store.paths == ("caf\\xe9/1\\xe9.png", "tea/1.png")
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
-def test_reads_every_mode(tmp_path: Path, mode: str) -> None:
-    save(tmp_path / "a/1.png", Image.fromarray(drawing(paper=255, ink=0)).convert(mode))
-    np.testing.assert_array_equal(FolderSource(tmp_path, size=8).read(0)[0], drawing())
+def test_classes_of_any_size_keep_every_picture(tmp_path: Path) -> None:
+    sizes = {"few": 1, "many": 70, "some": 3}
+    store, _ = prepared(
+        layout(tmp_path / "set", [f"{name}/{n}.png" for name, size in sizes.items() for n in range(size)])
+    )
+    assert counts(store) == {f"set/{name}": size for name, size in sizes.items()}
+    assert store.paths[1] == "many/0.png"
 
 
-@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.int32, "I")])
-def test_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path, dtype: type, mode: str) -> None:
-    image = Image.fromarray(drawing(paper=200, ink=100).astype(dtype) * 257)
-    assert image.mode == mode
-    save(tmp_path / "a/1.tiff", image)
-    np.testing.assert_array_equal(FolderSource(tmp_path, size=8).read(0)[0], drawing(paper=55, ink=155))
+def test_parts_with_distinct_classes_are_a_split(tmp_path: Path) -> None:
+    store, _ = prepared(layout(tmp_path / "set", ["train/a/1.png", "train/b/1.png", "val/c/1.png", "test/g/d/1.png"]))
+    assert parts(store) == {"a": "train", "b": "train", "c": "validation", "d": "test"}
+    assert [name.group for name in store.names] == ["g", "set", "set", "set"]
 
 
-def test_transparent_paper_is_white(tmp_path: Path) -> None:
-    pixels = np.zeros((8, 8, 4), np.uint8)
-    pixels[2:4, 2:-2, 3] = 255  # black ink on transparent black
-    save(tmp_path / "a/1.png", pixels)
-    np.testing.assert_array_equal(FolderSource(tmp_path, size=8).read(0)[0], drawing())
+def test_parts_with_the_same_classes_are_put_together(tmp_path: Path) -> None:
+    files = [f"{part}/fruit/{name}/{part}.png" for part in ("train", "val", "test") for name in ("a", "b")]
+    store, told = prepared(layout(tmp_path / "set", files[:-1]))
+    assert counts(store) == {"fruit/a": 3, "fruit/b": 2}
+    assert set(store.splits) == {""}
+    assert "train, validation and test hold the same classes" in told[0]
 
 
-def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    save(tmp_path / "a/1.png", drawing())
-    source = FolderSource(tmp_path)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(0), source.read(0))
+def test_parts_that_are_neither_are_refused(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["train/a/1.png", "train/b/1.png", "val/a/1.png", "test/c/1.png"])
+    with pytest.raises(FanfoldError, match=r"such as set/a, stand in several.*such as set/c, are not in train"):
+        prepared(tmp_path / "set")
 
 
-def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
-    save(tmp_path / "set/a/1.png", drawing())
-    (tmp_path / "set/a/._1.png").write_bytes(b"")
-    (tmp_path / "set/a/notes.txt").write_text("")
-    (tmp_path / "set/.cache").mkdir()
-    assert FolderSource(tmp_path / "set").read(0).shape == (1, 28, 28)
+TABLE = "path,label,split\na1.png,a,train\na2.png,a,train\nsub/b1.png,b,val\nc1.png,c,test\n"
+
+
+@pytest.mark.parametrize(
+    ("tables", "source"),
+    [
+        ({"list.csv": TABLE}, "list.csv"),
+        ({"metadata.csv": TABLE.replace("path,label", "file_name,label")}, ""),
+        (
+            {
+                "train.csv": "filename,label\na1.png,a\na2.png,a\n",
+                "val.csv": "filename,label\nsub/b1.png,b\n",
+                "test.csv": "\ufefffilename,label\nc1.png,c\n",
+            },
+            "",
+        ),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "images"])
+def test_tables_list_pictures_with_labels_and_parts(
+    tmp_path: Path, tables: Mapping[str, str], source: str, folder: str
+) -> None:
+    layout(tmp_path / "set" / folder, ["a1.png", "a2.png", "sub/b1.png", "c1.png", "unlisted.png"])
+    for name, text in tables.items():
+        (tmp_path / "set" / name).write_text(text)
+    store, _ = prepared(tmp_path / "set" / source if source else tmp_path / "set")
+    assert counts(store) == {"set/a": 2, "set/b": 1, "set/c": 1}
+    assert parts(store) == {"a": "train", "b": "validation", "c": "test"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("label\na\n", "no column 'path'"),
+        ("path,label\na1.png\n", "line 2 has 1 columns, where the first has 2"),
+        ("path,label,split\na1.png,a,maybe\n", "a part of a split is train, val or test, not 'maybe'"),
+        ("path,label\nabsent.png,a\n", "none of the pictures that it lists is there"),
+        ("", "no column 'path'"),
+    ],
+)
+def test_a_table_that_does_not_say_it_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    save(tmp_path / "a1.png")
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(FanfoldError, match=f"list.csv: {says}"):
+        prepared(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_split_file_gives_each_classs_part(tmp_path: Path, suffix: str) -> None:
+    layout(tmp_path / "set", [f"g/{name}/1.png" for name in "abcd"])
+    file = tmp_path / f"split.{suffix}"
+    by_part = {"train": ["a", "g/b"], "val": ["c"]}
+    rows = "".join(f"{name},{part}\n" for part, names in by_part.items() for name in names)
+    file.write_text(json.dumps(by_part) if suffix == "json" else f"class,split\n{rows}")
+    store, _ = prepared(tmp_path / "set", split_file=str(file))
+    assert parts(store) == {"a": "train", "b": "train", "c": "validation", "d": ""}
+    file.write_text('{"train": ["x"]}' if suffix == "json" else "class,split\nx,train\n")
+    with pytest.raises(FanfoldError, match="there is no class 'x'"):
+        prepared(tmp_path / "set", split_file=str(file))
+
+
+def test_arrays_in_a_file(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((6, 9, 9)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(6) % 2, label_names=["cat", "dog"])
+    store, told = prepared(tmp_path / "data.npz")
+    assert {name.name: int(count) for name, count in zip(store.names, store.counts, strict=True)} == {
+        "cat": 3,
+        "dog": 3,
+    }
+    assert (store.preprocessing.white, store.channels) == (1.0, 1)
+    assert "deeper than 8 bits" in told[0]
+    (tmp_path / "data.npz").write_bytes(b"PK no")
+    with pytest.raises(FanfoldError, match="can't be read as arrays"):
+        prepared(tmp_path / "data.npz")
+
+
+def test_colour_is_kept_where_there_is_some(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"set/{number}/1.png", 80)
+    store, told = prepared(tmp_path / "set")
+    assert (store.channels, told) == (1, ("no picture has colour: all are grey",))
+    save(tmp_path / "set/2/2.png")
+    store, told = prepared(tmp_path / "set")
+    assert (store.channels, told) == (3, ("the pictures have colour, which was kept",))
+    np.testing.assert_array_equal(store.read()[-1, :, -1, -1], [200, 30, 30])  # not inverted, either
+    assert prepared(tmp_path / "set", channels="grey")[0].channels == 1
+    assert prepared(tmp_path / "set", handwriting=True)[0].preprocessing.handwriting
+
+
+def test_handwriting_is_inverted_only_where_asked_for(tmp_path: Path) -> None:
+    for paper in (250, 10):
+        image = Image.new("L", (8, 8), paper)
+        image.paste(260 - paper, (2, 2, 5, 5))
+        (tmp_path / "set/a").mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / f"set/a/{paper}.png")
+    assert prepared(tmp_path / "set", handwriting=True)[0].read()[:, 0, 0, 0].tolist() == [10, 5]
+    assert prepared(tmp_path / "set")[0].read()[:, 0, 0, 0].tolist() == [10, 250]
+    with pytest.raises(FanfoldError, match=r"`dataset\.invert` belongs to handwriting"):
+        prepared(tmp_path / "set", invert="auto")
+
+
+def test_deep_pictures_share_one_range(tmp_path: Path) -> None:
+    (tmp_path / "set/a").mkdir(parents=True)
+    for number, value in enumerate((1000, 4095)):
+        pixels = np.full((8, 8), value, np.uint16)
+        pixels[0] = 0
+        Image.fromarray(pixels).save(tmp_path / f"set/a/{number}.tiff")
+    store, told = prepared(tmp_path / "set")
+    assert store.read()[:, 0, 7, 7].tolist() == [62, 255]
+    assert "2 pictures deeper than 8 bits were scaled by the range in use, 0 to 4095" in told
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "a/2.png", "a/1_mask.png", "b/1.png", "b/1_mask.png", "loose.png"])
+    (tmp_path / "set/a/2.png").write_bytes(b"\x89PNG broken")
+    for name in ("scan.dcm", "phone.heic", "notes.txt"):
+        (tmp_path / "set/b" / name).write_bytes(b"x")
+    store, told = prepared(tmp_path / "set", include="*/?.png")
+    assert counts(store) == {"set/a": 1, "set/b": 1}
+    words = "\n".join(told)
+    assert "1 pictures lie in no class folder" in words
+    assert "2 pictures don't match `dataset.include`" in words
+    assert "3 other files are not read: 1 .dcm, 1 .heic, 1 .txt" in words
+    assert f"1 picture was skipped: {tmp_path}/set/a/2.png: can't be read as a picture" in words
+    with pytest.raises(FanfoldError, match="3 other files are not read"):
+        prepared(tmp_path / "set", strict=True)
+    for name in ("scan.dcm", "phone.heic"):
+        (tmp_path / "set/b" / name).unlink()
+    with pytest.raises(FanfoldError, match=r"2\.png: .*mend or remove it"):
+        prepared(tmp_path / "set", strict=True)
 
 
 def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(FanfoldError, match=r"absent: there is no such folder"):
-        FolderSource(tmp_path / "absent")
+    with pytest.raises(FanfoldError, match="absent: there is no such folder"):
+        prepared(tmp_path / "absent")
+    (tmp_path / "set").mkdir()
     with pytest.raises(FanfoldError, match="no class folders in it"):
-        FolderSource(tmp_path)
-    (tmp_path / "a").mkdir()
-    with pytest.raises(FanfoldError, match=r"/a: a class folder without images"):
-        FolderSource(tmp_path)
-    save(tmp_path / "a/1.png", drawing())
-    with pytest.raises(FanfoldError, match=r"`dataset\.size` must be at least 1, not 0"):
-        FolderSource(tmp_path, size=0)
-    (tmp_path / "a/b").mkdir()
-    with pytest.raises(FanfoldError, match=r"/a: holds images and folders"):
-        FolderSource(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture", None])
-def test_an_unreadable_image_is_named_and_no_store_made(tmp_path: Path, content: bytes | None) -> None:
-    save(tmp_path / "set/a/1.png", drawing())
-    image = tmp_path / "set/a/1.png"
-    image.write_bytes(image.read_bytes()[:45] if content is None else content)
-    with pytest.raises(FanfoldError, match=r"a/1\.png: can't be read as an image"):
-        write_store(tmp_path / "set.zarr", FolderSource(tmp_path / "set"), progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+        prepared(tmp_path / "set")
+    save(tmp_path / "set/a/1.png")
+    with pytest.raises(FanfoldError, match=r"`dataset\.size` must be from 1 to 1024, not 0"):
+        prepare(Folder(source=str(tmp_path / "set"), size=0), progress=False)
+    with pytest.raises(FanfoldError, match=r"`dataset\.include=x\*` matches none of 1"):
+        prepared(tmp_path / "set", include="x*")
+    (tmp_path / "set/a/1.png").write_bytes(b"")
+    with pytest.raises(FanfoldError, match=r"No picture of .* can be read: .*1\.png"):
+        prepared(tmp_path / "set")
+    assert not (tmp_path / "made.zarr").exists()

@@ -12,7 +12,8 @@ from fanfold.tasks.device.resident import encode
 from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
 
 SHAPE = EpisodeShape(5, 1, 2, True, True)
-SOURCE = TaskSource(3, Stream.TRAIN, SHAPE, np.arange(4, 40), np.resize([5, 6], 40), 6)
+COUNTS = np.resize([5, 6], 40)
+SOURCE = TaskSource(3, Stream.TRAIN, SHAPE, np.arange(4, 40), COUNTS, np.cumsum(COUNTS) - COUNTS)
 DRAW = partial(draw_codes, SOURCE)
 FIRST, SECOND = RankTasks(64, 10, 32, ((8, 16), (16, 24))), RankTasks(384, 10, 32, ((8, 16), (16, 24)))
 
@@ -40,8 +41,8 @@ def parts_of_windows(draw):
 @given(parts_of_windows())
 def test_a_ranks_tasks_are_those_in_its_places_of_every_meta_batch(numbers):
     first, iterations, batch = numbers.first, numbers.iterations, numbers.batch
-    window = draw_episodes(3, Stream.TRAIN, first, first + iterations * batch, SHAPE, SOURCE.classes, SOURCE.drawings)
-    whole = encode(window, 6).reshape(iterations, batch, 5, 3)
+    window = draw_episodes(3, Stream.TRAIN, first, first + iterations * batch, SHAPE, SOURCE.classes, SOURCE.counts)
+    whole = encode(window, SOURCE.first).reshape(iterations, batch, 5, 3)
     own = [place for chunk in numbers.places for place in range(*chunk)]
     found = DRAW(numbers)
     assert found.dtype == np.int32

@@ -19,7 +19,7 @@ DEVICES = [
         marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
     ),
 ]
-SQUARE, WIDE = NoiseSource(20, 5, (7, 7), varying=True), NoiseSource(20, 5, (6, 8), varying=True)
+SQUARE, WIDE = NoiseSource(20, 5, (7, 7), varying=True), NoiseSource(20, 5, (6, 8), varying=True, channels=3)
 CLASSES = np.arange(2, 20)
 
 
@@ -43,9 +43,9 @@ def wide(stores: dict[NoiseSource, Store]) -> WholeImages:
 
 
 def assert_same_bits(images, shape, device, dtype=torch.float32, first=0, count=5):
-    episodes = draw_episodes(0, Stream.TRAIN, first, first + count, shape, CLASSES, images.drawings)
+    episodes = draw_episodes(0, Stream.TRAIN, first, first + count, shape, CLASSES, images.counts)
     resident = make_resident(images, device, dtype)
-    found = resident.tasks(torch.from_numpy(encode(episodes, resident.drawings)).to(device), shape).to("cpu")
+    found = resident.tasks(torch.from_numpy(encode(episodes, resident.first)).to(device), shape).to("cpu")
     expected = gather_tasks(episodes, shape, images, dtype)
     assert found.ways == expected.ways
     for part in ("support", "support_labels", "query", "query_labels"):
@@ -83,22 +83,22 @@ def test_every_shade_has_the_bits_of_the_host(square, device, dtype):
 def test_images_that_are_not_square_are_mirrored_but_not_turned(wide, device):
     assert_same_bits(wide, EpisodeShape(5, 1, 2, reflections=True), device)
     turned, resident = EpisodeShape(5, 1, 2, rotations=True), make_resident(wide, device)
-    episodes = draw_episodes(0, Stream.TRAIN, 0, 5, turned, CLASSES, wide.drawings)
-    sent = torch.from_numpy(encode(episodes, resident.drawings)).to(device)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 5, turned, CLASSES, wide.counts)
+    sent = torch.from_numpy(encode(episodes, resident.first)).to(device)
     with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         resident.tasks(sent, turned)
     with pytest.raises(FanfoldError, match=r"6 × 8 pixels.* can't be rotated"):
         gather_tasks(episodes, turned, wide)
 
 
-def test_a_code_says_class_drawing_and_orientation(square):
+def test_a_code_says_picture_and_orientation(square):
     shape = EpisodeShape(4, 1, 2, True, True)
-    episodes = draw_episodes(0, Stream.TRAIN, 0, 100, shape, CLASSES, square.drawings)
-    found = encode(episodes, 5)
+    episodes = draw_episodes(0, Stream.TRAIN, 0, 100, shape, CLASSES, square.counts)
+    found = encode(episodes, square.first)
     assert found.dtype == np.int32
     image, orientation = np.divmod(found, 8)
-    of_class, drawing = np.divmod(image, 5)
-    np.testing.assert_array_equal(drawing, episodes.drawings)
+    of_class = np.searchsorted(square.first, image, "right") - 1
+    np.testing.assert_array_equal(image - square.first[of_class], episodes.pictures)
     for part, of_classes in (
         (of_class, episodes.classes),
         (orientation % 4, episodes.rotations),
@@ -118,10 +118,8 @@ def test_what_lies_not_whole_in_memory_or_does_not_fit_stays_on_the_host(stores,
 def test_a_cuda_graph_replays_tasks_of_other_codes(square):
     shape = EpisodeShape(5, 1, 2, True, True)
     resident = make_resident(square, "cuda")
-    batches = [
-        draw_episodes(0, Stream.TRAIN, first, first + 8, shape, CLASSES, square.drawings) for first in (0, 8, 16)
-    ]
-    sent = [torch.from_numpy(encode(episodes, resident.drawings)).cuda() for episodes in batches]
+    batches = [draw_episodes(0, Stream.TRAIN, first, first + 8, shape, CLASSES, square.counts) for first in (0, 8, 16)]
+    sent = [torch.from_numpy(encode(episodes, resident.first)).cuda() for episodes in batches]
     here = sent[0].clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -81,9 +81,11 @@ def test_the_configurations_that_come_along_are_read(name):
 
 def test_training_tasks_differ_only_where_told():
     task = EpisodeShape(5, 1, 2)
-    assert TrainTask().shape(task) == EpisodeShape(5, 1, 2, rotations=True)
-    assert TrainTask(ways=20, rotations=False).shape(task) == EpisodeShape(20, 1, 2)
-    assert TrainTask(shots=3, queries=4).shape(task) == EpisodeShape(5, 3, 4, rotations=True)
+    assert TrainTask().shape(task, handwriting=True) == EpisodeShape(5, 1, 2, rotations=True)
+    assert TrainTask().shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
+    assert TrainTask(rotations=True).shape(task, handwriting=False) == EpisodeShape(5, 1, 2, rotations=True)
+    assert TrainTask(ways=20, rotations=False).shape(task, handwriting=True) == EpisodeShape(20, 1, 2)
+    assert TrainTask(shots=3, queries=4).shape(task, handwriting=True) == EpisodeShape(5, 3, 4, rotations=True)
 
 
 @pytest.mark.parametrize(

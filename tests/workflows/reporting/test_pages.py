@@ -52,7 +52,7 @@ def test_accuracy_by_alphabet_is_that_of_its_queries_and_comes_to_the_overall_on
         of_alphabet = [
             predictions.right[task, way, query]
             for task, way, query in np.ndindex(*predictions.labels.shape)
-            if NAMES[episodes.classes[task, way]].alphabet == one.name
+            if NAMES[episodes.classes[task, way]].group == one.name
         ]
         assert (one.right, one.asked) == (sum(of_alphabet), len(of_alphabet))
         assert one.low < one.accuracy < one.high

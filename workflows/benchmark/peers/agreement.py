@@ -66,7 +66,8 @@ def fanfold_gradient(recipe: Recipe, tasks: int, dtype: torch.dtype) -> Gradient
     if dtype == torch.float32:
         gradient: Gradient = worker.adapt(recipe, worker.initialize(recipe), 0, tasks).gradient.astype(np.float64)
         return gradient
-    network = as_network(build_module(recipe, dtype), worker.open_context(recipe).images.size, recipe.train.ways)
+    images = worker.open_context(recipe).images
+    network = as_network(build_module(recipe, dtype), images.size, recipe.train.ways, channels=images.channels)
     parameters = recipe.algorithm.initialize(network)
     result = recipe.algorithm.meta_gradient(network, parameters, 0, draw_tasks(recipe, tasks, dtype))
     found: Gradient = result.gradient.numpy()

@@ -137,16 +137,15 @@ def rate(prepare: Prepare, recipe: Recipe, seconds: float) -> float:
 def draw_tasks(recipe: Recipe, tasks: int, dtype: torch.dtype) -> TaskBatch:
     """The recipe's first training tasks, the very ones that Fanfold's workers draw."""
     opened = worker.open_context(recipe)
-    classes, drawings = opened.classes(Stream.TRAIN), opened.images.drawings
-    episodes = draw_episodes(recipe.seed, Stream.TRAIN, 0, tasks, recipe.train, classes, drawings)
+    classes, counts = opened.classes(Stream.TRAIN), opened.images.counts
+    episodes = draw_episodes(recipe.seed, Stream.TRAIN, 0, tasks, recipe.train, classes, counts)
     return gather_tasks(episodes, recipe.train, opened.images, dtype)
 
 
 def build_module(recipe: Recipe, dtype: torch.dtype) -> nn.Module:
     """The recipe's network, initialized as Fanfold initializes it."""
-    return build_network(recipe.model, recipe.train.ways, worker.open_context(recipe).images.size, recipe.seed).to(
-        dtype
-    )
+    images = worker.open_context(recipe).images
+    return build_network(recipe.model, recipe.train.ways, images.size, recipe.seed, images.channels).to(dtype)
 
 
 def _prepared(prepare: Prepare, recipe: Recipe, dtype: torch.dtype) -> Compute:

@@ -34,7 +34,7 @@ class Setting:
         return Recipe(
             seed=seed,
             store=str(dataset.store),
-            split=dataset.split,
+            split=str(dataset.split),
             algorithm=self.algorithm,
             model=self.model,
             train=self.shape,

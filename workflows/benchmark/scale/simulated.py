@@ -1,16 +1,18 @@
 """What a simulated worker computes: chunks of an algorithm that sleeps, for as long as a chunk would take."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fanfold.data.source import JSON, ClassName
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.source import ClassName, Source
 from fanfold.data.store import write_store
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient
@@ -57,26 +59,27 @@ class Sleep(Algorithm):
 class Tiny:
     """A network that nothing asks."""
 
-    def build(self, ways: int, size: tuple[int, int]) -> nn.Module:
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
         """One linear layer."""
-        return nn.Sequential(nn.Flatten(), nn.Linear(size[0] * size[1], ways))
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], ways))
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(Source):
     """A data set of random images."""
 
-    dataset: str = "noise"
-    attributes: Mapping[str, JSON] = field(default_factory=dict, hash=False)
+    dataset = "noise"
+    counts = (2,) * CLASSES
+    preprocessing = Preprocessing(SIDE, 1)
+    origin = MappingProxyType({"source": "noise"})
 
     @property
     def names(self) -> Sequence[ClassName]:
         """The classes' names."""
         return [ClassName("noise", str(number)) for number in range(CLASSES)]
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """The images of a class, `[2, SIDE, SIDE]`."""
-        return np.random.default_rng(index).integers(0, 256, (2, SIDE, SIDE), np.uint8)
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8]]:
+        """See `data.source.Source`."""
+        return list(np.random.default_rng(index).integers(0, 256, (2, 1, SIDE, SIDE), np.uint8)[first:last])
 
 
 def write_noise(path: Path) -> None:

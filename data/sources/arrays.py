@@ -1,0 +1,66 @@
+"""Pictures in memory: arrays or tensors with labels, lists by class, and `.npz` files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Picture
+from fanfold.data.source import ClassName
+from fanfold.data.sources.picture_source import PictureClass
+
+IMAGES = ("images", "x", "data", "pictures")
+LABELS = ("labels", "y", "targets", "label")
+NAMES = ("label_names", "class_names", "classes", "names")
+
+
+def classes_of_arrays(
+    images: Sequence[Picture] | NDArray[Any], labels: Sequence[Any] | NDArray[Any], names: Sequence[str] | None = None
+) -> list[PictureClass]:
+    """Pictures by their labels, `[n]` both; labels are the classes' names, or numbers of `names`.
+
+    Raises:
+        FanfoldError: They differ in number, or a label is no number of a name.
+    """
+    labels = [label.item() if hasattr(label, "item") else label for label in labels]
+    if len(images) != len(labels):
+        raise FanfoldError(f"{len(images):,} pictures and {len(labels):,} labels: each picture needs one")
+    if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
+        raise FanfoldError(f"A label must be a number from 0 to {len(names) - 1}, the place of its class's name.")
+    by_class: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        by_class.setdefault(str(label) if names is None else str(names[label]), []).append(number)
+    return classes_of_lists({name: [images[n] for n in of_class] for name, of_class in by_class.items()})
+
+
+def classes_of_lists(pictures: Mapping[str, Sequence[Picture]]) -> list[PictureClass]:
+    """Classes by name, each with its pictures: files, images or arrays."""
+    if not pictures or not all(len(of_class) for of_class in pictures.values()):
+        raise FanfoldError("Each class needs a picture at least.")
+    return [
+        PictureClass(ClassName("", str(name)), "", of_class, [f"{name}/{number}" for number in range(len(of_class))])
+        for name, of_class in sorted(pictures.items(), key=lambda item: str(item[0]).encode())
+    ]
+
+
+def read_npz(path: Path) -> list[PictureClass]:
+    """The classes of a file with arrays of pictures, labels and, where labels are numbers, the classes' names.
+
+    Raises:
+        FanfoldError: The file can't be read, or lacks one of the arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {key.lower(): key for key in file.files}
+            images, labels, names = (
+                next((file[found[key]] for key in keys if key in found), None) for keys in (IMAGES, LABELS, NAMES)
+            )
+    except Exception as error:  # damaged archives raise many kinds of errors
+        raise FanfoldError(f"{path}: can't be read as arrays ({one_line(error)[:200]})") from error
+    if images is None or labels is None or images.ndim < 3 or labels.ndim != 1:
+        raise FanfoldError(f"{path}: should have an array `images` [n, height, width] or more, and `labels` [n]")
+    return classes_of_arrays(images, labels, None if names is None else [str(name) for name in names])

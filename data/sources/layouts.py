@@ -1,0 +1,160 @@
+"""The classes of a folder of pictures, from the layouts that people have.
+
+A folder that holds pictures is a class, at any depth; the folders above it, below the source, are its group. Folders
+`train`, `val` and `test` at the top are parts: where their classes are distinct, these are split so; where each class
+of the others stands in `train`, too, the folders of one name are one class.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import suffixes
+from fanfold.data.source import ClassName
+from fanfold.data.sources.picture_source import PictureClass, as_text
+
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "base"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "novel"), "test"),
+}
+"""What the parts of a split are called, in lower case."""
+
+
+class Entry(NamedTuple):
+    """A picture's file, with its class and its part of a split, or ""."""
+
+    path: Path
+    name: ClassName
+    part: str
+
+
+@dataclass
+class Found:
+    """The pictures of a source, and what else lies there."""
+
+    entries: list[Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # for the user, a line each
+    unread: Counter[str] = field(default_factory=Counter)  # files of other formats, by their suffix
+
+
+def walk(folder: Path, include: str | None = None) -> Found:
+    """The pictures in a folder's class folders, in the order of their names' bytes.
+
+    Args:
+        folder: The folder.
+        include: A pattern of the paths to take, relative to the folder, such as `*_rgb.png`.
+
+    Raises:
+        FanfoldError: There is no such folder, or it can't be read.
+    """
+    if not folder.is_dir():
+        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
+    found = Found()
+    loose = left_out = 0
+    parts = _parts(folder)
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
+        inside = Path(place).relative_to(folder).parts
+        part = PART_NAMES[inside[0].lower()] if parts and inside else ""
+        inside = inside[1:] if part else inside
+        for file in sorted((name for name in files if not name.startswith(".")), key=os.fsencode):
+            path = Path(place, file)
+            if path.suffix.lower() not in suffixes():
+                found.unread[path.suffix.lower() or "no suffix"] += 1
+            elif not inside:
+                loose += 1
+            elif include is not None and not _matches(path.relative_to(folder), include):
+                left_out += 1
+            else:
+                group = "/".join(map(as_text, inside[:-1])) or as_text(folder.resolve().name)
+                found.entries.append(Entry(path, ClassName(group, as_text(inside[-1])), part))
+    if loose:
+        found.notes.append(f"{loose:,} pictures lie in no class folder, and were left out")
+    if left_out:
+        found.notes.append(f"{left_out:,} pictures don't match `dataset.include`, and were left out")
+    if not found.entries:
+        raise FanfoldError(
+            f"{folder}: no class folders in it; it should hold a folder of pictures for each class"
+            + (f", and `dataset.include={include}` matches none of {left_out:,} pictures" if left_out else "")
+        )
+    return found
+
+
+def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClass], str | None]:
+    """Entries by class, classes in the order of their names' bytes, and a note for the user about their parts.
+
+    Raises:
+        FanfoldError: Classes stand in several parts, and not all in `train`.
+    """
+    by_part: dict[str, dict[ClassName, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        by_part[entry.part][entry.name].append(entry)
+    names = sorted({name for part in by_part.values() for name in part}, key=_in_bytes)
+    twice = [name for name in names if sum(name in part for part in by_part.values()) > 1]
+    train = by_part.get("train", {})
+    strangers = [name for part in by_part.values() for name in part if name not in train]
+    note = None
+    if twice and strangers:
+        raise FanfoldError(
+            f"{source}: {len(twice)} classes, such as {_called(twice[0])}, stand in several of the parts train, "
+            f"validation and test, while {len(strangers)}, such as {_called(strangers[0])}, are not in train: neither "
+            "a split of the classes nor one of each class's pictures; put each class into one part, or each into train"
+        )
+    if twice:
+        note = (
+            f"train, validation and test hold the same classes: the pictures of each of the {len(names)} classes were "
+            "put together, for classes to be split"
+        )
+    classes = []
+    for name in names:
+        found = [entry for part in ("", "train", "validation", "test") for entry in by_part.get(part, {}).get(name, ())]
+        paths = [_relative(entry.path, source) for entry in found]
+        classes.append(PictureClass(name, "" if twice else found[0].part, [entry.path for entry in found], paths))
+    return classes, note
+
+
+def with_split(classes: Sequence[PictureClass], parts: Mapping[str, str], file: Path) -> list[PictureClass]:
+    """Classes with the parts of a split file, by their names or GROUP/NAME; the others belong to none.
+
+    Raises:
+        FanfoldError: The file names a class that isn't there.
+    """
+    known = {key for one in classes for key in (one.name.name, "/".join(one.name))}
+    if strangers := [name for name in parts if name not in known]:
+        raise FanfoldError(f"{file}: there is no class {strangers[0]!r:.100} ({len(strangers)} are not there)")
+    return [
+        PictureClass(one.name, parts.get("/".join(one.name), parts.get(one.name.name, "")), one.pictures, one.paths)
+        for one in classes
+    ]
+
+
+def _parts(folder: Path) -> bool:
+    """Whether the folders at the top are parts of a split."""
+    names = {path.name.lower() for path in folder.iterdir() if path.name[0] != "." and path.is_dir()}
+    return names <= set(PART_NAMES) and {PART_NAMES[name] for name in names} > {"train"}
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    return fnmatch(path.as_posix(), pattern) or fnmatch(path.name, pattern)
+
+
+def _in_bytes(name: ClassName) -> tuple[bytes, bytes]:
+    return name.group.encode(), name.name.encode()
+
+
+def _called(name: ClassName) -> str:
+    return "/".join(filter(None, name))
+
+
+def _relative(path: Path, source: Path) -> str:
+    return as_text(path.relative_to(source).as_posix() if path.is_relative_to(source) else path)
+
+
+def _refuse(error: OSError) -> None:
+    raise FanfoldError(f"{error.filename}: can't be read ({error.strerror})") from error

@@ -1,0 +1,85 @@
+"""Pictures by class, from files or from memory, as a source for a store."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
+from fanfold.data.plain import JSON
+from fanfold.data.source import ClassName, Source
+
+
+@dataclass(frozen=True)
+class PictureClass:
+    """A class: its name, its part of a given split, its pictures, and their names relative to the source."""
+
+    name: ClassName
+    split: str  # "train", "validation", "test", or "" where none is given
+    pictures: Sequence[Picture]
+    paths: Sequence[str]
+
+
+class PictureSource(Source):
+    """Classes of pictures, each picture read and preprocessed by itself.
+
+    Args:
+        classes: The classes, in the store's order.
+        preprocessing: How pictures become arrays of one size.
+        origin: See `Source.origin`.
+        strict: Whether an unreadable picture is an error; otherwise it is skipped, and told.
+    """
+
+    dataset = "folder"
+
+    def __init__(
+        self,
+        classes: Sequence[PictureClass],
+        preprocessing: Preprocessing,
+        origin: Mapping[str, JSON],
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.classes, self._preprocessing, self._origin, self.strict = classes, preprocessing, origin, strict
+
+    @property
+    def names(self) -> Sequence[ClassName]:
+        return [one.name for one in self.classes]
+
+    @property
+    def counts(self) -> Sequence[int]:
+        return [len(one.pictures) for one in self.classes]
+
+    @property
+    def splits(self) -> Sequence[str]:
+        return [one.split for one in self.classes]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._preprocessing
+
+    @property
+    def origin(self) -> Mapping[str, JSON]:
+        return self._origin
+
+    def paths(self, index: int) -> Sequence[str]:
+        return self.classes[index].paths
+
+    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
+        return [self._read(picture) for picture in self.classes[index].pictures[first:last]]
+
+    def _read(self, picture: Picture) -> NDArray[np.uint8] | FanfoldError:
+        try:
+            return read_picture(picture, self.preprocessing)
+        except PictureError as error:
+            if self.strict:
+                raise FanfoldError(f"{error}; mend or remove it") from error
+            return error
+
+
+def as_text(name: str | os.PathLike[str]) -> str:
+    r"""A file's name as text: bytes that are no UTF-8 become escapes such as `\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
