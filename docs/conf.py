@@ -16,7 +16,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "command_line",
+    "generated",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -29,6 +29,7 @@ html_show_sphinx = False
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "none"
+napoleon_use_ivar = True
 copybutton_prompt_text = "$ "
 copybutton_line_continuation_character = "\\"

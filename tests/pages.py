@@ -31,7 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+GENERATED = {"api.md", "command-line.md"}
+PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in GENERATED]
 
 PART = re.compile(
     r"<!-- page: (?P<mark>.*?) -->|^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)$",

@@ -138,8 +138,6 @@ def check_dask(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
 def test_a_page_does_what_it_says(page, pictures, joined, tmp_path, monkeypatch):
     found = list(blocks(page))
-    if page.name == "command-line.md":
-        return
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     interrupted = signal.getsignal(signal.SIGINT)

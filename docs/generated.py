@@ -1,0 +1,75 @@
+"""The pages of the command line and of the API, written before the site is built: `fanfold` says what is on them."""
+
+import re
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import fanfold
+
+COMMAND_LINE = """\
+# The command line
+
+`fanfold VERB` does one thing: these are the verbs, with the help of each. In a clone, `python -m workflows.VERB` is the
+same. Flags override the files that `--config` names, and later ones earlier ones; `--print_config` shows what it all
+comes to.
+
+Exit status: 0; 2 for a request that can't be met, with one line that says why and how to mend it; 1 for a run that
+failed.
+"""
+
+
+API = """\
+# The API
+
+What `import fanfold` offers. A name is imported when it is first used: PyTorch takes seconds.
+"""
+
+
+def help_of(words: list[str]) -> str:
+    """What a command prints for `--help`."""
+    from fanfold.workflows.cli.main import _dispatch
+
+    printed = StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        _dispatch(words, [])
+    return re.sub(r"[ \t]+\n", "\n", printed.getvalue().strip())
+
+
+def command_line() -> str:
+    """The page of the command line: the help of every verb."""
+    from fanfold.workflows.cli.main import VERBS
+    from fanfold.workflows.cli.program import started_by
+
+    started_by("fanfold")
+    parts = [COMMAND_LINE, f"```text\n{help_of(['--help'])}\n```\n"]
+    for verb in VERBS:
+        parts.append(f"## fanfold {verb}\n\n```text\n{help_of([verb, '--help'])}\n```\n")
+    return "\n".join(parts)
+
+
+def api() -> str:
+    """The page of the API: every public name of the package."""
+    parts = [API]
+    for name in fanfold.__all__:
+        if not name.startswith("_"):
+            is_class = isinstance(getattr(fanfold, name), type)
+            directive = f".. autoclass:: {name}\n   :members:\n" if is_class else f".. autofunction:: {name}\n"
+            parts.append(f"## {name}\n\n```{{eval-rst}}\n.. currentmodule:: fanfold\n\n{directive}```\n")
+    return "\n".join(parts)
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the pages beside the others, where they have changed."""
+    for name, text in (("command-line.md", command_line()), ("api.md", api())):
+        page = Path(app.srcdir, name)
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True}
