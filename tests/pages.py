@@ -32,7 +32,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {"api.md", "command-line.md"}
-PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in GENERATED]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in GENERATED),
+]
+LINK = re.compile(r"!?\[[^\]]*\]\((?![a-z]+:|#)([^)#\s]+)")
 
 PART = re.compile(
     r"<!-- page: (?P<mark>.*?) -->|^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)$",

@@ -18,7 +18,7 @@ import yaml
 
 from fanfold.data import extras
 from fanfold.workflows.cli import main
-from tests.pages import PAGES, ROOT, Block, blocks, commands, first_missing
+from tests.pages import GENERATED, LINK, PAGES, ROOT, Block, blocks, commands, first_missing
 
 LANGUAGES = {"console", "python", "text", "yaml", "toml", "dockerfile", "mermaid"}
 SHELL = {"ls", "cat", "cd", "mkdir", "python", "head", "find"}  # run as they stand
@@ -136,19 +136,30 @@ def check_dask(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
-def test_a_page_does_what_it_says(page, pictures, joined, tmp_path, monkeypatch):
+def test_a_page_does_what_it_says(page, pictures, joined, cluster, tmp_path, monkeypatch):
     found = list(blocks(page))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     interrupted = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sys, "argv", ["fanfold"])
     carried = Page(joined)
+    carried.names["client"] = cluster.client  # for `smaller` marks
     for block in found:
         assert block.language in LANGUAGES, f"{page.name}, line {block.line}: a block of {block.language!r}"
         if block.marked("given") == "pictures":
             Path("pictures").symlink_to(pictures)
         carried.carry_out(block)
     signal.signal(signal.SIGINT, interrupted)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+def test_a_pages_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists() or Path(target).name in GENERATED, f"{page.name}: {target}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_a_page_that_lies_is_caught():

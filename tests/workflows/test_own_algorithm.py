@@ -1,4 +1,4 @@
-"""What the README shows, run as it stands there."""
+"""The algorithm of one's own that the documentation shows, run as it stands there."""
 
 import json
 import re
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from tests.workflows.conftest import QUIET, SMALL
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text()
 
 
 def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environment):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = re.findall(r"```python\n(from dataclasses.*?)```", PAGE, re.DOTALL)
     assert len(code.splitlines()) < 45
     (tmp_path / "ridge.py").write_text(code)
-    command = re.search(r"python -m workflows.train (--algorithm.name ridge:Ridge .*)\n", README)[1].split()
+    command = re.search(r"fanfold train (--algorithm.name ridge:Ridge .*)\n", PAGE)[1].split()
     small = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
     more = ["--dataset.source", str(pictures), "--meta.iterations", "60", "--run", "run", "--train.ways", "6", *QUIET]
     ran = workflow("train", *small, *command, *more)
@@ -25,7 +25,8 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
 
     wider = workflow("evaluate", "--run", "run", "--task.ways", "4")
     assert wider.returncode == 0, wider.stderr
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["ways"] == 4
+    (tested,) = (tmp_path / "run" / "evaluations").glob("*.json")
+    assert json.loads(tested.read_text())["ways"] == 4
 
 
 def test_what_is_no_algorithm_is_said_in_a_line(workflow_here, tmp_path, monkeypatch):
