@@ -1,6 +1,7 @@
 """Workers on this machine: processes that Dask starts, and their scheduler."""
 
 import contextlib
+import logging
 import socket
 import sys
 import threading
@@ -32,6 +33,7 @@ def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> Loca
             threads_per_worker=1,
             processes=True,
             protocol=_protocol(protocol),
+            silence_logs=logging.ERROR,  # a busy machine that ends workers slowly is nobody's concern
             dashboard_address=_free_dashboard(dashboard),
         )
 
@@ -55,6 +57,7 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
             worker_class=ScriptlessNanny,
             threads_per_worker=1,
             protocol=_protocol(protocol),
+            silence_logs=logging.ERROR,  # a busy machine that ends workers slowly is nobody's concern
             dashboard_address=_free_dashboard(dashboard),
             # Dask holds only float32 vectors in host memory. Device memory belongs to PyTorch's allocator, so there is
             # nothing to spill, and a pool of RMM's would only take memory away. A limit of host memory would pause or

@@ -19,6 +19,7 @@ from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import spoken
+from fanfold.workflows.reporting.history import History, read_history
 
 LISTED = 10  # classes that a test shows as text
 NUMBERS = ("queries", "accuracy", "precision", "f1")
@@ -125,6 +126,11 @@ class Run:
                 f"{self.path} hasn't ended: go on with fanfold.train(path={str(self.path)!r}, resume=True)."
             )
         return _accuracy(result)
+
+    @property
+    def history(self) -> History:
+        """The training's course: arrays such as `history.iteration` and `history.accuracy`, of one length."""
+        return read_history(self._directory)
 
     @spoken
     def test(
