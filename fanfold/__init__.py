@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fanfold.workflows.face.prepare import prepare as prepare
     from fanfold.workflows.face.run import Run as Run
     from fanfold.workflows.face.run import load as load
+    from fanfold.workflows.face.search import search as search
     from fanfold.workflows.face.train import train as train
 
     __version__: str
@@ -25,6 +26,7 @@ _HOMES = {
     "cluster": "fanfold.workflows.face.clusters",
     "load": "fanfold.workflows.face.run",
     "prepare": "fanfold.workflows.face.prepare",
+    "search": "fanfold.workflows.face.search",
     "train": "fanfold.workflows.face.train",
 }
 

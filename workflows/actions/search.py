@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from jsonargparse import Namespace
 from optuna.trial import FrozenTrial
 
 from fanfold.data.errors import FanfoldError, RunError
@@ -36,9 +35,11 @@ from fanfold.pipeline.training import Job, train
 from fanfold.workflows.cli.configuration import decided
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
-from fanfold.workflows.cli.result import run_keys, test_keys, tested_once
+from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_options import read_options
 from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
+
+Say = Callable[[str], None]  # shows a line
 
 # A search that is started again may change its length, its cluster, and the training and test of the best trial.
 FREE = (
@@ -51,13 +52,14 @@ FREE = (
 class Request:
     """A search with nothing left open."""
 
-    argv: tuple[str, ...]  # those of a trial are added to them
-    base: Experiment  # of the arguments alone
+    plan_of: Callable[[Mapping[str, Value]], Experiment]  # a trial's experiment from its parameters; may raise
+    base: Experiment  # with the parameters that no space varies
     config: SearchConfig
     space: Space
     directory: Path
     recording: Recording = field(default_factory=Recording)  # of the trials
     performance_report: Path | None = None  # the file of Dask's report
+    open_terminal: Callable[[], Terminal] = lambda: Terminal(in_flags)
 
     @property
     def study(self) -> Path:
@@ -98,9 +100,7 @@ class Request:
         Raises:
             FanfoldError: They don't fit together.
         """
-        options = read_options([*self.argv, *as_flags(params)])
-        options.dataset = self.base.config["dataset"]
-        return replace(decided(options), note=self.base.note)
+        return replace(self.plan_of(params), note=self.base.note)
 
 
 def request_of(argv: Sequence[str]) -> Request:
@@ -110,36 +110,88 @@ def request_of(argv: Sequence[str]) -> Request:
         FanfoldError: It is not possible, or differs from the search in its directory.
     """
     options = read_options(argv)
-    config: SearchConfig = options.search
     base = decided(options)
+
+    def plan_of(params: Mapping[str, Value]) -> Experiment:
+        given = read_options([*argv, *as_flags(params)])
+        given.dataset = base.config["dataset"]
+        return decided(given)
+
+    directory = Path(options.run or default_directory(base))
+    request = Request(plan_of, base, options.search, Space(()), directory, options.record, options.performance_report)
+    return with_space(request, Path(options.search.space) if options.search.space else None)
+
+
+def default_directory(base: Experiment) -> str:
+    """The directory of a search that names none: always the same, so that the same command goes on."""
+    task = base.recipe.task
+    return f"runs/search-{base.config['algorithm'].name.replace(':', '-')}-{task.ways}way{task.shots}shot"
+
+
+def with_space(request: Request, source: Path | Mapping[str, Any] | None) -> Request:
+    """A search with its space: that of a file, of a mapping by dotted keys, or by default the algorithm's own.
+
+    Raises:
+        FanfoldError: The search is not possible, or differs from the one in its directory.
+    """
+    config, base = request.config, request.base
     meta, every = base.recipe.meta, base.evaluation.every
     if meta.iterations is None:
-        raise FanfoldError("A search needs trials of one length: give --meta.iterations.")
-    directory = Path(options.run or f"runs/search-{_name(options)}")
-    request = Request(tuple(argv), base, config, Space(()), directory, options.record, options.performance_report)
+        raise FanfoldError("A search needs trials of one length: give `meta.iterations`.")
     if request.rung % every:
         raise FanfoldError(
-            f"--search.rung must be a multiple of --evaluation.every ({every}), as trials are judged then, not "
+            f"`search.rung` must be a multiple of `evaluation.every` ({every}), as trials are judged then, not "
             f"{config.rung}."
         )
     if config.pruner != "none" and request.rung >= meta.iterations:
         raise FanfoldError(
-            f"There is no rung before the end: lower --evaluation.every ({every}) or --search.rung, raise "
-            f"--meta.iterations ({meta.iterations}), or take --search.pruner none."
+            f"There is no rung before the end: lower `evaluation.every` ({every}) or `search.rung`, raise "
+            f"`meta.iterations` ({meta.iterations}), or take `search.pruner=none`."
         )
-    path = Path(config.space) if config.space else default_space(options.algorithm.name)
-    chosen = {section: getattr(options, section).name for section in ("algorithm", "model")}
-    space = read_space(path, chosen, request.plan)
+    found = default_space(base.config["algorithm"].name) if source is None else source
+    chosen = {section: base.config[section].name for section in ("algorithm", "model")}
+    space = read_space(found, chosen, request.plan)
     if config.sampler == "grid" and space.points() is None:
         open_ranges = ", ".join(dimension.key for dimension in space.dimensions if dimension.grid is None)
-        raise FanfoldError(f"A grid needs points: give {open_ranges} a `step` or `choices` in {path}.")
+        raise FanfoldError(f"A grid needs points: give {open_ranges} a `step` or `choices`.")
     request = replace(request, space=space)
     saved = request.directory / "search.yaml"
     if saved.exists():
         check_agreement(request.as_plan, saved, FREE, f"The search in {request.directory}")
     elif (request.directory / "config.yaml").exists():
-        raise FanfoldError(f"{request.directory} holds a training run: name another directory with --run.")
+        raise FanfoldError(f"{request.directory} holds a training run: name another directory with `run`.")
     return request
+
+
+def carry_out(request: Request, cluster: Cluster, say: Say) -> dict[str, Any]:
+    """Search to the end, test the best, and report; `say` shows a line. Returns the result, as it is kept.
+
+    Raises:
+        FanfoldError: Another search has the directory open, no trial has finished, or the cluster is gone.
+    """
+    from fanfold.workflows.reporting.search import table, write_report  # only here: drawing libraries take long
+
+    with open_request(request) as study:
+        config, meta = request.config, request.base.recipe.meta
+        say(f"search: {request.directory} ({cluster.workers} workers, {cluster.hardware})")
+        say(f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}")
+        if meta.minutes is not None:
+            say(f"trials also end after {meta.minutes:g} minutes, at an iteration that depends on the machine")
+        if before := count(study).all:
+            say(f"goes on from {before} trials")
+        say(f"accuracies are {kind_of_accuracy(request.base.recipe)}")
+        seconds = shown(request, study, cluster)
+        say(table(study))
+        result = test_best(request, study, cluster.part("search", "best"), seconds)
+        write_report(request.directory, study, result)
+        say(in_words(result))
+        say(
+            f"trial {result['trial']} did best of {result['trials']} on validation classes, with "
+            f"{100 * result['trial_validation_accuracy']:.2f} % "
+            f"({result['pruned']} were pruned, {result['failed']} failed)"
+        )
+        say(f"written to {request.directory}: report.html, its pictures as PNG, result.json")
+        return result
 
 
 @contextmanager
@@ -173,10 +225,6 @@ def search(request: Request, study: optuna.Study, cluster: Cluster, tell: Search
     return driver.seconds
 
 
-def _name(options: Namespace) -> str:
-    return f"{options.algorithm.name.replace(':', '-')}-{options.task.ways}way{options.task.shots}shot"
-
-
 def _words(values: optuna.distributions.BaseDistribution, when: Any) -> dict[str, Any]:
     """A dimension as plain values."""
     plain: dict[str, Any] = json.loads(optuna.distributions.distribution_to_json(values))["attributes"]
@@ -187,7 +235,7 @@ def shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     """Search to the end, and show it on the terminal."""
     best = best_trial(study)
     known = None if best is None else (best.value or 0.0, best.number)
-    with Terminal(in_flags) as terminal:
+    with request.open_terminal() as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
         plan = request.as_plan
         page = SearchTeller(cluster.client, request.directory.name, plan.flat, request.config.trials)
@@ -220,7 +268,7 @@ def test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: 
     if best is None:
         reasons = [trial.user_attrs["reason"] for trial in study.get_trials() if "reason" in trial.user_attrs]
         why = f"; the last one failed: {reasons[-1]}" if reasons else ""
-        raise RunError(f"No trial has finished: go on with more --search.minutes or --search.trials{why}")
+        raise RunError(f"No trial has finished: go on with more `search.minutes` or `search.trials`{why}")
     plan = request.plan(dict(best.params))
     last = _take(request, plan, best, cluster)
     recipe, retrained = replace(plan.recipe, device=cluster.device), request.config.retrain is not None
@@ -276,7 +324,7 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
     if not directory.config.exists():
         directory.create(plan.yaml)
     with (
-        Terminal(in_flags) as terminal,
+        request.open_terminal() as terminal,
         listening(plan, cluster, directory, terminal, "best", request.recording) as listeners,
     ):
         recipe = replace(plan.recipe, device=cluster.device)

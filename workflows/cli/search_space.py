@@ -48,21 +48,22 @@ def default_space(algorithm: str) -> Path:
     path = SPACES / f"{algorithm}.yaml"
     if not path.exists():
         raise FanfoldError(
-            f"There is no default space for {algorithm}: write one, and name it with --search.space; "
+            f"There is no default space for {algorithm}: write one, and name it with `search.space`; "
             f"{SPACES / 'maml.yaml'} is an example."
         )
     return path
 
 
-def read_space(path: Path, chosen: Mapping[str, str], check: Check) -> Space:
-    """Read a space, and check the ends of its ranges and all its choices with the configuration.
+def read_space(source: Path | Mapping[str, Any], chosen: Mapping[str, str], check: Check) -> Space:
+    """Read a space from a file or a mapping, and check the ends of its ranges and all its choices.
 
     `chosen` are the configuration's variants of `algorithm` and `model`.
 
     Raises:
         FanfoldError: A key is wrong; file, key and mending are named.
     """
-    entries = _entries(path)
+    path, content = (source, read_yaml("space", source)) if isinstance(source, Path) else (Path("space"), source)
+    entries = _entries(path, content)
     names = {key: entry["choices"] for key, entry in entries.items() if key.endswith(".name") and "choices" in entry}
     types = key_types({**{f"{section}.name": [name] for section, name in chosen.items()}, **names})
     dimensions: list[Dimension] = []
@@ -100,21 +101,21 @@ def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
     return {key: kind for key, kind in types.items() if key not in {f"evaluation.{name}" for name in VALIDATION}}
 
 
-def _entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The file's entries by dotted keys, each with its conditions as `when`."""
-    content = read_yaml("space", path)
-    if not isinstance(content, dict) or not content:
+def _entries(path: Path, content: Any) -> dict[str, dict[str, Any]]:
+    """A space's entries by dotted keys, each with its conditions as `when`."""
+    if not isinstance(content, Mapping) or not content:
         raise FanfoldError(
             f"The space {path} must name keys, such as `algorithm.inner_lr: {{low: 0.01, high: 1.0, log: true}}`."
         )
-    for key, entry in content.items():
+    entries = {str(key): dict(entry) if isinstance(entry, Mapping) else entry for key, entry in content.items()}
+    for key, entry in entries.items():
         if not isinstance(entry, dict):
             raise FanfoldError(f"{path}: {key}: say what values it may take: `low` and `high`, or `choices`.")
         if not isinstance(entry.setdefault("when", {}), dict):
             raise FanfoldError(
                 f"{path}: {key}: `when` must name keys and their values, such as `when: {{algorithm.name: maml}}`."
             )
-    return {str(key): entry for key, entry in content.items()}
+    return entries
 
 
 def _in_order(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask
 from fanfold.pipeline.experiment import Experiment, decide
 from fanfold.pipeline.recipe import Meta
+from fanfold.pipeline.search.config import SearchConfig
 from fanfold.tasks import given
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
@@ -47,6 +48,7 @@ KINDS: Mapping[str, type] = {
     "evaluation": EvaluationConfig,
     "cluster": ClusterConfig,
     "record": Recording,
+    "search": SearchConfig,
 }
 
 
