@@ -50,7 +50,7 @@ _SMALL = ("first", "name", "group", "split", "checksum")
 _NAMED = 8  # damaged chunks named at most
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Store:
     """An open store; read-only, and cheap enough for every worker to open it."""
 
@@ -76,6 +76,12 @@ class Store:
             f"{self.dataset}, {len(self.names):,} classes{of}, {self.pictures:,} {pictures} ({each}) of "
             f"{height} × {width} pixels, {'in colour' if self.channels == 3 else 'grey'}"
         )
+
+    def __repr__(self) -> str:
+        return f"<store {str(self.path)!r}: {self}>"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -136,7 +136,7 @@ def dataset_section(data: Data | None, **more: Any) -> dict[str, Any]:
         return {"name": data, **more}
     if (path / "zarr.json").exists():
         return {"name": "auto", "store": str(path), **more}
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return {"name": "folder", "source": str(path), **more}
     names = ", ".join(name for name in DATASETS if name != "folder")
     raise FanfoldError(f"No data '{path}': give a folder of class folders, a store, or one of {names}.")

@@ -1,21 +1,33 @@
 """`fanfold.prepare`."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fanfold.data import datasets
+from fanfold.data.datasets import STORES, Folder, Prepared
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Picture
+from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.store import Store, open_store
-from fanfold.workflows.face.arguments import Data, Section, configured, dataset_section, some
+from fanfold.workflows.face.arguments import Data, Section, configured, dataset_section, with_plain
 from fanfold.workflows.face.showing import terminal
 from fanfold.workflows.face.words import spoken
 
 
 @spoken
 def prepare(
-    source: Data,
+    source: Data | NDArray[Any] | Tensor | Mapping[str, Sequence[Picture]],
     path: str | PathLike[str] | None = None,
     *,
+    labels: Sequence[Any] | NDArray[Any] | Tensor | None = None,
     size: int | None = None,
     dataset: Section | None = None,
     overwrite: bool = False,
@@ -26,11 +38,13 @@ def prepare(
     A store that is there already, made of the same source with the same settings, is taken as it is.
 
     Args:
-        source: A folder of class folders; or the name of a data set: `omniglot`, `glyphs`, or `auto` for whichever of
-            these there is.
+        source: A folder of class folders, a table (`.csv`) or an `.npz` file; the name of a data set: `omniglot`,
+            `glyphs`, or `auto` for whichever of these there is; arrays or a tensor `[n, channels, height, width]` with
+            `labels`; or a mapping of classes' names to lists of pictures: files, PIL images, arrays.
         path: The store's path; by default `stores/NAME.zarr`.
-        size: Height and width of the stored pictures, in pixels.
-        dataset: Further settings, such as `{"channels": "grey"}`.
+        labels: The class of each picture of an array, `[n]`.
+        size: Height and width of the stored pictures, in pixels; by default 32, or those of square arrays.
+        dataset: Further settings, such as `{"channels": "grey", "fit": "pad"}`.
         overwrite: Whether to replace a store that is there.
         progress: Whether to show how it goes.
 
@@ -43,15 +57,73 @@ def prepare(
     >>> store = fanfold.prepare("pictures", size=16)
     >>> len(store.names)
     32
+    >>> import numpy as np
+    >>> pictures = np.random.default_rng(0).random((12, 3, 8, 8))
+    >>> fanfold.prepare(pictures, labels=["cat", "dog", "owl", "fox"] * 3, progress=False)
+    <store 'stores/arrays-....zarr': folder, 4 classes, 12 pictures (3 each) of 8 × 8 pixels, in colour>
     """
-    section = dataset_section(source, **some(size=size), **(dataset or {}))
-    asked = configured("dataset", section)
-    target = asked if path is None else replace(asked, store=str(path))
-    there = path is not None and Path(path).exists()
-    if overwrite or (path is not None and not there):
-        found = datasets.prepare(target, overwrite=overwrite, progress=progress)
+    settings = with_plain("dataset", dataset, size=size)
+    if isinstance(source, (np.ndarray, Tensor, Mapping)):
+        found = _in_memory(source, labels, path, settings, overwrite, progress)
+    elif labels is not None:
+        raise FanfoldError("labels belong to arrays: a folder's own folders say the classes.")
     else:
-        found = datasets.find_store(target, progress=progress)
-    if found.note:
-        terminal(progress).say(found.note)
+        found = _named(source, path, settings, overwrite, progress)
+    shown = terminal(progress)
+    for line in (found.note, *found.told):
+        if line:
+            shown.say(line)
     return open_store(found.path)
+
+
+def _named(
+    source: Data, path: str | PathLike[str] | None, settings: Section, overwrite: bool, progress: bool
+) -> Prepared:
+    asked = configured("dataset", dataset_section(source, **settings))
+    target = asked if path is None else replace(asked, store=str(path))
+    if overwrite or (path is not None and not Path(path).exists()):
+        return datasets.prepare(target, overwrite=overwrite, progress=progress)
+    return datasets.find_store(target, progress=progress)
+
+
+def _in_memory(
+    source: NDArray[Any] | Tensor | Mapping[str, Sequence[Picture]],
+    labels: Any,
+    path: str | PathLike[str] | None,
+    settings: dict[str, Any],
+    overwrite: bool,
+    progress: bool,
+) -> Prepared:
+    """The store of pictures in memory. Arrays that name no path have one after their content."""
+    if isinstance(source, Mapping):
+        if path is None:
+            raise FanfoldError("Lists of pictures need a path for their store, such as path='stores/mine.zarr'.")
+        classes = classes_of_lists(source)
+    else:
+        if labels is None:
+            raise FanfoldError("Arrays need labels: the class of each picture.")
+        images, of_each = _array(source), _array(labels)
+        if images.ndim not in (3, 4):
+            raise FanfoldError(f"Arrays must be [n, channels, height, width], not {list(images.shape)}.")
+        height, width = images.shape[1:3] if images.ndim == 3 or images.shape[-1] in (3, 4) else images.shape[-2:]
+        if height == width:
+            settings.setdefault("size", height)
+        classes = classes_of_arrays(images, of_each)
+        if path is None:
+            path = STORES / f"arrays-{_digest(images, of_each, settings)}.zarr"
+            if Path(path).exists() and not overwrite:
+                return Prepared(Path(path), "folder")
+    folder: Folder = configured("dataset", {"name": "folder", **settings, "store": str(path)})
+    if Path(path).exists() and not overwrite:
+        raise FanfoldError(f"{path} exists already: name another path, or give overwrite=True.")
+    return datasets.prepare_pictures(classes, folder, overwrite=overwrite, progress=progress)
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _digest(images: NDArray[Any], labels: NDArray[Any], settings: Section) -> str:
+    found = hashlib.sha256(f"{images.dtype} {images.shape} {labels.tolist()} {sorted(settings.items())}".encode())
+    found.update(np.ascontiguousarray(images).data)
+    return found.hexdigest()[:8]
