@@ -77,7 +77,8 @@ def test_a_reader_that_has_had_enough_is_no_failure(capsys):
 
 def test_letters_that_a_terminal_lacks_are_replaced():
     raw = io.BytesIO()
-    Lasting(io.TextIOWrapper(raw, encoding="ascii", write_through=True), "standard output").write("95 ± 1 %")
+    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    Lasting(stream, "standard output").write("95 ± 1 %")
     assert raw.getvalue() == b"95 ? 1 %"
 
 
