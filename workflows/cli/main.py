@@ -25,6 +25,8 @@ VERBS: dict[str, str] = {
     "table": "table",
     "picture": "picture",
     "benchmark": "benchmark.__main__",
+    "configs": "list_configs",
+    "doctor": "doctor",
 }
 """The modules of the verbs, in the order of the help; each has `main(argv)`."""
 
