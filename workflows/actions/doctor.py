@@ -5,7 +5,7 @@ import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
@@ -101,7 +101,7 @@ def _gpus() -> Iterator[Finding]:
         yield Finding("GPU", not found.names, f"{found.problem}: computing on the CPU")
         return
     device = probe_device()
-    yield Finding("GPU", device.problem is None, device.problem or f"{len(found.names)} × {device.model}")
+    yield Finding("GPU", device.problem is None, device.problem or f"{len(found.names)} × {device.name}")
 
 
 def _processor() -> Iterator[Finding]:
@@ -137,7 +137,7 @@ def _caches() -> Iterator[Finding]:
     import numba
 
     package = Path(find_spec("fanfold.tasks").origin or "").parent  # type: ignore[union-attr]
-    named = numba.config.CACHE_DIR
+    named: str = vars(numba.config)["CACHE_DIR"]
     for what, folder, advice in (
         ("Numba's cache", Path(named) if named else package, "let NUMBA_CACHE_DIR name a folder"),
         ("Matplotlib's cache", Path(matplotlib.get_cachedir()), "let MPLCONFIGDIR name a folder"),
@@ -195,6 +195,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-Look = Callable[[], Iterator[Finding]]

@@ -98,7 +98,7 @@ def _value(known: Mapping[str, Action], flag: str, value: str) -> str:
     if _is_section(flag):
         where = f"{flag} {shown(value)}"
         return json.dumps(_section(known, where, flag[2:], section_of(flag[2:], value)))
-    kind = _kind(known[flag])
+    kind = kind_of(known[flag])
     if kind is None:
         return value
     try:
@@ -136,7 +136,7 @@ def _section(known: Mapping[str, Action], where: str, section: str, content: Map
 
 def _typed(where: str, path: str, action: Action, value: Any) -> Any:
     try:
-        return of_kind(_kind(action) or Any, value)
+        return of_kind(kind_of(action) or Any, value)
     except KindError as error:
         raise FanfoldError(f"{where}{path} {error}") from error
 
@@ -156,7 +156,7 @@ def _undotted(content: Mapping[Any, Any]) -> dict[str, Any]:
     return tree
 
 
-def _kind(action: Action) -> Any:
+def kind_of(action: Action) -> Any:
     """The type of a flag's value; None where it has none, or converts its text itself."""
     found = getattr(action, "_typehint", None) or action.type
     return None if isinstance(found, partial) else found

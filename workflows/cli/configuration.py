@@ -7,7 +7,8 @@ Classes are imported after the arguments were parsed: help and most errors need 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,29 @@ CONFIG_HELP = (
     "omniglot/protonet-5way1shot; a file of that name comes first; flags after it override what it says"
 )
 DEFAULTS = {"dataset": "auto", "algorithm": "maml", "model": "conv4"}
+
+
+_collecting: ContextVar[bool] = ContextVar("collecting", default=False)
+
+
+class CollectedError(Exception):
+    """Stops a command at its parser, which somebody only wants to look at."""
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+def parser_of(main: Callable[[Sequence[str]], None], argv: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of a command, which isn't carried out."""
+    token = _collecting.set(True)
+    try:
+        main(argv)
+    except CollectedError as found:
+        return found.parser
+    finally:
+        _collecting.reset(token)
+    raise AssertionError("a command parses its arguments first")
 
 
 def build_parser(
@@ -118,6 +142,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     Raises:
         FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
     """
+    if _collecting.get():
+        raise CollectedError(parser)
     try:
         asks_help = {"-h", "--help"} & set(argv)
         options: Namespace = parser.instantiate(parser.parse_args(list(argv) if asks_help else checked(parser, argv)))

@@ -1,34 +1,18 @@
 """The command `fanfold VERB …`: each verb is a module of `workflows`, imported when it is asked for."""
 
-import ast
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NoReturn
 
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.program import command, started_by
+from fanfold.workflows.cli.verbs import VERBS, module_of, summary
 from fanfold.workflows.cli.words import did_you_mean
-
-VERBS: dict[str, str] = {
-    "prepare": "prepare",
-    "train": "train",
-    "evaluate": "evaluate",
-    "report": "report",
-    "search": "search",
-    "table": "table",
-    "picture": "picture",
-    "benchmark": "benchmark.__main__",
-    "configs": "list_configs",
-    "doctor": "doctor",
-}
-"""The modules of the verbs, in the order of the help; each has `main(argv)`."""
 
 USAGE = """\
 usage: fanfold VERB [OPTIONS]
@@ -68,11 +52,6 @@ def _dispatch(words: Sequence[str], _: Sequence[str]) -> None:
         raise FanfoldError(f"No command '{verb}': there are {known}.{did_you_mean(verb, VERBS)}")
 
 
-def module_of(verb: str) -> str:
-    """The name of a verb's module."""
-    return f"fanfold.workflows.{VERBS[verb]}"
-
-
 def usage() -> str:
     """The page of `fanfold --help`: a line for each verb."""
     from fanfold import __doc__ as description
@@ -80,15 +59,6 @@ def usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary(verb)}" for verb in VERBS)
     return USAGE.format(description=description, verbs=verbs).replace("fanfold VERB", command("VERB"))
-
-
-def summary(verb: str) -> str:
-    """The first line of a verb's docstring, read without importing its module, which may take seconds."""
-    spec = find_spec(module_of(verb))
-    assert spec is not None
-    assert spec.origin is not None
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return (docstring or "").partition("\n")[0]
 
 
 def _find_own_modules() -> None:
