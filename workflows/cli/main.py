@@ -58,7 +58,9 @@ def usage() -> str:
 
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary(verb)}" for verb in VERBS)
-    return USAGE.format(description=description, verbs=verbs).replace("fanfold VERB", command("VERB"))
+    return USAGE.format(description=(description or "").partition("\n")[0], verbs=verbs).replace(
+        "fanfold VERB", command("VERB")
+    )
 
 
 def _find_own_modules() -> None:
