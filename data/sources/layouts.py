@@ -2,7 +2,7 @@
 
 A folder that holds pictures is a class, at any depth; the folders above it, below the source, are its group. Folders
 `train`, `val` and `test` at the top are parts: where their classes are distinct, these are split so; where each class
-of the others stands in `train`, too, the folders of one name are one class.
+of the others stands in `train`, too, the folders of one name are one class, in the group that it has in `train`.
 """
 
 import os
@@ -93,12 +93,12 @@ def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClas
         FanfoldError: Classes stand in several parts, and not all in `train`.
     """
     by_part: dict[str, dict[ClassName, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
+    for entry in _one_group_each(list(entries)):
         by_part[entry.part][entry.name].append(entry)
     names = sorted({name for part in by_part.values() for name in part}, key=_in_bytes)
     twice = [name for name in names if sum(name in part for part in by_part.values()) > 1]
     train = by_part.get("train", {})
-    strangers = [name for part in by_part.values() for name in part if name not in train]
+    strangers = [name for name in names if name not in train]
     note = None
     if twice and strangers:
         raise FanfoldError(
@@ -117,6 +117,18 @@ def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClas
         paths = [_relative(entry.path, source) for entry in found]
         classes.append(PictureClass(name, "" if twice else found[0].part, [entry.path for entry in found], paths))
     return classes, note
+
+
+def _one_group_each(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries with the first part's group for each class, where a class's name alone tells it from others."""
+    in_parts = {(entry.part, entry.name) for entry in entries}
+    if len({(part, name.name) for part, name in in_parts}) < len(in_parts):
+        return list(entries)
+    first: dict[str, ClassName] = {}
+    for part in ("", "train", "validation", "test"):
+        for _, name in sorted(pair for pair in in_parts if pair[0] == part):
+            first.setdefault(name.name, name)
+    return [entry._replace(name=first[entry.name.name]) for entry in entries]
 
 
 def with_split(classes: Sequence[PictureClass], parts: Mapping[str, str], file: Path) -> list[PictureClass]:

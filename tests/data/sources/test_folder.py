@@ -98,6 +98,8 @@ def test_parts_with_the_same_classes_are_put_together(tmp_path: Path) -> None:
     assert counts(store) == {"fruit/a": 3, "fruit/b": 2}
     assert set(store.splits) == {""}
     assert "train, validation and test hold the same classes" in told[0]
+    save(tmp_path / "set/test/fruit/round/b/1.png")  # a class in another group: its name tells that it is the same
+    assert counts(prepared(tmp_path / "set")[0]) == {"fruit/a": 3, "fruit/b": 3}
 
 
 def test_parts_that_are_neither_are_refused(tmp_path: Path) -> None:

@@ -41,32 +41,60 @@ def derivatives(call, parameters, labels):
 
 
 @pytest.mark.parametrize(
-    ("model", "size"),
+    ("model", "size", "channels"),
     [
-        (Conv4(width=5), (16, 16)),
-        (Conv4(width=5), (21, 19)),  # rows and columns are left over
-        (Conv4Stride(width=6), (16, 16)),
-        (Conv4Stride(width=6, reduce="flatten"), (17, 16)),
-        (Article(width=4, hidden=7), (13, 15)),
+        (Conv4(width=5), (16, 16), 1),
+        (Conv4(width=5), (21, 19), 3),  # rows and columns are left over
+        (Conv4Stride(width=6), (16, 16), 1),
+        (Conv4Stride(width=6, reduce="flatten"), (17, 16), 3),
+        (Article(width=4, hidden=7), (13, 15), 3),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_written_out_derivatives_are_those_of_the_module(model, size, dtype):
+def test_written_out_derivatives_are_those_of_the_module(model, size, channels, dtype):
     torch.manual_seed(0)
-    network = as_network(model.build(3, size).to(dtype), size, 3)
+    network = as_network(model.build(3, size, channels).to(dtype), size, 3, channels=channels)
     assert network.stack is not None
     parameters = network.unflatten(nudged(torch.cat([value.flatten() for value in network.initial().values()]), 0.3))
     for name, value in parameters.items():
         if name.endswith("1.weight"):
             value[0] = -0.8  # where batch norm turns the order round
-    images, labels = (torch.rand(6, 1, *size) > 0.7).to(dtype), torch.tensor([0, 0, 1, 1, 2, 2])
+    images, labels = (torch.rand(6, channels, *size) > 0.7).to(dtype), torch.tensor([0, 0, 1, 1, 2, 2])
     plain = replace(network, stack=None)
     ours = derivatives(lambda theta: network(theta, images), parameters, labels)
     theirs = derivatives(lambda theta: plain(theta, images), parameters, labels)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-3
     for found, expected in zip(ours, theirs, strict=True):
         assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("operations", BACKENDS)
+def test_derivatives_on_coloured_pictures_are_finite_differences(operations):
+    """Of the loss by the gradient, and of the gradient by the Hessian, in a random direction, in float64."""
+    torch.manual_seed(0)
+    module = Conv4(width=4).build(3, (18, 18), 3).double()
+    stack, labels = stack_of(module, (18, 18), operations), torch.tensor([0, 0, 1, 1, 2, 2])
+    images, names = torch.rand(6, 3, 18, 18, dtype=torch.float64), list(dict(module.named_parameters()))
+    theta = [nudged(value, 0.1) for value in values_of(module)]
+    direction, other = ([torch.randn_like(value) for value in theta] for _ in range(2))
+    step = 1e-6
+
+    def gradient(along, create_graph=False):
+        moved = [value + along * way for value, way in zip(theta, direction, strict=True)]
+        moved = [value.clone().requires_grad_() for value in moved]
+        loss = cross_entropy(stack(dict(zip(names, moved, strict=True)), images), labels)
+        return loss, moved, torch.autograd.grad(loss, moved, create_graph=create_graph)
+
+    def dot(parts, others):
+        return sum((part * way).sum() for part, way in zip(parts, others, strict=True))
+
+    _, moved, found = gradient(0.0, create_graph=True)
+    hessian = torch.autograd.grad(dot(found, other), moved)
+    (high, _, of_high), (low, _, of_low) = gradient(step), gradient(-step)
+    torch.testing.assert_close(dot(found, direction), (high - low) / (2 * step), rtol=1e-5, atol=1e-7)
+    second = (dot(of_high, other) - dot(of_low, other)) / (2 * step)
+    torch.testing.assert_close(dot(hessian, direction), second, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("operations", BACKENDS)
