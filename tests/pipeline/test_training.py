@@ -26,6 +26,7 @@ from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.episodes import Stream
@@ -213,7 +214,8 @@ ALGORITHMS = {
     "maml++": (MamlPlusPlus(inner_steps=2, multi_step=3, first_order=2), few(schedule="cosine")),
     "meta-sgd": (MetaSgd(inner_lr=0.1), few()),
     "reptile": (Reptile(inner_steps=3, inner_batch=3), few(optimizer="sgd", schedule="linear", lr=1.0)),
-    "protonet": (ProtoNet(every_turn=True), few(average=0.99)),
+    "proto-maml": (ProtoMaml(inner_steps=2), few()),
+    "protonet": (ProtoNet(every_turn=True), few(average=0.99, clip=1e-3, weight_decay=0.1)),
     "matching": (Matching(), few()),
     "matching context": (Matching(full_context=True), few()),
 }

@@ -7,6 +7,7 @@ from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 
@@ -21,6 +22,10 @@ GRADIENT_LEARNERS = {
     "reptile": Reptile(inner_steps=3, inner_lr=0.01, inner_batch=3, test_batch=3),
     "reptile sgd": Reptile(**INNER, inner_batch=6, test_batch=6, inner_optimizer="sgd"),
 }
+WITHOUT_HEAD = {  # gradient learners too, whose head begins at the prototypes
+    "proto-maml": ProtoMaml(**INNER),
+    "proto-maml first order": ProtoMaml(**INNER, first_order=True),
+}
 METRIC_LEARNERS = {
     "protonet": ProtoNet(),
     "protonet every turn": ProtoNet(every_turn=True),
@@ -29,7 +34,7 @@ METRIC_LEARNERS = {
     "matching euclidean": Matching(similarity="euclidean"),
     "matching context": Matching(full_context=True),
 }
-EVERY = GRADIENT_LEARNERS | METRIC_LEARNERS
+EVERY = GRADIENT_LEARNERS | WITHOUT_HEAD | METRIC_LEARNERS
 
 
 def each(algorithms):

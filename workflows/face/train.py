@@ -58,9 +58,9 @@ def train(
     Args:
         data: A store, or the path of one; a folder of class folders; or the name of a data set: `omniglot`, `glyphs`,
             or `auto`, the default, for whichever of these there is.
-        algorithm: `protonet` (the default), `matching`, `maml`, `anil`, `maml++`, `meta-sgd` or `reptile`; a mapping
-            with hyperparameters, such as `{"name": "maml", "inner_lr": 0.4}`; your own as `package.module:Class`; or an
-            object, of a class of your own, too.
+        algorithm: `protonet` (the default), `matching`, `maml`, `anil`, `maml++`, `meta-sgd`, `proto-maml` or
+            `reptile`; a mapping with hyperparameters, such as `{"name": "maml", "inner_lr": 0.4}`; your own as
+            `package.module:Class`; or an object, of a class of your own, too.
         ways: Classes of a task; 5 by default.
         shots: Support pictures of each class; 1 by default.
         queries: Pictures of each class to classify; 1 by default.
