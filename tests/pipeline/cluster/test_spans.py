@@ -37,7 +37,8 @@ def spans(cluster):
 
 
 @pytest.mark.parametrize(
-    ("reduction", "tasks"), [("graph", {"start", "adapt", "fold", "step"}), ("collective", {"window"})]
+    ("reduction", "tasks"),
+    [("graph", {"prepare", "start", "adapt", "fold", "step"}), ("collective", {"prepare", "window"})],
 )
 def test_the_phases_of_a_run_are_spans(pair, recipe, tmp_path, reduction, tasks):
     name = f"run by {reduction}"
