@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.data.source import JSON
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.optimizer import State, Vector, Vectors
+from fanfold.pipeline.tensor_file import digest, pack
 
 FORMAT = 3
 FLAT = 2  # an earlier format that is still read: one unnamed vector a group
@@ -97,8 +97,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "iteration": checkpoint.state.iteration,
         "order": list(layout),
     }
-    text = json.dumps(facts)
-    content = save(tensors, metadata={"fanfold": text, "sha256": _digest(text, tensors)})
+    content = pack(facts, tensors)
     _keep(path, earlier(path))
     write_bytes(path, content)
 
@@ -139,7 +138,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if number not in (FLAT, FORMAT):
                 raise FanfoldError(f"The checkpoint {path} was written by another version of Fanfold: train again.")
             tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        if number == FORMAT and metadata.get("sha256") != _digest(metadata["fanfold"], tensors):
+        if number == FORMAT and metadata.get("sha256") != digest(metadata["fanfold"], tensors):
             raise _DamageError("its content is not what its SHA-256 says")
         return _checked(facts, tensors, flat=number == FLAT)
     except FileNotFoundError as error:
@@ -243,15 +242,6 @@ def cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
     ends = np.cumsum([prod(shape) for shape in layout.values()])
     parts = np.split(vector, ends[:-1])
     return {name: part.reshape(shape) for (name, shape), part in zip(layout.items(), parts, strict=True)}
-
-
-def _digest(facts: str, tensors: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        value = np.ascontiguousarray(tensors[name])
-        digest.update(f"\n{name} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 def _keep(path: Path, place: Path) -> None:

@@ -31,6 +31,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FanfoldError: It can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FanfoldError(f"{path} can't be read ({error.strerror}).") from error
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file; bytes that are no text become signs that stand for such.
 

@@ -47,7 +47,7 @@ class Evaluation:
 def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, Any]:
     """Test a run's parameters on tasks from the test classes; `say` shows a line. Without a cluster, in this process.
 
-    With another number of ways than in training, an algorithm with a head starts from the mean of the trained head.
+    With another number of ways than in training, an algorithm with a head gets another one, see `fanfold.tasks.heads`.
 
     Returns:
         The result, as it is kept in the run directory's `evaluations`, under a name that follows from what was asked.
@@ -62,7 +62,7 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, 
     found = named(plan.recipe, found, directory.last)
     parameters = found.best if best else found.state.average
     recipe = plan.recipe if cluster is None else replace(plan.recipe, device=cluster.device)
-    recipe, tested = for_ways(recipe, parameters, recipe.task.ways)
+    recipe, tested, head = for_ways(recipe, found, parameters, recipe.task.ways)
     executor = (
         LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
     )
@@ -74,6 +74,7 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, 
         **test_keys(plan, tests, found.best_iteration if best else found.state.iteration, sha256),
         "parameters_sha256": sha256,
         "trained_ways": plan.recipe.train.ways,
+        "head": head,
         "workers": 0 if cluster is None else cluster.workers,
         "device": recipe.device,
         "note": found.note,

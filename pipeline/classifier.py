@@ -1,0 +1,249 @@
+"""A classifier of one's own pictures: what a run learnt from a few labelled ones."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.data.labelled import pictures_in
+from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
+from fanfold.pipeline.calibration import Calibration, Floats, probabilities
+from fanfold.pipeline.files import read_bytes, write_bytes
+from fanfold.pipeline.tensor_file import Tensors, pack, unpack
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.learner import Learner, Learnt, filled, in_batches
+from fanfold.tasks.models import Model
+
+UNKNOWN = "unknown"
+FORMAT = 1
+CHUNK = 64  # pictures that are read and judged together
+
+Skip = Callable[[PictureError], None]
+"""Told of a picture that can't be read, which is then left out."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of a picture.
+
+    Args:
+        path: The picture's path; None for one that was given as an array or image.
+        label: The class, or `unknown`.
+        confidence: The probability of the most probable class.
+        probabilities: The probability of each class.
+    """
+
+    path: Path | None
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with all that it learnt from a support set, and how its pictures are prepared.
+
+    Each picture is judged by itself: its label is the same alone and among others.
+
+    Args:
+        labels: The classes, in the order of the logits.
+        learnt: The network.
+        learner: The trained algorithm that learnt.
+        preprocessing: How pictures become arrays: as in training.
+        support: What the algorithm learnt from: images `[n, channels, height, width]`, or their embeddings `[n, d]`.
+        numbers: The support set's labels, int64 `[n]`.
+        calibration: What was measured on validation classes; None where none was.
+        right: How many support pictures are found by a classifier that learnt from the others alone, and of how many;
+            None where no class has two pictures.
+        threshold: The confidence below which a picture is unknown; None for no such.
+    """
+
+    labels: tuple[str, ...]
+    learnt: Learnt
+    learner: Learner
+    preprocessing: Preprocessing
+    support: Tensor
+    numbers: Tensor
+    calibration: Calibration | None = None
+    right: tuple[int, int] | None = None
+    threshold: float | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by, so that their softmax is a calibrated confidence."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    def with_unknown(self, rate: float) -> "Classifier":
+        """The classifier that calls pictures unknown, by mistake so large a share of those of its own classes.
+
+        Raises:
+            FanfoldError: The share is out of range, a class has that name, or nothing was measured.
+        """
+        if self.calibration is None:
+            raise FanfoldError("Nothing was measured on validation classes, so no picture can be called unknown.")
+        if UNKNOWN in self.labels:
+            raise FanfoldError(f"A class is called {UNKNOWN} already: rename its folder.")
+        return replace(self, threshold=self.calibration.threshold(rate))
+
+    def predict(
+        self,
+        pictures: str | PathLike[str] | Iterable[Picture],
+        *,
+        over: "Over | None" = None,
+        skip: Skip | None = None,
+    ) -> Iterator[Prediction]:
+        """Label pictures, one after another, in bounded memory.
+
+        Args:
+            pictures: A folder, or paths, images and arrays.
+            over: What computes chunks of pictures, see `fanfold.pipeline.spread`; by default this process.
+            skip: Told of each picture that can't be read, which is left out; by default that is an error.
+
+        Raises:
+            FanfoldError: There is no such folder, or it has no pictures.
+            PictureError: A picture can't be read, and `skip` isn't given.
+        """
+        sources = pictures_in(Path(pictures))[0] if isinstance(pictures, (str, PathLike)) else pictures
+        chunks = _chunks(sources)
+        judged = ((chunk, self.judge(chunk)) for chunk in chunks) if over is None else over(self, chunks)
+        return self._told(judged, skip)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the classifier to one file that needs neither the run nor its data.
+
+        Raises:
+            FanfoldError: It can't be written.
+        """
+        write_bytes(Path(path), self.to_bytes())
+
+    @staticmethod
+    def load(
+        path: str | PathLike[str], *, model: Model | None = None, algorithm: Algorithm | None = None
+    ) -> "Classifier":
+        """Read a classifier that was saved. This runs no code of others: a model or algorithm of one's own is given.
+
+        Raises:
+            FanfoldError: It can't be read, is damaged, or its model or algorithm is one's own and isn't given.
+        """
+        return Classifier.from_bytes(read_bytes(Path(path)), str(path), model, algorithm)
+
+    def to_bytes(self) -> bytes:
+        """The content of a file, see `save`."""
+        learner, calibration = self.learner, self.calibration
+        facts = {
+            "kind": "classifier",
+            "format": FORMAT,
+            "labels": list(self.labels),
+            "learner": learner.facts(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "calibration": None if calibration is None else calibration.to_dict(),
+            "right": None if self.right is None else list(self.right),
+            "threshold": self.threshold,
+        }
+        state = {f"network.{name}": value.numpy() for name, value in self.learnt.network.state_dict().items()}
+        support = {"support": self.support.numpy(), "numbers": self.numbers.numpy()} if learner.ways is None else {}
+        return pack(facts, {**state, **support, "parameters": learner.parameters.numpy()})
+
+    @staticmethod
+    def from_bytes(
+        content: bytes, name: str, model: Model | None = None, algorithm: Algorithm | None = None
+    ) -> "Classifier":
+        """A classifier from the content of a file, see `load`; the name is the file's, for messages."""
+        facts, tensors = unpack(content, name)
+        if (facts.get("kind"), facts.get("format")) != ("classifier", FORMAT):
+            raise FanfoldError(f"{name} holds no classifier, or one of another version of Fanfold.")
+        try:
+            return Classifier._from_parts(facts, tensors, model, algorithm)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise FanfoldError(f"{name} is damaged ({one_line(error)[:200]}).") from error
+
+    @staticmethod
+    def _from_parts(
+        facts: Mapping[str, Any], tensors: Tensors, model: Model | None, algorithm: Algorithm | None
+    ) -> "Classifier":
+        found = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        labels, state = tuple(facts["labels"]), {key[8:]: found[key] for key in found if key.startswith("network.")}
+        learner = Learner.from_facts(facts["learner"], found["parameters"], state, model, algorithm)
+        if learner.ways is None:
+            support, numbers = found["support"], found["numbers"]
+            learnt = Learnt(learner.encoder, learner.judge(support, numbers))
+        else:
+            support = numbers = torch.zeros(0, dtype=torch.int64)
+            learnt = Learnt(filled(learner.network(len(labels)), state))
+        calibration, right = facts["calibration"], facts["right"]
+        return Classifier(
+            labels,
+            learnt,
+            learner,
+            Preprocessing.from_dict(facts["preprocessing"]),
+            support,
+            numbers,
+            None if calibration is None else Calibration.from_dict(calibration),
+            None if right is None else (right[0], right[1]),
+            facts["threshold"],
+        )
+
+    def judge(self, pictures: Sequence[Picture]) -> "Judgement":
+        """The logits of pictures, float64 `[n, ways]`, and errors for those that can't be read, by place."""
+        images, errors = read_images(pictures, self.preprocessing)
+        if not len(images):
+            return Judgement(np.zeros((0, len(self.labels))), errors)
+        return Judgement(in_batches(self.learnt, images).double().numpy(), errors)
+
+    def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
+        for pictures, judgement in judged:
+            rows = iter(probabilities(judgement.logits, self.temperature))
+            for place, picture in enumerate(pictures):
+                if (error := judgement.errors.get(place)) is None:
+                    yield self._prediction(picture, next(rows))
+                elif skip is None:
+                    raise PictureError(error)
+                else:
+                    skip(PictureError(error))
+
+    def _prediction(self, picture: Picture, shares: Floats) -> Prediction:
+        best, path = int(shares.argmax()), Path(picture) if isinstance(picture, (str, PathLike)) else None
+        confidence = float(shares[best])
+        unknown = self.threshold is not None and confidence < self.threshold
+        by_label = dict(zip(self.labels, shares.tolist(), strict=True))
+        return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label)
+
+
+Over = Callable[[Classifier, Iterable[Sequence[Picture]]], Iterable[tuple[Sequence[Picture], "Judgement"]]]
+"""From a classifier and chunks of pictures to these chunks with what it says of them."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The logits of those of some pictures that can be read, in their order, and errors for the others by place."""
+
+    logits: Floats
+    errors: Mapping[int, str]
+
+
+def read_images(pictures: Sequence[Picture], preprocessing: Preprocessing) -> tuple[Tensor, dict[int, str]]:
+    """Pictures as the network takes them: float `[n, channels, height, width]`, 0 to 1; and errors by place."""
+    found, errors = list[NDArray[np.uint8]](), dict[int, str]()
+    for place, picture in enumerate(pictures):
+        try:
+            found.append(read_picture(picture, preprocessing))
+        except PictureError as error:
+            errors[place] = str(error)
+    shape = (0, preprocessing.channels, preprocessing.size, preprocessing.size)
+    pixels = np.stack(found) if found else np.zeros(shape, np.uint8)
+    return torch.from_numpy(pixels).float().div_(255), errors
+
+
+def _chunks(sources: Iterable[Picture]) -> Iterator[list[Picture]]:
+    iterator = iter(sources)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

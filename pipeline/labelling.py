@@ -1,0 +1,111 @@
+"""From a run to a learner that labels pictures, and its calibration on the run's validation classes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fanfold.data.pictures import HANDWRITING, Preprocessing
+from fanfold.data.store import Store, open_store
+from fanfold.pipeline import worker
+from fanfold.pipeline.calibration import Calibration, Judged, calibrate
+from fanfold.pipeline.checkpoint import Checkpoint
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.batch import gather_distinct
+from fanfold.tasks.episodes import EpisodeShape, Stream, draw_episodes
+from fanfold.tasks.heads import Head
+from fanfold.tasks.learner import Learner, in_batches
+
+TASKS = 40  # of validation classes
+QUERIES = 3  # of each class, at most
+
+
+def preprocessing_of(store: Store) -> Preprocessing:
+    """How a store's pictures were preprocessed."""
+    found = getattr(store, "preprocessing", None)
+    if isinstance(found, Preprocessing):
+        return found
+    invert = store.attributes.get("invert", "auto")
+    return replace(HANDWRITING, size=store.size[0], invert="auto" if invert == "auto" else bool(invert))
+
+
+def learner_of(recipe: Recipe, found: Checkpoint, parameters: Vector | None = None) -> Learner:
+    """A run's best parameters, or others of its, as a learner on this process's CPU."""
+    parameters = found.best if parameters is None else parameters
+    recipe = replace(recipe, device="cpu")
+    opened = worker.open_context(recipe)
+    statistics = {name: torch.from_numpy(value) for name, value in found.statistics.items()}
+    kept = bool(statistics) and parameters is found.best
+    if not (recipe.algorithm.head or kept) and opened.network.normalizes_by_batch:
+        statistics = {name: torch.from_numpy(v) for name, v in worker.statistics(recipe, parameters).items()}
+    return Learner(
+        recipe.algorithm,
+        recipe.model,
+        opened.images.size,
+        recipe.train.ways if recipe.algorithm.head else None,
+        torch.from_numpy(parameters.copy()),
+        statistics,
+        recipe.steps,
+    )
+
+
+def calibrated(recipe: Recipe, learner: Learner, ways: int, shots: int) -> tuple[Learner, Calibration | None]:
+    """A learner for so many ways and shots, and its calibration on validation classes.
+
+    Where the ways are others than in training, the head is the one of `tasks.heads` that does better there.
+    """
+    if learner.ways in (None, ways):
+        return learner, measure(recipe, learner, ways, shots)
+    heads = [replace(learner, head=head) for head in get_args(Head)]
+    tried = [(one, measure(recipe, one, ways, shots)) for one in heads]
+    return max(tried, key=lambda found: -1.0 if found[1] is None else found[1].accuracy)
+
+
+def measure(recipe: Recipe, learner: Learner, ways: int, shots: int, tasks: int = TASKS) -> Calibration | None:
+    """Calibrate a learner by tasks of validation classes, of as many ways and shots, or as many as there are.
+
+    Returns:
+        The calibration; None where fewer than two validation classes have two pictures.
+    """
+    recipe = replace(recipe, device="cpu")
+    opened = worker.open_context(recipe)
+    drawings, classes = opened.images.drawings, opened.classes(Stream.VALIDATION)
+    classes = classes[drawings[classes] >= 2]
+    if len(classes) < 2:
+        return None
+    known = min(ways, len(classes))
+    others = min(known, len(classes) - known)
+    shots = min(shots, int(drawings[classes].min()) - 1)
+    queries = min(QUERIES, int(drawings[classes].min()) - shots)
+    shape = EpisodeShape(known + others, shots, queries, recipe.task.rotations, recipe.task.reflections)
+    episodes = draw_episodes(recipe.seed, Stream.VALIDATION, 0, tasks, shape, classes, drawings)
+    images, places = gather_distinct(episodes, opened.images)
+    return calibrate(known, shots, list(_judged(learner, images, places, known, shots)))
+
+
+def _judged(learner: Learner, images: Tensor, places: NDArray[np.int64], known: int, shots: int) -> Iterator[Judged]:
+    """The logits of tasks whose images have these places `[tasks, ways, shots + queries]`, known classes first."""
+    labels = torch.arange(known).repeat_interleave(shots)
+    if learner.ways is None:
+        images = in_batches(learner.encoder, images)
+    for of_task in torch.from_numpy(places):
+        support, asked = images[of_task[:known, :shots].flatten()], of_task[:, shots:]
+        queries = images[asked.flatten()]
+        if learner.ways is None:
+            logits = learner.judge(support, labels)(queries)
+        else:
+            logits = in_batches(learner.learn(support, labels), queries)
+        found = logits.double().numpy()
+        end = known * asked.shape[1]
+        yield Judged(found[:end], np.repeat(np.arange(known), asked.shape[1]), found[end:])
+
+
+def open_preprocessing(recipe: Recipe) -> Preprocessing:
+    """How the pictures of a recipe's store were preprocessed."""
+    return preprocessing_of(open_store(Path(recipe.store)))

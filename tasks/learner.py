@@ -1,0 +1,171 @@
+"""A trained algorithm, ready to learn tasks, and what it learns: a classifier that judges every image by itself.
+
+Labelling is inductive. Batch norm's statistics are fixed before a query is seen: those of training images for learners
+that embed (`tasks.network.batch_statistics`), those of the support set at the adapted parameters for learners with a
+head. Images go through the network in batches of one size, the last one filled up with blank images, so that an image's
+logits are the same bit for bit, whatever its company.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fanfold.data.errors import FanfoldError
+from fanfold.tasks.algorithm import Algorithm, Classify
+from fanfold.tasks.described import algorithm_from, described, model_from
+from fanfold.tasks.heads import Head, with_ways
+from fanfold.tasks.models import Model, build_network
+from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics
+from fanfold.tasks.parameters import Parameters
+
+BATCH = 32  # images that go through the network together
+
+
+class Learnt(nn.Module):
+    """A network with all that it learnt, and fixed statistics: images `[n, channels, height, width]` to logits.
+
+    Args:
+        network: Images to logits, or to embeddings `[n, d]`.
+        judge: Embeddings to logits; None for a network that gives logits.
+    """
+
+    def __init__(self, network: nn.Module, judge: Classify | None = None) -> None:
+        super().__init__()
+        self.network, self.judge = network, judge
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[n, ways]`."""
+        found: Tensor = self.network(images)
+        return found if self.judge is None else self.judge(found)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A trained algorithm.
+
+    Args:
+        algorithm: The algorithm.
+        model: The configuration of its network.
+        size: Height and width of images.
+        ways: Classes that its head was trained with; None for an algorithm without one.
+        parameters: The meta-parameters `[P]`.
+        statistics: Batch norm's statistics of training images, for algorithms without a head.
+        steps: Inner steps, for algorithms that have them; None for as many as in training.
+        head: The rows of its head where a task has other ways than the training, see `tasks.heads`.
+    """
+
+    algorithm: Algorithm
+    model: Model
+    size: tuple[int, int]
+    ways: int | None
+    parameters: Tensor
+    statistics: Mapping[str, Tensor]
+    steps: int | None = None
+    head: Head = "mean"
+
+    def facts(self) -> dict[str, Any]:
+        """All but the tensors, as plain values."""
+        kept = {"algorithm": described(self.algorithm), "model": described(self.model)}
+        return {**kept, "size": list(self.size), "ways": self.ways, "steps": self.steps, "head": self.head}
+
+    @staticmethod
+    def from_facts(
+        facts: Mapping[str, Any],
+        parameters: Tensor,
+        statistics: Mapping[str, Tensor],
+        model: Model | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> "Learner":
+        """The inverse of `facts`, with the tensors; statistics may stand among other tensors.
+
+        Raises:
+            FanfoldError: Model or algorithm is none of Fanfold's, and isn't given.
+        """
+        height, width = facts["size"]
+        statistics = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
+        kinds = algorithm_from(facts["algorithm"], algorithm), model_from(facts["model"], model)
+        return Learner(*kinds, (height, width), facts["ways"], parameters, statistics, facts["steps"], facts["head"])
+
+    def network(self, ways: int | None) -> Network:
+        """The network for so many classes; None for one that gives embeddings."""
+        if ways not in self._networks:
+            with torch.enable_grad():  # for its check
+                built = build_network(self.model, ways or 2, self.size, 0)
+                self._networks[ways] = as_network(built, self.size, ways)
+        return self._networks[ways]
+
+    @cached_property
+    def _networks(self) -> dict[int | None, Network]:
+        return {}
+
+    @property
+    def _trained(self) -> Network:
+        return self.network(self.ways)
+
+    @cached_property
+    def encoder(self) -> nn.Module:
+        """Images to embeddings `[n, d]`, for algorithms without a head."""
+        return fixed(self._trained, self._trained.own(self.parameters), self.statistics)
+
+    def learn(self, support: Tensor, labels: Tensor) -> Learnt:
+        """Learn a task from its support set: images `[n, …]`, and labels int64 `[n]`, 0 … ways - 1, in any order.
+
+        Raises:
+            FanfoldError: The algorithm has a head, and doesn't say what the network learns, see `Algorithm.adapted`.
+        """
+        if self.ways is None:
+            return Learnt(self.encoder, self.judge(in_batches(self.encoder, support), labels))
+        ways = int(labels.max()) + 1
+        network = self._trained if ways == self.ways else self.network(ways)
+        parameters = self.parameters
+        if ways != self.ways:
+            trained, wanted = (self.algorithm.shapes(one) for one in (self._trained, network))
+            parameters = with_ways(parameters, trained, wanted, self.head)
+        adapted = self.algorithm.adapted(network, parameters, support, labels, self.steps)
+        if adapted is None:
+            raise FanfoldError(
+                f"{self.algorithm.name} doesn't say what its network learns: define `adapted`, see "
+                "fanfold.tasks.algorithm.Algorithm."
+            )
+        statistics = batch_statistics(network, adapted, support) if network.normalizes_by_batch else {}
+        return Learnt(fixed(network, adapted, statistics))
+
+    def judge(self, support: Tensor, labels: Tensor) -> Classify:
+        """Learn a task from embeddings `[n, d]`: queries' embeddings to their logits."""
+        embedded = Embedded(**vars(self._trained))
+        return self.algorithm.classifier(embedded, self.parameters, support, labels, self.steps)
+
+
+def fixed(network: Network, parameters: Parameters, statistics: Mapping[str, Tensor]) -> nn.Module:
+    """The network's module with these parameters, its batch norms with these statistics; nothing of it is learnt."""
+    module = copy.deepcopy(network.module)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            value.copy_(parameters[name])
+    for name, layer in module.named_modules():
+        if name in network.batch_norms and getattr(layer, "running_mean", None) is None:
+            layer.running_mean = statistics[f"{name}.running_mean"].detach().clone()
+            layer.running_var = statistics[f"{name}.running_var"].detach().clone()
+    return module.eval().requires_grad_(False)
+
+
+def filled(network: Network, state: Mapping[str, Tensor]) -> nn.Module:
+    """The network's module with the tensors of another one's state, which `fixed` made."""
+    parameters = {name: state[name] for name in network.shapes}
+    return fixed(network, parameters, state)
+
+
+def in_batches(module: nn.Module, images: Tensor) -> Tensor:
+    """What a module makes of images `[n, …]`, each the same whatever the others are."""
+    found = []
+    with torch.inference_mode():
+        for part in images.split(BATCH):
+            missing = BATCH - len(part)
+            filled = torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
+            found.append(module(filled)[: len(part)])
+    return torch.cat(found)
