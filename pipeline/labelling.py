@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fanfold.data.pictures import HANDWRITING, Preprocessing
-from fanfold.data.store import Store, open_store
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration, Judged, calibrate
 from fanfold.pipeline.checkpoint import Checkpoint
@@ -24,15 +24,6 @@ from fanfold.tasks.learner import Learner, in_batches
 
 TASKS = 40  # of validation classes
 QUERIES = 3  # of each class, at most
-
-
-def preprocessing_of(store: Store) -> Preprocessing:
-    """How a store's pictures were preprocessed."""
-    found = getattr(store, "preprocessing", None)
-    if isinstance(found, Preprocessing):
-        return found
-    invert = store.attributes.get("invert", "auto")
-    return replace(HANDWRITING, size=store.size[0], invert="auto" if invert == "auto" else bool(invert))
 
 
 def learner_of(recipe: Recipe, found: Checkpoint, parameters: Vector | None = None) -> Learner:
@@ -48,6 +39,7 @@ def learner_of(recipe: Recipe, found: Checkpoint, parameters: Vector | None = No
         recipe.algorithm,
         recipe.model,
         opened.images.size,
+        opened.images.channels,
         recipe.train.ways if recipe.algorithm.head else None,
         torch.from_numpy(parameters.copy()),
         statistics,
@@ -75,16 +67,16 @@ def measure(recipe: Recipe, learner: Learner, ways: int, shots: int, tasks: int 
     """
     recipe = replace(recipe, device="cpu")
     opened = worker.open_context(recipe)
-    drawings, classes = opened.images.drawings, opened.classes(Stream.VALIDATION)
-    classes = classes[drawings[classes] >= 2]
+    counts, classes = opened.images.counts, worker.part_of(opened.split, Stream.VALIDATION)
+    classes = classes[counts[classes] >= 2]
     if len(classes) < 2:
         return None
     known = min(ways, len(classes))
     others = min(known, len(classes) - known)
-    shots = min(shots, int(drawings[classes].min()) - 1)
-    queries = min(QUERIES, int(drawings[classes].min()) - shots)
+    shots = min(shots, int(counts[classes].min()) - 1)
+    queries = min(QUERIES, int(counts[classes].min()) - shots)
     shape = EpisodeShape(known + others, shots, queries, recipe.task.rotations, recipe.task.reflections)
-    episodes = draw_episodes(recipe.seed, Stream.VALIDATION, 0, tasks, shape, classes, drawings)
+    episodes = draw_episodes(recipe.seed, Stream.VALIDATION, 0, tasks, shape, classes, counts)
     images, places = gather_distinct(episodes, opened.images)
     return calibrate(known, shots, list(_judged(learner, images, places, known, shots)))
 
@@ -108,4 +100,4 @@ def _judged(learner: Learner, images: Tensor, places: NDArray[np.int64], known: 
 
 def open_preprocessing(recipe: Recipe) -> Preprocessing:
     """How the pictures of a recipe's store were preprocessed."""
-    return preprocessing_of(open_store(Path(recipe.store)))
+    return open_store(Path(recipe.store)).preprocessing

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -167,7 +168,10 @@ def start(job: Job) -> Checkpoint:
     if job.recipe.meta.initial is not None:
         found, said = start_from(read_initial(Path(job.recipe.meta.initial)), state.parameters, layout)
         state, note = initial_state(found), f"{note}; {said}" if note else said
-    return Checkpoint(state, state.parameters, opened.fingerprint, note=note, layout=layout)
+    preprocessing = open_store(Path(job.recipe.store)).preprocessing.to_dict()
+    return Checkpoint(
+        state, state.parameters, opened.fingerprint, note=note, layout=layout, preprocessing=preprocessing
+    )
 
 
 def train_segment(

@@ -52,6 +52,7 @@ class Learner:
         algorithm: The algorithm.
         model: The configuration of its network.
         size: Height and width of images.
+        channels: Channels of images.
         ways: Classes that its head was trained with; None for an algorithm without one.
         parameters: The meta-parameters `[P]`.
         statistics: Batch norm's statistics of training images, for algorithms without a head.
@@ -62,6 +63,7 @@ class Learner:
     algorithm: Algorithm
     model: Model
     size: tuple[int, int]
+    channels: int
     ways: int | None
     parameters: Tensor
     statistics: Mapping[str, Tensor]
@@ -70,8 +72,15 @@ class Learner:
 
     def facts(self) -> dict[str, Any]:
         """All but the tensors, as plain values."""
-        kept = {"algorithm": described(self.algorithm), "model": described(self.model)}
-        return {**kept, "size": list(self.size), "ways": self.ways, "steps": self.steps, "head": self.head}
+        return {
+            "algorithm": described(self.algorithm),
+            "model": described(self.model),
+            "size": list(self.size),
+            "channels": self.channels,
+            "ways": self.ways,
+            "steps": self.steps,
+            "head": self.head,
+        }
 
     @staticmethod
     def from_facts(
@@ -89,14 +98,15 @@ class Learner:
         height, width = facts["size"]
         statistics = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
         kinds = algorithm_from(facts["algorithm"], algorithm), model_from(facts["model"], model)
-        return Learner(*kinds, (height, width), facts["ways"], parameters, statistics, facts["steps"], facts["head"])
+        shape = (height, width), facts["channels"]
+        return Learner(*kinds, *shape, facts["ways"], parameters, statistics, facts["steps"], facts["head"])
 
     def network(self, ways: int | None) -> Network:
         """The network for so many classes; None for one that gives embeddings."""
         if ways not in self._networks:
             with torch.enable_grad():  # for its check
-                built = build_network(self.model, ways or 2, self.size, 0)
-                self._networks[ways] = as_network(built, self.size, ways)
+                built = build_network(self.model, ways or 2, self.size, 0, self.channels)
+                self._networks[ways] = as_network(built, self.size, ways, channels=self.channels)
         return self._networks[ways]
 
     @cached_property

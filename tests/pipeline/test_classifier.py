@@ -31,7 +31,7 @@ def trained(recipe, algorithm):
 
 
 def pixels(number, drawing):
-    return PatternSource().read(number)[drawing]
+    return PatternSource().read(number, drawing, drawing + 1)[0][0]
 
 
 @pytest.fixture(autouse=True)
@@ -186,8 +186,8 @@ def test_a_damaged_file_or_one_with_somebodys_model_is_refused_in_a_line(recipe,
 class OwnModel:
     """A model of one's own."""
 
-    def build(self, ways, size):
-        return Conv4(width=8).build(ways, size)
+    def build(self, ways, size, channels=1):
+        return Conv4(width=8).build(ways, size, channels)
 
 
 def test_folds_leave_every_picture_out_once_and_no_class_empty():
