@@ -36,7 +36,7 @@ def report(
     notes = [] if note is None else [note]
     if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
         notes.append(
-            "The run went on after its test: tasks and characters below are of its parameters after "
+            "The run went on after its test: tasks and classes below are of its parameters after "
             f"{last.best_iteration:,} iterations, the accuracies above of those after "
             f"{found.result['tested_iteration']:,}."
         )

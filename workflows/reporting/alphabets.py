@@ -1,4 +1,4 @@
-"""Accuracy by alphabet."""
+"""Accuracy by alphabet, or by group of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from fanfold.data.source import ClassName
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
-from fanfold.workflows.reporting.characters import in_print
+from fanfold.workflows.reporting.characters import shortened
 from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, REFERENCE, Picture, axes, percents
 
 MOST = 50  # alphabets drawn at most
@@ -51,8 +51,8 @@ def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Pre
     return sorted(found, key=lambda one: (-one.accuracy, -one.asked, one.name))
 
 
-def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
-    """Draw a line for each alphabet, at most `MOST` of the lowest accuracies; nothing for a single alphabet."""
+def draw_alphabets(found: Sequence[OfAlphabet], word: str) -> list[Picture]:
+    """Draw a line for each alphabet or group, as `word` says, at most `MOST` of the lowest accuracies; none for one."""
     if len(found) < 2:
         return []
     overall = sum(one.right for one in found) / sum(one.asked for one in found)
@@ -72,15 +72,15 @@ def draw_alphabets(found: Sequence[OfAlphabet]) -> list[Picture]:
         color=FAINT,
         fontsize=8.5,
     )
-    axis.set_yticks(range(len(shown)), [in_print(one.name, LONGEST) for one in shown], fontsize=8)
+    axis.set_yticks(range(len(shown)), [shortened(one.name, LONGEST) for one in shown], fontsize=8)
     axis.set(ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy, % (bars: 95 % intervals, by Wilson)")
     axis.grid(axis="y", color=GRID, linewidth=0.3)
     axis.tick_params(axis="y", length=0)
     percents(axis, 100 * min(one.low for one in shown), 100 * max(one.high for one in shown), horizontal=True)
     best, worst = found[0], found[-1]
     alt = (
-        f"Accuracy by alphabet, from {in_print(best.name)} with {100 * best.accuracy:.1f} % down to "
-        f"{in_print(worst.name)} with {100 * worst.accuracy:.1f} %."
+        f"Accuracy by {word}, from {best.name} with {100 * best.accuracy:.1f} % down to "
+        f"{worst.name} with {100 * worst.accuracy:.1f} %."
     )
     left_out = f"The {len(shown)} with the lowest accuracy of {len(found)}." if len(shown) < len(found) else ""
-    return [Picture("alphabets", "Accuracy by alphabet", alt, figure, left_out)]
+    return [Picture("alphabets", f"Accuracy by {word}", alt, figure, left_out)]

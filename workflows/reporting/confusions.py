@@ -1,4 +1,4 @@
-"""The characters that are confused most often."""
+"""The classes that are confused most often."""
 
 import textwrap
 from collections import Counter
@@ -30,7 +30,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two characters that were confused."""
+    """Two classes that were confused."""
 
     pair: tuple[Character, Character]  # the class of the example's query first
     mistakes: int  # how often one was predicted for the other
@@ -39,7 +39,7 @@ class Confusion:
 
 
 def confusions(episodes: Episodes, predictions: Predictions, most: int) -> list[Confusion]:
-    """Pairs of confused characters, at most `most`: most mistakes first, then fewest queries."""
+    """Pairs of confused classes, at most `most`: most mistakes first, then fewest queries."""
     met, wrong = Counter[frozenset[Character]](), Counter[frozenset[Character]]()
     examples: dict[frozenset[Character], Mistake] = {}
     of_tasks = characters(episodes)
@@ -78,12 +78,12 @@ def draw_confusions(
     return [
         Picture(
             "confusions",
-            "Confused characters",
-            f"The {len(found)} pairs of characters that were confused most often, first {a} and {b}, "
+            "Confused classes",
+            f"The {len(found)} pairs of classes that were confused most often, first {a} and {b}, "
             f"{first.mistakes} times in {first.asked} predictions.",
             figure,
             "Left a query with a wrong prediction, right a support image of the predicted class. The counts are of "
-            "queries of either character in tasks with both.",
+            "queries of either class in tasks with both.",
         )
     ]
 

@@ -19,6 +19,7 @@ from fanfold.tasks.episodes import Episodes, Stream
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import steps_to_try
 from fanfold.workflows.reporting.alphabets import OfAlphabet, by_alphabet
+from fanfold.workflows.reporting.characters import for_readers
 from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions
 from fanfold.workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, with_images
 from fanfold.workflows.reporting.embedding import Embedding, embed
@@ -32,11 +33,12 @@ ADAPTATION_TASKS = 200  # tested after each number of inner steps at most
 class Findings:
     """Findings on a run's parameters."""
 
-    names: Sequence[ClassName]  # of the store's classes
+    names: Sequence[ClassName]  # of the store's classes, for readers
+    handwriting: bool  # whether the classes are characters of alphabets
     normalization: Normalization | None  # the images that a query was normalized with
     predictions: Predictions  # for the first test tasks
     alphabets: Sequence[OfAlphabet]  # the highest accuracy first
-    confusions: Sequence[Confusion]  # the most confused pairs of characters
+    confusions: Sequence[Confusion]  # the most confused pairs of classes
     examples: Sequence[tuple[Image, Image]]  # of each pair: a query, and a support image of the predicted class
     best: Sequence[DrawnTask]  # best first
     worst: Sequence[DrawnTask]  # worst first
@@ -53,7 +55,9 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
     Raises:
         RunError: The cluster lost all its workers.
     """
-    names, how = open_store(Path(recipe.store)).names, normalizations(recipe)[0]
+    store, how = open_store(Path(recipe.store)), normalizations(recipe)[0]
+    handwriting = store.preprocessing.handwriting
+    names = for_readers(store.names, handwriting=handwriting)
     if tested is None:
         predictions = predict(GraphExecutor(cluster, recipe), recipe, parameters, Stream.TEST, tasks, how)
     else:
@@ -69,6 +73,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
         steps = recipe.steps
     return Findings(
         names=names,
+        handwriting=handwriting,
         normalization=how,
         predictions=predictions,
         alphabets=by_alphabet(names, episodes, predictions),

@@ -144,15 +144,15 @@ def _tasks(findings: Findings) -> list[Section]:
 
 
 def _characters(findings: Findings) -> Section:
-    """Accuracy by alphabet, and confused characters."""
+    """Accuracy by alphabet or group, and confused classes."""
     queries = findings.predictions.labels.size
     pictures = [
-        *draw_alphabets(findings.alphabets),
+        *draw_alphabets(findings.alphabets, "alphabet" if findings.handwriting else "group"),
         *draw_confusions(findings.confusions, findings.examples, findings.names),
     ]
     mistakes = int((~findings.predictions.right).sum())
     words = f"{mistakes:,} of {queries:,} predictions are wrong, {percent(1 - mistakes / queries)} are right."
-    return Section("Alphabets and characters", [words], pictures)
+    return Section("Alphabets and characters" if findings.handwriting else "Groups and classes", [words], pictures)
 
 
 def _reproduction(run: Run) -> str:

@@ -14,7 +14,7 @@ from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import draw_adaptation, steps_to_try
 from fanfold.workflows.reporting.alphabets import by_alphabet, wilson
 from fanfold.workflows.reporting.calibration import calibration, expected_error
-from fanfold.workflows.reporting.characters import in_print, label
+from fanfold.workflows.reporting.characters import for_readers, in_print, label, shortened
 from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions, draw_confusions
 from fanfold.workflows.reporting.drawn_tasks import best_and_worst
 from fanfold.workflows.reporting.embedding import in_the_plane
@@ -98,11 +98,15 @@ def test_a_turned_character_is_another_one():
     episodes = episodes_of([[5, 7], [5, 7]], rotations=[[0, 0], [1, 0]])
     found = confusions(episodes, predictions_of([[[1], [1]], [[1], [1]]]), 10)
     assert [one.mistakes for one in found] == [1, 1]
-    assert label((5, 1, True), NAMES) == "Alphabet 1 1, mirrored, rotated by 90°"
+    assert label((5, 1, True), for_readers(NAMES, handwriting=True)) == "Alphabet 1 1, mirrored, rotated by 90°"
     letter = ClassName("Georgian Nuskhuri", "U+2D06 GEORGIAN SMALL LETTER ZEN")
-    assert label((0, 0, False), [letter]) == "Georgian Nuskhuri U+2D06 small letter zen"
+    assert label((0, 0, False), for_readers([letter], handwriting=True)) == "Georgian Nuskhuri U+2D06 small letter zen"
     assert in_print("character07") == "character 7"
-    assert in_print("Old_Church_Slavonic", 10) == "Old Churc…"
+    assert shortened(in_print("Old_Church_Slavonic"), 10) == "Old Churc…"
+    for name in ("sku007", "sku7", "1f3a4", "character12", "a_b"):  # names of pictures stay as they are
+        named = [ClassName("shelf_01", name), ClassName("set", "x")]
+        assert label((0, 0, False), for_readers(named, handwriting=False)) == f"shelf_01 {name}"
+        assert label((0, 0, False), for_readers(named[:1], handwriting=False)) == name
 
 
 def test_the_words_of_a_confusion_keep_to_their_place():
