@@ -24,7 +24,7 @@ def shipped() -> Iterator[tuple[str, str]]:
 
 
 def find_config(name: str) -> Path:
-    """The file of a configuration: one at this path, or else one of Fanfold's by its name.
+    """The file of a configuration: one at this path, or else one of Fanfold's by its name, which a folder does not hide.
 
     Raises:
         FanfoldError: There is neither.
@@ -32,7 +32,7 @@ def find_config(name: str) -> Path:
     path, own = Path(name), SHIPPED / f"{name.removesuffix('.yaml')}.yaml"
     if path.is_file():
         return path
-    if not path.exists() and own.is_file() and SHIPPED.resolve() in own.resolve().parents:
+    if own.is_file() and SHIPPED.resolve() in own.resolve().parents:
         return own
     if path.suffix or path.exists():
         return path  # reading it says what is wrong
