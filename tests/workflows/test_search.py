@@ -112,7 +112,7 @@ def test_every_algorithm_has_a_default_space(algorithm):
     )
     assert "meta.lr" in [dimension.key for dimension in space.dimensions]
     assert {path.stem for path in SPACES.iterdir()} == set(ALGORITHMS)
-    with pytest.raises(FanfoldError, match=r"no default space for ridge:Ridge: write one, .*--search.space"):
+    with pytest.raises(FanfoldError, match=r"no default space for ridge:Ridge: write one, .*`search.space`"):
         default_space("ridge:Ridge")
 
 
@@ -207,7 +207,7 @@ def test_what_is_wrong_in_a_space_is_said_in_one_line(tmp_path, content, message
     ("argv", "message"),
     [
         (["--search.space", "nowhere.yaml"], "nowhere.yaml can't be read"),
-        (["--search.rung", "3"], r"--search.rung must be a multiple of --evaluation.every \(2\)"),
+        (["--search.rung", "3"], r"`search.rung` must be a multiple of `evaluation.every` \(2\)"),
         (["--search.rung", "12"], "There is no rung before the end"),
         (["--search.sampler", "grid"], "A grid needs points: give algorithm.inner_lr, meta.lr a `step` or `choices`"),
         (["--search.sampler", "bayes"], "--search.sampler"),

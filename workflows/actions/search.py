@@ -272,10 +272,14 @@ def test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: 
     plan = request.plan(dict(best.params))
     last = _take(request, plan, best, cluster)
     recipe, retrained = replace(plan.recipe, device=cluster.device), request.config.retrain is not None
-    result = {
+    of_best = {
         **_test(request, plan, recipe, last, cluster),
         **run_keys(last, recipe, cluster),
         "workers": cluster.workers if retrained else request.config.workers_per_trial,
+    }
+    write_json(request.best.result, of_best)
+    result = {
+        **of_best,
         "trial": best.number,
         "params": best.params,
         "retrained": retrained,
