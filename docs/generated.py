@@ -1,8 +1,5 @@
 """The pages of the command line and of the API, written before the site is built: `fanfold` says what is on them."""
 
-import re
-from contextlib import redirect_stdout, suppress
-from io import StringIO
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -28,26 +25,13 @@ What `import fanfold` offers. A name is imported when it is first used: PyTorch 
 """
 
 
-def help_of(words: list[str]) -> str:
-    """What a command prints for `--help`."""
-    from fanfold.workflows.cli.main import _dispatch
-
-    printed = StringIO()
-    with redirect_stdout(printed), suppress(SystemExit):
-        _dispatch(words, [])
-    return re.sub(r"[ \t]+\n", "\n", printed.getvalue().strip())
-
-
 def command_line() -> str:
     """The page of the command line: the help of every verb."""
-    from fanfold.workflows.cli.main import VERBS
     from fanfold.workflows.cli.program import started_by
+    from fanfold.workflows.cli.reference import reference
 
     started_by("fanfold")
-    parts = [COMMAND_LINE, f"```text\n{help_of(['--help'])}\n```\n"]
-    for verb in VERBS:
-        parts.append(f"## fanfold {verb}\n\n```text\n{help_of([verb, '--help'])}\n```\n")
-    return "\n".join(parts)
+    return f"{COMMAND_LINE}\n{reference()}"
 
 
 def api() -> str:

@@ -17,7 +17,10 @@ import pytest
 import yaml
 
 from fanfold.data import extras
+from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli import main
+from fanfold.workflows.cli.configuration import parse
+from fanfold.workflows.cli.verbs import verb_parser
 from tests.pages import GENERATED, LINK, PAGES, ROOT, Block, blocks, commands, first_missing
 
 LANGUAGES = {"console", "python", "text", "yaml", "toml", "dockerfile", "mermaid"}
@@ -85,16 +88,12 @@ class Page:
 
     def _fanfold(self, block: Block, words: list[str]) -> None:
         if block.marked("parsed") is not None:
-            if words[0] in WITH_CLUSTER and "--run" not in words and "--resume" not in words:
-                words = [*words, "--print_config"]
-            else:
-                import_module(main.module_of(words[0]))
-                return
-        else:
-            words = [*words, *shlex.split(block.marked("append") or "")]
-            own = block.marked("cluster") is not None or "--cluster.kind" in words or "--help" in words
-            if words[0] in WITH_CLUSTER and not own:
-                words += self.joined
+            check_flags(*words)
+            return
+        words = [*words, *shlex.split(block.marked("append") or "")]
+        own = block.marked("cluster") is not None or "--cluster.kind" in words or "--help" in words
+        if words[0] in WITH_CLUSTER and not own:
+            words += self.joined
         status = self._ran(lambda: main.run_verb(words))
         expected = block.marked("fails") is not None
         assert (status != 0) == expected, f"line {block.line}: {shlex.join(words)}\n{self.printed}"
@@ -112,6 +111,17 @@ class Page:
                 status = 1
         self.printed = stream.getvalue()
         return status
+
+
+def check_flags(verb: str, *argv: str) -> None:
+    """Parse a command of Fanfold's that is not run."""
+    try:
+        parse(verb_parser(verb, argv), argv)
+    except FanfoldError as error:
+        if "holds no run" not in str(error):  # of a page's run that is not there
+            raise
+        flags = {word for word in argv if word.startswith("--")}
+        assert flags <= set(re.findall(r"--[\w.]+", verb_parser(verb).format_help())), argv
 
 
 def check_other(words: list[str]) -> None:
