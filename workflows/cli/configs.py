@@ -24,7 +24,7 @@ def shipped() -> Iterator[tuple[str, str]]:
 
 
 def find_config(name: str) -> Path:
-    """The file of a configuration: one at this path, or else one of Fanfold's by its name, which a folder does not hide.
+    """The file of a configuration: one at this path, or else, whatever folder is there, one of Fanfold's by its name.
 
     Raises:
         FanfoldError: There is neither.
