@@ -87,7 +87,8 @@ class Calibration:
 
     def __str__(self) -> str:
         found = Accuracy(self.accuracy, self.ci95, self.tasks)
-        return f"{found} at {self.ways} classes of {self.shots} pictures ({self.tasks} tasks of validation classes)"
+        each = "1 picture" if self.shots == 1 else f"{self.shots} pictures"
+        return f"{found} at {self.ways} classes of {each} ({self.tasks} tasks of validation classes)"
 
 
 def calibrate(ways: int, shots: int, tasks: Sequence[Judged]) -> Calibration:

@@ -128,7 +128,8 @@ class Matching(Algorithm):
     def _similarities(self, network: Network, meta: Parameters, support: Tensor, query: Tensor) -> Tensor:
         """The queries' similarities to the support images, `[n, m]`."""
         theta = {name: meta[name] for name in network.shapes}
-        of_support, of_query = network(theta, torch.cat([support, query])).split([len(support), len(query)])
+        both = network(theta, torch.cat([support, query]))
+        of_support, of_query = both[: len(support)], both[len(support) :]
         if self.full_context:
             context = _context(network.outputs, self.context_steps)
             weights = {name.removeprefix(CONTEXT): value for name, value in meta.items() if name.startswith(CONTEXT)}

@@ -68,8 +68,8 @@ class ProtoNet(Algorithm):
         weights = weights / weights.sum(1, keepdim=True)
 
         def classify(query: Tensor) -> Tensor:
-            of_support, of_query = network(theta, torch.cat([support, query])).split([len(support), len(query)])
-            return -squared_distances(of_query, weights @ of_support)
+            both = network(theta, torch.cat([support, query]))
+            return -squared_distances(both[len(support) :], weights @ both[: len(support)])
 
         return classify
 

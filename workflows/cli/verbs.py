@@ -14,6 +14,8 @@ VERBS: dict[str, str] = {
     "prepare": "prepare",
     "train": "train",
     "evaluate": "evaluate",
+    "classify": "classify",
+    "export": "export",
     "report": "report",
     "search": "search",
     "table": "table",

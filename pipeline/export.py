@@ -1,0 +1,108 @@
+"""Networks for use without Fanfold: ONNX, or PyTorch's exported programs, each with a model card.
+
+Both take images `[n, channels, height, width]`, float32 from 0 to 1, any number of them, each judged by itself.
+"""
+
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Preprocessing
+from fanfold.pipeline.classifier import Classifier
+from fanfold.pipeline.files import write_bytes
+from fanfold.tasks.learner import Learner
+
+Format = Literal["onnx", "torch"]
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+class _Probabilities(nn.Module):
+    """A classifier's calibrated probabilities `[n, ways]`."""
+
+    def __init__(self, learnt: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.learnt, self.temperature = learnt, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = (self.learnt(images) / self.temperature).softmax(1)
+        return found
+
+
+def export_classifier(classifier: Classifier, path: Path, kind: Format, origin: str = "") -> None:
+    """Write a classifier, with all that it learnt: images to the probabilities of its classes, in their order.
+
+    Raises:
+        FanfoldError: The network can't be exported, the file can't be written, or ONNX isn't installed.
+    """
+    module = _Probabilities(classifier.learnt, classifier.temperature).eval()
+    _write(module, classifier.preprocessing, "probabilities", path, kind)
+    lines = [f"{place}. {label}" for place, label in enumerate(classifier.labels)]
+    trust = []
+    if classifier.right is not None:
+        trust.append("Leave-one-out on its support pictures: {} of {} right.".format(*classifier.right))
+    if classifier.calibration is not None:
+        trust.append(f"Accuracy {classifier.calibration}, temperature {classifier.temperature:.3f}.")
+    output = "`probabilities` `[n, classes]`, of the classes"
+    _card(path, classifier.learner, classifier.preprocessing, [output, "", *lines, "", *trust], origin)
+
+
+def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, kind: Format, origin: str = "") -> None:
+    """Write a network that embeds: images to embeddings `[n, d]`.
+
+    Raises:
+        FanfoldError: The algorithm adapts its network to a support set, so that there is none before; or as above.
+    """
+    if learner.ways is not None:
+        raise FanfoldError(
+            f"{learner.algorithm.name} adapts its network to a support set: give `support`, to export a classifier."
+        )
+    _write(learner.encoder, preprocessing, "embeddings", path, kind)
+    _card(path, learner, preprocessing, ["`embeddings` `[n, d]`"], origin)
+
+
+def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: Path, kind: Format) -> None:
+    example = torch.rand(2, preprocessing.channels, preprocessing.size, preprocessing.size)
+    shapes = ({0: torch.export.Dim("n", min=1)},)
+    try:
+        program = torch.export.export(module, (example,), dynamic_shapes=shapes)
+        if kind == "torch":
+            content = BytesIO()
+            torch.export.save(program, content)
+            write_bytes(path, content.getvalue())
+            return
+        if find_spec("onnxscript") is None or find_spec("onnx") is None:
+            raise FanfoldError("ONNX is not installed: pip install 'fanfold[onnx]', or export as torch.")
+        found = torch.onnx.export(program, input_names=["images"], output_names=[output], dynamo=True, verbose=False)
+        assert found is not None
+        write_bytes(path, found.model_proto.SerializeToString())
+    except (FanfoldError, MemoryError):
+        raise
+    except Exception as error:  # whatever a network may hold that can't be exported
+        raise FanfoldError(f"The network can't be exported ({' '.join(str(error).split())[:200]}).") from error
+
+
+def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: list[str], origin: str) -> None:
+    """Write a model card beside the file (Mitchell and others, FAccT 2019, in short)."""
+    p = preprocessing
+    colour = "red, green and blue" if p.channels == 3 else "grey"
+    prepared = "handwriting: ink bright on 0, padded to a square" if p.handwriting else f"the square by `{p.fit}`"
+    lines = [
+        f"# {path.name}",
+        "",
+        f"{learner.algorithm.name} on {learner.model.name if hasattr(learner.model, 'name') else 'a model'}.",
+        *([f"Trained on {origin}."] if origin else []),
+        "",
+        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}.",
+        "",
+        f"Output: {outputs[0]}",
+        *outputs[1:],
+        "",
+        "Each picture is judged by itself. Pictures of other kinds than it was trained and measured on are judged with",
+        "more confidence than is due.",
+    ]
+    write_bytes(path.with_suffix(".md"), ("\n".join(lines) + "\n").encode("utf-8", "replace"))

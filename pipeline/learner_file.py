@@ -1,0 +1,66 @@
+"""A learner in a file of its own, with what was measured of it: a run that is shipped without its data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+
+import torch
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Preprocessing
+from fanfold.pipeline.calibration import Calibration
+from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.tensor_file import pack, read
+from fanfold.tasks.learner import Learner
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class KeptLearner:
+    """A learner, the preprocessing of its pictures, and its calibrations for several ways and shots."""
+
+    learner: Learner
+    preprocessing: Preprocessing
+    calibrations: Sequence[Calibration]
+
+    def suited(self, ways: int, shots: int) -> tuple[Learner, Calibration | None]:
+        """The learner, and its calibration for the most similar ways and shots."""
+
+        def distance(one: Calibration) -> float:
+            return abs(log(one.ways / ways)) + abs(log(one.shots / shots))
+
+        return self.learner, min(self.calibrations, key=distance, default=None)
+
+
+def write_learner(path: Path, kept: KeptLearner) -> None:
+    """Write a learner to a file, whole or not at all.
+
+    Raises:
+        FanfoldError: It can't be written.
+    """
+    facts = {
+        "kind": "learner",
+        "format": FORMAT,
+        "learner": kept.learner.facts(),
+        "preprocessing": kept.preprocessing.to_dict(),
+        "calibrations": [one.to_dict() for one in kept.calibrations],
+    }
+    statistics = {f"statistics.{name}": value.numpy() for name, value in kept.learner.statistics.items()}
+    write_bytes(path, pack(facts, {"parameters": kept.learner.parameters.numpy(), **statistics}))
+
+
+def read_learner(path: Path) -> KeptLearner:
+    """Read a learner from its file.
+
+    Raises:
+        FanfoldError: It can't be read, is damaged, or holds no learner.
+    """
+    facts, tensors = read(path)
+    if (facts.get("kind"), facts.get("format")) != ("learner", FORMAT):
+        raise FanfoldError(f"{path} holds no learner, or one of another version of Fanfold.")
+    found = {name.removeprefix("statistics."): torch.from_numpy(value) for name, value in tensors.items()}
+    learner = Learner.from_facts(facts["learner"], found.pop("parameters"), found)
+    calibrations = [Calibration.from_dict(one) for one in facts["calibrations"]]
+    return KeptLearner(learner, Preprocessing.from_dict(facts["preprocessing"]), calibrations)

@@ -1,0 +1,152 @@
+"""Labelling and exporting, as a person does it, by the weights that are shipped."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fanfold.pipeline.classifier import Classifier, read_images
+from fanfold.workflows.actions.classify import learn_from, trained_shipped
+
+RUN = ["--run", "fanfold:omniglot"]
+
+
+@pytest.fixture(scope="module")
+def own(pictures, tmp_path_factory):
+    """Five classes of two pictures, unequal, and four others of each to label."""
+    folder = tmp_path_factory.mktemp("classify")
+    for number in range(5):
+        source, name = pictures / "alphabet0" / f"class{number}", f"kind {number}"
+        (folder / "support" / name).mkdir(parents=True)
+        for drawing in range(6):
+            shown = drawing < (3 if number == 2 else 2)
+            place = folder / "support" / name if shown else folder / "query" / f"{number}"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / f"{drawing}.png", place / f"{drawing}.png")
+    return folder
+
+
+@pytest.fixture
+def classify(workflow_here, own):
+    def run(*arguments, support="support", query="query", out="labels.csv"):
+        places = ["--support", str(own / support), "--query", str(own / query), "--out", out]
+        return workflow_here("classify", *RUN, *places, *arguments)
+
+    return run
+
+
+def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_path):
+    ran = classify("--sheet", "sheet.png", "--save", "kinds.fanfold", "--unknown", "0.05")
+    assert ran.returncode == 0, ran.stderr
+    rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
+    assert len(rows) == 19
+    names = [f"kind {number}" for number in range(5)]
+    assert list(rows[0]) == ["path", "label", "confidence", *names]
+    right = [row["label"] == f"kind {row['path'].split('/')[-2]}" for row in rows]
+    assert np.mean(right) > 0.8
+    for row in rows:
+        shares = [float(row[name]) for name in names]
+        assert sum(shares) == pytest.approx(1, abs=1e-4)
+        assert float(row["confidence"]) == max(shares)
+    assert "learnt 5 classes from 11 pictures (2 to 3 each)" in ran.stdout
+    assert "leave-one-out: 1" in ran.stdout
+    assert "at 5 classes of 1 picture (40 tasks of validation classes)" in ran.stdout
+    assert "unknown below a confidence of" in ran.stdout
+    assert "AUROC 0." in ran.stdout
+    assert Image.open(tmp_path / "sheet.png").size[0] > 900
+    kept = Classifier.load(tmp_path / "kinds.fanfold")
+    again = {str(one.path): one for one in kept.predict(own / "query")}
+    assert all(f"{again[row['path']].confidence:.6f}" == row["confidence"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("empty class", "the class has no picture"),
+        ("one class", "two at least; there is one"),
+        ("no folder", "there is no such folder"),
+        ("a file", "not a folder"),
+        ("no picture", "there is no picture in it"),
+        ("csv", "The CSV file nowhere/labels.csv can't be written (there is no folder nowhere)"),
+        ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
+        ("unknown", "must be above 0 and below 1"),
+        ("nothing", "--run, --support and --query are needed"),
+    ],
+)
+def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, own, tmp_path, what, said):
+    for name in ("a", "b"):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        shutil.copy(own / "query" / "0" / "2.png", tmp_path / "folder" / name)
+    folder = str(tmp_path / "folder")
+    match what:
+        case "empty class":
+            (tmp_path / "folder" / "b" / "2.png").unlink()
+            ran = classify("--support", folder)
+        case "one class":
+            shutil.rmtree(tmp_path / "folder" / "b")
+            ran = classify("--support", folder)
+        case "no folder":
+            ran = classify("--support", "nowhere")
+        case "a file":
+            ran = classify("--query", str(own / "query" / "0" / "2.png"))
+        case "no picture":
+            (tmp_path / "none").mkdir()
+            ran = classify("--query", str(tmp_path / "none"))
+        case "csv":
+            ran = classify(out="nowhere/labels.csv")
+        case "run":
+            ran = classify("--run", "fanfold:other")
+        case "unknown":
+            ran = classify("--unknown", "2")
+        case "nothing":
+            ran = workflow_here("classify", *RUN)
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert said in line
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(own / "query", mixed)
+    (mixed / "broken.png").write_bytes((mixed / "0" / "2.png").read_bytes()[:60])
+    (mixed / "notes.txt").write_text("not a picture")
+    Image.new("RGB", (30, 20), "red").save(mixed / "colour.jpg")
+    ran = classify("--query", str(mixed))
+    assert ran.returncode == 0, ran.stderr
+    assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
+    assert "1 file of other kinds passed over" in ran.stdout
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+@pytest.mark.parametrize("what", ["encoder", "classifier"])
+def test_an_exported_network_says_what_fanfold_says(workflow_here, own, tmp_path, kind, what):
+    if kind == "onnx":
+        runtime = pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    trained = trained_shipped("fanfold:omniglot")
+    images, _ = read_images(sorted((own / "query").rglob("*.png")), trained.preprocessing)
+    support = ["--support", str(own / "support")] if what == "classifier" else []
+    out = "model.onnx" if kind == "onnx" else "model.pt2"
+    ran = workflow_here("export", *RUN, *support, "--format", kind)
+    assert ran.returncode == 0, ran.stderr
+    with torch.no_grad():
+        if what == "encoder":
+            expected = trained.learner.encoder(images)
+        else:
+            classifier = learn_from(trained, own / "support", lambda _: None)
+            expected = (classifier.learnt(images) / classifier.temperature).softmax(1)
+    for part in (images, images[:1]):
+        if kind == "onnx":
+            session = runtime.InferenceSession(tmp_path / out)
+            found = torch.from_numpy(session.run(None, {"images": part.numpy()})[0])
+        else:
+            found = torch.export.load(tmp_path / out).module()(part)
+        torch.testing.assert_close(found, expected[: len(part)], rtol=1e-5, atol=1e-5)
+    card = (tmp_path / out).with_suffix(".md").read_text()
+    assert "protonet on conv4" in card
+    assert "`images` `[n, 1, 28, 28]`" in card
+    assert ("kind 3" in card) == (what == "classifier")

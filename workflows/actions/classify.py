@@ -1,0 +1,169 @@
+"""Label pictures by what a run learns from a few labelled ones."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from fanfold.data.errors import FanfoldError
+from fanfold.data.labelled import classes_in, pictures_in
+from fanfold.data.pictures import Preprocessing
+from fanfold.pipeline.calibration import Calibration
+from fanfold.pipeline.checkpoint import newest_checkpoint
+from fanfold.pipeline.classifier import UNKNOWN, Classifier, Over, Prediction
+from fanfold.pipeline.experiment import Experiment
+from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
+from fanfold.pipeline.learner_file import read_learner
+from fanfold.pipeline.learning import learn
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import named
+from fanfold.tasks.learner import Learner
+
+Say = Callable[[str], None]  # shows a line
+Suited = Callable[[int, int], tuple[Learner, Calibration | None]]  # see `fanfold.pipeline.learning.learn`
+SHIPPED = "fanfold:"
+"""The beginning of the names of runs that are shipped in the package, in place of a run directory."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A labelling that was asked for."""
+
+    support: Path  # a folder with a folder for each class
+    query: Path  # a folder of pictures to label
+    out: Path  # the CSV file
+    unknown: float | None = None  # the share of pictures that may be called unknown by mistake
+    sheet: Path | None = None  # a PNG with each picture beside its label
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run, ready to learn from a support set."""
+
+    learner: Learner
+    preprocessing: Preprocessing
+    suited: Suited
+    origin: str  # what it was trained on, in words
+
+
+def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
+    """A run's best parameters.
+
+    Raises:
+        FanfoldError: The run can't be read.
+    """
+    found, note = newest_checkpoint(directory.last)
+    if note is not None:
+        say(note)
+    learner = learner_of(plan.recipe, named(plan.recipe, found, directory.last))
+    origin = f"{plan.config['dataset'].name}, split {plan.recipe.split}"
+    return Trained(learner, open_preprocessing(plan.recipe), partial(calibrated, plan.recipe, learner), origin)
+
+
+def trained_shipped(name: str) -> Trained:
+    """A run that is shipped in the package; its name is `fanfold:NAME`.
+
+    Raises:
+        FanfoldError: There is no such run.
+    """
+    place = files("fanfold") / "workflows" / "weights"
+    known = sorted(entry.name.removesuffix(".safetensors") for entry in place.iterdir() if ".safetensors" in entry.name)
+    wanted = name.removeprefix(SHIPPED)
+    if wanted not in known:
+        raise FanfoldError(f"No run '{name}' is shipped: there is {', '.join(SHIPPED + one for one in known)}.")
+    with as_file(place / f"{wanted}.safetensors") as path:
+        kept = read_learner(path)
+    return Trained(kept.learner, kept.preprocessing, kept.suited, wanted)
+
+
+def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
+    """What a run learns from a folder of class folders; `say` shows how far it can be trusted.
+
+    Raises:
+        FanfoldError: The folder can't be read, or has too few classes.
+    """
+    classes, others = classes_in(support)
+    skipped = list[str]()
+    found = learn(
+        trained.learner, trained.preprocessing, classes, trained.suited, skip=lambda error: skipped.append(str(error))
+    )
+    counts = found.numbers.bincount().tolist()
+    each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"
+    say(f"learnt {len(counts)} classes from {_many(sum(counts), 'picture')} ({each}){_left_out(skipped, others)}")
+    for line in trust(found):
+        say(line)
+    return found
+
+
+def classify(asked: Labelling, classifier: Classifier, say: Say, over: Over | None = None) -> list[Prediction]:
+    """Label all pictures of a folder, and write the CSV file and the sheet. Pictures that can't be read are counted.
+
+    Raises:
+        FanfoldError: There is no such folder, no picture in it can be read, or a file can't be written.
+    """
+    if asked.unknown is not None:
+        classifier = classifier.with_unknown(asked.unknown)
+        say(_of_unknown(classifier, asked.unknown))
+    pictures, others = pictures_in(asked.query)
+    skipped = list[str]()
+    found = list(classifier.predict(pictures, over=over, skip=lambda error: skipped.append(str(error))))
+    if not found:
+        raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {skipped[0]}")
+    write_bytes(asked.out, as_csv(classifier.labels, found))
+    say(f"labelled {_many(len(found), 'picture')} in {asked.out}{_left_out(skipped, others)}")
+    if asked.sheet is not None:
+        from fanfold.workflows.reporting.label_sheet import draw_sheet  # imported here: Matplotlib takes its time
+
+        write_bytes(asked.sheet, draw_sheet(found, classifier.preprocessing))
+        say(f"drawn in {asked.sheet}, least certain first")
+    return found
+
+
+def as_csv(labels: Iterable[str], found: Iterable[Prediction]) -> bytes:
+    """The predictions as CSV: path, label and confidence, and each class's probability."""
+    text, labels = io.StringIO(), list(labels)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "confidence", *labels])
+    for one in found:
+        shares = [f"{one.probabilities[label]:.6f}" for label in labels]
+        writer.writerow([one.path, one.label, f"{one.confidence:.6f}", *shares])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def trust(classifier: Classifier) -> list[str]:
+    """How far a classifier can be trusted, in lines."""
+    lines = []
+    if classifier.right is not None:
+        right, asked = classifier.right
+        share = f"{right} of {asked} support pictures ({100 * right / asked:.0f} %)"
+        lines.append(f"leave-one-out: {share} are found by the others")
+    else:
+        lines.append("leave-one-out: every class has one picture, so none can be left out")
+    if classifier.calibration is not None:
+        lines.append(f"accuracy {classifier.calibration}")
+    return lines
+
+
+def _of_unknown(classifier: Classifier, rate: float) -> str:
+    calibration, threshold = classifier.calibration, classifier.threshold
+    assert isinstance(calibration, Calibration)
+    assert threshold is not None
+    known = f"{UNKNOWN} below a confidence of {threshold:.3f}: by mistake {100 * rate:g} % of pictures of known classes"
+    if calibration.auroc is None:
+        return f"{known}; too few classes validate to measure how many others"
+    caught = 100 * calibration.caught(threshold)
+    return f"{known}, and {caught:.0f} % of those of others (AUROC {calibration.auroc:.3f}, on validation classes)"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _left_out(skipped: list[str], others: int) -> str:
+    parts = [f"{_many(len(skipped), 'picture')} can't be read, such as {skipped[0]}"] if skipped else []
+    parts += [f"{_many(others, 'file')} of other kinds passed over"] if others else []
+    return f" ({'; '.join(parts)})" if parts else ""

@@ -1,0 +1,70 @@
+"""Label your own pictures by a few labelled ones of each class, with what a run has learnt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import check_writable
+from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.program import command
+
+
+def main(argv: Sequence[str]) -> None:
+    path = flag_value(argv, "--run")
+    shipped = path is not None and path.startswith("fanfold:")
+    if path is not None and not shipped:
+        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`, or name fanfold:omniglot"), *argv]
+    parser = build_parser("workflows.classify", __doc__, argv, CONFIGURATION)
+    parser.add_argument("--seed", type=int, default=0, help="default the run's own")
+    parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
+    parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
+    parser.add_argument("--query", type=Path | None, default=None, help="a folder of pictures to label")
+    parser.add_argument("--out", type=Path, default=Path("labels.csv"), help="the CSV file to write")
+    parser.add_argument("--sheet", type=Path | None, default=None, help="a PNG with each picture beside its label")
+    parser.add_argument(
+        "--unknown", type=float | None, default=None, help="call so large a share unknown by mistake, such as 0.05"
+    )
+    parser.add_argument("--save", type=Path | None, default=None, help="a file for the classifier, to use again")
+    parser.add_argument(
+        "--spread", type=bool, nargs="?", const=True, default=False, help="label over a cluster's workers"
+    )
+    options = parse(parser, argv)
+    if path is None or options.support is None or options.query is None:
+        raise FanfoldError(
+            "--run, --support and --query are needed: a run, a folder with a folder of pictures for each class, and a "
+            "folder of pictures to label."
+        )
+    written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
+    for what, place in written.items():
+        if place is not None:
+            check_writable(what, place)
+    # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.recording.run_directory import RunDirectory
+    from fanfold.pipeline.spread import over_workers
+    from fanfold.workflows.actions.classify import Labelling, classify, learn_from, trained_run, trained_shipped
+    from fanfold.workflows.cli.cluster import open_cluster, show_cluster
+
+    def say(line: str) -> None:
+        print(in_flags(line), flush=True)
+
+    if shipped:
+        trained = trained_shipped(path)
+    else:
+        trained = trained_run(decided(options, trains=False), RunDirectory(Path(path)), say)
+    classifier = learn_from(trained, options.support, say)
+    asked = Labelling(options.support, options.query, options.out, options.unknown, options.sheet)
+    if options.save is not None:
+        classifier.save(options.save)
+        say(f"classifier: {options.save}")
+    if options.spread:
+        with open_cluster(options.cluster) as cluster:
+            show_cluster(cluster)
+            classify(asked, classifier, say, over_workers(cluster.client))
+    else:
+        classify(asked, classifier, say)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""Write a run's network for use without Fanfold: the encoder, or with --support a whole classifier."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import check_writable
+from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.program import command
+
+
+def main(argv: Sequence[str]) -> None:
+    path = flag_value(argv, "--run")
+    shipped = path is not None and path.startswith("fanfold:")
+    if path is not None and not shipped:
+        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`, or name fanfold:omniglot"), *argv]
+    parser = build_parser("workflows.export", __doc__, argv, CONFIGURATION)
+    parser.add_argument("--seed", type=int, default=0, help="default the run's own")
+    parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
+    parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
+    parser.add_argument("--format", type=Literal["onnx", "torch"], default="onnx", help="of the file")
+    parser.add_argument("--out", type=Path | None, default=None, help="the file; default model.onnx or model.pt2")
+    options = parse(parser, argv)
+    if path is None:
+        raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
+    out = options.out or Path("model.onnx" if options.format == "onnx" else "model.pt2")
+    check_writable("file", out)
+    # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.export import export_classifier, export_encoder
+    from fanfold.pipeline.recording.run_directory import RunDirectory
+    from fanfold.workflows.actions.classify import learn_from, trained_run, trained_shipped
+
+    def say(line: str) -> None:
+        print(in_flags(line), flush=True)
+
+    if shipped:
+        trained = trained_shipped(path)
+    else:
+        trained = trained_run(decided(options, trains=False), RunDirectory(Path(path)), say)
+    if options.support is None:
+        export_encoder(trained.learner, trained.preprocessing, out, options.format, trained.origin)
+    else:
+        export_classifier(learn_from(trained, options.support, say), out, options.format, trained.origin)
+    say(f"written to {out}, with a model card in {out.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    run(main)

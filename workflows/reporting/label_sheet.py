@@ -1,0 +1,61 @@
+"""Labelled pictures on one sheet, each beside its label, the least certain first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fanfold.data.pictures import PictureError, Preprocessing, decode, flat
+from fanfold.pipeline.classifier import Prediction
+
+MOST = 400  # pictures on a sheet
+COLUMNS = 4
+TILE, WORDS, GAP = 72, 168, 8  # pixels
+INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
+
+
+def draw_sheet(found: Sequence[Prediction], preprocessing: Preprocessing) -> bytes:
+    """Predictions with paths as a PNG: pictures as they are, upright; at most 400, the least certain ones."""
+    from io import BytesIO
+
+    shown = sorted(found, key=lambda one: one.confidence)[:MOST]
+    columns = min(COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    cell = TILE + WORDS + 2 * GAP
+    sheet = Image.new("RGB", (columns * cell + GAP, rows * (TILE + GAP) + GAP), PAPER)
+    pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(12)
+    for place, one in enumerate(shown):
+        left, top = GAP + place % columns * cell, GAP + place // columns * (TILE + GAP)
+        tile = _tile(one, preprocessing)
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+        words = [(one.label, large, INK), (f"{100 * one.confidence:.1f} %", small, INK), (_name(one), small, GREY)]
+        for line, (text, font, colour) in enumerate(words):
+            pen.text((left + TILE + GAP, top + 8 + 20 * line), _cut(text, font), colour, font)
+    content = BytesIO()
+    sheet.save(content, "PNG")
+    return content.getvalue()
+
+
+def _tile(one: Prediction, preprocessing: Preprocessing) -> Image.Image:
+    """A picture as it is seen, no larger than a tile."""
+    try:
+        picture = decode(str(one.path), 2 * TILE)
+        shown = flat(picture, Preprocessing(channels=3)).convert("RGB")
+        shown.thumbnail((TILE, TILE))
+    except (PictureError, OSError):  # gone since it was labelled
+        shown = Image.fromarray(np.full((TILE, TILE, 3), 220, np.uint8))
+    return shown
+
+
+def _name(one: Prediction) -> str:
+    return "" if one.path is None else one.path.name
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A text as short as the room for it, its characters that can't be shown replaced."""
+    text = text.encode("utf-8", "replace").decode()
+    if font.getlength(text) <= WORDS:
+        return text
+    while text and font.getlength(f"{text}…") > WORDS:
+        text = text[:-1]
+    return f"{text}…"
