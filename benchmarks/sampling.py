@@ -79,7 +79,7 @@ def easyfsl_rate(images: WholeImages, shape: EpisodeShape, seconds: float, proce
     from torch.utils.data import DataLoader, Sampler
 
     # easyfsl 1.5 gives the base class a data source, which PyTorch's newer ones don't take.
-    Sampler.__init__ = lambda self, data_source=None: None  # type: ignore[method-assign]
+    setattr(Sampler, "__init__", lambda sampler, data_source=None: None)  # noqa: B010
     labels = np.repeat(np.arange(len(images.counts)), images.counts).tolist()
 
     class Pictures(FewShotDataset):  # type: ignore[misc]
@@ -94,7 +94,9 @@ def easyfsl_rate(images: WholeImages, shape: EpisodeShape, seconds: float, proce
 
     pictures = Pictures()
     sampler = TaskSampler(pictures, shape.ways, shape.shots, shape.queries, 10**6)
-    loader = DataLoader(pictures, batch_sampler=sampler, num_workers=processes, collate_fn=sampler.episodic_collate_fn)
+    loader: Any = DataLoader(
+        pictures, batch_sampler=sampler, num_workers=processes, collate_fn=sampler.episodic_collate_fn
+    )
     found: Any = iter(loader)
 
     def task(number: int) -> int:

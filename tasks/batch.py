@@ -81,8 +81,9 @@ def gather_tasks(
     """
     check_rotations(shape, images.size)
     classes, pictures, rotations, reflections = _by_image(episodes)
-    tasks = as_tasks(_read(classes, pictures, rotations, reflections, images, dtype), shape)
-    return replace(tasks, ink=images.handwriting)
+    tasks = as_tasks(_read(classes, pictures, rotations, reflections, images), shape)
+    support, query = _scaled(tasks.support, dtype), _scaled(tasks.query, dtype)
+    return replace(tasks, support=support, query=query, ink=images.handwriting)
 
 
 def gather_distinct(
@@ -100,8 +101,8 @@ def gather_distinct(
     by_image = _by_image(episodes)
     distinct, indices = np.unique(np.stack([part.ravel() for part in by_image]), axis=1, return_inverse=True)
     classes, pictures, rotations, reflections = distinct
-    found = _read(classes, pictures, rotations, reflections.astype(bool), images, dtype)
-    return found, indices.reshape(by_image[0].shape)
+    found = _read(classes, pictures, rotations, reflections.astype(bool), images)
+    return _scaled(found, dtype), indices.reshape(by_image[0].shape)
 
 
 def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
@@ -130,13 +131,17 @@ def _read(
     rotations: NDArray[np.int64],
     reflections: NDArray[np.bool_],
     images: Images,
-    dtype: torch.dtype,
 ) -> Tensor:
-    """Images `[…, channels, height, width]`, 0 to 1, from their classes, indices, rotations and reflections `[…]`."""
+    """Images, uint8 `[…, channels, height, width]`, from their classes, indices, rotations and reflections `[…]`."""
     pixels = images.gather(classes, pictures)
     pixels[reflections] = pixels[reflections][..., ::-1]
     for rotation in (1, 2, 3):
         rotated = rotations == rotation
         if rotated.any():
             pixels[rotated] = np.rot90(pixels[rotated], rotation, axes=(-2, -1))
-    return torch.from_numpy(pixels).to(dtype).div_(255)
+    return torch.from_numpy(pixels)
+
+
+def _scaled(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pixels of 8 bits as floats, 0 to 1; one pass over them, as memory is the limit."""
+    return torch.div(pixels, 255) if dtype == torch.float32 == torch.get_default_dtype() else pixels.to(dtype).div_(255)

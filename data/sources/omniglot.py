@@ -28,6 +28,7 @@ CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 
 DRAWINGS = 20
 _ORIGINAL_SIZE = (105, 105)
+_MOST_BYTES = 2**16  # of a drawing's file
 _ADVICE = (
     "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
     "unpacked folders with `dataset.source` or OMNIGLOT_SOURCE"
@@ -101,7 +102,7 @@ class _Archive:
     def _zip(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
             raise _damaged(self.path, error) from error
 
     def drawings(self) -> dict[ClassName, list[str]]:
@@ -118,8 +119,11 @@ class _Archive:
 
     def read(self, file: str) -> bytes:
         try:
+            if self._zip.getinfo(file).file_size > _MOST_BYTES:
+                raise OSError(f"{file} is too large for a drawing")
             return self._zip.read(file)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        # Encrypted entries and unknown methods are RuntimeError and NotImplementedError.
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise _damaged(self.path, error) from error
 
 
