@@ -1,14 +1,11 @@
-"""Meta-learning over a Dask cluster: meta-batches fanned out over workers, and folded into one meta-gradient.
-
->>> import fanfold
->>> store = fanfold.prepare("glyphs")
-"""
+"""Meta-learning over a Dask cluster: meta-batches fanned out over workers, and folded into one meta-gradient."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fanfold.data.errors import FanfoldError as FanfoldError
+    from fanfold.pipeline.classifier import Classifier as Classifier
     from fanfold.tasks.algorithm import Algorithm as Algorithm
     from fanfold.workflows.face.clusters import cluster as cluster
     from fanfold.workflows.face.prepare import prepare as prepare
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Algorithm": "fanfold.tasks.algorithm",
+    "Classifier": "fanfold.pipeline.classifier",
     "FanfoldError": "fanfold.data.errors",
     "Run": "fanfold.workflows.face.run",
     "cluster": "fanfold.workflows.face.clusters",

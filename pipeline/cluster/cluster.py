@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -229,7 +229,9 @@ def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     try:
         # Asked first: a client would wait for ever for a server that accepts the connection and stays silent.
-        asyncio.run(asyncio.wait_for(_ask(config.kind), config.timeout))
+        # In a thread, as a notebook's own has a loop that runs.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, asyncio.wait_for(_ask(config.kind), config.timeout)).result()
         client = stack.enter_context(_closed_slowly(Client(config.kind, timeout=config.timeout)))
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, missing keys of TLS a TypeError
         raise FanfoldError(

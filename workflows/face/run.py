@@ -1,7 +1,7 @@
 """A trained run in Python."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -9,18 +9,25 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.labelled import classes_in
+from fanfold.data.pictures import Picture
 from fanfold.pipeline import worker, yaml_text
+from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
+from fanfold.pipeline.export import export_classifier, export_encoder
+from fanfold.pipeline.learning import learn
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
+from fanfold.workflows.actions.classify import trained_run
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import spoken
 from fanfold.workflows.reporting.history import History, read_history
 
+FORMATS: Mapping[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}  # by suffix
 LISTED = 10  # classes that a test shows as text
 NUMBERS = ("queries", "accuracy", "precision", "f1")
 
@@ -92,7 +99,16 @@ class Run:
 
     Attributes:
         path: The run directory.
-        result: The content of its `result.json`: accuracies, lengths, settings; empty where the run hasn't ended.
+
+    >>> run = fanfold.train(
+    ...     "pictures", ways=3, iterations=4, batch=4, model={"name": "conv4", "width": 4}, evaluation={"tasks": 20},
+    ...     cluster=cluster, path="runs/first", progress=False,
+    ... )
+    >>> run.test(tasks=30).accuracy.tasks
+    30
+    >>> classifier = run.learn("pictures/alphabet0")  # a folder of class folders
+    >>> [found.label for found in classifier.predict(["pictures/alphabet0/class3/0.png"])]
+    ['class3']
     """
 
     def __init__(self, path: Path, objects: Mapping[str, Any]) -> None:
@@ -179,6 +195,50 @@ class Run:
         with opened(cluster) as computing:
             prepare_workers(computing, plan.recipe, asked)
             return TestResult.of(evaluate(evaluation, computing, _unsaid))
+
+    @spoken
+    def learn(self, support: "str | PathLike[str] | Mapping[str, Sequence[Picture]]") -> Classifier:
+        """Learn classes of your own from a few labelled pictures of each, to label others by.
+
+        Args:
+            support: A folder with a folder of pictures for each class; or a mapping of classes' names to lists of
+                pictures: files, PIL images, arrays.
+
+        Returns:
+            The classifier: `predict` labels a folder or a list of pictures, each by itself; `save` keeps it in a file.
+
+        Raises:
+            fanfold.FanfoldError: There are fewer than two classes, or a picture can't be read.
+        """
+        trained = trained_run(self._ask().decided(trains=False), self._directory, _unsaid)
+        classes = support if isinstance(support, Mapping) else classes_in(Path(support))[0]
+        return learn(trained.learner, trained.preprocessing, classes, trained.suited)
+
+    @spoken
+    def export(
+        self,
+        path: str | PathLike[str],
+        support: "str | PathLike[str] | Mapping[str, Sequence[Picture]] | None" = None,
+    ) -> Path:
+        """Write the network to a file for use without Fanfold, with a card beside it. Returns the file's path.
+
+        Args:
+            path: The file: `.onnx` (needs the extra `onnx`), or `.pt2` for `torch.export.load`.
+            support: Labelled pictures, see `learn`: the file is a classifier of their classes then; without them it
+                embeds pictures, which only algorithms without a head can.
+
+        Raises:
+            fanfold.FanfoldError: The suffix is another, an extra is missing, or the network can't be exported.
+        """
+        out = Path(path)
+        if out.suffix not in FORMATS:
+            raise FanfoldError(f"path must end in {' or '.join(FORMATS)}, not '{out.name}'.")
+        trained = trained_run(self._ask().decided(trains=False), self._directory, _unsaid)
+        if support is None:
+            export_encoder(trained.learner, trained.preprocessing, out, FORMATS[out.suffix], trained.origin)
+        else:
+            export_classifier(self.learn(support), out, FORMATS[out.suffix], trained.origin)
+        return out
 
     @spoken
     def report(self, tasks: int = 1000, *, cluster: ACluster | None = None) -> Path:
