@@ -75,6 +75,7 @@ class ProtoMaml(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
+        """Of embeddings, which labelling gives it, the network stays as it is: the head alone learns."""
         steps = self.inner_steps if steps is None else steps
         with torch.enable_grad():
             theta = {name: value.requires_grad_() for name, value in network.unflatten(parameters.detach()).items()}
@@ -115,8 +116,10 @@ def _support_gradient(embeddings: Tensor, targets: Tensor, learnt: Learnt, exact
         exact: Whether PyTorch can differentiate the gradient.
     """
     d = (linear(embeddings, learnt.weight, learnt.bias).softmax(1) - targets) / len(targets)
-    by_network = torch.autograd.grad(
-        embeddings, list(learnt.theta.values()), d @ learnt.weight, create_graph=exact, retain_graph=True
-    )
+    theta = list(learnt.theta.values())
+    if embeddings.requires_grad:
+        by_network = torch.autograd.grad(embeddings, theta, d @ learnt.weight, create_graph=exact, retain_graph=True)
+    else:  # embeddings that were given
+        by_network = tuple(map(torch.zeros_like, theta))
     found = {**dict(zip(learnt.theta, by_network, strict=True)), WEIGHT: d.T @ embeddings, BIAS: d.sum(0)}
     return found if exact else {name: value.detach() for name, value in found.items()}

@@ -5,6 +5,7 @@ from torch.nn.functional import cross_entropy, linear
 from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.models import Conv4, Conv4Stride
+from fanfold.tasks.network import Embedded
 from tests.tasks.reference import Small, assert_exact, make_network, make_tasks, relative_error
 
 LABELS = torch.arange(3).repeat_interleave(2)
@@ -59,6 +60,18 @@ def test_the_first_order_leaves_the_hessian_out_and_keeps_the_prototypes():
     large = [ProtoMaml(inner_lr=0.3, first_order=first) for first in (True, False)]
     first, exact = (algorithm.meta_gradient(network, parameters, 0, tasks).gradient for algorithm in large)
     assert relative_error(first, exact) > 1e-2
+
+
+def test_of_given_embeddings_the_head_alone_learns():
+    network, parameters = make_network(Conv4(width=4), None)
+    support, query = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    embedded = Embedded(**vars(network))
+    logits = ProtoMaml(inner_lr=0.3).classifier(embedded, parameters, support, LABELS, 1)(query)
+    weight = 2 * support.unflatten(0, (3, 2)).mean(1)
+    leaves = [weight.requires_grad_(), (-(weight.detach() / 2).square().sum(1)).requires_grad_()]
+    found = torch.autograd.grad(cross_entropy(linear(support, *leaves), LABELS), leaves)
+    expected = linear(query, *(leaf - 0.3 * by for leaf, by in zip(leaves, found, strict=True)))
+    torch.testing.assert_close(logits, expected.detach())
 
 
 def test_any_number_of_ways_is_learnt_also_where_nothing_is_differentiated():
