@@ -19,6 +19,7 @@ extensions = [
     "generated",
 ]
 exclude_patterns = ["_build"]
+suppress_warnings = ["toc.empty_glob"]
 html_theme = "furo"
 html_title = "Fanfold"
 html_static_path = ["_static"]
