@@ -19,7 +19,6 @@ extensions = [
     "generated",
 ]
 exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]
 html_theme = "furo"
 html_title = "Fanfold"
 html_static_path = ["_static"]
