@@ -32,6 +32,11 @@ def preparation(
     return in_fields(settings, "prepare")
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things: "1 worker", "2 workers"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Sorted numbers in words: "3, 64 to 127"."""
     breaks = [place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1]

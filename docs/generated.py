@@ -26,7 +26,7 @@ What `import fanfold` offers. A name is imported when it is first used: PyTorch 
 
 
 def command_line() -> str:
-    """The page of the command line: the help of every verb."""
+    """The page of the command line: the help of every verb, and the settings of every variant."""
     from fanfold.workflows.cli.program import started_by
     from fanfold.workflows.cli.reference import reference
 

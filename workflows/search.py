@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fanfold.data import extras
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.performance import check_performance_file, performance_reported
-from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.program import command, interruptible
 from fanfold.workflows.cli.search_options import read_options
 
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.workflows.cli.flags import in_flags
 
     request = request_of(argv)
+    interruptible("the same command goes on from here")
     with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
         show_cluster(cluster)
         # Printed before the cluster closes, which may take a while.
@@ -30,4 +31,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main, goes_on="the same command goes on from here")
+    run(main)

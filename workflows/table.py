@@ -11,6 +11,7 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
+from fanfold.workflows.cli.program import interruptible
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     planned = trainings(rows, options.runs)
     make_folder(options.out)
+    interruptible("the same command goes on from here")
     with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
@@ -50,4 +52,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main, goes_on="the same command goes on from here")
+    run(main)

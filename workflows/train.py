@@ -9,7 +9,7 @@ from fanfold.workflows.cli.configuration import build_parser, decided, flag_valu
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
-from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.program import command, interruptible
 
 if TYPE_CHECKING:
     from fanfold.pipeline.experiment import Experiment
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
         directory.check_free()  # before data is prepared
     plan = decided(options)
     training = Training(plan, directory, resumed is not None, options.record, options.report)
+    interruptible(f"`{command('train', '--resume', '--run', str(directory.path))}` goes on with it")
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
@@ -76,4 +77,4 @@ def _longer(plan: "Experiment", result: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main, goes_on="a training run goes on with --resume --run DIRECTORY")
+    run(main)

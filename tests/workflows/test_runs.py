@@ -182,7 +182,8 @@ def test_ctrl_c_while_the_cluster_starts_ends_quietly(start, pictures, tmp_path)
 )
 def test_whoever_interrupts_a_workflow_is_told_how_it_goes_on(environment, told, said):
     code = (
-        f"from fanfold.workflows.cli.entry import run\ndef main(_): raise KeyboardInterrupt\nrun(main, goes_on={told})"
+        "from fanfold.workflows.cli.entry import run\nfrom fanfold.workflows.cli.program import interruptible\n"
+        f"def main(_): interruptible({told}); raise KeyboardInterrupt\nrun(main)"
     )
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, said)

@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from fanfold.data import extras
-from fanfold.data.advice import one_line
+from fanfold.data.advice import counted, one_line
 from fanfold.data.datasets import STORES
 from fanfold.data.errors import FanfoldError
 from fanfold.data.mapped import cache_folder
@@ -112,7 +112,8 @@ def _processor() -> Iterator[Finding]:
     yield Finding(
         "cores",
         True,
-        f"{usable} usable of {os.cpu_count()}, so {usable} workers; {torch.get_num_threads()} threads here",
+        f"{usable} usable of {os.cpu_count()}, so {counted(usable, 'worker')} by default; "
+        f"{counted(torch.get_num_threads(), 'thread')} of PyTorch's here",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
@@ -173,7 +174,7 @@ def carry_out(request: Request, cluster: Cluster, say: Say) -> dict[str, Any]:
 
     with open_request(request) as study:
         config, meta = request.config, request.base.recipe.meta
-        say(f"search: {request.directory} ({cluster.workers} workers, {cluster.hardware})")
+        say(f"search: {request.directory} ({counted(cluster.workers, 'worker')}, {cluster.hardware})")
         say(f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}")
         if meta.minutes is not None:
             say(f"trials also end after {meta.minutes:g} minutes, at an iteration that depends on the machine")

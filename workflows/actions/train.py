@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import counted, one_line
 from fanfold.pipeline.checkpoint import parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.evaluation import not_learnt, test
@@ -81,7 +81,7 @@ def _train_and_test(
 ) -> tuple[dict[str, Any], Tested]:
     """Train to the end, test the best parameters, and write the result. Returns it, and the published test."""
     plan, directory = training.plan, training.directory
-    say(f"run: {directory.path} ({cluster.workers} workers, {cluster.hardware})")
+    say(f"run: {directory.path} ({counted(cluster.workers, 'worker')}, {cluster.hardware})")
     say(f"accuracies are {kind_of_accuracy(plan.recipe)}")
     cluster = cluster.part(directory.path.name)
     recipe = replace(plan.recipe, device=cluster.device)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.output import Lasting, lasting_output
-from fanfold.workflows.cli.program import started_as_module
+from fanfold.workflows.cli.program import goes_on, interruptible, started_as_module
 from fanfold.workflows.cli.words import one_printable_line
 
 # How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
@@ -23,28 +23,29 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "ended by SIGHUP"
 
 
-def run(main: Callable[[Sequence[str]], None], goes_on: str | None = None) -> NoReturn:
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a command with the command line's arguments, and exit: 0, 2 for a wrong request, 1 for a failed run.
 
-    `goes_on` tells the user how an interrupted command goes on; without it, the command begins again.
+    A command that goes on from where it was interrupted says so by `interruptible`.
     """
     for number in ENDINGS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # `nohup` and `&` ignore some
             signal.signal(number, _interrupt)
     started_as_module()
+    interruptible(None)
     # Every worker would import the command as its main module first, with all that only a driver needs. It imports no
     # main module without a file, such as that of an interactive session.
     workflow = sys.modules["__main__"]
     workflow.__spec__ = None
     vars(workflow).pop("__file__", None)
     with lasting_output():
-        status = _status(main, goes_on)
+        status = _status(main)
         lost = sys.stdout.full if isinstance(sys.stdout, Lasting) else False
     # Whoever asked for nothing but text, and did not get it, must know.
     sys.exit(status or int(lost and bool(PRINTING & set(sys.argv[1:]))))
 
 
-def _status(main: Callable[[Sequence[str]], None], goes_on: str | None) -> int:
+def _status(main: Callable[[Sequence[str]], None]) -> int:
     """Run a command to its end, and say in a line how it failed. Returns its exit status."""
     try:
         main(sys.argv[1:])
@@ -56,7 +57,8 @@ def _status(main: Callable[[Sequence[str]], None], goes_on: str | None) -> int:
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         said = ENDINGS[number]
-        print(said if goes_on is None else f"{said}: {goes_on}", file=sys.stderr)
+        advice = goes_on()
+        print(said if advice is None else f"{said}: {advice}", file=sys.stderr)
         return 128 + int(number)
     except SystemExit as ended:  # of the parser, after help
         return ended.code if isinstance(ended.code, int) else 0

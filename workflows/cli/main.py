@@ -1,13 +1,14 @@
 """The command `fanfold VERB …`: each verb is a module of `workflows`, imported when it is asked for."""
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
+import fanfold
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.program import command, started_by
@@ -54,13 +55,10 @@ def _dispatch(words: Sequence[str], _: Sequence[str]) -> None:
 
 def usage() -> str:
     """The page of `fanfold --help`: a line for each verb."""
-    from fanfold import __doc__ as description
-
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary(verb)}" for verb in VERBS)
-    return USAGE.format(description=(description or "").partition("\n")[0], verbs=verbs).replace(
-        "fanfold VERB", command("VERB")
-    )
+    description = (fanfold.__doc__ or "").partition("\n")[0]
+    return USAGE.format(description=description, verbs=verbs).replace("fanfold VERB", command("VERB"))
 
 
 def _find_own_modules() -> None:
@@ -68,6 +66,9 @@ def _find_own_modules() -> None:
 
     Workers started from here look in the same places.
     """
-    here = os.getcwd()  # noqa: PTH109  # a string, for sys.path
-    if here not in sys.path:
-        sys.path.append(here)
+    here, ours = Path.cwd(), Path(fanfold.__file__).parents[1]
+    if here != ours and ((here / "fanfold.py").exists() or (here / "fanfold").exists()):
+        # An editable install is looked for after all of the path; workers must not take the user's for it.
+        sys.path.append(str(ours))
+    if str(here) not in sys.path:
+        sys.path.append(str(here))

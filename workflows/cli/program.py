@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class _Started:
     prefix: tuple[str, ...] = ("fanfold",)
     package: str = ""
+    goes_on: str | None = None
 
 
 _started = _Started()
@@ -28,6 +29,16 @@ def started_as_module() -> None:
     package, found, _ = (spec.name if spec else "").partition("workflows.")
     if found:
         started_by("python", "-m", package=package + found)
+
+
+def interruptible(goes_on: str | None) -> None:
+    """Remember how the command goes on once it was interrupted; without it, the command begins again."""
+    _started.goes_on = goes_on
+
+
+def goes_on() -> str | None:
+    """How the command goes on once it was interrupted."""
+    return _started.goes_on
 
 
 def command(verb: str, *words: str) -> str:

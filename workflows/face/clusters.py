@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 from distributed import Client
 from distributed.deploy.cluster import Cluster as DaskCluster
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -57,7 +58,7 @@ class Workers:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<fanfold.cluster: {self.engine.workers} workers, {self.engine.hardware}, {self.dashboard}>"
+        return f"<fanfold.cluster: {counted(self.engine.workers, 'worker')}, {self.engine.hardware}, {self.dashboard}>"
 
 
 ACluster: TypeAlias = Workers | Client | DaskCluster | str | int | Section

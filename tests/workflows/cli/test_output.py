@@ -14,13 +14,34 @@ from fanfold.pipeline.recording.progress import Terminal, fitted
 from fanfold.workflows.cli.output import Lasting
 from tests.workflows.conftest import QUIET, SMALL
 
-FANFOLD = [sys.executable, "-m", "fanfold"]
+FANFOLD = [sys.executable, "-P", "-m", "fanfold"]  # as the command, which doesn't look into the current folder first
+TAKEN = ("data", "pipeline", "torch", "numpy", "yaml", "fanfold")  # names of the user's files
+MINE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, ways):
+        super().__init__()
+        self.features, self.head = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU()), nn.Linear(8, ways)
+
+    def forward(self, images):
+        return self.head(self.features(images))
+"""
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
-def test_a_reader_that_leaves_and_an_ascii_locale_end_no_training(pictures, tmp_path, environment):
+def test_no_lost_print_and_no_name_in_the_current_folder_ends_a_training(pictures, tmp_path, environment):
+    """Standard output is closed, the locale is ASCII, the folder is full of our names, and the model is the user's."""
+    for name in TAKEN:
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('took {name}')")
+    for name in ("tasks", "workflows"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('took {name}')")
+    (tmp_path / "my_model.py").write_text(MINE)
     plain = environment | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    flags = [*SMALL, "--dataset.source", str(pictures), "--meta.iterations", "2", "--run", "run", *QUIET]
+    width = SMALL.index("--model.width")
+    small = [*SMALL[:width], *SMALL[width + 2 :], "--model.name", "my_model:Net"]
+    flags = [*small, "--dataset.source", str(pictures), "--meta.iterations", "2", "--run", "run", *QUIET]
     command = [*FANFOLD, "train", *flags]
     with subprocess.Popen(
         command, cwd=tmp_path, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
