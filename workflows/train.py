@@ -41,9 +41,9 @@ def main(argv: Sequence[str]) -> None:
         directory.check_free()  # before data is prepared
     plan = decided(options)
     training = Training(plan, directory, resumed is not None, options.record, options.report)
-    interruptible(f"`{command('train', '--resume', '--run', str(directory.path))}` goes on with it")
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
+        interruptible(f"`{command('train', '--resume', '--run', str(directory.path))}` goes on with it")
         result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
     print(f"run directory: {directory.path}")
     path = str(directory.path)
