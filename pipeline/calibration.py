@@ -12,7 +12,7 @@ Tasks are drawn as for validation, with as many ways and shots as the classifier
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ TEMPERATURES = np.geomspace(0.02, 50, 400)
 LEVELS = 200  # quantiles of the scores that are kept
 
 Floats = NDArray[np.float64]
+Score = Literal["confidence", "logit"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Calibration:
         tasks: The number of tasks.
         temperature: What logits are divided by.
         auroc: How well scores tell known classes from unknown ones; None where too few classes validate.
+        by: What scores are: the calibrated `confidence`, or the largest `logit`, which is the similarity to the nearest
+            class; whichever tells known classes from unknown ones better.
         known: Quantiles of the scores of queries of known classes, in rising order.
         unknown: Quantiles of those of other queries; none where too few classes validate.
     """
@@ -58,6 +61,7 @@ class Calibration:
     tasks: int
     temperature: float
     auroc: float | None
+    by: Score
     known: tuple[float, ...]
     unknown: tuple[float, ...]
 
@@ -98,10 +102,14 @@ def calibrate(ways: int, shots: int, tasks: Sequence[Judged]) -> Calibration:
     accuracies = np.array([(part.argmax(1) == true).mean() for part, true in zip(known, labels, strict=True)])
     accuracy = summarize(accuracies)
     temperature = best_temperature(np.concatenate(known), np.concatenate(labels))
-    scores, others = (score(np.concatenate(part), temperature) for part in (known, [task.unknown for task in tasks]))
+    logits, other = np.concatenate(known), np.concatenate([task.unknown for task in tasks])
+    tried = {by: (score(logits, temperature, by), score(other, temperature, by)) for by in get_args(Score)}
+    by: Score = max(tried, key=lambda name: auroc(*tried[name])) if len(other) else "confidence"
+    scores, others = tried[by]
     return Calibration(
         *(ways, shots, accuracy.mean, accuracy.ci95, accuracy.tasks, temperature),
         auroc=auroc(scores, others) if len(others) else None,
+        by=by,
         known=_quantiles(scores),
         unknown=_quantiles(others),
     )
@@ -115,9 +123,11 @@ def probabilities(logits: Floats, temperature: float) -> Floats:
     return shares
 
 
-def score(logits: Floats, temperature: float) -> Floats:
-    """How sure a classifier is that a picture is of one of its classes, `[n]`: its calibrated confidence."""
-    found: Floats = probabilities(logits, temperature).max(1) if len(logits) else np.zeros(0)
+def score(logits: Floats, temperature: float, by: Score) -> Floats:
+    """How sure a classifier is that a picture is of one of its classes, `[n]`, see `Calibration`."""
+    if not len(logits):
+        return np.zeros(0)
+    found: Floats = probabilities(logits, temperature).max(1) if by == "confidence" else logits.max(1)
     return found
 
 

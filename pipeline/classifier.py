@@ -16,7 +16,7 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
-from fanfold.pipeline.calibration import Calibration, Floats, probabilities
+from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
 from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.tensor_file import Tensors, pack, unpack
 from fanfold.tasks.algorithm import Algorithm
@@ -64,7 +64,7 @@ class Classifier:
         calibration: What was measured on validation classes; None where none was.
         right: How many support pictures are found by a classifier that learnt from the others alone, and of how many;
             None where no class has two pictures.
-        threshold: The confidence below which a picture is unknown; None for no such.
+        threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
     """
 
     labels: tuple[str, ...]
@@ -201,19 +201,21 @@ class Classifier:
 
     def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
         for pictures, judgement in judged:
-            rows = iter(probabilities(judgement.logits, self.temperature))
+            by = "confidence" if self.calibration is None else self.calibration.by
+            scores = score(judgement.logits, self.temperature, by)
+            rows = zip(probabilities(judgement.logits, self.temperature), scores, strict=True)
             for place, picture in enumerate(pictures):
                 if (error := judgement.errors.get(place)) is None:
-                    yield self._prediction(picture, next(rows))
+                    yield self._prediction(picture, *next(rows))
                 elif skip is None:
                     raise PictureError(error)
                 else:
                     skip(PictureError(error))
 
-    def _prediction(self, picture: Picture, shares: Floats) -> Prediction:
+    def _prediction(self, picture: Picture, shares: Floats, score: float) -> Prediction:
         best, path = int(shares.argmax()), Path(picture) if isinstance(picture, (str, PathLike)) else None
         confidence = float(shares[best])
-        unknown = self.threshold is not None and confidence < self.threshold
+        unknown = self.threshold is not None and score < self.threshold
         by_label = dict(zip(self.labels, shares.tolist(), strict=True))
         return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fanfold.pipeline.calibration import Calibration, Judged, auroc, best_temperature, calibrate, probabilities
+from fanfold.pipeline.calibration import Calibration, Judged, auroc, best_temperature, calibrate, probabilities, score
 
 
 def test_the_temperature_undoes_a_scale():
@@ -36,7 +36,7 @@ def test_a_threshold_lies_above_the_wanted_share_of_known_pictures():
     found = calibrate(3, 1, [judged(seed, 4) for seed in range(30)])
     assert found.accuracy > 0.9
     assert found.auroc > 0.7
-    scores = probabilities(np.concatenate([judged(seed, 4).known for seed in range(30)]), found.temperature).max(1)
+    scores = score(np.concatenate([judged(seed, 4).known for seed in range(30)]), found.temperature, found.by)
     for rate in (0.05, 0.2):
         assert (scores < found.threshold(rate)).mean() == pytest.approx(rate, abs=0.01)
     assert found.caught(found.threshold(0.2)) > found.caught(found.threshold(0.05)) > 0.05

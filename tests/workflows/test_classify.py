@@ -54,7 +54,7 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
     assert "learnt 5 classes from 11 pictures (2 to 3 each)" in ran.stdout
     assert "leave-one-out: 1" in ran.stdout
     assert "at 5 classes of 1 picture (40 tasks of validation classes)" in ran.stdout
-    assert "unknown below a confidence of" in ran.stdout
+    assert "unknown below a logit of" in ran.stdout
     assert "AUROC 0." in ran.stdout
     assert Image.open(tmp_path / "sheet.png").size[0] > 900
     kept = Classifier.load(tmp_path / "kinds.fanfold")

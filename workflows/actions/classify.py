@@ -152,7 +152,8 @@ def _of_unknown(classifier: Classifier, rate: float) -> str:
     calibration, threshold = classifier.calibration, classifier.threshold
     assert isinstance(calibration, Calibration)
     assert threshold is not None
-    known = f"{UNKNOWN} below a confidence of {threshold:.3f}: by mistake {100 * rate:g} % of pictures of known classes"
+    bound = f"{UNKNOWN} below a {calibration.by} of {threshold:.3f}"
+    known = f"{bound}: by mistake {100 * rate:g} % of pictures of known classes"
     if calibration.auroc is None:
         return f"{known}; too few classes validate to measure how many others"
     caught = 100 * calibration.caught(threshold)
