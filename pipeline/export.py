@@ -3,7 +3,6 @@
 Both take images `[n, channels, height, width]`, float32 from 0 to 1, any number of them, each judged by itself.
 """
 
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.extras import need
 from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.files import write_bytes
@@ -75,8 +75,7 @@ def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: P
             torch.export.save(program, content)
             write_bytes(path, content.getvalue())
             return
-        if find_spec("onnxscript") is None or find_spec("onnx") is None:
-            raise FanfoldError("ONNX is not installed: pip install 'fanfold[onnx]', or export as torch.")
+        need("onnx", "Export to ONNX")
         found = torch.onnx.export(program, input_names=["images"], output_names=[output], dynamo=True, verbose=False)
         assert found is not None
         write_bytes(path, found.model_proto.SerializeToString())
