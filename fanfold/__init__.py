@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fanfold.workflows.face.clusters import cluster as cluster
     from fanfold.workflows.face.prepare import prepare as prepare
     from fanfold.workflows.face.run import Run as Run
+    from fanfold.workflows.face.run import learn as learn
     from fanfold.workflows.face.run import load as load
     from fanfold.workflows.face.search import search as search
     from fanfold.workflows.face.train import train as train
@@ -22,6 +23,7 @@ _HOMES = {
     "FanfoldError": "fanfold.data.errors",
     "Run": "fanfold.workflows.face.run",
     "cluster": "fanfold.workflows.face.clusters",
+    "learn": "fanfold.workflows.face.run",
     "load": "fanfold.workflows.face.run",
     "prepare": "fanfold.workflows.face.prepare",
     "search": "fanfold.workflows.face.search",

@@ -122,8 +122,8 @@ def read(tmp_path, content):
     return read_space(tmp_path / "space.yaml", chosen, lambda params: read_options(as_flags(params)))
 
 
-def test_the_readmes_space_can_be_searched(tmp_path):
-    (content,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_page_s_space_can_be_searched(tmp_path):
+    (content,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "searching.md").read_text(), re.DOTALL)
     assert len(read(tmp_path, content).dimensions) == 4
 
 
@@ -176,7 +176,7 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
         ({"algorithm.inner_steps": {"low": 1.5, "high": 3}}, "`low` must be a whole number"),
         ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "algorithm.inner_steps`? must be at least 1, not 0"),
         ({"algorithm.first_order": {"low": 0, "high": 1}}, "of type bool, which has no range: give `choices`"),
-        ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be of type bool"),
+        ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be true or false"),
         ({"algorithm.first_order": {"choices": True}}, "`choices` must be a list"),
         ({"algorithm.first_order": {"choices": [True, True]}}, "is given twice"),
         ({"meta.optimizer": {"choices": ["adam", "lion"]}}, "meta.optimizer: .*lion"),

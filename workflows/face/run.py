@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
@@ -16,11 +16,11 @@ from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
 from fanfold.pipeline.export import export_classifier, export_encoder
-from fanfold.pipeline.learning import learn
+from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
-from fanfold.workflows.actions.classify import trained_run
+from fanfold.workflows.actions.classify import SHIPPED, Trained, trained_run, trained_shipped
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
@@ -29,6 +29,10 @@ from fanfold.workflows.reporting.history import History, read_history
 
 FORMATS: Mapping[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}  # by suffix
 LISTED = 10  # classes that a test shows as text
+Support: TypeAlias = str | PathLike[str] | Mapping[str, Sequence[Picture]]
+"""Labelled pictures: a folder with a folder of pictures for each class; or a mapping of classes' names to lists of
+pictures: files, PIL images, arrays."""
+
 NUMBERS = ("queries", "accuracy", "precision", "f1")
 
 
@@ -197,7 +201,7 @@ class Run:
             return TestResult.of(evaluate(evaluation, computing, _unsaid))
 
     @spoken
-    def learn(self, support: "str | PathLike[str] | Mapping[str, Sequence[Picture]]") -> Classifier:
+    def learn(self, support: Support) -> Classifier:
         """Learn classes of your own from a few labelled pictures of each, to label others by.
 
         Args:
@@ -210,15 +214,13 @@ class Run:
         Raises:
             fanfold.FanfoldError: There are fewer than two classes, or a picture can't be read.
         """
-        trained = trained_run(self._ask().decided(trains=False), self._directory, _unsaid)
-        classes = support if isinstance(support, Mapping) else classes_in(Path(support))[0]
-        return learn(trained.learner, trained.preprocessing, classes, trained.suited)
+        return _classifier(trained_run(self._ask().decided(trains=False), self._directory, _unsaid), support)
 
     @spoken
     def export(
         self,
         path: str | PathLike[str],
-        support: "str | PathLike[str] | Mapping[str, Sequence[Picture]] | None" = None,
+        support: Support | None = None,
     ) -> Path:
         """Write the network to a file for use without Fanfold, with a card beside it. Returns the file's path.
 
@@ -289,6 +291,35 @@ def load(path: str | PathLike[str], *, model: AModel | None = None, algorithm: A
     run = Run(Path(path), some(model=model, algorithm=algorithm))
     run._ask()  # so that what is missing is said now
     return run
+
+
+@spoken
+def learn(support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot") -> Classifier:
+    """Learn classes of your own without a run of your own: by one that comes with the package.
+
+    Args:
+        support: Labelled pictures, see `Run.learn`.
+        run: `fanfold:omniglot`, Prototypical Networks trained on Omniglot, for handwriting, signs and symbols; or a run
+            directory.
+
+    Returns:
+        The classifier, see `Run.learn`.
+
+    Raises:
+        fanfold.FanfoldError: There is no such run, there are fewer than two classes, or a picture can't be read.
+
+    >>> classifier = fanfold.learn("pictures/alphabet0")
+    >>> len(classifier.labels), classifier.predict(["pictures/alphabet0/class1/0.png"]).__next__().label
+    (8, 'class1')
+    """
+    if str(run).startswith(SHIPPED):
+        return _classifier(trained_shipped(str(run)), support)
+    return load(run).learn(support)
+
+
+def _classifier(trained: Trained, support: Support) -> Classifier:
+    classes = support if isinstance(support, Mapping) else classes_in(Path(support))[0]
+    return teach(trained.learner, trained.preprocessing, classes, trained.suited)
 
 
 def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
