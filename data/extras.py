@@ -1,4 +1,4 @@
-"""Extras: optional packages, by the name that `pip install 'fanfold[NAME]'` takes."""
+"""Extras: optional packages, by the name that `pip install 'PATH/OF/THE/CLONE[NAME]'` takes: Fanfold is on no index."""
 
 from importlib.util import find_spec
 
@@ -17,7 +17,7 @@ MODULES = {
 def advice(extra: str) -> str | None:
     """A line that says how to install an extra; None where it is installed."""
     absent = [module for module in MODULES[extra] if not _found(module)]
-    return f"{', '.join(absent)} not installed: pip install 'fanfold[{extra}]'" if absent else None
+    return f"{', '.join(absent)} not installed: pip install 'PATH/OF/THE/CLONE[{extra}]'" if absent else None
 
 
 def need(extra: str, user: str) -> None:

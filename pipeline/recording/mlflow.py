@@ -1,7 +1,7 @@
 """A run for MLflow: its configuration as parameters, its metrics, and the files of its run directory as artifacts.
 
-MLflow is an extra, of which only the client is needed (`pip install 'fanfold[mlflow]'`). Sending waits for the server;
-a `BackgroundRecorder` keeps a slow server from delaying the run.
+MLflow is an extra, of which only the client is needed (`mlflow`). Sending waits for the server; a
+`BackgroundRecorder` keeps a slow server from delaying the run.
 """
 
 import re

@@ -1,7 +1,7 @@
 """A run for Weights & Biases: its configuration, its metrics, and the files of its run directory.
 
-Weights & Biases is an extra (`pip install 'fanfold[wandb]'`). `wandb login` keeps the key. With WANDB_MODE=offline a
-run is written to `wandb` in the run directory alone, and `wandb sync` sends it later.
+Weights & Biases is an extra (`wandb`). `wandb login` keeps the key. With WANDB_MODE=offline a run is written to
+`wandb` in the run directory alone, and `wandb sync` sends it later.
 """
 
 import os

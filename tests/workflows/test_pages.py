@@ -128,7 +128,7 @@ def check_other(words: list[str]) -> None:
     """Check a command of another program, which a test has no business to run."""
     program = Path(words[0]).name
     assert program in OTHERS or program in ("python", "pip"), f"{program}: run it, or say in OTHERS why not"
-    for extra in re.findall(r"(?:fanfold|\.)\[([a-z,]+)\]", " ".join(words)):
+    for extra in re.findall(r"(?:CLONE|\.)\[([a-z,]+)\]", " ".join(words)):
         assert set(extra.split(",")) <= {*extras.MODULES, "all", "benchmark", "docs", "test", "lint"}, words
     if program == "make":
         (target,) = [word for word in words[1:] if "=" not in word]

@@ -74,7 +74,7 @@ def search(
     """Search for settings: many trainings at once, each a trial on a worker of its own.
 
     Trials are judged on validation classes; the best one is tested once, at the end. The same call goes on with a
-    search that was interrupted. It needs the extra `search`: `pip install 'fanfold[search]'`.
+    search that was interrupted. It needs the extra `search`: `pip install 'PATH/OF/THE/CLONE[search]'`.
 
     Args:
         data: As for `fanfold.train`.

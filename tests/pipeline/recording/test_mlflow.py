@@ -20,7 +20,7 @@ from tests.lines import lines
 
 test.__test__ = False
 
-mlflow = pytest.importorskip("mlflow", reason="needs MLflow: pip install 'fanfold[mlflow]'")
+mlflow = pytest.importorskip("mlflow", reason="needs MLflow: pip install 'PATH/OF/THE/CLONE[mlflow]'")
 
 from fanfold.pipeline.recording.mlflow import MLflow  # noqa: E402  after the line that skips
 

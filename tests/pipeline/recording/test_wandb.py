@@ -18,7 +18,7 @@ from fanfold.pipeline.search.trial import compute_segment
 from fanfold.pipeline.training import Job, judge_by_validation
 from tests.lines import lines
 
-pytest.importorskip("wandb", reason="needs Weights & Biases: pip install 'fanfold[wandb]'")
+pytest.importorskip("wandb", reason="needs Weights & Biases: pip install 'PATH/OF/THE/CLONE[wandb]'")
 
 from fanfold.pipeline.recording.wandb import Wandb
 
