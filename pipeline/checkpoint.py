@@ -107,6 +107,11 @@ def earlier(path: Path) -> Path:
     return path.with_name("previous.safetensors")
 
 
+def restore_earlier(path: Path) -> None:
+    """Put a copy of the checkpoint written before in the place of a damaged one, so that the next save keeps it."""
+    write_bytes(path, earlier(path).read_bytes())
+
+
 def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
     """The checkpoint at a path or, where that one can't be read, the one written before it, and a line about that.
 

@@ -85,6 +85,11 @@ def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: P
         raise FanfoldError(f"The network can't be exported ({' '.join(str(error).split())[:200]}).") from error
 
 
+def card_of(path: Path) -> Path:
+    """Where the model card of an exported file lies: a name that no other file is likely to have."""
+    return path.with_name(f"{path.name}.md")
+
+
 def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: list[str], origin: str) -> None:
     """Write a model card beside the file (Mitchell and others, FAccT 2019, in short)."""
     p = preprocessing
@@ -104,4 +109,4 @@ def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: l
         "Each picture is judged by itself. Pictures of other kinds than it was trained and measured on are judged with",
         "more confidence than is due.",
     ]
-    write_bytes(path.with_suffix(".md"), ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    write_bytes(card_of(path), ("\n".join(lines) + "\n").encode("utf-8", "replace"))

@@ -4,12 +4,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 
 
@@ -31,10 +32,11 @@ def only_writer(path: Path, what: str) -> Iterator[None]:
         raise FanfoldError(
             f"{what} is being written by {_holder(path)}: wait for its end, or name another with `run`."
         ) from error
-    except OSError as error:
-        raise FanfoldError(f"{what} can't be written ({error.strerror}).") from error
+    except (OSError, NotImplementedError) as error:
+        raise FanfoldError(f"{what} can't be written ({one_line(error)}).") from error
     try:
-        path.write_text(json.dumps(_own()))
+        with suppress(OSError):  # on Windows, where a locked file can't be written; it only tells others who holds it
+            path.write_text(json.dumps(_own()))
         yield
     finally:
         lock.release()

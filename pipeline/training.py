@@ -11,7 +11,7 @@ from uuid import uuid4
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
-from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, save_checkpoint
+from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, restore_earlier, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.evaluation import find_statistics, normalizations, predict
@@ -130,6 +130,7 @@ def resume(recipe: Recipe, directory: RunDirectory, tell: Listener = lambda _: N
     """
     found, note = newest_checkpoint(directory.last)
     if note is not None:
+        restore_earlier(directory.last)
         tell(Noticed(note))
     worker.open_context(replace(recipe, device="cpu", fingerprint=found.fingerprint))
     found = named(recipe, found, directory.last)

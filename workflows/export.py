@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.extras import need
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
@@ -28,8 +29,10 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
     out = options.out or Path("model.onnx" if options.format == "onnx" else "model.pt2")
     check_writable("file", out)
+    if options.format == "onnx":
+        need("onnx", "Export to ONNX")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.export import export_classifier, export_encoder
+    from fanfold.pipeline.export import card_of, export_classifier, export_encoder
     from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.workflows.actions.classify import learn_from, trained_run, trained_shipped
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         export_encoder(trained.learner, trained.preprocessing, out, options.format, trained.origin)
     else:
         export_classifier(learn_from(trained, options.support, say), out, options.format, trained.origin)
-    say(f"written to {out}, with a model card in {out.with_suffix('.md')}")
+    say(f"written to {out}, with a model card in {card_of(out)}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.derivatives.protocol import Operations
@@ -41,6 +42,7 @@ OTHERS: dict[str, Algorithm] = {
     "meta-sgd": MetaSgd(inner_lr=0.1, inner_steps=2),
     "reptile, sgd": Reptile(inner_lr=0.1, inner_steps=2, inner_batch=5, test_batch=5, inner_optimizer="sgd"),
     "reptile": Reptile(inner_steps=3, inner_lr=0.001, inner_batch=5, test_batch=5),
+    "proto-maml": ProtoMaml(inner_lr=0.1, inner_steps=2),
     "protonet": ProtoNet(),
     "matching": Matching(),
     "matching, full context": Matching(full_context=True),

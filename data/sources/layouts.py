@@ -59,7 +59,10 @@ def walk(folder: Path, include: str | None = None) -> Found:
     loose = left_out = 0
     parts = _parts(folder)
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
+        folders[:] = sorted(
+            (name for name in folders if not name.startswith(".") and not _leads_back(Path(place, name))),
+            key=os.fsencode,
+        )
         inside = Path(place).relative_to(folder).parts
         part = PART_NAMES[inside[0].lower()] if parts and inside else ""
         inside = inside[1:] if part else inside
@@ -170,3 +173,8 @@ def _relative(path: Path, source: Path) -> str:
 
 def _refuse(error: OSError) -> None:
     raise FanfoldError(f"{error.filename}: can't be read ({error.strerror})") from error
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

@@ -59,7 +59,7 @@ class NoiseSource(Source):
         return list(self.whole(index)[first:last])
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def small_chunks() -> Iterator[None]:
     """Chunks of 8 pictures of noise, 16 a shard: stores of some chunks and shards, without as many pictures."""
     with pytest.MonkeyPatch.context() as patch:

@@ -142,7 +142,7 @@ def test_omniglots_own_splits_have_the_published_sizes(
 
 @pytest.mark.omniglot
 def test_every_split_fits_omniglot(omniglot_store: Path) -> None:
-    for name in SPLITS:
+    for name in set(SPLITS) - {"given"}:  # no file or folder gives one
         check_partition(split_classes(open_store(omniglot_store), name), 1623)
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,4 +51,17 @@ def test_a_second_driver_changes_nothing_of_a_run(tmp_path):
     with directory.writing("meta: 2\n", resumed=True):
         assert directory.config.read_text() == "meta: 2\n"
     with pytest.raises(FanfoldError, match="already holds a run"), directory.writing("meta: 3\n", resumed=False):
+        pass
+
+
+def test_a_lock_whose_note_can_not_be_written_holds_all_the_same(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with (
+        only_writer(tmp_path / ".lock", "The run x"),
+        pytest.raises(FanfoldError, match="is being written by another process"),
+        only_writer(tmp_path / ".lock", "The run x"),
+    ):
         pass

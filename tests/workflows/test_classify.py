@@ -146,7 +146,7 @@ def test_an_exported_network_says_what_fanfold_says(workflow_here, own, tmp_path
         else:
             found = torch.export.load(tmp_path / out).module()(part)
         torch.testing.assert_close(found, expected[: len(part)], rtol=1e-5, atol=1e-5)
-    card = (tmp_path / out).with_suffix(".md").read_text()
+    card = (tmp_path / f"{out}.md").read_text()
     assert "protonet on conv4" in card
     assert "`images` `[n, 1, 28, 28]`" in card
     assert ("kind 3" in card) == (what == "classifier")

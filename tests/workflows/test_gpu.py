@@ -25,7 +25,7 @@ def test_a_run_on_gpus_names_them_and_is_tested_there(workflow, pictures, tmp_pa
 
     evaluated = workflow("evaluate", "--run", "run")
     assert evaluated.returncode == 0, evaluated.stderr
-    again = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    again = json.loads(next((tmp_path / "run" / "evaluations").glob("*.json")).read_text())
     assert again["environment"]["gpus"] == result["environment"]["gpus"]
     assert again["test_accuracy"] == result["test_accuracy"]
 

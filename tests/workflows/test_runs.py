@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_ends_with_status_1(train, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset.store", "nowhere.zarr"], "no such store; make it with `fanfold prepare"),
+        (["--dataset.source", "nowhere"], "nowhere: there is no such folder"),
         (["--task.ways", "50"], "--task.ways must be at most"),
         (["--task.shots", "9"], "--task.shots and --task.queries must add up to at most"),
         (["--dataset.split", "vinyals"], "vinyals"),

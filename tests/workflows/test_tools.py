@@ -39,6 +39,7 @@ def test_support_stands_left_and_queries_right_a_column_a_class():
         support_labels=torch.arange(3),
         query=torch.ones(2, 6, 1, 8, 8),
         query_labels=torch.arange(3),
+        ink=True,
     )
     figure = draw_tasks(tasks)
     sheets = [axis.get_images()[0].get_array() for axis in figure.axes]

@@ -86,4 +86,5 @@ def _test(
         keys = test_keys(row.plan, tests, last.best_iteration, parameters_sha256(last.best))
         return {"row": row.name, **keys, **run_keys(last, recipe, cluster)}
 
-    return tested_once(training.directory.path / f"row-{row.name}.json", row.plan, last, measure)
+    found = tested_once(training.directory.path / f"row-{row.name}.json", row.plan, last, measure)
+    return found | run_keys(last, recipe, cluster)  # a run that went on may have found nothing better
