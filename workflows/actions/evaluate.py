@@ -44,8 +44,10 @@ class Evaluation:
         check_agreement(self.plan, self.directory.config, EVALUATE_FREE, "A test")
 
 
-def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, Any]:
+def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | None = None) -> dict[str, Any]:
     """Test a run's parameters on tasks from the test classes; `say` shows a line. Without a cluster, in this process.
+
+    `warn` shows what puts the test in doubt, by default as `say` does: a damaged checkpoint, a run that learnt nothing.
 
     With another number of ways than in training, an algorithm with a head gets another one, see `fanfold.tasks.heads`.
 
@@ -55,10 +57,11 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, 
     Raises:
         FanfoldError: The checkpoint can't be read, the cluster fails, or a file can't be written.
     """
+    warn = warn or say
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
     found, note = newest_checkpoint(directory.last)
     if note is not None:
-        say(note)
+        warn(note)
     found = named(plan.recipe, found, directory.last)
     parameters = found.best if best else found.state.average
     recipe = plan.recipe if cluster is None else replace(plan.recipe, device=cluster.device)
@@ -89,7 +92,7 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say) -> dict[str, 
     say(in_words(result))
     say(f"macro F1 {100 * result['macro_f1']:.2f} % over {len(result['classes'])} classes")
     if line := not_learnt(plan.recipe, tests[0]):
-        say(line)
+        warn(line)
     for written in (path, asked.predictions):
         if written is not None:
             say(f"written to {written}")

@@ -150,7 +150,7 @@ def with_space(request: Request, source: Path | Mapping[str, Any] | None) -> Req
             f"`meta.iterations` ({meta.iterations}), or take `search.pruner=none`."
         )
     found = default_space(base.config["algorithm"].name) if source is None else source
-    chosen = {section: base.config[section].name for section in ("algorithm", "model")}
+    chosen = {section: type(base.config[section]) for section in ("algorithm", "model")}
     space = read_space(found, chosen, request.plan)
     if config.sampler == "grid" and space.points() is None:
         open_ranges = ", ".join(dimension.key for dimension in space.dimensions if dimension.grid is None)

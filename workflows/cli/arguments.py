@@ -83,6 +83,21 @@ def as_section(where: str, section: str, content: Any) -> dict[str, Any]:
     return content
 
 
+def undotted(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """A configuration in which `meta.lr: 1` stands for `meta: {lr: 1}`."""
+    tree = dict[str, Any]()
+    for key, value in content.items():
+        section, dot, name = str(key).partition(".")
+        before = tree.get(section)
+        if dot and (before is None or isinstance(before, dict)):
+            tree[section] = {**(before or {}), name: value}
+        elif isinstance(before, dict) and isinstance(value, dict):
+            tree[section] = before | value
+        else:
+            tree[section] = value
+    return tree
+
+
 def _known(parser: ArgumentParser) -> dict[str, Action]:
     return {option: action for action in parser._actions for option in action.option_strings}
 
@@ -111,7 +126,7 @@ def _value(known: Mapping[str, Action], flag: str, value: str) -> str:
 def _tree(known: Mapping[str, Action], file: str, content: Mapping[Any, Any]) -> dict[str, Any]:
     """A configuration's content with every value as its type wants it; parts that other commands take are left out."""
     where, tree = f"The configuration {file}: ", dict[str, Any]()
-    for key, value in _undotted(content).items():
+    for key, value in undotted(content).items():
         flag = f"--{key}"
         if flag not in known and key in ANYWHERE:
             continue
@@ -139,21 +154,6 @@ def _typed(where: str, path: str, action: Action, value: Any) -> Any:
         return of_kind(kind_of(action) or Any, value)
     except KindError as error:
         raise FanfoldError(f"{where}{path} {error}") from error
-
-
-def _undotted(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """A configuration in which `meta.lr: 1` stands for `meta: {lr: 1}`."""
-    tree = dict[str, Any]()
-    for key, value in content.items():
-        section, dot, name = str(key).partition(".")
-        before = tree.get(section)
-        if dot and (before is None or isinstance(before, dict)):
-            tree[section] = {**(before or {}), name: value}
-        elif isinstance(before, dict) and isinstance(value, dict):
-            tree[section] = before | value
-        else:
-            tree[section] = value
-    return tree
 
 
 def kind_of(action: Action) -> Any:

@@ -54,10 +54,10 @@ def default_space(algorithm: str) -> Path:
     return path
 
 
-def read_space(source: Path | Mapping[str, Any], chosen: Mapping[str, str], check: Check) -> Space:
+def read_space(source: Path | Mapping[str, Any], chosen: Mapping[str, str | type], check: Check) -> Space:
     """Read a space from a file or a mapping, and check the ends of its ranges and all its choices.
 
-    `chosen` are the configuration's variants of `algorithm` and `model`.
+    `chosen` are the configuration's variants of `algorithm` and `model`, by their names or as their dataclasses.
 
     Raises:
         FanfoldError: A key is wrong; file, key and mending are named.
@@ -87,13 +87,16 @@ def as_flags(params: Mapping[str, Value]) -> list[str]:
 
 
 def key_types(names: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
-    """The types of the keys that may be searched, given the values of `algorithm.name` and `model.name`."""
+    """The types of the keys that may be searched, given the values of `algorithm.name` and `model.name`, or classes."""
     types: dict[str, Any] = {}
     for section in ("train", "meta", "evaluation", "algorithm", "model"):
         found = (
             [settings(SECTIONS[section])]
             if section in SECTIONS
-            else [variant(section, str(name)) for name in names.get(f"{section}.name", ())]
+            else [
+                name if isinstance(name, type) else variant(section, str(name))
+                for name in names.get(f"{section}.name", ())
+            ]
         )
         for configuration in found:
             hints = get_type_hints(configuration)

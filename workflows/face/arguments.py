@@ -26,7 +26,8 @@ from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, GivenModel, PluginModel
 from fanfold.tasks.plugins import import_class
-from fanfold.workflows.cli.configs import read_yaml
+from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
+from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.configuration import DEFAULTS, variant
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.words import did_you_mean
@@ -85,7 +86,8 @@ def ask(base: Section, arguments: Mapping[str, Any], cluster: ClusterConfig | No
     Raises:
         FanfoldError: A field is unknown, of another type, or out of its range.
     """
-    sections: dict[str, Any] = {"seed": base.get("seed", 0), "cluster": cluster or ClusterConfig()}
+    seed = fitting("seed", arguments.get("seed", base.get("seed", 0)), int)
+    sections: dict[str, Any] = {"seed": seed, "cluster": cluster or ClusterConfig()}
     kept: dict[str, Any] = {}
     digests: list[str] = []
     merged = {**{name: base.get(name, {}) for name in SECTIONS}, **arguments}
@@ -100,8 +102,6 @@ def ask(base: Section, arguments: Mapping[str, Any], cluster: ClusterConfig | No
                 sections[name] = (
                     found if _is_whole(found) else configured(name, _merge(name, base.get(name, {}), found))
                 )
-    if "seed" in arguments:
-        sections["seed"] = fitting("seed", arguments["seed"], int)
     return Asked(Configuration(**sections), kept, tuple(digests))
 
 
@@ -143,17 +143,18 @@ def dataset_section(data: Data | None, **more: Any) -> dict[str, Any]:
 
 
 def read_base(config: str | PathLike[str] | None) -> Section:
-    """The content of a configuration file; nothing without one.
+    """The sections of a configuration, as `--config` reads it: a file's, or one of Fanfold's; none without a name.
 
     Raises:
-        FanfoldError: It can't be read, or isn't a mapping of sections.
+        FanfoldError: It can't be read, or has a key that is none of a configuration's.
     """
     if config is None:
         return {}
-    content = read_yaml("configuration", fspath(config))
-    if not isinstance(content, dict):
-        raise FanfoldError(f"The configuration {fspath(config)} must be a YAML mapping, such as `seed: 0`.")
-    return content
+    where, found = f"The configuration {fspath(config)}: ", undotted(read_config(fspath(config)))
+    if unknown := next((key for key in found if key not in ANYWHERE), None):
+        hint = did_you_mean(unknown, sorted(ANYWHERE))
+        raise FanfoldError(f"{where}unknown key '{unknown}': there are {', '.join(sorted(ANYWHERE))}.{hint}")
+    return {key: value if key == "seed" else as_section(f"{where}`{key}:`", key, value) for key, value in found.items()}
 
 
 def some(**arguments: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A trained run in Python."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from fanfold.workflows.actions.classify import SHIPPED, Trained, trained_run, tr
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
-from fanfold.workflows.face.words import spoken
+from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
 
 FORMATS: Mapping[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}  # by suffix
@@ -63,6 +64,7 @@ class TestResult:
         other: The accuracy judged in the other way, where the algorithm has two.
         by_class: The classes by name, the lowest accuracy first.
         keys: All that was measured, as it is kept in the run directory.
+        notes: What puts the test in doubt, a line each: a damaged checkpoint, or a run that learnt nothing.
     """
 
     accuracy: Accuracy
@@ -70,16 +72,19 @@ class TestResult:
     other: Accuracy | None
     by_class: Mapping[str, OfClass]
     keys: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     __test__ = False  # no test of pytest's
 
     @classmethod
-    def of(cls, keys: Mapping[str, Any]) -> Self:
-        """The test that a file's keys describe."""
+    def of(cls, keys: Mapping[str, Any], notes: Sequence[str] = ()) -> Self:
+        """The test that a file's keys describe, with notes on it."""
         found = {one["class"]: OfClass(**{name: one[name] for name in NUMBERS}) for one in keys["classes"]}
         ordered = sorted(found.items(), key=lambda one: (one[1].accuracy, -one[1].queries, one[0]))
         others = [_accuracy(other) for other in keys["other_tests"]]
-        return cls(_accuracy(keys), keys["transductive"], others[0] if others else None, dict(ordered), keys)
+        return cls(
+            _accuracy(keys), keys["transductive"], others[0] if others else None, dict(ordered), keys, tuple(notes)
+        )
 
     def __str__(self) -> str:
         kind = "transductive" if self.transductive else "inductive"
@@ -89,7 +94,7 @@ class TestResult:
         lines += [f"  {name:{width}}  {100 * one.accuracy:5.1f} % of {one.queries:,} queries" for name, one in shown]
         if (left := len(self.by_class) - LISTED) > 0:
             lines.append(f"  {left} classes more, with higher accuracies")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     __repr__ = __str__
 
@@ -194,11 +199,17 @@ class Run:
         )
         plan = asked.decided(trains=False)
         evaluation = Evaluation(plan, self._directory, parameters, None if predictions is None else Path(predictions))
+        notes = list[str]()
+
+        def measured(computing: Cluster | None) -> TestResult:
+            keys = evaluate(evaluation, computing, _unsaid, lambda line: notes.append(in_arguments(line)))
+            return TestResult.of(keys, notes)
+
         if not plan.recipe.algorithm.head and given_cluster(cluster) is None:
-            return TestResult.of(evaluate(evaluation, None, _unsaid))
+            return measured(None)
         with opened(cluster) as computing:
-            prepare_workers(computing, plan.recipe, asked)
-            return TestResult.of(evaluate(evaluation, computing, _unsaid))
+            hand_over_and_check(computing, plan.recipe, asked)
+            return measured(computing)
 
     @spoken
     def learn(self, support: Support) -> Classifier:
@@ -214,7 +225,7 @@ class Run:
         Raises:
             fanfold.FanfoldError: There are fewer than two classes, or a picture can't be read.
         """
-        return _classifier(trained_run(self._ask().decided(trains=False), self._directory, _unsaid), support)
+        return _classifier(trained_run(self._ask().decided(trains=False), self._directory, _warn), support)
 
     @spoken
     def export(
@@ -235,7 +246,7 @@ class Run:
         out = Path(path)
         if out.suffix not in FORMATS:
             raise FanfoldError(f"path must end in {' or '.join(FORMATS)}, not '{out.name}'.")
-        trained = trained_run(self._ask().decided(trains=False), self._directory, _unsaid)
+        trained = trained_run(self._ask().decided(trains=False), self._directory, _warn)
         if support is None:
             export_encoder(trained.learner, trained.preprocessing, out, FORMATS[out.suffix], trained.origin)
         else:
@@ -261,7 +272,7 @@ class Run:
         asked = self._ask(cluster=settings_of(cluster))
         plan = asked.decided()
         with opened(cluster) as computing:
-            prepare_workers(computing, plan.recipe, asked)
+            hand_over_and_check(computing, plan.recipe, asked)
             return report(found, computing, plan.recipe, tasks)
 
     def __repr__(self) -> str:
@@ -322,7 +333,7 @@ def _classifier(trained: Trained, support: Support) -> Classifier:
     return teach(trained.learner, trained.preprocessing, classes, trained.suited)
 
 
-def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
+def hand_over_and_check(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
     """Hand a run's objects to the workers, and check those that others started.
 
     Raises:
@@ -331,6 +342,11 @@ def prepare_workers(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
     hand_over(cluster.client, asked.digests)
     if cluster.joined:
         ask_workers(cluster.client, partial(worker.check_context, recipe))
+
+
+def _warn(line: str) -> None:
+    """Warn of what puts the caller's answers in doubt."""
+    warnings.warn(in_arguments(line), stacklevel=5)  # at the call of the face's function, see `spoken`
 
 
 def _unsaid(line: str) -> None:

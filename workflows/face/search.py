@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data import extras
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.search.config import SearchConfig
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.workflows.face.arguments import (
     AModel,
     AnAlgorithm,
+    Asked,
     Data,
     Section,
     ask,
@@ -22,7 +25,7 @@ from fanfold.workflows.face.arguments import (
     with_plain,
 )
 from fanfold.workflows.face.clusters import ACluster, opened, settings_of
-from fanfold.workflows.face.run import Run, prepare_workers
+from fanfold.workflows.face.run import Run, hand_over_and_check
 from fanfold.workflows.face.showing import terminal
 from fanfold.workflows.face.words import spoken
 
@@ -131,22 +134,13 @@ def search(
     asked = ask({}, sections, settings_of(cluster))
     base = asked.decided()
 
-    def plan_of(params: Mapping[str, Any]) -> Experiment:
-        varied = {name: dict(value) if isinstance(value, Mapping) else value for name, value in sections.items()}
-        varied["dataset"] = base.config["dataset"]
-        for key, value in params.items():
-            section, _, name = key.partition(".")
-            held = varied.get(section, {})
-            if isinstance(held, Algorithm):
-                varied[section] = replace(held, **{name: value})
-            else:
-                varied[section] = {**({"name": held} if isinstance(held, str) else held), name: value}
-        return ask({}, varied, settings_of(cluster)).decided()
+    def asked_of(params: Mapping[str, Any]) -> Asked:
+        return ask({}, {**_varied(sections, params), "dataset": base.config["dataset"]}, settings_of(cluster))
 
     config: SearchConfig = configured("search", with_plain("search", search, trials=trials, minutes=minutes))
     shown = terminal(progress)
     request = Request(
-        plan_of,
+        lambda params: asked_of(params).decided(),
         base,
         config,
         Space(()),
@@ -156,8 +150,40 @@ def search(
     )
     request = with_space(request, Path(fspath(space)) if isinstance(space, (str, PathLike)) else space)
     with opened(cluster) as computing:
-        prepare_workers(computing, base.recipe, asked)
-        if computing.note:
-            shown.say(computing.note)
-        result = carry_out(request, computing, shown.say)
-    return Found(request.directory, result["params"], Run(request.best.path, some(model=model)), result)
+        hand_over_and_check(computing, base.recipe, asked)
+        for note in (base.note, *base.told, computing.note):
+            if note:
+                shown.say(note)
+        there = set(asked.digests)
+
+        def plan_of(params: Mapping[str, Any]) -> Experiment:
+            """A trial's experiment, whose algorithm the workers have: another one for other parameters."""
+            trial = asked_of(params)
+            plan = trial.decided()
+            hand_over(computing.client, [digest for digest in trial.digests if digest not in there])
+            there.update(trial.digests)
+            return plan
+
+        result = carry_out(replace(request, plan_of=plan_of), computing, shown.say)
+    best = _varied(some(model=model, algorithm=algorithm), result["params"])
+    objects = {name: best[name] for name in ("model", "algorithm") if not isinstance(best.get(name), (str, Mapping))}
+    return Found(request.directory, result["params"], Run(request.best.path, some(**objects)), result)
+
+
+def _varied(sections: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a call with a trial's parameters; an algorithm that is an object becomes another one.
+
+    Raises:
+        FanfoldError: A parameter is one that an object lacks.
+    """
+    varied = {name: dict(value) if isinstance(value, Mapping) else value for name, value in sections.items()}
+    for key, value in params.items():
+        section, _, name = key.partition(".")
+        held = varied.get(section, {})
+        if isinstance(held, Algorithm) and name != "name":
+            varied[section] = replace(held, **{name: value})
+        elif isinstance(held, (str, Mapping)):
+            varied[section] = {**({"name": held} if isinstance(held, str) else held), name: value}
+        else:
+            raise FanfoldError(f"{section} is an object, which is taken as it is: leave {key} out of the space.")
+    return varied

@@ -6,6 +6,7 @@ from pathlib import Path
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.actions.train import Training, carry_out, new_directory
+from fanfold.workflows.cli.configs import read_yaml
 from fanfold.workflows.face.arguments import (
     AModel,
     AnAlgorithm,
@@ -18,8 +19,8 @@ from fanfold.workflows.face.arguments import (
     some,
     with_plain,
 )
-from fanfold.workflows.face.clusters import ACluster, opened, settings_of
-from fanfold.workflows.face.run import Run, prepare_workers
+from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
+from fanfold.workflows.face.run import Run, hand_over_and_check
 from fanfold.workflows.face.showing import terminal
 from fanfold.workflows.face.words import spoken
 
@@ -77,7 +78,8 @@ def train(
             a GPU or core, which end with the call.
         path: The run directory; by default `runs/WHAT-WHEN`.
         resume: Whether to go on with the run in `path`, whose settings hold where an argument says nothing.
-        config: A YAML file with settings, which hold where an argument says nothing.
+        config: A YAML file with settings, or the name of a configuration that comes with Fanfold, such as
+            `omniglot/protonet-5way1shot`; they hold where an argument says nothing.
         task: Further fields of test tasks, such as `{"rotations": True}`.
         train: Fields of training tasks where they differ: `{"ways": 20, "queries": 5, "rotations": False}`.
         meta: Further fields of the outer loop, such as `{"optimizer": "sgd", "chunk": 4}`.
@@ -101,7 +103,11 @@ def train(
     4
     """
     directory = None if path is None else RunDirectory(Path(path))
+    if resume and config is not None:
+        raise FanfoldError("config and resume: give one, as a resumed run has its own configuration.")
     base = _of_run(directory) if resume else read_base(config)
+    if given_cluster(cluster) is None and not resume and base.get("cluster"):
+        cluster = base["cluster"]
     length = _length(base, with_plain("meta", meta, minutes=minutes, iterations=iterations))
     dataset = dataset_section(data, split=split)
     asked = ask(
@@ -118,7 +124,7 @@ def train(
         ),
         settings_of(cluster),
     )
-    recording = configured("record", record or {})
+    recording = configured("record", {**base.get("record", {}), **with_plain("record", record)})
     if directory is None:
         shape = asked.configuration.task
         directory = new_directory(asked.kept("algorithm").name.replace(":", "-"), shape.ways, shape.shots)
@@ -128,8 +134,8 @@ def train(
     plan = asked.decided()
     training = Training(plan, directory, resume, recording, report)
     with opened(cluster) as computing:
-        prepare_workers(computing, plan.recipe, asked)
-        for note in (plan.note, computing.note):
+        hand_over_and_check(computing, plan.recipe, asked)
+        for note in (plan.note, *plan.told, computing.note):
             if note:
                 shown.say(note)
         shown.say(f"dashboard: {computing.dashboard}")
@@ -139,9 +145,10 @@ def train(
 
 def _length(base: Section, meta: Section) -> Section:
     """The fields `iterations` and `minutes` where neither a file nor the call says all of it."""
-    if base.get("meta") or "iterations" in meta:
+    said = {**base.get("meta", {}), **meta}
+    if "iterations" in said:
         return {}
-    return {"iterations": None} if "minutes" in meta else {"iterations": None, "minutes": MINUTES}
+    return {"iterations": None} if "minutes" in said else {"iterations": None, "minutes": MINUTES}
 
 
 def _of_run(directory: RunDirectory | None) -> Section:
@@ -154,4 +161,5 @@ def _of_run(directory: RunDirectory | None) -> Section:
         raise FanfoldError("resume=True needs path: the directory of the run to go on with.")
     if not directory.config.exists():
         raise FanfoldError(f"{directory.path} holds no run to resume: leave resume out to start one there.")
-    return read_base(directory.config)
+    found: Section = read_yaml("configuration", directory.config)
+    return found

@@ -10,6 +10,8 @@ from torch import nn
 
 import fanfold
 from fanfold.tasks.algorithms.protonet import ProtoNet
+from fanfold.workflows.face.arguments import ask, read_base
+from fanfold.workflows.face.train import MINUTES, _length
 from fanfold.workflows.face.words import in_arguments
 
 SCRIPT = """
@@ -113,6 +115,7 @@ def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
         ({"cluster": "tpu"}, "No cluster 'tpu'"),
         ({"resume": True}, "resume=True needs path: the directory of the run to go on with."),
         ({"resume": True, "path": "nowhere"}, "nowhere holds no run to resume"),
+        ({"resume": True, "path": "nowhere", "config": "pictures"}, "config and resume: give one"),
     ],
 )
 def test_errors_name_arguments(train, arguments, message):
@@ -120,6 +123,65 @@ def test_errors_name_arguments(train, arguments, message):
         train(**{"algorithm": "maml", "iterations": 2, **arguments})
     assert "\n" not in str(caught.value)
     assert "--" not in str(caught.value)
+
+
+def test_a_configuration_is_read_as_the_command_reads_it(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("meta.lr: 2e-3\nalgorithm: anil\nevaluation:\nseed: 3\n")
+    found = ask(read_base(file), {}).configuration
+    assert (found.meta.lr, found.algorithm.name, found.seed) == (0.002, "anil", 3)
+    assert ask(read_base("omniglot/protonet-5way1shot"), {}).configuration.meta.iterations == 4000
+    for text, message in (
+        ("metta: {}", r"mine.yaml: unknown key 'metta'.* Did you mean meta\?"),
+        ("meta: 3", r"mine.yaml: `meta:` must be a section"),
+        ("seed: x", r"`seed` must be a whole number, not 'x'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(fanfold.FanfoldError, match=message):
+            ask(read_base(file), {})
+
+
+def test_a_training_whose_length_nobody_says_takes_minutes():
+    minutes = {"iterations": None, "minutes": MINUTES}
+    assert _length({}, {}) == _length({"meta": {"lr": 0.01}}, {}) == minutes
+    assert _length({"meta": {"minutes": 5}}, {}) == _length({}, {"minutes": 5}) == {"iterations": None}
+    assert _length({"meta": {"iterations": 5}}, {}) == _length({}, {"iterations": 5}) == {}
+
+
+def test_what_puts_answers_in_doubt_is_said(pictures, cluster, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = pictures / "alphabet0"
+    small = {"tasks": 10, "other_tasks": 0, "validation_tasks": 10}
+    options = {"ways": 3, "batch": 2, "lr": 1e-9, "model": Tiny, "meta": {"checkpoint": 1}, "evaluation": small}
+    run = fanfold.train(few, iterations=2, path="run", cluster=cluster.client, **options)
+    shown = capsys.readouterr()
+    assert "classes validate and test, as there are only 8" in " ".join((shown.out + shown.err).split())
+    (run.path / "checkpoints" / "last.safetensors").write_bytes(b"damaged")
+    tested = run.test()
+    assert "is used, of iteration" in tested.notes[0]
+    assert str(tested).endswith("\n".join(tested.notes))
+    with pytest.warns(UserWarning, match="is used, of iteration"):
+        run.learn(few)
+
+
+def test_an_own_algorithm_is_searched_over(train, store, cluster):
+    own_model, own_algorithm = of_a_notebook()
+    found = fanfold.search(
+        store,
+        own_algorithm(),
+        model=own_model,
+        space={"algorithm.temperature": {"choices": [2.0, 3.0]}},
+        iterations=1,
+        trials=1,
+        ways=3,
+        batch=2,
+        cluster=cluster.client,
+        evaluation={"every": 1, "tasks": 10, "other_tasks": 0, "validation_tasks": 10},
+        search={"pruner": "none"},
+        progress=False,
+    )
+    assert found.params["algorithm.temperature"] == found.best.config["algorithm"]["temperature"]
+    assert found.best.test(10).accuracy.tasks == 10
 
 
 def test_messages_of_any_kind_become_python():
