@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 from packaging.requirements import Requirement
@@ -136,11 +137,16 @@ def _room(what: str, free: float, total: float, where: str = "") -> Finding:
 def _caches() -> Iterator[Finding]:
     import matplotlib
     import numba
+    from numba.misc.appdirs import AppDirs
 
     package = Path(find_spec("fanfold.tasks").origin or "").parent  # type: ignore[union-attr]
     named: str = vars(numba.config)["CACHE_DIR"]
+    own: Any = AppDirs  # untyped
+    # Where no folder is named, Numba takes the package's, or else the user's.
+    places = [Path(named)] if named else [package, Path(own("numba", appauthor=False).user_cache_dir)]
+    kernels = next((place for place in places if _unwritable(place) is None), places[0])
     for what, folder, advice in (
-        ("Numba's cache", Path(named) if named else package, "let NUMBA_CACHE_DIR name a folder"),
+        ("Numba's cache", kernels, "let NUMBA_CACHE_DIR name a folder"),
         ("Matplotlib's cache", Path(matplotlib.get_cachedir()), "let MPLCONFIGDIR name a folder"),
         ("Fanfold's cache", cache_folder(), "let FANFOLD_CACHE name a folder"),
         ("current folder", Path.cwd(), "runs/ and stores/ go there: change to another folder"),
