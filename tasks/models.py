@@ -165,18 +165,18 @@ def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str,
     """A user's class, built; with the number of channels where it takes that.
 
     Raises:
-        FanfoldError: It fails, or gives something else than a module.
+        FanfoldError: It is no class of modules, or fails.
     """
+    # Before anything is called: a name may come from a run directory of somebody else's.
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        raise FanfoldError(f"Model '{name}' must be a class that subclasses torch.nn.Module.")
     try:
         takes = "channels" in signature(found).parameters
-        module = found(ways=ways, **({"channels": channels, **arguments} if takes else arguments))
+        return found(ways=ways, **({"channels": channels, **arguments} if takes else arguments))
     except Exception as error:  # a user's class may raise anything
         raise FanfoldError(
             f"Model '{name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
         ) from error
-    if not isinstance(module, nn.Module):
-        raise FanfoldError(f"Model '{name}' must be a torch.nn.Module.")
-    return module
 
 
 MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article}

@@ -67,7 +67,8 @@ def test_a_network_of_ones_own_is_found_by_name():
         ("tests.nowhere:Tiny", {}, "No model 'tests.nowhere:Tiny'"),
         ("tests.tasks.test_models:Absent", {}, "No model .*Absent"),
         ("tests.tasks.test_models:Tiny", {"depth": 2}, "can't be built as Tiny.*depth"),
-        ("pathlib:Path", {}, "can't be built|must be a torch.nn.Module"),
+        ("pathlib:Path", {}, "must be a class that subclasses torch.nn.Module"),
+        ("torch.hub:load", {"source": "local"}, "must be a class that subclasses torch.nn.Module"),
     ],
 )
 def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
