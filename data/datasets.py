@@ -205,18 +205,25 @@ def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True)
 
 
 def prepare_pictures(
-    classes: Sequence[PictureClass], folder: Folder, *, overwrite: bool = False, progress: bool = True
+    classes: Sequence[PictureClass],
+    folder: Folder,
+    digest: str | None = None,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
 ) -> Prepared:
     """Make the store of pictures in memory, at the store's path that the configuration names.
 
-    See `data.sources.arrays` for classes of arrays, tensors and lists.
+    See `data.sources.arrays` for classes of arrays, tensors and lists. The store's origin keeps the digest, by which
+    it can be known again.
 
     Raises:
         FanfoldError: No path is named; or as `prepare`.
     """
     if folder.store is None:
         raise FanfoldError("Pictures in memory need a place for their store: name it with `dataset.store`.")
-    source = picture_source(classes, folder.looks, {"source": "memory", "settings": folder.settings}, (), folder.strict)
+    origin: dict[str, JSON] = {"source": "memory", "settings": folder.settings, "digest": digest}
+    source = picture_source(classes, folder.looks, origin, (), folder.strict)
     summary = write_store(folder.store, source, overwrite=overwrite, progress=progress)
     return Prepared(Path(folder.store), "folder", told=tuple(told(summary, source.origin)))
 

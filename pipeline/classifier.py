@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
@@ -21,7 +21,7 @@ from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.tensor_file import Tensors, pack, unpack
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.learner import Learner, Learnt, filled, in_batches
-from fanfold.tasks.models import Model
+from fanfold.tasks.models import Model, handed_over
 
 UNKNOWN = "unknown"
 FORMAT = 1
@@ -127,13 +127,20 @@ class Classifier:
 
     @staticmethod
     def load(
-        path: str | PathLike[str], *, model: Model | None = None, algorithm: Algorithm | None = None
+        path: str | PathLike[str],
+        *,
+        model: Model | nn.Module | type[nn.Module] | None = None,
+        algorithm: Algorithm | None = None,
     ) -> "Classifier":
         """Read a classifier that was saved. This runs no code of others: a model or algorithm of one's own is given.
+
+        A model is a module like the one that was trained, its class, or its configuration.
 
         Raises:
             FanfoldError: It can't be read, is damaged, or its model or algorithm is one's own and isn't given.
         """
+        if isinstance(model, nn.Module) or (isinstance(model, type) and issubclass(model, nn.Module)):
+            model = handed_over(model)
         return Classifier.from_bytes(read_bytes(Path(path)), str(path), model, algorithm)
 
     def to_bytes(self) -> bytes:

@@ -161,6 +161,16 @@ class GivenModel:
         return found if isinstance(found, nn.Module) else _built(self.name, found, ways, channels, {})
 
 
+def handed_over(found: nn.Module | type[nn.Module]) -> GivenModel:
+    """The configuration of a module, or of its class, that was handed over in Python.
+
+    Raises:
+        FanfoldError: It can't be pickled.
+    """
+    name = found.__name__ if isinstance(found, type) else type(found).__name__
+    return GivenModel(f"{given.PREFIX}:{name}", given.give("model", found))
+
+
 def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str, Any]) -> nn.Module:
     """A user's class, built; with the number of channels where it takes that.
 

@@ -179,6 +179,8 @@ def test_a_damaged_file_or_one_with_somebodys_model_is_refused_in_a_line(recipe,
     with pytest.raises(FanfoldError, match="a file runs no code of others: hand the model over"):
         Classifier.load(path)
     assert Classifier.load(path, model=OwnModel()).labels == classifier.labels
+    built = Conv4(width=8).build(classifier.learner.ways or 2, classifier.learner.size)
+    assert Classifier.load(path, model=built).labels == classifier.labels  # as a module
     with pytest.raises(FanfoldError, match="nowhere can't be read"):
         Classifier.load(tmp_path / "nowhere")
 

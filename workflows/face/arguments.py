@@ -24,7 +24,7 @@ from fanfold.tasks import given
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, GivenModel, PluginModel
+from fanfold.tasks.models import MODELS, PluginModel, handed_over
 from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
 from fanfold.workflows.cli.configs import read_config
@@ -223,9 +223,9 @@ def _object(section: str, found: Any) -> Any:
     if section == "model" and isinstance(found, type) and issubclass(found, nn.Module):
         if name := given.importable(found):
             return {"name": name}
-        return _handed_model(found, found.__name__)
+        return _handed_model(found)
     if section == "model" and isinstance(found, nn.Module):
-        return _handed_model(found, type(found).__name__)
+        return _handed_model(found)
     if section == "algorithm" and isinstance(found, Algorithm):
         return _algorithm(found)
     if section == "algorithm" and isinstance(found, type) and issubclass(found, Algorithm):
@@ -233,10 +233,9 @@ def _object(section: str, found: Any) -> Any:
     return found
 
 
-def _handed_model(found: Any, name: str) -> _Handed:
-    digest = given.give("model", found)
-    name = f"{given.PREFIX}:{name}"
-    return _Handed(GivenModel(name, digest), PluginModel(name), digest)
+def _handed_model(found: nn.Module | type[nn.Module]) -> _Handed:
+    model = handed_over(found)
+    return _Handed(model, PluginModel(model.name), model.digest)
 
 
 def _algorithm(found: Algorithm) -> Any:

@@ -1,6 +1,7 @@
 """`fanfold.prepare`."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fanfold.data import datasets
@@ -16,6 +18,7 @@ from fanfold.data.datasets import STORES, Folder, Prepared
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
+from fanfold.data.sources.picture_source import PictureClass
 from fanfold.data.store import Store, open_store
 from fanfold.workflows.face.arguments import Data, Section, configured, dataset_section, with_plain
 from fanfold.workflows.face.showing import terminal
@@ -94,7 +97,10 @@ def _in_memory(
     overwrite: bool,
     progress: bool,
 ) -> Prepared:
-    """The store of pictures in memory. Arrays that name no path have one after their content."""
+    """The store of pictures in memory: one that holds them already is taken.
+
+    Arrays that name no path have one after their content.
+    """
     if isinstance(source, Mapping):
         if path is None:
             raise FanfoldError("Lists of pictures need a path for their store, such as path='stores/mine.zarr'.")
@@ -109,21 +115,42 @@ def _in_memory(
         if height == width:
             settings.setdefault("size", height)
         classes = classes_of_arrays(images, of_each)
-        if path is None:
-            path = STORES / f"arrays-{_digest(images, of_each, settings)}.zarr"
-            if Path(path).exists() and not overwrite:
-                return Prepared(Path(path), "folder")
-    folder: Folder = configured("dataset", {"name": "folder", **settings, "store": str(path)})
-    if Path(path).exists() and not overwrite:
-        raise FanfoldError(f"{path} exists already: name another path, or give overwrite=True.")
-    return datasets.prepare_pictures(classes, folder, overwrite=overwrite, progress=progress)
+    digest = _digest(classes, settings)
+    place = STORES / f"arrays-{digest[:8]}.zarr" if path is None else Path(path)
+    folder: Folder = configured("dataset", {"name": "folder", **settings, "store": str(place)})
+    if overwrite or not place.exists():
+        return datasets.prepare_pictures(classes, folder, digest, overwrite=overwrite, progress=progress)
+    if open_store(place).origin.get("digest") != digest:
+        raise FanfoldError(
+            f"{place} exists already, of other pictures or settings: name another path, or give overwrite=True."
+        )
+    return Prepared(place, "folder")
 
 
 def _array(values: Any) -> NDArray[Any]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _digest(images: NDArray[Any], labels: NDArray[Any], settings: Section) -> str:
-    found = hashlib.sha256(f"{images.dtype} {images.shape} {labels.tolist()} {sorted(settings.items())}".encode())
-    found.update(np.ascontiguousarray(images).data)
-    return found.hexdigest()[:8]
+def _digest(classes: Sequence[PictureClass], settings: Section) -> str:
+    """SHA-256 of classes, their pictures and the settings, in hexadecimal digits."""
+    found = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for one in classes:
+        found.update(f"{one.name} {len(one.pictures)}".encode())
+        for picture in one.pictures:
+            found.update(hashlib.sha256(_content(picture)).digest())
+    return found.hexdigest()
+
+
+def _content(picture: Picture) -> bytes:
+    """A picture as bytes: those of its file, or its pixels with their shape."""
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, (str, PathLike)):
+        try:
+            return Path(picture).read_bytes()
+        except OSError:  # it is skipped, or told, where pictures are read
+            return os.fsencode(picture)
+    if isinstance(picture, Image.Image):
+        return f"{picture.mode} {picture.size} {picture.getpalette()} ".encode() + picture.tobytes()
+    pixels = _array(picture)
+    return f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()

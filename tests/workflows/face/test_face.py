@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -182,6 +183,21 @@ def test_an_own_algorithm_is_searched_over(train, store, cluster):
     )
     assert found.params["algorithm.temperature"] == found.best.config["algorithm"]["temperature"]
     assert found.best.test(10).accuracy.tasks == 10
+
+
+def test_the_same_pictures_are_the_same_store_again(pictures, tmp_path):
+    files = {place.name: sorted(place.iterdir()) for place in (pictures / "alphabet0").iterdir()}
+    arrays = np.random.default_rng(0).random((4, 8, 8))
+    for source, other, labels in (
+        (files, {**files, "class0": files["class1"]}, None),
+        (arrays, 1 - arrays, [1, 1, 2, 2]),
+    ):
+        options = {"path": tmp_path / f"{type(source).__name__}.zarr", "labels": labels, "progress": False}
+        made = fanfold.prepare(source, **options)
+        assert fanfold.prepare(source, **options).attributes == made.attributes
+        for changed, size in ((other, None), (source, 12)):
+            with pytest.raises(fanfold.FanfoldError, match=r"exists already, of other pictures or settings"):
+                fanfold.prepare(changed, size=size, **options)
 
 
 def test_messages_of_any_kind_become_python():
