@@ -73,7 +73,8 @@ def split_classes(store: Store, name: str | None = None) -> Split:
     if not colon:
         return rule.split(store, rule.seed)
     if rule.seed is None or not (seed.isdecimal() and int(seed) < 2**64):
-        raise FanfoldError(f"{in_fields({'dataset.split': name})}: after random:, groups: or alphabets: stands a seed.")
+        drawing = " or ".join(f"{known}:" for known in fitting if SPLITS[known].seed is not None)
+        raise FanfoldError(f"{in_fields({'dataset.split': name})}: after {drawing} stands a seed.")
     return replace(rule.split(store, int(seed)), name=name)
 
 

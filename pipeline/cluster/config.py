@@ -19,7 +19,8 @@ class ClusterConfig:
         protocol: The transport between workers that Fanfold starts: `tcp`, or `ucx` (InfiniBand, NVLink), which needs
             distributed-ucxx. It hardly changes the speed: Dask carries a float32 vector of the parameters' length for
             each chunk or window, and no images.
-        dashboard: The dashboard's address, `host:port` or `:port`; port 0 takes any free one.
+        dashboard: The dashboard's address: `:port` is the loopback address alone, `0.0.0.0:8787` opens it to others;
+            port 0 takes any free one.
         timeout: Seconds to wait for a scheduler and for workers.
         reduction: How gradients are combined, which changes no number: `graph` as tasks of Dask, for any worker;
             `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by

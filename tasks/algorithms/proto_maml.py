@@ -34,7 +34,7 @@ class Learnt(NamedTuple):
     bias: Tensor  # `[ways]`
 
     def logits(self, network: Network, images: Tensor) -> Tensor:
-        """Logits `[n, ways]` of images `[n, 1, height, width]`."""
+        """Logits `[n, ways]` of images `[n, channels, height, width]`."""
         return linear(network(self.theta, images), self.weight, self.bias)
 
 

@@ -20,7 +20,7 @@ from fanfold.data import extras
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli import main
 from fanfold.workflows.cli.configuration import parse
-from fanfold.workflows.cli.verbs import verb_parser
+from fanfold.workflows.cli.verbs import VERBS, verb_parser
 from tests.pages import GENERATED, LINK, PAGES, ROOT, Block, blocks, commands, first_missing
 
 LANGUAGES = {"console", "python", "text", "yaml", "toml", "dockerfile", "mermaid"}
@@ -166,6 +166,14 @@ def test_a_page_does_what_it_says(page, pictures, joined, cluster, tmp_path, mon
 def test_a_pages_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists() or Path(target).name in GENERATED, f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_a_table_of_verbs_has_them_all_in_the_commands_order(page):
+    table = re.search(r"^\| verb \|.*\n\|.*\n((?:\|.*\n)+)", (ROOT / page).read_text(), re.MULTILINE)
+    assert table is not None
+    listed = [cell for row in table[1].splitlines() for cell in re.findall(r"`(?:fanfold )?(\w+)`", row.split("|")[1])]
+    assert listed == list(VERBS)
 
 
 def test_the_readme_is_short():

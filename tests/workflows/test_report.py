@@ -118,7 +118,7 @@ def test_a_report_says_what_was_trained_how_well_and_how_to_repeat_it(runs):
 
 
 def test_each_kind_of_learner_has_its_pictures_as_files_too(runs):
-    both = [*CURVES, *DRAWN, "calibration", "alphabets", "confusions"]
+    both = [*CURVES, *DRAWN, "calibration", "groups", "confusions"]
     for name, special in (("maml", "adaptation"), ("protonet", "embedding")):
         found = pictures_of(runs / name / "report.html")
         assert sorted(found) == sorted([*both, special])
@@ -141,9 +141,9 @@ def test_a_report_says_how_queries_were_judged_in_the_words_of_the_run(runs):
 def test_the_reports_numbers_are_those_of_the_test(findings, name):
     found, result, recipe, _ = findings(name)
     assert found.predictions.accuracies.mean() == result["test_accuracy"]
-    asked = sum(one.asked for one in found.alphabets)
+    asked = sum(one.asked for one in found.groups)
     assert asked == TASKS * 3 * recipe.task.queries
-    assert sum(one.right for one in found.alphabets) / asked == pytest.approx(result["test_accuracy"])
+    assert sum(one.right for one in found.groups) / asked == pytest.approx(result["test_accuracy"])
     assert sum(one.mistakes for one in found.confusions) <= (~found.predictions.right).sum()
     for task in (*found.best, *found.worst):
         assert (task.predictions.labels == found.predictions.labels[task.number]).all()

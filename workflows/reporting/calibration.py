@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fanfold.tasks.predictions import Predictions
-from fanfold.workflows.reporting.alphabets import wilson
+from fanfold.workflows.reporting.groups import wilson
 from fanfold.workflows.reporting.style import BLUE, FAINT, REFERENCE, Picture, axes
 
 BINS = 10

@@ -18,11 +18,11 @@ from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Episodes, Stream
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import steps_to_try
-from fanfold.workflows.reporting.alphabets import OfAlphabet, by_alphabet
 from fanfold.workflows.reporting.characters import for_readers
 from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions
 from fanfold.workflows.reporting.drawn_tasks import DrawnTask, best_and_worst, with_images
 from fanfold.workflows.reporting.embedding import Embedding, embed
+from fanfold.workflows.reporting.groups import OfGroup, by_group
 from fanfold.workflows.reporting.style import Image
 
 PAIRS = 12  # of confused characters at most
@@ -37,7 +37,7 @@ class Findings:
     handwriting: bool  # whether the classes are characters of alphabets
     normalization: Normalization | None  # the images that a query was normalized with
     predictions: Predictions  # for the first test tasks
-    alphabets: Sequence[OfAlphabet]  # the highest accuracy first
+    groups: Sequence[OfGroup]  # the highest accuracy first
     confusions: Sequence[Confusion]  # the most confused pairs of classes
     examples: Sequence[tuple[Image, Image]]  # of each pair: a query, and a support image of the predicted class
     best: Sequence[DrawnTask]  # best first
@@ -76,7 +76,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
         handwriting=handwriting,
         normalization=how,
         predictions=predictions,
-        alphabets=by_alphabet(names, episodes, predictions),
+        groups=by_group(names, episodes, predictions),
         confusions=found,
         examples=[_example(recipe, one.example) for one in found],
         best=best,

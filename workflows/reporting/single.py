@@ -8,7 +8,6 @@ from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import judged, kind
 from fanfold.workflows.reporting.adaptation import draw_adaptation
-from fanfold.workflows.reporting.alphabets import draw_alphabets
 from fanfold.workflows.reporting.calibration import calibration, draw_calibration
 from fanfold.workflows.reporting.confusions import draw_confusions
 from fanfold.workflows.reporting.curves import curves
@@ -16,6 +15,7 @@ from fanfold.workflows.reporting.drawn_tasks import draw_task
 from fanfold.workflows.reporting.embedding import draw_embedding
 from fanfold.workflows.reporting.evaluations import evaluations
 from fanfold.workflows.reporting.gather import Findings
+from fanfold.workflows.reporting.groups import draw_groups
 from fanfold.workflows.reporting.page import Card, Page, Section
 from fanfold.workflows.reporting.published import published_beside
 from fanfold.workflows.reporting.run import Run
@@ -147,7 +147,7 @@ def _characters(findings: Findings) -> Section:
     """Accuracy by alphabet or group, and confused classes."""
     queries = findings.predictions.labels.size
     pictures = [
-        *draw_alphabets(findings.alphabets, "alphabet" if findings.handwriting else "group"),
+        *draw_groups(findings.groups, "alphabet" if findings.handwriting else "group"),
         *draw_confusions(findings.confusions, findings.examples, findings.names),
     ]
     mistakes = int((~findings.predictions.right).sum())

@@ -12,12 +12,12 @@ from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.adaptation import draw_adaptation, steps_to_try
-from fanfold.workflows.reporting.alphabets import by_alphabet, wilson
 from fanfold.workflows.reporting.calibration import calibration, expected_error
 from fanfold.workflows.reporting.characters import for_readers, in_print, label, shortened
 from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions, draw_confusions
 from fanfold.workflows.reporting.drawn_tasks import best_and_worst
 from fanfold.workflows.reporting.embedding import in_the_plane
+from fanfold.workflows.reporting.groups import by_group, wilson
 from fanfold.workflows.reporting.history import read_history, smooth
 from fanfold.workflows.reporting.single import duration
 from fanfold.workflows.reporting.style import styled
@@ -44,9 +44,9 @@ def random_predictions(tasks=200, ways=3, queries=2, seed=0):
     return episodes_of(classes), predictions_of(guesses, random.random(guesses.shape))
 
 
-def test_accuracy_by_alphabet_is_that_of_its_queries_and_comes_to_the_overall_one():
+def test_accuracy_by_group_is_that_of_its_queries_and_comes_to_the_overall_one():
     episodes, predictions = random_predictions()
-    found = by_alphabet(NAMES, episodes, predictions)
+    found = by_group(NAMES, episodes, predictions)
     assert [one.accuracy for one in found] == sorted((one.accuracy for one in found), reverse=True)
     for one in found:
         of_alphabet = [
@@ -59,7 +59,7 @@ def test_accuracy_by_alphabet_is_that_of_its_queries_and_comes_to_the_overall_on
     weighted = sum(one.accuracy * one.asked for one in found) / sum(one.asked for one in found)
     assert weighted == pytest.approx(predictions.accuracies.mean())
     seen = episodes_of([[0, 1, 2]])
-    assert [one.name for one in by_alphabet(NAMES, seen, predictions_of([[[0], [1], [2]]]))] == ["Alphabet_0"]
+    assert [one.name for one in by_group(NAMES, seen, predictions_of([[[0], [1], [2]]]))] == ["Alphabet_0"]
 
 
 def test_wilsons_interval_is_the_textbooks():

@@ -1,4 +1,4 @@
-"""Accuracy by alphabet, or by group of classes."""
+"""Accuracy by group of classes, such as an alphabet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.reporting.characters import shortened
 from fanfold.workflows.reporting.style import BLUE, FAINT, GRID, REFERENCE, Picture, axes, percents
 
-MOST = 50  # alphabets drawn at most
+MOST = 50  # groups drawn at most
 LONGEST = 32  # letters of a drawn name at most
 
 
 @dataclass(frozen=True)
-class OfAlphabet:
-    """The predictions for queries of one alphabet."""
+class OfGroup:
+    """The predictions for queries of one group."""
 
     name: str
     right: int  # how many predictions are right
@@ -37,22 +37,22 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def by_alphabet(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfAlphabet]:
-    """Accuracies by the alphabet of the queries, the highest first."""
-    alphabets, of_class = np.unique([name.group for name in names], return_inverse=True)
+def by_group(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions) -> list[OfGroup]:
+    """Accuracies by the group of the queries, the highest first."""
+    groups, of_class = np.unique([name.group for name in names], return_inverse=True)
     of_way = of_class[episodes.classes].ravel()
-    right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(alphabets)).astype(int)
-    asked = np.bincount(of_way, minlength=len(alphabets)) * predictions.labels.shape[2]
+    right = np.bincount(of_way, predictions.right.sum(axis=2).ravel(), len(groups)).astype(int)
+    asked = np.bincount(of_way, minlength=len(groups)) * predictions.labels.shape[2]
     found = [
-        OfAlphabet(str(name), int(of_name), int(all_of_name), *wilson(int(of_name), int(all_of_name)))
-        for name, of_name, all_of_name in zip(alphabets, right, asked, strict=True)
+        OfGroup(str(name), int(of_name), int(all_of_name), *wilson(int(of_name), int(all_of_name)))
+        for name, of_name, all_of_name in zip(groups, right, asked, strict=True)
         if all_of_name
     ]
     return sorted(found, key=lambda one: (-one.accuracy, -one.asked, one.name))
 
 
-def draw_alphabets(found: Sequence[OfAlphabet], word: str) -> list[Picture]:
-    """Draw a line for each alphabet or group, as `word` says, at most `MOST` of the lowest accuracies; none for one."""
+def draw_groups(found: Sequence[OfGroup], word: str) -> list[Picture]:
+    """Draw a line for each group, called by `word`, at most `MOST` of the lowest accuracies; none for one."""
     if len(found) < 2:
         return []
     overall = sum(one.right for one in found) / sum(one.asked for one in found)
@@ -83,4 +83,4 @@ def draw_alphabets(found: Sequence[OfAlphabet], word: str) -> list[Picture]:
         f"{worst.name} with {100 * worst.accuracy:.1f} %."
     )
     left_out = f"The {len(shown)} with the lowest accuracy of {len(found)}." if len(shown) < len(found) else ""
-    return [Picture("alphabets", f"Accuracy by {word}", alt, figure, left_out)]
+    return [Picture("groups", f"Accuracy by {word}", alt, figure, left_out)]
