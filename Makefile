@@ -37,4 +37,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build docs/command-line.md docs/api.md *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/command-line.md docs/api.md docs/quickstart-notebook.md *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

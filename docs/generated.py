@@ -1,6 +1,8 @@
-"""The pages of the command line and of the API, written before the site is built: `fanfold` says what is on them."""
+"""Pages written before the site is built: the command line and the API, as `fanfold` has them, and the notebook."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -45,9 +47,34 @@ def api() -> str:
     return "\n".join(parts)
 
 
+def notebook(file: Path) -> str:
+    """The page of a notebook: its cells, with what they printed and drew."""
+    parts = []
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += map(_output, cell.get("outputs", []))
+    parts.append(f"{{download}}`This page as a notebook <{file.name}>`")
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """A cell's picture or text, as Markdown; empty for HTML, such as a progress bar."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        return ""
+    if "image/png" in data:
+        return f"![What the cell draws](data:image/png;base64,{''.join(data['image/png']).replace(chr(10), '')})"
+    text = "".join(output.get("text", data.get("text/plain", ""))).rstrip()
+    return f"```text\n{text}\n```" if text else ""
+
+
 def write_pages(app: Sphinx) -> None:
     """Write the pages beside the others, where they have changed."""
-    for name, text in (("command-line.md", command_line()), ("api.md", api())):
+    found = {"command-line.md": command_line(), "api.md": api()}
+    for file in Path(app.srcdir).glob("*.ipynb"):
+        found[f"{file.stem}-notebook.md"] = notebook(file)
+    for name, text in found.items():
         page = Path(app.srcdir, name)
         if not page.exists() or page.read_text() != text:
             page.write_text(text)

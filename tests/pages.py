@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-GENERATED = {"api.md", "command-line.md"}
+GENERATED = {"api.md", "command-line.md", "quickstart-notebook.md"}
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in GENERATED),
