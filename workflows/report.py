@@ -4,14 +4,20 @@ Writes one HTML file that needs no network, `report.html`, and its pictures as P
 or for several runs in `comparison/`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.configuration import build_parser, decided, of_run, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.program import command
+
+if TYPE_CHECKING:
+    from fanfold.pipeline.cluster.cluster import Cluster
+    from fanfold.pipeline.recipe import Recipe
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,29 +34,28 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, [*base, *argv])
     if not paths:
         raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
-    if options.tasks < 0 or options.tasks == 1:
-        raise FanfoldError(f"--tasks must be 0 or at least 2, not {options.tasks}.")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.experiment import PATHS, check_agreement
-    from fanfold.workflows.actions.report import report
+    from fanfold.workflows.actions.report import report_run
     from fanfold.workflows.cli.cluster import open_cluster
     from fanfold.workflows.reporting.comparison import comparison
     from fanfold.workflows.reporting.page import write_page
     from fanfold.workflows.reporting.run import read_run
-    from fanfold.workflows.reporting.single import single
 
-    runs = [read_run(path) for path in paths]
-    if len(runs) > 1:
-        written = write_page(comparison(runs), options.out or Path("comparison"))
-    elif runs[0].result is None or not options.tasks:
-        written = write_page(single(runs[0], None), options.out or runs[0].directory.path)
-    else:
+    @contextmanager
+    def computing() -> "Iterator[tuple[Cluster, Recipe]]":
         plan = decided(options)
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
         with open_cluster(plan.cluster) as cluster:
             if cluster.note:
                 print(in_flags(cluster.note))
-            written = report(runs[0], cluster, plan.recipe, options.tasks, options.out)
+            yield cluster, plan.recipe
+
+    runs = [read_run(path) for path in paths]
+    if len(runs) > 1:
+        written = write_page(comparison(runs), options.out or Path("comparison"))
+    else:
+        written = report_run(runs[0], options.tasks, computing, options.out)
     print(f"report: {written}")
 
 

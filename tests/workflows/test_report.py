@@ -256,7 +256,7 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     said = capsys.readouterr().out
     (line,) = re.findall(r"^(?:no )?report: .*", said, re.MULTILINE)
     assert line.startswith("no report: maml/pictures/loss-time.png")
-    assert line.endswith("(fanfold report --run maml tries again)")
+    assert line.endswith("(`fanfold report --run maml` tries again)")
     assert "run directory: maml" in said
     train.main(["--resume", "--run", "maml", "--report", "false"])
     assert "report" not in capsys.readouterr().out
@@ -295,7 +295,7 @@ def computed(cluster):
         (["--run", "maml", "nowhere"], "nowhere holds no run"),
         (["--run", "damaged"], "The run in damaged can't be read"),
         (["--run", "older"], "The run in older was written by another version of Fanfold, or damaged"),
-        (["--run", "maml", "--tasks", "1"], "--tasks must be 0 or at least 2, not 1"),
+        (["--run", "maml", "--tasks", "1"], "`tasks` must be 0 or at least 2, not 1"),
         (
             ["--run", "maml", "--evaluation.steps", "3"],
             r"must agree with its run: `evaluation\.steps` \(was None, now 3\)",

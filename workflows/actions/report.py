@@ -1,8 +1,11 @@
 """Report on a finished run."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.recipe import Recipe
@@ -14,6 +17,24 @@ from fanfold.workflows.reporting.run import Run
 from fanfold.workflows.reporting.single import single
 
 TASKS = 1000  # test tasks by default
+
+
+Computing = Callable[[], AbstractContextManager[tuple[Cluster, Recipe]]]
+"""Opens the cluster for a run, whose recipe comes with it."""
+
+
+def report_run(found: Run, tasks: int, computing: Computing, out: Path | None = None) -> Path:
+    """Report on a run as `report` does; on its course alone, without a cluster, if it has no result, or without tasks.
+
+    Raises:
+        FanfoldError: The number of tasks is out of its range; or as `report`.
+    """
+    if tasks < 0 or tasks == 1:
+        raise FanfoldError(f"`tasks` must be 0 or at least 2, not {tasks}.")
+    if found.result is None or not tasks:
+        return write_page(single(found, None), out or found.directory.path)
+    with computing() as (cluster, recipe):
+        return report(found, cluster, recipe, tasks, out)
 
 
 def report(

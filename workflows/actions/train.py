@@ -1,5 +1,6 @@
 """Meta-train, test the parameters that did best on validation classes, and keep the result."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,7 +21,6 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.listeners import Recording, listening
-from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
 
 Say = Callable[[str], None]  # shows a line
@@ -114,4 +114,4 @@ def _report(training: Training, cluster: Cluster, tested: Tested) -> str:
     try:
         return f"report: {report(read_run(path), cluster, training.plan.recipe, tested=tested)}"
     except Exception as error:
-        return f"no report: {one_line(error)} ({command('report', '--run', str(path))} tries again)"
+        return f"no report: {one_line(error)} (`{shlex.join(('report', f'run={path}'))}` tries again)"

@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -260,20 +261,22 @@ class Run:
         Args:
             tasks: Test tasks to report on; 0 for the run's course alone.
             cluster: Where to compute, see `fanfold.train`.
-        """
-        from fanfold.workflows.actions.report import report  # imported here: drawing libraries take long to import
-        from fanfold.workflows.reporting.page import write_page
-        from fanfold.workflows.reporting.run import read_run
-        from fanfold.workflows.reporting.single import single
 
-        found = read_run(self.path)
-        if found.result is None or not tasks:
-            return write_page(single(found, None), self.path)
-        asked = self._ask(cluster=settings_of(cluster))
-        plan = asked.decided()
-        with opened(cluster) as computing:
-            hand_over_and_check(computing, plan.recipe, asked)
-            return report(found, computing, plan.recipe, tasks)
+        Raises:
+            fanfold.FanfoldError: `tasks` is out of its range, or the run's parameters can't be read.
+        """
+        from fanfold.workflows.actions.report import report_run  # imported here: drawing libraries take long to import
+        from fanfold.workflows.reporting.run import read_run
+
+        @contextmanager
+        def computing() -> Iterator[tuple[Cluster, Recipe]]:
+            asked = self._ask(cluster=settings_of(cluster))
+            recipe = asked.decided().recipe
+            with opened(cluster) as found:
+                hand_over_and_check(found, recipe, asked)
+                yield found, recipe
+
+        return report_run(read_run(self.path), tasks, computing)
 
     def __repr__(self) -> str:
         config, result = self.config, self.result

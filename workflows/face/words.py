@@ -32,6 +32,8 @@ ARGUMENTS = {
 }
 """The arguments of their own that fields have; a field of a section is given in the section's mapping otherwise."""
 
+METHODS = {"evaluate": "test", "report": "report"}  # of a run, by the commands that do the same
+
 FLAG = re.compile(r"(?<![\w-])--([a-z]\w*(?:\.\w+)?)(?:[ =]((?:[\w./:-]|(?<=\w)\+)*\w))?")
 
 
@@ -81,6 +83,8 @@ def _worded(quoted: str) -> str | None:
 
 def _call(command: str, settings: dict[str, str]) -> str:
     """A command with its settings, as a call of the face's function."""
+    if command in METHODS and "run" in settings:
+        return f"fanfold.load({_value(settings['run'])}).{METHODS[command]}()"
     name, source = settings.pop("dataset.name", "auto"), settings.pop("dataset.source", None)
     store = settings.pop("dataset.store", None)
     words = [_value(source or name), *([f"path={_value(store)}"] if store else [])]

@@ -158,6 +158,8 @@ def test_what_puts_answers_in_doubt_is_said(pictures, cluster, tmp_path, monkeyp
     shown = capsys.readouterr()
     assert "classes validate and test, as there are only 8" in " ".join((shown.out + shown.err).split())
     (run.path / "checkpoints" / "last.safetensors").write_bytes(b"damaged")
+    with pytest.raises(fanfold.FanfoldError, match=r"^tasks must be 0 or at least 2, not 1\.$"):
+        run.report(tasks=1)
     tested = run.test()
     assert "is used, of iteration" in tested.notes[0]
     assert str(tested).endswith("\n".join(tested.notes))
@@ -203,6 +205,9 @@ def test_the_same_pictures_are_the_same_store_again(pictures, tmp_path):
 def test_messages_of_any_kind_become_python():
     said = "Give `meta.minutes` or --task.ways 5, or `prepare dataset.name=folder dataset.source=x overwrite=true`."
     assert in_arguments(said) == 'Give minutes or ways=5, or fanfold.prepare("x", overwrite=True).'
+    assert in_arguments("no report (`report 'run=my runs/1'` tries again)") == (
+        'no report (fanfold.load("my runs/1").report() tries again)'
+    )
     assert in_arguments("`dask worker --nthreads 1` as it is") == "`dask worker --nthreads 1` as it is"
 
 
