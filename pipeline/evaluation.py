@@ -95,20 +95,20 @@ def predict(
 def not_learnt(recipe: Recipe, tested: Tested) -> str | None:
     """What a test shows of a run that learnt nothing, and what to try; None where it learnt something.
 
-    Its accuracy's confidence interval includes that of guessing, 1 / ways. Or its accuracy is below twice that, and its
-    loss above that of guessing, log(ways): what the inner steps did was of no use.
+    Its accuracy's confidence interval includes that of guessing, 1 / ways. Or its accuracy is less than a tenth of the
+    way from there to 1, and its loss above that of guessing, log(ways): what the inner steps did was of no use.
     """
     accuracy, chance = tested.accuracy, 1 / recipe.task.ways
     losses = tested.predictions.losses
     wild = int((~np.isfinite(losses)).sum())
     useless = not float(losses.mean()) < log(recipe.task.ways)
-    if not (accuracy.mean - accuracy.ci95 <= chance or (useless and accuracy.mean < 2 * chance)):
+    if not (accuracy.mean - accuracy.ci95 <= chance or (useless and accuracy.mean < chance + 0.1 * (1 - chance))):
         return None
     rates = [f"`meta.lr` ({recipe.meta.lr:g})"]
     if (inner := getattr(recipe.algorithm, "inner_lr", None)) is not None:
         rates.append(f"`algorithm.inner_lr` ({inner:g})")
     return (
-        f"The run did not learn: {accuracy} is no better than a guess among {recipe.task.ways} classes "
+        f"The run did not learn: {accuracy} is hardly better than a guess among {recipe.task.ways} classes "
         f"({100 * chance:.2f} %)"
         + (f", and the loss is not finite in {wild:,} of {len(losses):,} tasks" if wild else "")
         + f". Try a lower {' or '.join(rates)}, or train longer (`meta.iterations`)."

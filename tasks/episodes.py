@@ -108,11 +108,12 @@ def check_episode_shape(
             f"split, not {shape.ways}{few}."
         )
     images = shape.shots + shape.queries
-    if len(large_enough(shape, classes, counts)) < shape.ways:
+    able = len(large_enough(shape, classes, counts))
+    if able < shape.ways:
         most = int(np.sort(counts[classes])[-shape.ways])
         raise FanfoldError(
-            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}: no more than "
-            f"{most} pictures are in each of {shape.ways} {stream.name.lower()} classes."
+            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}: only {able} of "
+            f"the {len(classes)} {stream.name.lower()} classes have so many pictures, and a task needs {shape.ways}."
         )
 
 

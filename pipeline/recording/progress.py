@@ -136,7 +136,7 @@ class RunProgress:
         self._terminal.say(self._prefix + text)
 
     def _compiling(self) -> None:
-        status = "compiling kernels, once a machine: some 20 s"
+        status = "preparing the workers: the first time on a machine, kernels are compiled for some 20 s"
         if self._task is not None:
             self._bar.update(self._task, status=status)
         if not self._terminal.live:

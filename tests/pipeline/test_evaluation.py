@@ -51,9 +51,11 @@ def test_a_run_that_learnt_nothing_is_told_what_to_try(recipe):
         assert not_learnt(recipe, learnt) is None
     for nothing in (judged(0.35, 0.03, [1, 1]), judged(0.36, 0.01, [9, 9]), judged(0.1, 0.01, [1, 1])):
         line = not_learnt(recipe, nothing)
-        assert f"{nothing.accuracy} is no better than a guess among 3 classes (33.33 %)" in line
+        assert f"{nothing.accuracy} is hardly better than a guess among 3 classes (33.33 %)" in line
         assert "Try a lower `meta.lr` (0.003) or `algorithm.inner_lr` (0.1), or train longer" in line
     assert "is not finite in 1 of 2 tasks" in not_learnt(recipe, judged(0.33, 0.02, [1, np.nan]))
+    two = replace(recipe, task=replace(recipe.task, ways=2))
+    assert not_learnt(two, judged(0.75, 0.08, [0.9, 0.9])) is None
     metric = not_learnt(replace(recipe, algorithm=ProtoNet()), judged(0.3, 0.05, [1, 1]))
     assert "Try a lower `meta.lr` (0.003), or train longer" in metric
 
