@@ -166,8 +166,14 @@ def _closed_slowly(part: Part) -> Iterator[Part]:
     try:
         yield part
     finally:
-        with contextlib.suppress(TimeoutError):
-            part.__exit__(None, None, None)
+        callbacks = logging.getLogger("tornado.application")  # which logs a time-out of Dask's own with its traceback
+        level = callbacks.level
+        callbacks.setLevel(logging.CRITICAL)
+        try:
+            with contextlib.suppress(TimeoutError):
+                part.__exit__(None, None, None)
+        finally:
+            callbacks.setLevel(level)
 
 
 def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
