@@ -125,6 +125,19 @@ class Classifier:
         """
         write_bytes(Path(path), self.to_bytes())
 
+    def export(self, path: str | PathLike[str]) -> None:
+        """Write the classifier for use without Fanfold, with a model card beside it.
+
+        Args:
+            path: The file: `.onnx` (needs the extra `onnx`), or `.pt2` for `torch.export.load`.
+
+        Raises:
+            FanfoldError: The suffix is another, an extra is missing, or the network can't be exported.
+        """
+        from fanfold.pipeline.export import export_classifier, format_of  # only here: it needs what few need
+
+        export_classifier(self, Path(path), format_of(Path(path)))
+
     @staticmethod
     def load(
         path: str | PathLike[str],

@@ -3,9 +3,10 @@
 Both take images `[n, channels, height, width]`, float32 from 0 to 1, any number of them, each judged by itself.
 """
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,28 @@ from torch import Tensor, nn
 from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
 from fanfold.data.pictures import Preprocessing
-from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.files import write_bytes
 from fanfold.tasks.learner import Learner
 
+if TYPE_CHECKING:
+    from fanfold.pipeline.classifier import Classifier
+
 Format = Literal["onnx", "torch"]
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+FORMATS: Mapping[str, Format] = {".onnx": "onnx", ".pt2": "torch"}
+"""The formats by the suffixes of their files."""
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's suffix names.
+
+    Raises:
+        FanfoldError: It names none, or what writes it isn't installed.
+    """
+    if path.suffix not in FORMATS:
+        raise FanfoldError(f"`path` must end in {' or '.join(FORMATS)}, not '{path.name}'.")
+    if FORMATS[path.suffix] == "onnx":
+        need("onnx", "Export to ONNX")
+    return FORMATS[path.suffix]
 
 
 class _Probabilities(nn.Module):
@@ -33,7 +50,7 @@ class _Probabilities(nn.Module):
         return found
 
 
-def export_classifier(classifier: Classifier, path: Path, kind: Format, origin: str = "") -> None:
+def export_classifier(classifier: "Classifier", path: Path, kind: Format, origin: str = "") -> None:
     """Write a classifier, with all that it learnt: images to the probabilities of its classes, in their order.
 
     Raises:

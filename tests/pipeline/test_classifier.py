@@ -212,3 +212,15 @@ def test_unread_pictures_of_a_support_set_are_told(recipe, support):
     assert torch.equal(classifier.numbers.bincount(), torch.tensor([3, 1, 2, 5]))
     with pytest.raises(PictureError):
         learn(learner_of(recipe, found), open_preprocessing(recipe), mixed)
+
+
+def test_a_classifier_is_exported_by_its_files_suffix(recipe, support, queries, tmp_path):
+    classifier = learn(learner_of(*trained(recipe, EVERY["protonet"])), open_preprocessing(recipe), support)
+    classifier.export(tmp_path / "signs.pt2")
+    images = torch.from_numpy(np.stack(queries))[:, None].float() / 255
+    (found,) = torch.export.load(tmp_path / "signs.pt2").module()(images[:1])
+    expected = next(classifier.predict(queries[:1]))
+    assert found.tolist() == pytest.approx([expected.probabilities[label] for label in classifier.labels], abs=1e-5)
+    assert (tmp_path / "signs.pt2.md").exists()
+    with pytest.raises(FanfoldError, match=r"`path` must end in .onnx or .pt2, not 'signs.h5'"):
+        classifier.export(tmp_path / "signs.h5")

@@ -17,7 +17,7 @@ from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
-from fanfold.pipeline.export import export_classifier, export_encoder
+from fanfold.pipeline.export import export_classifier, export_encoder, format_of
 from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -29,7 +29,6 @@ from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, set
 from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
 
-FORMATS: Mapping[str, Literal["onnx", "torch"]] = {".onnx": "onnx", ".pt2": "torch"}  # by suffix
 LISTED = 10  # classes that a test shows as text
 Support: TypeAlias = str | PathLike[str] | Mapping[str, Sequence[Picture]]
 """Labelled pictures: a folder with a folder of pictures for each class; or a mapping of classes' names to lists of
@@ -245,13 +244,12 @@ class Run:
             fanfold.FanfoldError: The suffix is another, an extra is missing, or the network can't be exported.
         """
         out = Path(path)
-        if out.suffix not in FORMATS:
-            raise FanfoldError(f"path must end in {' or '.join(FORMATS)}, not '{out.name}'.")
+        kind = format_of(out)  # before any work
         trained = trained_run(self._ask().decided(trains=False), self._directory, _warn)
         if support is None:
-            export_encoder(trained.learner, trained.preprocessing, out, FORMATS[out.suffix], trained.origin)
+            export_encoder(trained.learner, trained.preprocessing, out, kind, trained.origin)
         else:
-            export_classifier(self.learn(support), out, FORMATS[out.suffix], trained.origin)
+            export_classifier(self.learn(support), out, kind, trained.origin)
         return out
 
     @spoken
