@@ -72,8 +72,10 @@ class Calibration:
             FanfoldError: The share isn't between 0 and 1.
         """
         if not 0 < rate < 1:
-            raise FanfoldError(f"The share of pictures that may be called unknown by mistake must be above 0 and below "
-                               f"1, such as 0.05, not {rate:g}.")  # fmt: skip
+            raise FanfoldError(
+                "rate, the share of pictures that may be called unknown by mistake, must be above 0 and below 1, such "
+                f"as 0.05, not {rate:g}."
+            )
         return float(np.quantile(self.known, rate))
 
     def caught(self, threshold: float) -> float:

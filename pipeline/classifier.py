@@ -1,5 +1,6 @@
 """A classifier of one's own pictures: what a run learnt from a few labelled ones."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from fanfold.data.advice import one_line
@@ -20,12 +22,14 @@ from fanfold.pipeline.calibration import Calibration, Floats, probabilities, sco
 from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.tensor_file import Tensors, pack, unpack
 from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.described import described
 from fanfold.tasks.learner import Learner, Learnt, filled, in_batches
 from fanfold.tasks.models import Model, handed_over
 
 UNKNOWN = "unknown"
 FORMAT = 1
 CHUNK = 64  # pictures that are read and judged together
+NAMED = 5  # pictures or classes at most that a line names
 
 Skip = Callable[[PictureError], None]
 """Told of a picture that can't be read, which is then left out."""
@@ -48,7 +52,7 @@ class Prediction:
     probabilities: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A network with all that it learnt from a support set, and how its pictures are prepared.
 
@@ -96,26 +100,27 @@ class Classifier:
 
     def predict(
         self,
-        pictures: str | PathLike[str] | Iterable[Picture],
+        pictures: "Picture | Iterable[Picture]",
         *,
         over: "Over | None" = None,
         skip: Skip | None = None,
     ) -> Iterator[Prediction]:
-        """Label pictures, one after another, in bounded memory.
+        """Label pictures, one after another, in bounded memory: the iterator reads and judges as it is asked.
 
         Args:
-            pictures: A folder, or paths, images and arrays.
+            pictures: A folder, a picture (a path, encoded bytes, an image), or an iterable of pictures and arrays.
             over: What computes chunks of pictures, see `fanfold.pipeline.spread`; by default this process.
-            skip: Told of each picture that can't be read, which is left out; by default that is an error.
+            skip: Told of each picture that can't be read, which is left out. By default those of a folder are left out,
+                and a warning at the end counts and names them; others are an error.
 
         Raises:
-            FanfoldError: There is no such folder, or it has no pictures.
-            PictureError: A picture can't be read, and `skip` isn't given.
+            FanfoldError: There is no such folder or picture, the folder has no pictures, or no pictures are given.
+            PictureError: A picture that was given by itself can't be read, and `skip` isn't given.
         """
-        sources = pictures_in(Path(pictures))[0] if isinstance(pictures, (str, PathLike)) else pictures
+        sources, of_folder = _sources(pictures)
         chunks = _chunks(sources)
         judged = ((chunk, self.judge(chunk)) for chunk in chunks) if over is None else over(self, chunks)
-        return self._told(judged, skip)
+        return self._warned(judged) if of_folder and skip is None else self._told(judged, skip)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the classifier to one file that needs neither the run nor its data.
@@ -219,6 +224,23 @@ class Classifier:
             return Judgement(np.zeros((0, len(self.labels))), errors)
         return Judgement(in_batches(self.learnt, images).double().numpy(), errors)
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
+        parts = [f"{len(self.labels)} classes ({names})"]
+        if len(self.numbers):  # a saved classifier with a head keeps no support set
+            counts = self.numbers.bincount(minlength=len(self.labels))
+            few, many = int(counts.min()), int(counts.max())
+            each = f"{few} to {many} pictures" if few < many else "1 picture" if many == 1 else f"{many} pictures"
+            parts.append(f"{each} each")
+        known = "no threshold" if self.threshold is None else f"unknown below {self.threshold:.4g}"
+        return f"<fanfold.Classifier: {', '.join([*parts, described(self.learner.algorithm)['name'], known])}>"
+
+    def _warned(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]]) -> Iterator[Prediction]:
+        skipped = list[str]()
+        yield from self._told(judged, lambda error: skipped.append(str(error)))
+        if skipped:
+            warnings.warn(skipped_in_words(skipped), stacklevel=2)
+
     def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
         for pictures, judgement in judged:
             by = "confidence" if self.calibration is None else self.calibration.by
@@ -263,6 +285,29 @@ def read_images(pictures: Sequence[Picture], preprocessing: Preprocessing) -> tu
     shape = (0, preprocessing.channels, preprocessing.size, preprocessing.size)
     pixels = np.stack(found) if found else np.zeros(shape, np.uint8)
     return torch.from_numpy(pixels).float().div_(255), errors
+
+
+def skipped_in_words(errors: Sequence[str]) -> str:
+    """A line that counts pictures that were skipped, and names the first ones, by the errors on them."""
+    named, left = "; ".join(errors[:NAMED]), len(errors) - NAMED
+    count = "1 picture is" if len(errors) == 1 else f"{len(errors):,} pictures are"
+    return f"{count} skipped: {named}" + (f"; and {left:,} more" if left > 0 else "")
+
+
+def _sources(pictures: "Picture | Iterable[Picture]") -> tuple[Iterable[Picture], bool]:
+    """The pictures to label, and whether they are those of a folder."""
+    if isinstance(pictures, (str, PathLike)):
+        path = Path(pictures)
+        if path.is_file():
+            return [path], False
+        if not path.exists():
+            raise FanfoldError(f"{path}: there is no such folder or picture")
+        return pictures_in(path)[0], True
+    if isinstance(pictures, (bytes, Image.Image)):
+        return [pictures], False
+    if not isinstance(pictures, Iterable):
+        raise FanfoldError(f"pictures must be a folder, a picture, or a list of pictures, not {pictures!r:.100}.")
+    return ([pictures] if isinstance(pictures, np.ndarray) and pictures.ndim == 2 else pictures), False
 
 
 def _chunks(sources: Iterable[Picture]) -> Iterator[list[Picture]]:

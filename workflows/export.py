@@ -6,6 +6,7 @@ from typing import Literal
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
+from fanfold.data.labelled import classes_in
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
     out = options.out or Path("model.onnx" if options.format == "onnx" else "model.pt2")
     check_writable("file", out)
+    if options.support is not None:
+        classes_in(options.support)
     if options.format == "onnx":
         need("onnx", "Export to ONNX")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.

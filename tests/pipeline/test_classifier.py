@@ -16,6 +16,7 @@ from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessin
 from fanfold.pipeline.learning import folds, learn
 from fanfold.pipeline.spread import over_workers
 from fanfold.tasks.models import Conv4
+from fanfold.workflows.actions.classify import trust
 from tests.pipeline.conftest import PatternSource
 from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
 
@@ -90,6 +91,7 @@ def test_patterns_are_told_apart_by_an_untrained_embedding(recipe, support, quer
     right, asked = classifier.right
     assert asked == 10  # the only picture of its class can't be left out
     assert right >= 8
+    assert trust(classifier)[0].endswith("; 1 is the only one of its class, which can't be left out")
 
 
 @each({name: GRADIENT_LEARNERS[name] for name in ("maml", "reptile")})
@@ -135,12 +137,23 @@ def test_pictures_may_be_files_images_and_arrays_and_those_that_are_none_are_tol
     from_folder = list(classifier.predict(tmp_path, skip=told.append))
     assert [prediction.path.name for prediction in from_folder] == ["one.png"]
     assert "two.png" in str(told[0])
+    with pytest.warns(UserWarning, match=r"^1 picture is skipped: .*two\.png: ") as warned:
+        assert list(classifier.predict(tmp_path)) == from_folder
+    assert warned[0].filename == __file__
+    assert list(classifier.predict(tmp_path / "one.png")) == from_folder
     with pytest.raises(PictureError, match=r"two\.png"):
-        list(classifier.predict(tmp_path))
+        list(classifier.predict([tmp_path / "one.png", tmp_path / "two.png"]))
+    assert len(list(classifier.predict(image))) == len(list(classifier.predict(np.asarray(image)))) == 1
     others = list(classifier.predict([image, np.asarray(image), str(tmp_path / "one.png")]))
     assert [prediction.probabilities for prediction in others] == [from_folder[0].probabilities] * 3
-    with pytest.raises(FanfoldError, match="there is no such folder"):
-        classifier.predict(tmp_path / "nowhere")
+    for wrong, said in (
+        (tmp_path / "nowhere", "there is no such folder or picture"),
+        (5, "^pictures must be .* not 5"),
+    ):
+        with pytest.raises(FanfoldError, match=said):
+            classifier.predict(wrong)
+    shown = "<fanfold.Classifier: 4 classes (b, a, d, c), 1 to 5 pictures each, protonet, no threshold>"
+    assert repr(classifier) == shown
 
 
 def test_pictures_are_labelled_over_a_clusters_workers_in_their_order(recipe, support, queries, pair):

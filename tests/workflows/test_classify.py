@@ -54,7 +54,7 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
     assert "learnt 5 classes from 11 pictures (2 to 3 each)" in ran.stdout
     assert "leave-one-out: 1" in ran.stdout
     assert "at 5 classes of 1 picture (40 tasks of validation classes)" in ran.stdout
-    assert "unknown below a logit of" in ran.stdout
+    assert "unknown below a score (the likeness to the nearest class) of" in ran.stdout
     assert "AUROC 0." in ran.stdout
     assert Image.open(tmp_path / "sheet.png").size[0] > 900
     kept = Classifier.load(tmp_path / "kinds.fanfold")
@@ -72,7 +72,7 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
         ("no picture", "there is no picture in it"),
         ("csv", "The CSV file nowhere/labels.csv can't be written (there is no folder nowhere)"),
         ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
-        ("unknown", "must be above 0 and below 1"),
+        ("unknown", "--unknown must be above 0 and below 1"),
         ("nothing", "--run, --support and --query are needed"),
     ],
 )
@@ -101,6 +101,7 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
             ran = classify("--run", "fanfold:other")
         case "unknown":
             ran = classify("--unknown", "2")
+            assert "learnt" not in ran.stdout
         case "nothing":
             ran = workflow_here("classify", *RUN)
     assert ran.returncode == 2

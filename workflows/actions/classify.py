@@ -140,7 +140,10 @@ def trust(classifier: Classifier) -> list[str]:
     if classifier.right is not None:
         right, asked = classifier.right
         share = f"{right} of {asked} support pictures ({100 * right / asked:.0f} %)"
-        lines.append(f"leave-one-out: {share} are found by the others")
+        alone = int((classifier.numbers.bincount() == 1).sum())
+        each = "is the only one of its class" if alone == 1 else "are the only ones of their classes"
+        others = f"; {alone} {each}, which can't be left out" if alone else ""
+        lines.append(f"leave-one-out: {share} are found by the others{others}")
     else:
         lines.append("leave-one-out: every class has one picture, so none can be left out")
     if classifier.calibration is not None:
@@ -152,7 +155,8 @@ def _of_unknown(classifier: Classifier, rate: float) -> str:
     calibration, threshold = classifier.calibration, classifier.threshold
     assert isinstance(calibration, Calibration)
     assert threshold is not None
-    bound = f"{UNKNOWN} below a {calibration.by} of {threshold:.3f}"
+    what = "the confidence" if calibration.by == "confidence" else "the likeness to the nearest class"
+    bound = f"{UNKNOWN} below a score ({what}) of {threshold:.3f}"
     known = f"{bound}: by mistake {100 * rate:g} % of pictures of known classes"
     if calibration.auroc is None:
         return f"{known}; too few classes validate to measure how many others"

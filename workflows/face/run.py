@@ -14,7 +14,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Picture
 from fanfold.pipeline import worker, yaml_text
-from fanfold.pipeline.classifier import Classifier
+from fanfold.pipeline.classifier import Classifier, skipped_in_words
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
 from fanfold.pipeline.export import export_classifier, export_encoder, format_of
@@ -222,8 +222,10 @@ class Run:
         Returns:
             The classifier: `predict` labels a folder or a list of pictures, each by itself; `save` keeps it in a file.
 
+        A folder's pictures that can't be read are left out, and a warning counts and names them.
+
         Raises:
-            fanfold.FanfoldError: There are fewer than two classes, or a picture can't be read.
+            fanfold.FanfoldError: There are fewer than two classes, or a picture of a list can't be read.
         """
         return _classifier(trained_run(self._ask().decided(trains=False), self._directory, _warn), support)
 
@@ -318,7 +320,8 @@ def learn(support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot") -> 
         The classifier, see `Run.learn`.
 
     Raises:
-        fanfold.FanfoldError: There is no such run, there are fewer than two classes, or a picture can't be read.
+        fanfold.FanfoldError: There is no such run, there are fewer than two classes, or a picture of a list can't be
+            read.
 
     >>> classifier = fanfold.learn("pictures/alphabet0")
     >>> len(classifier.labels), classifier.predict(["pictures/alphabet0/class1/0.png"]).__next__().label
@@ -330,8 +333,17 @@ def learn(support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot") -> 
 
 
 def _classifier(trained: Trained, support: Support) -> Classifier:
-    classes = support if isinstance(support, Mapping) else classes_in(Path(support))[0]
-    return teach(trained.learner, trained.preprocessing, classes, trained.suited)
+    if isinstance(support, Mapping):
+        return teach(trained.learner, trained.preprocessing, support, trained.suited)
+    if not isinstance(support, (str, PathLike)):
+        raise FanfoldError(f"support must be a folder, or a mapping of names to pictures, not {support!r:.100}.")
+    classes, skipped = classes_in(Path(support))[0], list[str]()
+    found = teach(
+        trained.learner, trained.preprocessing, classes, trained.suited, lambda error: skipped.append(str(error))
+    )
+    if skipped:
+        _warn(skipped_in_words(skipped))
+    return found
 
 
 def hand_over_and_check(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:

@@ -15,7 +15,7 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 Numbers = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """A run's course."""
 
@@ -29,6 +29,14 @@ class History:
 
     def __len__(self) -> int:
         return len(self.iteration)
+
+    def __repr__(self) -> str:
+        parts = [f"{int(self.iteration[-1]) if len(self) else 0:,} iterations"]
+        if len(self):
+            parts.append(f"loss {self.loss[-1]:.4f}, accuracy {100 * self.accuracy[-1]:.2f} % at the last")
+        if np.isfinite(self.validation).any():
+            parts.append(f"best of {len(self.validated):,} validations {100 * np.nanmax(self.validation):.2f} %")
+        return f"<history: {', '.join(parts)}>"
 
     @property
     def validated_seconds(self) -> Numbers:

@@ -191,9 +191,10 @@ def test_a_history_is_read_past_a_line_that_a_crash_cut_short(tmp_path):
     assert len(history) == 8
     np.testing.assert_allclose(history.seconds, range(1, 9))  # those of a window lie within it
     assert len(history.validation) == 0
+    assert repr(history).startswith("<history: 8 iterations, loss ")
     directory.validations.write_text(
         '{"iteration": 4, "accuracy": 0.1, "ci95": 0.1}\n{"iteration": 4, "accuracy": 0.5, "ci95": 0.1}\n'
     )
     history = read_history(directory)
     assert (history.validated, history.validation, history.validated_seconds) == (4, 0.5, 4)
-    assert len(read_history(RunDirectory(tmp_path / "nowhere"))) == 0
+    assert repr(read_history(RunDirectory(tmp_path / "nowhere"))) == "<history: 0 iterations>"
