@@ -102,6 +102,11 @@ class Cluster:
         return annotate(span=self.span) if self.span else contextlib.nullcontext()
 
 
+TOLD_AFTER = 2.0  # seconds of waiting for workers before a line says so
+
+_LOG = logging.getLogger(__name__)
+
+
 class QuietWorker(WorkerPlugin):
     """Silences workers that share a terminal with their driver, which reports errors in one line."""
 
@@ -263,8 +268,13 @@ def join(client: Client, config: ClusterConfig) -> Iterator[Cluster]:
 def _attach(client: Client, config: ClusterConfig) -> Cluster:
     """A cluster of workers that others started, once there are enough of them."""
     address, wanted = str(client.scheduler.address if client.scheduler else config.kind), config.workers or 1
+    at_once = min(TOLD_AFTER, config.timeout)
     try:
-        client.wait_for_workers(wanted, timeout=config.timeout)
+        try:
+            client.wait_for_workers(wanted, timeout=at_once)
+        except TimeoutError:
+            _LOG.warning("waiting for workers: %d of %d are at %s", len(client.nthreads()), wanted, address)
+            client.wait_for_workers(wanted, timeout=max(config.timeout - at_once, 0.1))  # 0 would be for ever
     except TimeoutError as error:
         raise FanfoldError(
             f"The scheduler at {address} has {len(client.nthreads())} of {wanted} workers after "

@@ -85,7 +85,7 @@ def test_workers_on_the_cpu_watch_no_gpu(pair):
     assert set(pair.client.run(lambda: dask.config.get("distributed.diagnostics.nvml")).values()) == {False}
 
 
-def test_a_running_scheduler_is_joined_and_left_running(bare_environment):
+def test_a_running_scheduler_is_joined_and_left_running(bare_environment, caplog):
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as other:
         with open_cluster(ClusterConfig(kind=other.scheduler_address, workers=1)) as cluster:
             assert cluster.workers == 1
@@ -97,6 +97,7 @@ def test_a_running_scheduler_is_joined_and_left_running(bare_environment):
             open_cluster(ClusterConfig(kind=other.scheduler_address, workers=2, timeout=1)),
         ):
             pass
+        assert f"waiting for workers: 1 of 2 are at {other.scheduler_address}" in caplog.messages
 
 
 def test_a_scheduler_that_does_not_answer_is_said_within_the_bound():
