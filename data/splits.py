@@ -65,10 +65,14 @@ def split_classes(store: Store, name: str | None = None) -> Split:
     fitting = [
         known for known, rule in SPLITS.items() if rule.fits(store) and known in (kind, *(set(SPLITS) - {other}))
     ]
+    if not fitting:
+        raise FanfoldError(
+            f"{store.path}: {len(store.names)} classes can't be split, which takes four; train on another data set, "
+            "and label these pictures by `classify`."
+        )
     if kind not in fitting:
         problem = f"doesn't fit {store.path} ({SPLITS[kind].needs})" if kind in SPLITS else "is not known"
-        choice = f"choose one of {', '.join(fitting)}" if fitting else f"and for any other {_TOO_FEW}"
-        raise FanfoldError(f"{in_fields({'dataset.split': name})}: {problem}; {choice}")
+        raise FanfoldError(f"{in_fields({'dataset.split': name})}: {problem}; choose one of {', '.join(fitting)}")
     rule = SPLITS[kind]
     if not colon:
         return rule.split(store, rule.seed)
@@ -155,10 +159,6 @@ def _has_given(store: Store) -> bool:
     return "train" in store.splits and bool({"validation", "test"} & set(store.splits))
 
 
-_TOO_FEW = (
-    "there are too few classes: four are the least; train on another data set, and label these pictures by `classify`"
-)
-
 SPLITS: dict[str, Rule] = {
     "random1200": Rule("it is Omniglot's own", _is_omniglot, _random1200, _RANDOM1200_SEED),
     "vinyals": Rule("it is Omniglot's own", _is_omniglot, _vinyals),
@@ -166,7 +166,7 @@ SPLITS: dict[str, Rule] = {
     "given": Rule("no split is given by folders, a table or `dataset.split_file`", _has_given, _given),
     "groups": Rule("it needs three groups", lambda store: len(store.groups) >= 3, _groups, _GROUPS_SEED),
     "alphabets": Rule("it needs three alphabets", lambda store: len(store.groups) >= 3, _alphabets, _GROUPS_SEED),
-    "random": Rule(_TOO_FEW, lambda store: len(store.names) >= 4, _random, _RANDOM_SEED),
+    "random": Rule("it needs four classes", lambda store: len(store.names) >= 4, _random, _RANDOM_SEED),
 }
 """Every split by its name; alphabets are handwriting's groups."""
 

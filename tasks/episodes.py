@@ -98,15 +98,13 @@ def check_episode_shape(
     """Raise FanfoldError unless tasks of a shape can be drawn from the `large_enough` ones of some classes."""
     section = "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
     if shape.ways > len(classes):
-        few = (
-            "; for tasks of more ways train on another data set, and label these pictures by `classify`"
-            if len(classes) < FEW
-            else ""
-        )
-        raise FanfoldError(
-            f"`{section}.ways` must be at most {len(classes)}, the number of {stream.name.lower()} classes of the "
-            f"split, not {shape.ways}{few}."
-        )
+        number = f"the number of {stream.name.lower()} classes of the split"
+        if LEAST["ways"] <= len(classes) < FEW:
+            raise FanfoldError(
+                f"Add `{section}.ways={len(classes)}`, {number}, as {shape.ways} are too many; for more ways train on "
+                "another data set, and label these pictures by `classify`."
+            )
+        raise FanfoldError(f"`{section}.ways` must be at most {len(classes)}, {number}, not {shape.ways}.")
     images = shape.shots + shape.queries
     able = len(large_enough(shape, classes, counts))
     if able < shape.ways:

@@ -1,6 +1,9 @@
 """Classes that a user names as `package.module:Class`."""
 
 import importlib
+import sysconfig
+import traceback
+from pathlib import Path
 from typing import Any
 
 from fanfold.data.advice import one_line
@@ -23,4 +26,29 @@ def import_class(kind: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # a user's module may raise anything
+        if fault := _fault(error):
+            raise FanfoldError(f"The {kind} '{name}' can't be imported: {fault}.") from error
         raise FanfoldError(f"No {kind} '{name}' ({one_line(error)}): name it as package.module:Class.") from error
+
+
+def _fault(error: Exception) -> str | None:
+    """What is wrong in a user's own file, and where; None where it is none of theirs."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{_short(error.filename)}, line {error.lineno}: {error.msg}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    if not own:
+        return None
+    advice = ": write @dataclass(frozen=True)" if "non-frozen dataclass from a frozen" in str(error) else ""
+    return f"{_short(own[-1].filename)}, line {own[-1].lineno}: {one_line(error)}{advice}"
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file belongs to the user: not to Fanfold, to Python or to what is installed."""
+    others = [sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")]
+    return not file.startswith("<") and file != __file__ and not any(map(Path(file).is_relative_to, others))
+
+
+def _short(file: str) -> str:
+    """A file's name as seen from the current folder."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

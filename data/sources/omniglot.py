@@ -10,6 +10,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.pictures import HANDWRITING, Preprocessing
+from fanfold.data.pictures import HANDWRITING, Preprocessing, suffixes
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
 from fanfold.data.source import ClassName, Source
@@ -174,7 +175,15 @@ def _find_parts(folder: Path) -> dict[str, _Part]:
         if parts:
             missing = ", ".join(name for name in CHARACTERS if name not in parts)
             raise FanfoldError(f"{place}: incomplete copy of Omniglot, without {missing}(.zip); add it, or {_ADVICE}")
-    raise FanfoldError(f"{folder}: no Omniglot in this folder; {_ADVICE}")
+    own = "for pictures of your own add `dataset.name=folder`; otherwise " if _has_pictures(folder) else ""
+    raise FanfoldError(f"{folder}: no Omniglot in this folder; {own}{_ADVICE}")
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether a folder holds pictures, or folders of them."""
+    kinds = suffixes()
+    below = islice(chain.from_iterable(map(folder.glob, ("*", "*/*", "*/*/*"))), 10_000)  # a home folder is large
+    return any(path.suffix.lower() in kinds for path in below)
 
 
 def _check_complete(path: Path, drawings: Mapping[ClassName, Sequence[str]], characters: int) -> None:

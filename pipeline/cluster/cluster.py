@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -238,15 +239,17 @@ def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: 
 
 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
+    began = time.monotonic()
     try:
         # Asked first: a client would wait for ever for a server that accepts the connection and stays silent.
         # In a thread, as a notebook's own has a loop that runs.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, asyncio.wait_for(_ask(config.kind), config.timeout)).result()
+            thread.submit(asyncio.run, asyncio.wait_for(_ask(config), config.timeout)).result()
         client = stack.enter_context(_closed_slowly(Client(config.kind, timeout=config.timeout)))
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, missing keys of TLS a TypeError
+        waited = time.monotonic() - began
         raise FanfoldError(
-            f"No scheduler answered at {config.kind} within {config.timeout:g} s ({type(error).__name__}): start one "
+            f"No scheduler answered at {config.kind} within {waited:.0f} s ({type(error).__name__}): start one "
             "with `dask scheduler`, or use `cluster.kind=cpu`."
         ) from error
     return _attach(client, config)
@@ -278,13 +281,13 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
     except TimeoutError as error:
         raise FanfoldError(
             f"The scheduler at {address} has {len(client.nthreads())} of {wanted} workers after "
-            f"{config.timeout:g} s: start them with `dask worker --nthreads 1 {address}` or `dask cuda worker "
-            f"{address}`."
+            f"{config.timeout:g} s: start them with `dask worker {address} --nworkers N --nthreads 1 --preload "
+            f"{preload.MODULE}`, or `dask cuda worker {address} --preload {preload.MODULE}`."
         ) from error
     if any(threads > 1 for threads in client.nthreads().values()):
         raise FanfoldError(
             f"Workers of {address} have several threads, but a chunk needs a whole worker: start them with "
-            "`dask worker --nthreads 1 --nworkers N`, or threads_per_worker=1."
+            f"`dask worker {address} --nworkers N --nthreads 1`, or threads_per_worker=1."
         )
     check_versions(client)
     hardware = common(ask_workers(client, probe_device))
@@ -305,6 +308,7 @@ def _forgetful(client: Client) -> str | None:
     )
 
 
-async def _ask(address: str) -> None:
-    async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+async def _ask(config: ClusterConfig) -> None:
+    security = Security().get_connection_args("client")
+    async with rpc(config.kind, timeout=config.timeout, connection_args=security) as scheduler:
         await scheduler.identity()

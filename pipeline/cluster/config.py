@@ -39,7 +39,11 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
-            raise FanfoldError(f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).")
+            meant = "cuda" if self.kind in ("gpu", "gpus") else f"tcp://{self.kind}" if ":" in self.kind else None
+            hint = "" if meant is None else f" Did you mean {meant}?"
+            raise FanfoldError(
+                f"No cluster '{self.kind}': use auto, cpu, cuda or a scheduler's address (tcp://…).{hint}"
+            )
         check_at_least("cluster", self, workers=1, per_gpu=1)
         if self.per_gpu > 1 and self.kind not in ("auto", "cuda"):
             raise FanfoldError(f"`cluster.per_gpu` is for GPUs of this machine, not for `cluster.kind={self.kind}`.")

@@ -85,7 +85,7 @@ def test_few_classes_validate_and_test_on_the_same(small: Store, classes: int, h
 
 
 def test_too_few_classes_say_what_can_be_done_instead(small: Store) -> None:
-    with pytest.raises(FanfoldError, match="four are the least; train on another data set, and label these pictures"):
+    with pytest.raises(FanfoldError, match=r": 3 classes can't be split, which takes four; train on another"):
         split_classes(renamed(small, [ClassName("one", str(c)) for c in range(3)]))
 
 

@@ -110,6 +110,8 @@ def test_what_can_not_be_drawn_is_said():
         check_episode_shape(Stream.TEST, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
     with pytest.raises(FanfoldError, match=r"`train.ways` must be at most 8, .* train classes"):
         check_episode_shape(Stream.TRAIN, EpisodeShape(9, 1, 1), CLASSES, DRAWINGS)
+    with pytest.raises(FanfoldError, match=r"^Add `task.ways=4`, the number of validation classes .* 5 are too many; "):
+        check_episode_shape(Stream.VALIDATION, EpisodeShape(5, 1, 1), CLASSES[:4], DRAWINGS)
     large = int((DRAWINGS[CLASSES] >= 5).sum())
     check_episode_shape(Stream.TEST, EpisodeShape(large, 3, 2), CLASSES, DRAWINGS)  # of the larger classes alone
     assert (DRAWINGS[large_enough(EpisodeShape(2, 3, 2), CLASSES, DRAWINGS)] >= 5).all()

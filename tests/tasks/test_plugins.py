@@ -21,8 +21,27 @@ def test_a_class_that_cannot_be_imported_is_said_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
-def test_a_module_may_fail_in_any_way(tmp_path, monkeypatch):
-    (tmp_path / "broken_plugin.py").write_text("raise ZeroDivisionError('no\\nway')")
+FROZEN = """from dataclasses import dataclass
+from fanfold.tasks.algorithm import Algorithm
+@dataclass
+class Mine(Algorithm):
+    x: int = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise ZeroDivisionError('no\\nway')", "line 1: no way."),
+        ("import os\n\nimport torchh", "line 3: No module named 'torchh'."),
+        ("import os\nclass Mine(:\n", "line 2: invalid syntax."),
+        ("import json\njson.loads('{')\n", "line 2: Expecting"),  # where the user's file calls another
+        (FROZEN, "line 3: cannot inherit .*: write @dataclass\\(frozen=True\\)."),
+    ],
+)
+def test_a_fault_in_a_users_module_is_said_with_its_place(code, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(FanfoldError, match="No algorithm 'broken_plugin:Mine'"):
+    (tmp_path / "broken_plugin.py").write_text(code)
+    with pytest.raises(FanfoldError, match=f"'broken_plugin:Mine' can't be imported: broken_plugin.py, {says}"):
         import_class("algorithm", "broken_plugin:Mine")

@@ -8,7 +8,7 @@ import json
 from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from jsonargparse import ArgumentParser
 
@@ -30,10 +30,18 @@ def checked(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
     """
     known = _known(parser)
     words, left = list[str](), list(argv)
+    choices = [action for action in parser._actions if get_origin(kind_of(action)) is Literal]
+    choices = [action for action in choices if not action.option_strings]
     while left:
         word = left.pop(0)
         flag, equals, value = word.partition("=")
         if not word.startswith("--") or word == "--":
+            if choices and not word.startswith("-"):
+                chosen = choices.pop(0)
+                try:
+                    of_text(kind_of(chosen), word)
+                except KindError as error:
+                    raise FanfoldError(f"{chosen.dest.upper()} {error}") from error
             words.append(word)
             continue
         if flag not in known:

@@ -12,15 +12,15 @@ from contextvars import ContextVar
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.arguments import as_section, checked, pairs, section_of
+from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
-from fanfold.workflows.cli.kinds import shown
+from fanfold.workflows.cli.kinds import in_words, shown
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import is_section, real, settings
 from fanfold.workflows.cli.words import did_you_mean
@@ -97,7 +97,10 @@ def variant(section: str, name: str) -> type:
 
         return plugin_algorithm(name)
     plugin = "" if section == "dataset" else ", or your own as package.module:Class"
-    raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{did_you_mean(name, known)}")
+    hint = did_you_mean(name, known)
+    if plugin and name.isidentifier() and Path(f"{name}.py").is_file():
+        hint = f" The class in {name}.py is {name}:CLASS."
+    raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{hint}")
 
 
 def chosen_name(argv: Sequence[str], section: str) -> str | None:
@@ -150,7 +153,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     except ArgumentError as error:
         if isinstance(error.__cause__, FanfoldError):
             raise error.__cause__ from error
-        raise FanfoldError(_one_line(str(error))) from error
+        raise FanfoldError(_one_line(str(error), parser)) from error
     # Those without variants are imported quickly, and so come first.
     for name in sorted(vars(options), key=lambda name: name in VARIANTS):
         if is_section(getattr(options, name)):
@@ -182,9 +185,17 @@ def _tell_once(line: str) -> None:
     print(line, flush=True)
 
 
-def _one_line(message: str) -> str:
+def _one_line(message: str, parser: ArgumentParser) -> str:
     """The parser's error in one line that says how to mend it."""
     message = " ".join(message.split())
+    if absent := re.search(r"arguments are required: ([^\s,]+)", message):
+        found = next((action for action in parser._actions if action.dest == absent[1]), None)
+        if found is not None and not found.option_strings:
+            kind = kind_of(found)
+            what = in_words(kind) if get_origin(kind) is Literal else found.help
+            return f"{found.dest.upper()} is needed: {what}."
+        default = ", or give the field a default" if absent[1].startswith("algorithm.") else ""
+        return f"--{absent[1].removeprefix('--')} is needed: give it a value{default}."
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
         return f"Unknown word {shown(unknown[1])}: see --help."
     return message

@@ -92,6 +92,16 @@ def test_a_folder_without_omniglot_is_said_to_be(tmp_path: Path) -> None:
         assert "`dataset.source` or OMNIGLOT_SOURCE" in str(caught.value)
 
 
+def test_a_folder_of_pictures_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "one.JPG").touch()
+    with pytest.raises(FanfoldError, match=r"pictures of your own add `dataset.name=folder`"):
+        OmniglotSource(tmp_path)
+    (tmp_path / "cats" / "one.JPG").rename(tmp_path / "cats" / "one.txt")
+    with pytest.raises(FanfoldError, match=r"no Omniglot in this folder; name a folder"):
+        OmniglotSource(tmp_path)
+
+
 def test_half_a_copy_is_said_to_be(imitation: Path, tmp_path: Path) -> None:
     linked(imitation, tmp_path, "images_background")
     with pytest.raises(FanfoldError, match=r"incomplete copy of Omniglot, without images_evaluation\(\.zip\)"):

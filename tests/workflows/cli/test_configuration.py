@@ -103,7 +103,8 @@ def test_training_tasks_differ_only_where_told():
         (["--algorithm.name", "mamml"], "No algorithm 'mamml': there are maml.* Did you mean maml?"),
         (["--model.name", "resnet"], "No model 'resnet'.*package.module:Class"),
         (["--dataset.name", "mnist"], "No dataset 'mnist'"),
-        (["--cluster.kind", "gpu"], "No cluster 'gpu'"),
+        (["--cluster.kind", "gpu"], "No cluster 'gpu'.* Did you mean cuda?"),
+        (["--cluster.kind", "127.0.0.1:8786"], "Did you mean tcp://127.0.0.1:8786?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml can't be read .No such file"),
     ],
 )
@@ -113,6 +114,19 @@ def test_what_is_wrong_is_said_in_one_line(argv, message):
     assert re.search(message, in_flags(str(caught.value)))
     assert len(str(caught.value).splitlines()) == 1
     assert caught.value.status == 2
+
+
+def test_an_algorithm_of_ones_own_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ridge_of_mine.py").write_text(
+        "from dataclasses import dataclass, field\nfrom fanfold.tasks.algorithms.protonet import ProtoNet\n"
+        "@dataclass(frozen=True)\nclass Ridge(ProtoNet):\n    weight: float = field(kw_only=True)\n"
+    )
+    with pytest.raises(FanfoldError, match=r"The class in ridge_of_mine.py is ridge_of_mine:CLASS"):
+        read("--algorithm", "ridge_of_mine")
+    with pytest.raises(FanfoldError, match=r"^--algorithm.weight is needed: .* or give the field a default"):
+        read("--algorithm", "ridge_of_mine:Ridge")
 
 
 @pytest.mark.parametrize(("content", "message"), [("a: [", "is not valid YAML"), ("- 1\n", "must be a YAML mapping")])

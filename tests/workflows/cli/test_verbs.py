@@ -132,6 +132,14 @@ done
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_an_unknown_choice_is_said_in_a_line(say):
+    assert say("schema", "trin")[2] == (
+        "error: VERB must be prepare, train, evaluate, search or picture, not 'trin'. Did you mean train?\n"
+    )
+    assert say("completion", "fish")[::2] == (2, "error: SHELL must be bash, zsh or tcsh, not 'fish'.\n")
+    assert say("completion")[::2] == (2, "error: SHELL is needed: bash, zsh or tcsh.\n")
+
+
 def test_bash_completes_verbs_flags_and_choices(tmp_path):
     (tmp_path / "script").write_text(completion.script("bash"))
     code = COMPLETE.format(script=tmp_path / "script")
