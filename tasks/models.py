@@ -158,7 +158,9 @@ class GivenModel:
 
     def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
         found = given.fresh(self.digest)
-        return found if isinstance(found, nn.Module) else _built(self.name, found, ways, channels, {})
+        if isinstance(found, nn.Module):
+            return found
+        return _built(self.name.removeprefix(f"{given.PREFIX}:"), found, ways, channels, {})
 
 
 def handed_over(found: nn.Module | type[nn.Module]) -> GivenModel:
@@ -184,8 +186,9 @@ def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str,
         takes = "channels" in signature(found).parameters
         return found(ways=ways, **({"channels": channels, **arguments} if takes else arguments))
     except Exception as error:  # a user's class may raise anything
+        # Without the number: algorithms that leave the head out have it built for two ways, whatever a task's are.
         raise FanfoldError(
-            f"Model '{name}' can't be built as {found.__name__}(ways={ways}, …): {one_line(error)}."
+            f"The model {name} can't be built as {found.__name__}(ways=…): {one_line(error)}."
         ) from error
 
 

@@ -144,7 +144,8 @@ def as_network(
     network = Network(module, shapes, channels_last, outputs=0, ends_in_head=False, vectorized=vectorized)
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
     if not parameters:
-        raise FanfoldError("The model has no parameters to learn.")
+        but = " but those of its last linear layer, the head, which the algorithm leaves out" if ways is None else ""
+        raise FanfoldError(f"The model has no parameters to learn{but}.")
     images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(
         next(iter(parameters.values()))
     )

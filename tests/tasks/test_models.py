@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel, handed_over
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import flatten
 
@@ -74,6 +74,15 @@ def test_a_network_of_ones_own_is_found_by_name():
 def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
     with pytest.raises(FanfoldError, match=message):
         PluginModel(name, arguments).build(5, (28, 28))
+
+
+def test_a_class_that_was_handed_over_is_called_by_its_name():
+    class Bad(nn.Module):
+        def __init__(self):
+            super().__init__()
+
+    with pytest.raises(FanfoldError, match=r"^The model Bad can't be built as Bad\(ways=…\): .*'ways'"):
+        handed_over(Bad).build(2, (28, 28))
 
 
 def test_running_statistics_are_refused():

@@ -207,10 +207,11 @@ class TiedToSize(nn.Module):
         (Wrapped(nn.Conv2d(1, 5, 3)), None, r"must give embeddings \[2, d\] for two images"),
         (Unused(5), 5, "The model fails on images"),
         (TiedToSize(), WAYS, r"The model fails on images of shape \[2, 1, 16, 16\]"),
-        (Wrapped(nn.Flatten(), nn.ReLU()), 256, "no parameters to learn"),
+        (Wrapped(nn.Flatten(), nn.ReLU()), 256, "no parameters to learn.$"),
+        (Wrapped(nn.Flatten(), nn.Linear(256, 5)), None, "no parameters to learn but those of its last linear layer"),
         (Wrapped(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()), None, "keeps running statistics"),
     ],
-    ids=["ways", "pictures", "pictures without head", "unused", "size", "nothing to learn", "running"],
+    ids=["ways", "pictures", "pictures without head", "unused", "size", "nothing to learn", "head alone", "running"],
 )
 def test_a_module_that_can_not_be_trained_is_refused_with_one_line(module, ways, message):
     with pytest.raises(FanfoldError, match=message) as caught:

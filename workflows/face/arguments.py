@@ -51,6 +51,11 @@ KINDS: Mapping[str, type] = {
     "record": Recording,
     "search": SearchConfig,
 }
+WANTED = {
+    "algorithm": "a name, a mapping such as {'name': 'maml', 'inner_lr': 0.4}, or an algorithm of a class of your own",
+    "model": "a name, a mapping such as {'name': 'conv4', 'width': 32}, or a torch.nn.Module or its class",
+}
+"""What the arguments may be that take more than fields."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,11 @@ def dataset_section(data: Data | None, **more: Any) -> dict[str, Any]:
         return more
     if isinstance(data, Store):
         return {"name": "auto", "store": str(data.path), **more}
+    if not isinstance(data, (str, PathLike)):
+        raise FanfoldError(
+            f"data must be a store, a folder, or the name of a data set, not {data!r:.100}: arrays and lists of "
+            "pictures are made a store by fanfold.prepare."
+        )
     path = Path(data)
     if isinstance(data, str) and data in DATASETS and data != "folder":
         return {"name": data, **more}
@@ -278,7 +288,9 @@ def _merge(section: str, base: Section, found: Any) -> Section:
     """A section's fields over those that hold otherwise; another variant keeps none of these."""
     fields_given = {"name": found} if isinstance(found, str) else found
     if not isinstance(fields_given, Mapping):
-        raise FanfoldError(f"{section} must be a mapping, such as {{'lr': 0.01}}, not {found!r:.100}.")
+        raise FanfoldError(
+            f"{section} must be {WANTED.get(section, 'a mapping of fields to values')}, not {found!r:.100}."
+        )
     other = "name" in fields_given and fields_given["name"] != base.get("name")
     return dict(fields_given) if other else {**base, **fields_given}
 

@@ -70,6 +70,11 @@ def prepare(
         found = _in_memory(source, labels, path, settings, overwrite, progress)
     elif labels is not None:
         raise FanfoldError("labels belong to arrays: a folder's own folders say the classes.")
+    elif not isinstance(source, (str, PathLike, Store)):
+        raise FanfoldError(
+            "source must be a folder, a file, the name of a data set, arrays with labels, or a mapping of names to "
+            f"lists of pictures, not {source!r:.100}."
+        )
     else:
         found = _named(source, path, settings, overwrite, progress)
     shown = terminal(progress)

@@ -302,6 +302,8 @@ def load(path: str | PathLike[str], *, model: AModel | None = None, algorithm: A
     Raises:
         fanfold.FanfoldError: There is no run, or it needs a model or algorithm that wasn't given.
     """
+    if not isinstance(path, (str, PathLike)):
+        raise FanfoldError(f"path must be a run directory, not {path!r:.100}.")
     run = Run(Path(path), some(model=model, algorithm=algorithm))
     run._ask()  # so that what is missing is said now
     return run

@@ -1,14 +1,17 @@
 """Messages as Python shows them: configuration fields and flags become arguments."""
 
 import functools
+import inspect
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.flags import COMMANDS, is_field
+from fanfold.workflows.cli.suggestions import SYNONYMS
+from fanfold.workflows.cli.words import did_you_mean
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,9 +51,13 @@ def in_arguments(message: str) -> str:
 
 def spoken(function: Callable[P, T]) -> Callable[P, T]:
     """A function of the face, whose errors name arguments and come without the inner frames."""
+    known = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def spoken(*args: P.args, **kwargs: P.kwargs) -> T:
+        if unknown := next((name for name in kwargs if name not in known), None):
+            hint = _meant(unknown, known) or did_you_mean(unknown, known)
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{unknown}'.{hint}")
         try:
             return function(*args, **kwargs)
         except FanfoldError as error:
@@ -58,6 +65,14 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
             raise error.with_traceback(None) from error.__cause__
 
     return spoken
+
+
+def _meant(unknown: str, known: Sequence[str]) -> str:
+    """A hint at the argument that other libraries call so; empty where there is none."""
+    for field, argument in ARGUMENTS.items():
+        if argument in known and unknown in SYNONYMS.get(f"--{field}", "").split():
+            return f" Did you mean {argument}?"
+    return ""
 
 
 def _part(found: re.Match[str]) -> str:

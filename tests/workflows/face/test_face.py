@@ -110,6 +110,8 @@ def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
         ({"algorithm": ProtoNet}, r"algorithm must be an object, not a class: give ProtoNet\(\), with parentheses."),
         ({"split": "vinyals"}, 'split="vinyals": doesn\'t fit'),
         ({"model": Tiny(5)}, r"The model must give logits \[2, 3\] for two images, not \[2, 5\]."),
+        ({"model": 3}, "model must be a name, a mapping such as .*, or a torch.nn.Module or its class, not 3."),
+        ({"algorithm": 3}, "algorithm must be a name, a mapping such as .*, or an algorithm of .*, not 3."),
         ({"task": 5}, "task must be a mapping of fields to values, not 5."),
         ({"meta": {"batch": 3}}, "batch is given twice, by itself and in meta: leave one out."),
         ({"cluster": 3.5}, "cluster must be a number of workers, an address, .*, not 3.5."),
@@ -124,6 +126,22 @@ def test_errors_name_arguments(train, arguments, message):
         train(**{"algorithm": "maml", "iterations": 2, **arguments})
     assert "\n" not in str(caught.value)
     assert "--" not in str(caught.value)
+
+
+def test_arguments_of_other_kinds_and_names_are_told():
+    for call, said in (
+        (fanfold.prepare, "source"),
+        (fanfold.train, "data"),
+        (fanfold.load, "path"),
+        (fanfold.learn, "support"),
+    ):
+        with pytest.raises(fanfold.FanfoldError, match=f"^{said} must be .*, not 42"):
+            call(42)
+    for name, meant in (("way", "ways"), ("n_way", "ways"), ("learning_rate", "lr"), ("epochs", "iterations")):
+        with pytest.raises(
+            TypeError, match=rf"^train\(\) got an unexpected keyword argument '{name}'. Did you mean {meant}\?$"
+        ):
+            fanfold.train(**{name: 5})
 
 
 def test_a_configuration_is_read_as_the_command_reads_it(tmp_path):
