@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
-from fanfold.data.pictures import Preprocessing
+from fanfold.data.pictures import Preprocessing, suffixes
 from fanfold.data.plain import JSON
 from fanfold.data.source import Source
 from fanfold.data.sources.download import DownloadError, download_omniglot
@@ -152,7 +153,7 @@ class Prepared:
 
     path: Path
     dataset: str  # "omniglot", "glyphs" or "folder"
-    note: str | None = None  # why `auto` fell back to another data set, in one line for the user
+    note: str | None = None  # why `auto` fell back to another data set, or a store may be old; one line for the user
     told: tuple[str, ...] = ()  # how pictures were read, and what was skipped, a line each
 
 
@@ -162,6 +163,7 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
     Raises:
         FanfoldError: The named store is absent, incomplete or of another data set; or the default one can't be made.
     """
+    kept = False
     if dataset.store is not None:
         path = Path(dataset.store)
         if not path.exists() and not isinstance(dataset, Auto) and getattr(dataset, "source", None) is not None:
@@ -170,9 +172,11 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
         return _first_available(lambda choice: find_store(choice, progress=progress), dataset)
     elif not (path := _default_path(dataset)).exists():
         _make(path, dataset, progress=progress)
+    else:
+        kept = True
     store = open_store(path, dataset=dataset.name)
     _check_agrees(store, dataset)
-    return Prepared(path, store.dataset)
+    return Prepared(path, store.dataset, _older(store, dataset) if kept else None)
 
 
 def _make(path: Path, dataset: Omniglot | Glyphs | Folder, *, progress: bool) -> None:
@@ -198,7 +202,7 @@ def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True)
         return _first_available(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
     path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`")
+        raise FanfoldError(f"{path}: exists already{_kept(path, dataset)}; name another place, or add `overwrite=true`")
     source = _source(dataset, path, progress=progress)
     summary = write_store(path, source, overwrite=overwrite, progress=progress)
     return Prepared(path, dataset.name, told=tuple(told(summary, source.origin)))
@@ -292,10 +296,19 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
             f"{store.path}: holds {store.dataset}, not {dataset.name}; ask for `dataset.name={store.dataset}`, or "
             "name another store with `dataset.store`"
         )
-    if not isinstance(dataset, Folder):
-        return
-    made = store.origin.get("settings")
-    made = dict(made) if isinstance(made, Mapping) else {}
+    if isinstance(dataset, Folder) and (different := _difference(store, dataset)):
+        made, asked, words = different
+        again = preparation(store.path, "folder", {**store.origin, "settings": {**made, **asked}}, overwrite=True)
+        raise FanfoldError(
+            f"{store.path}: {words}; ask for that, name another store with `dataset.store`, or prepare it again with "
+            f"{again}"
+        )
+
+
+def _difference(store: Store, dataset: Folder) -> tuple[dict[str, JSON], dict[str, JSON], str] | None:
+    """The settings a store was made with, those asked for, and the first difference in words; None where they agree."""
+    settings = store.origin.get("settings")
+    made: dict[str, JSON] = dict(settings) if isinstance(settings, Mapping) else {}
     asked = {key: value for key, value in dataset.settings.items() if key != "dataset.size" or dataset.size is not None}
     if dataset.source is not None:
         made["dataset.source"] = store.origin.get("source")
@@ -303,8 +316,38 @@ def _check_agrees(store: Store, dataset: Dataset) -> None:
     for key, value in asked.items():
         if made.get(key) != value:
             found = in_fields({key: made[key]}) if key in made else f"the default of `{key}`"
-            again = preparation(store.path, "folder", {**store.origin, "settings": {**made, **asked}}, overwrite=True)
-            raise FanfoldError(
-                f"{store.path}: made with {found}, not {value}; ask for that, name another store with "
-                f"`dataset.store`, or prepare it again with {again}"
-            )
+            return made, asked, f"made with {found}, not {value}"
+    return None
+
+
+def _kept(path: Path, dataset: Omniglot | Glyphs | Folder) -> str:
+    """What a store is that stands where another is asked for."""
+    if not isinstance(dataset, Folder):
+        return ""
+    try:
+        store = open_store(path, dataset="folder")
+    except FanfoldError:  # a damaged one is told where it is read
+        return ""
+    if store.dataset == "folder" and (different := _difference(store, dataset)):
+        return f", {different[2]}"
+    return "" if store.dataset != "folder" else ", made of the same with the same settings"
+
+
+def _older(store: Store, dataset: Dataset) -> str | None:
+    """A line where pictures are newer than the store of their folder; None where they aren't."""
+    if not isinstance(dataset, Folder):
+        return None
+    source, watched = Path(_folder(dataset)), suffixes() | {".csv", ".jsonl", ".npz"}
+    files = islice(source.rglob("*") if source.is_dir() else [source], _MOST_FILES)
+    try:
+        written = (store.path / "zarr.json").stat().st_mtime
+        newer = any(file.stat().st_mtime > written for file in files if file.suffix.lower() in watched)
+    except OSError:  # what can't be read is told when it is
+        return None
+    if not newer:
+        return None
+    again = preparation(store.path, "folder", store.origin, overwrite=True)
+    return f"Pictures may have changed since {store.path} was written: {again} prepares it anew."
+
+
+_MOST_FILES = 100_000  # whose time is looked at: some seconds

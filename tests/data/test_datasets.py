@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +160,23 @@ def test_a_folder_has_to_be_named() -> None:
 def test_preparing_does_not_overwrite_unasked() -> None:
     write_pictures("pets")
     prepare(Folder(source="pets"), progress=False)
-    with pytest.raises(FanfoldError, match=r"stores/pets\.zarr: exists already; .*`overwrite=true`"):
+    with pytest.raises(FanfoldError, match=r"exists already, made with `dataset.size=32`, not 14; .*`overwrite=true`"):
         prepare(Folder(source="pets", size=14), progress=False)
+    with pytest.raises(FanfoldError, match=r"pets\.zarr: exists already, made of the same with the same settings"):
+        prepare(Folder(source="pets"), progress=False)
     prepared = prepare(Folder(source="pets", size=14), overwrite=True, progress=False)
     assert open_store(prepared.path).size == (14, 14)
+
+
+def test_pictures_that_are_newer_than_their_store_are_told() -> None:
+    write_pictures("pets")
+    store = prepare(Folder(source="pets"), progress=False).path
+    assert find_store(Folder(source="pets"), progress=False).note is None
+    picture, later = next(Path("pets").rglob("*.png")), (store / "zarr.json").stat().st_mtime + 5
+    os.utime(picture, (later, later))
+    note = find_store(Folder(source="pets"), progress=False).note
+    assert note is not None
+    assert note.startswith("Pictures may have changed since stores/pets.zarr was written: `prepare dataset.name=folder")
 
 
 def test_the_advice_makes_a_folders_store_as_it_was() -> None:
