@@ -26,6 +26,10 @@ PART_NAMES = {
 """What the parts of a split are called, in lower case."""
 
 
+HEIC = (".heic", ".heif")
+"""Suffixes of phones' pictures, which Pillow doesn't read."""
+
+
 class Entry(NamedTuple):
     """A picture's file, with its class and its part of a split, or ""."""
 
@@ -81,7 +85,11 @@ def walk(folder: Path, include: str | None = None) -> Found:
         found.notes.append(f"{loose:,} pictures lie in no class folder, and were left out")
     if left_out:
         found.notes.append(f"{left_out:,} pictures don't match `dataset.include`, and were left out")
+    if foreign := sum(found.unread[suffix] for suffix in HEIC):
+        found.notes.append(f"{foreign:,} pictures are HEIC: convert them to JPEG to have them read")
     if not found.entries:
+        if foreign:
+            raise FanfoldError(f"{folder}: {found.notes[-1]}")
         raise FanfoldError(
             f"{folder}: no class folders in it; it should hold a folder of pictures for each class"
             + (f", and `dataset.include={include}` matches none of {left_out:,} pictures" if left_out else "")

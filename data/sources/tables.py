@@ -9,7 +9,7 @@ from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
-from fanfold.data.sources.layouts import PART_NAMES, Entry, Found
+from fanfold.data.sources.layouts import HEIC, PART_NAMES, Entry, Found
 
 PATH = ("path", "file_name", "filename", "image", "file", "image_path")
 LABEL = ("label", "class", "category", "class_name", "name")
@@ -79,6 +79,10 @@ def _part(text: str, path: Path) -> str:
 
 def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dict[str, str]]:
     """A table's rows as mappings of `path`, `label`, `split` and `group`, as far as it has them."""
+    if path.suffix.lower() in suffixes() | set(HEIC):
+        raise FanfoldError(
+            f"{path}: a picture, where a source is a folder of class folders, a table (.csv) or an .npz file"
+        )
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise FanfoldError(f"{path}: too large for a table of pictures")

@@ -119,7 +119,7 @@ def _value(known: Mapping[str, Action], flag: str, value: str) -> str:
     if flag == "--config":
         return json.dumps(_tree(known, value, read_config(value)))
     if _is_section(flag):
-        where = f"{flag} {shown(value)}"
+        where = f"{flag} {shown(value)}: "
         return json.dumps(_section(known, where, flag[2:], section_of(flag[2:], value)))
     kind = kind_of(known[flag])
     if kind is None:

@@ -130,7 +130,7 @@ def of_run(path: str, otherwise: str) -> list[str]:
     """
     config = Path(path) / "config.yaml"
     if not config.exists():
-        raise FanfoldError(f"{path} holds no run{otherwise}.")
+        raise FanfoldError(f"The folder {path} holds no run{otherwise}.")
     return ["--config", str(config)]
 
 

@@ -124,7 +124,7 @@ class Run:
         self.path = path
         self._directory, self._objects = RunDirectory(path), objects
         if not self._directory.config.exists():
-            raise FanfoldError(f"{path} holds no run: train one with fanfold.train(…, path={str(path)!r}).")
+            raise FanfoldError(f"The folder {path} holds no run: train one with fanfold.train(…, path={str(path)!r}).")
 
     @property
     def result(self) -> Mapping[str, Any]:

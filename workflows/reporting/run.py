@@ -58,7 +58,7 @@ def read_run(path: Path) -> Run:
     """
     directory = RunDirectory(path)
     if not directory.config.exists():
-        raise FanfoldError(f"{path} holds no run: train one with `{command('train', '--run', str(path))}`.")
+        raise FanfoldError(f"The folder {path} holds no run: train one with `{command('train', '--run', str(path))}`.")
     try:
         text = directory.config.read_text()
         config = yaml_text.load(text)

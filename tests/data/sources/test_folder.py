@@ -155,6 +155,15 @@ def test_a_table_that_does_not_say_it_is_refused(tmp_path: Path, text: str, says
         prepared(tmp_path / "list.csv")
 
 
+def test_a_picture_is_no_source_and_heic_is_to_be_converted(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png"])
+    with pytest.raises(FanfoldError, match=r"1\.png: a picture, where a source is a folder of class folders"):
+        prepared(tmp_path / "set/a/1.png")
+    (tmp_path / "set/a/1.png").rename(tmp_path / "set/a/1.HEIC")
+    with pytest.raises(FanfoldError, match="set: 1 pictures are HEIC: convert them to JPEG"):
+        prepared(tmp_path / "set")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_a_split_file_gives_each_classs_part(tmp_path: Path, suffix: str) -> None:
     layout(tmp_path / "set", [f"g/{name}/1.png" for name in "abcd"])

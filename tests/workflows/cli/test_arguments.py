@@ -37,6 +37,7 @@ def refusal(*argv):
         (["--meta.lr"], "--meta.lr needs a value: --meta.lr LR."),
         (["--meta.lr", "--seed", "1"], "--meta.lr needs a value"),
         (["--algorithm", "mamml"], "No algorithm 'mamml'"),
+        (["--meta", "{lr: much}"], "--meta '{lr: much}': meta.lr must be a number, not 'much'."),
         (["--dataset.size", "28"], "It belongs to --dataset.name folder."),
     ],
 )
