@@ -1,10 +1,14 @@
 """Folders of pictures: some to label, and class folders to learn from."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
+
+UNKNOWN = "unknown"
+"""The label of pictures of none of the classes."""
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], int]:
@@ -44,6 +48,16 @@ def classes_in(folder: Path) -> tuple[dict[str, list[Path]], int]:
         if not found[place.name]:
             raise FanfoldError(f"{place}: the class has no picture; {_known()}")
     return found, others
+
+
+def check_unknown(labels: Iterable[str]) -> None:
+    """Check that pictures can be called unknown.
+
+    Raises:
+        FanfoldError: A class has that name.
+    """
+    if UNKNOWN in labels:
+        raise FanfoldError(f"A class is called {UNKNOWN} already: rename its folder.")
 
 
 def _walk(folder: Path) -> tuple[list[Path], int]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import pictures_in
+from fanfold.data.labelled import UNKNOWN, check_unknown, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
 from fanfold.pipeline.files import read_bytes, write_bytes
@@ -26,7 +26,6 @@ from fanfold.tasks.described import described
 from fanfold.tasks.learner import Learner, Learnt, filled, in_batches
 from fanfold.tasks.models import Model, handed_over
 
-UNKNOWN = "unknown"
 FORMAT = 1
 CHUNK = 64  # pictures that are read and judged together
 NAMED = 5  # pictures or classes at most that a line names
@@ -94,8 +93,7 @@ class Classifier:
         """
         if self.calibration is None:
             raise FanfoldError("Nothing was measured on validation classes, so no picture can be called unknown.")
-        if UNKNOWN in self.labels:
-            raise FanfoldError(f"A class is called {UNKNOWN} already: rename its folder.")
+        check_unknown(self.labels)
         return replace(self, threshold=self.calibration.threshold(rate))
 
     def predict(

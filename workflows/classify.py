@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import classes_in, pictures_in
+from fanfold.data.labelled import check_unknown, classes_in, pictures_in
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
@@ -37,9 +37,11 @@ def main(argv: Sequence[str]) -> None:
             "--run, --support and --query are needed: a run, a folder with a folder of pictures for each class, and a "
             "folder of pictures to label."
         )
-    if options.unknown is not None and not 0 < options.unknown < 1:
-        raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
-    classes_in(options.support)
+    classes, _ = classes_in(options.support)
+    if options.unknown is not None:
+        if not 0 < options.unknown < 1:
+            raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
+        check_unknown(classes)
     pictures_in(options.query)
     written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
     for what, place in written.items():

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.labelled import UNKNOWN
 from fanfold.data.pictures import PictureError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint
-from fanfold.pipeline.classifier import UNKNOWN, Classifier
+from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learning import folds, learn
 from fanfold.pipeline.spread import over_workers

@@ -73,6 +73,7 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
         ("csv", "The CSV file nowhere/labels.csv can't be written (there is no folder nowhere)"),
         ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
         ("unknown", "--unknown must be above 0 and below 1"),
+        ("unknown class", "A class is called unknown already"),
         ("nothing", "--run, --support and --query are needed"),
     ],
 )
@@ -101,6 +102,9 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
             ran = classify("--run", "fanfold:other")
         case "unknown":
             ran = classify("--unknown", "2")
+        case "unknown class":
+            (tmp_path / "folder" / "b").rename(tmp_path / "folder" / "unknown")
+            ran = classify("--support", folder, "--unknown", "0.05")
         case "nothing":
             ran = workflow_here("classify", *RUN)
     assert ran.returncode == 2

@@ -9,11 +9,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import classes_in, pictures_in
+from fanfold.data.labelled import UNKNOWN, classes_in, pictures_in
 from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import newest_checkpoint
-from fanfold.pipeline.classifier import UNKNOWN, Classifier, Over, Prediction
+from fanfold.pipeline.classifier import Classifier, Over, Prediction
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
