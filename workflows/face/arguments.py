@@ -1,7 +1,7 @@
 """From the arguments of a Python call to a configuration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
@@ -126,6 +126,10 @@ def configured(section: str, values: Section) -> Any:
         if name not in known:
             there = ", ".join(part for part in known if part != "name")
             raise FanfoldError(f"{section} has no field '{name}': there are {there}.{did_you_mean(str(name), known)}")
+    for part in fields(kind):
+        if part.init and part.name not in values and part.default is MISSING and part.default_factory is MISSING:
+            example = f"{section}={{'name': {values.get('name')!r}, {part.name!r}: …}}"
+            raise FanfoldError(f"{section} needs '{part.name}', as in {example}; or give the field a default.")
     return kind(**{name: fitting(f"{section}.{name}", value, hints[name]) for name, value in values.items()})
 
 

@@ -11,6 +11,7 @@ from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import Conv4, Conv4Stride, PluginModel
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.face.arguments import configured
 
 
 def read(*argv):
@@ -127,6 +128,8 @@ def test_an_algorithm_of_ones_own_is_looked_for(tmp_path, monkeypatch):
         read("--algorithm", "ridge_of_mine")
     with pytest.raises(FanfoldError, match=r"^--algorithm.weight is needed: .* or give the field a default"):
         read("--algorithm", "ridge_of_mine:Ridge")
+    with pytest.raises(FanfoldError, match=r"^algorithm needs 'weight', as in .* or give the field a default"):
+        configured("algorithm", {"name": "ridge_of_mine:Ridge"})
 
 
 @pytest.mark.parametrize(("content", "message"), [("a: [", "is not valid YAML"), ("- 1\n", "must be a YAML mapping")])
