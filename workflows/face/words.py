@@ -51,11 +51,12 @@ def in_arguments(message: str) -> str:
 
 def spoken(function: Callable[P, T]) -> Callable[P, T]:
     """A function of the face, whose errors name arguments and come without the inner frames."""
-    known = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    known, takes_any = list(parameters), any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
     @functools.wraps(function)
     def spoken(*args: P.args, **kwargs: P.kwargs) -> T:
-        if unknown := next((name for name in kwargs if name not in known), None):
+        if not takes_any and (unknown := next((name for name in kwargs if name not in known), None)):
             hint = _meant(unknown, known) or did_you_mean(unknown, known)
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{unknown}'.{hint}")
         try:

@@ -142,6 +142,8 @@ def test_arguments_of_other_kinds_and_names_are_told():
             TypeError, match=rf"^train\(\) got an unexpected keyword argument '{name}'. Did you mean {meant}\?$"
         ):
             fanfold.train(**{name: 5})
+    with pytest.raises(fanfold.FanfoldError, match=r"^cluster has no field 'dashbord'.* Did you mean dashboard\?$"):
+        fanfold.cluster(dashbord=":0")  # it takes any, and tells those that a cluster hasn't
 
 
 def test_a_configuration_is_read_as_the_command_reads_it(tmp_path):
