@@ -33,7 +33,9 @@ def only_writer(path: Path, what: str) -> Iterator[None]:
             f"{what} is being written by {_holder(path)}: wait for its end, or name another with `run`."
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise FanfoldError(f"{what} can't be written ({one_line(error)}).") from error
+        raise FanfoldError(
+            f"{what} can't be written ({getattr(error, 'strerror', None) or one_line(error)})."
+        ) from error
     try:
         with suppress(OSError):  # on Windows, where a locked file can't be written; it only tells others who holds it
             path.write_text(json.dumps(_own()))
