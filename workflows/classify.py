@@ -6,17 +6,15 @@ from pathlib import Path
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import check_unknown, classes_in, pictures_in
 from fanfold.pipeline.files import check_writable
-from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.flags import CONFIGURATION
+from fanfold.workflows.cli.learner import learner, say, with_learner
 
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
-    shipped = path is not None and path.startswith("fanfold:")
-    if path is not None and not shipped:
-        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`, or name fanfold:omniglot"), *argv]
+    argv = with_learner(path, argv)
     parser = build_parser("workflows.classify", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
@@ -48,20 +46,13 @@ def main(argv: Sequence[str]) -> None:
         if place is not None:
             check_writable(what, place)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.pipeline.spread import over_workers
-    from fanfold.workflows.actions.classify import Labelling, classify, learn_from, trained_run, trained_shipped
+    from fanfold.workflows.actions.classify import Labelling, classify, learn_from
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 
-    def say(line: str) -> None:
-        print(in_flags(line), flush=True)
-
-    if shipped:
-        trained = trained_shipped(path)
-    else:
-        trained = trained_run(decided(options, trains=False), RunDirectory(Path(path)), say)
+    trained = learner(path, options)
     classifier = learn_from(trained, options.support, say)
-    asked = Labelling(options.support, options.query, options.out, options.unknown, options.sheet)
+    asked = Labelling(options.query, options.out, options.unknown, options.sheet)
     if options.save is not None:
         classifier.save(options.save)
         say(f"classifier: {options.save}")

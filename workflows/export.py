@@ -8,17 +8,15 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
 from fanfold.data.labelled import classes_in
 from fanfold.pipeline.files import check_writable
-from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.flags import CONFIGURATION
+from fanfold.workflows.cli.learner import learner, say, with_learner
 
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
-    shipped = path is not None and path.startswith("fanfold:")
-    if path is not None and not shipped:
-        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`, or name fanfold:omniglot"), *argv]
+    argv = with_learner(path, argv)
     parser = build_parser("workflows.export", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
@@ -36,16 +34,9 @@ def main(argv: Sequence[str]) -> None:
         need("onnx", "Export to ONNX")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.export import card_of, export_classifier, export_encoder
-    from fanfold.pipeline.recording.run_directory import RunDirectory
-    from fanfold.workflows.actions.classify import learn_from, trained_run, trained_shipped
+    from fanfold.workflows.actions.classify import learn_from
 
-    def say(line: str) -> None:
-        print(in_flags(line), flush=True)
-
-    if shipped:
-        trained = trained_shipped(path)
-    else:
-        trained = trained_run(decided(options, trains=False), RunDirectory(Path(path)), say)
+    trained = learner(path, options)
     if options.support is None:
         export_encoder(trained.learner, trained.preprocessing, out, options.format, trained.origin)
     else:

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, pictures_in
 from fanfold.data.pictures import Preprocessing
@@ -22,18 +23,16 @@ from fanfold.pipeline.learning import learn
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
 from fanfold.tasks.learner import Learner
+from fanfold.workflows.actions.shipped import SHIPPED
 
 Say = Callable[[str], None]  # shows a line
 Suited = Callable[[int, int], tuple[Learner, Calibration | None]]  # see `fanfold.pipeline.learning.learn`
-SHIPPED = "fanfold:"
-"""The beginning of the names of runs that are shipped in the package, in place of a run directory."""
 
 
 @dataclass(frozen=True)
 class Labelling:
     """A labelling that was asked for."""
 
-    support: Path  # a folder with a folder for each class
     query: Path  # a folder of pictures to label
     out: Path  # the CSV file
     unknown: float | None = None  # the share of pictures that may be called unknown by mistake
@@ -93,7 +92,7 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
     )
     counts = found.numbers.bincount().tolist()
     each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"
-    say(f"learnt {len(counts)} classes from {_many(sum(counts), 'picture')} ({each}){_left_out(skipped, others)}")
+    say(f"learnt {len(counts)} classes from {counted(sum(counts), 'picture')} ({each}){_left_out(skipped, others)}")
     for line in trust(found):
         say(line)
     return found
@@ -114,7 +113,7 @@ def classify(asked: Labelling, classifier: Classifier, say: Say, over: Over | No
     if not found:
         raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {skipped[0]}")
     write_bytes(asked.out, as_csv(classifier.labels, found))
-    say(f"labelled {_many(len(found), 'picture')} in {asked.out}{_left_out(skipped, others)}")
+    say(f"labelled {counted(len(found), 'picture')} in {asked.out}{_left_out(skipped, others)}")
     if asked.sheet is not None:
         from fanfold.workflows.reporting.label_sheet import draw_sheet  # imported here: Matplotlib takes its time
 
@@ -164,11 +163,7 @@ def _of_unknown(classifier: Classifier, rate: float) -> str:
     return f"{known}, and {caught:.0f} % of those of others (AUROC {calibration.auroc:.3f}, on validation classes)"
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _left_out(skipped: list[str], others: int) -> str:
-    parts = [f"{_many(len(skipped), 'picture')} can't be read, such as {skipped[0]}"] if skipped else []
-    parts += [f"{_many(others, 'file')} of other kinds passed over"] if others else []
+    parts = [f"{counted(len(skipped), 'picture')} can't be read, such as {skipped[0]}"] if skipped else []
+    parts += [f"{counted(others, 'file')} of other kinds passed over"] if others else []
     return f" ({'; '.join(parts)})" if parts else ""

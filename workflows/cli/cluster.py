@@ -1,7 +1,7 @@
 """The cluster of a command, with Fanfold's page on its dashboard."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from fanfold.pipeline.cluster import cluster as engine
@@ -11,14 +11,19 @@ from fanfold.pipeline.dashboard.plugin import offer
 from fanfold.workflows.cli.flags import in_flags
 
 
-@contextmanager
-def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
-    """Start or join a cluster, and add Fanfold's page to its dashboard; a missing page becomes a note.
+def open_cluster(config: ClusterConfig) -> AbstractContextManager[Cluster]:
+    """Start or join a cluster, and add Fanfold's page to its dashboard.
 
     Raises:
         FanfoldError: See `fanfold.pipeline.cluster.cluster.open_cluster`.
     """
-    with engine.open_cluster(config) as cluster:
+    return with_page(engine.open_cluster(config))
+
+
+@contextmanager
+def with_page(opening: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
+    """Add Fanfold's page to the dashboard of a cluster; a missing page becomes a note."""
+    with opening as cluster:
         notes = [note for note in (cluster.note, offer(cluster.client)) if note]
         yield replace(cluster, note="\n".join(notes) or None)
 

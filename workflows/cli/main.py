@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-import fanfold
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.program import command, started_by
@@ -18,7 +17,7 @@ from fanfold.workflows.cli.words import did_you_mean
 USAGE = """\
 usage: fanfold VERB [OPTIONS]
 
-{description}
+Meta-learning over a Dask cluster: meta-batches fanned out over workers, and folded into one meta-gradient.
 
 verbs:
 {verbs}
@@ -57,8 +56,7 @@ def usage() -> str:
     """The page of `fanfold --help`: a line for each verb."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary(verb)}" for verb in VERBS)
-    description = (fanfold.__doc__ or "").partition("\n")[0]
-    return USAGE.format(description=description, verbs=verbs).replace("fanfold VERB", command("VERB"))
+    return USAGE.format(verbs=verbs).replace("fanfold VERB", command("VERB"))
 
 
 def _find_own_modules() -> None:
@@ -66,7 +64,7 @@ def _find_own_modules() -> None:
 
     Workers started from here look in the same places.
     """
-    here, ours = Path.cwd(), Path(fanfold.__file__).parents[1]
+    here, ours = Path.cwd(), Path(__file__).parents[3]  # the folder of the package
     if here != ours and ((here / "fanfold.py").exists() or (here / "fanfold").exists()):
         # An editable install is looked for after all of the path; workers must not take the user's for it.
         sys.path.append(str(ours))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -15,7 +14,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
-from fanfold.pipeline.dashboard.plugin import offer
+from fanfold.workflows.cli.cluster import with_page
 from fanfold.workflows.face.arguments import Section, configured
 from fanfold.workflows.face.words import spoken
 
@@ -30,7 +29,7 @@ class Workers:
 
     def __init__(self, config: ClusterConfig) -> None:
         self._stack = ExitStack()
-        self.engine = self._stack.enter_context(_with_page(engine.open_cluster(config)))
+        self.engine = self._stack.enter_context(with_page(engine.open_cluster(config)))
         self._tokens: list[Any] = []
 
     @property
@@ -114,7 +113,7 @@ def opened(given: ACluster | None) -> Iterator[Cluster]:
                 found = engine.join(stack.enter_context(Client(given)), ClusterConfig())
             case _:
                 found = engine.open_cluster(settings_of(given))
-        yield stack.enter_context(_with_page(found))
+        yield stack.enter_context(with_page(found))
 
 
 def settings_of(given: ACluster | None) -> ClusterConfig:
@@ -145,10 +144,3 @@ def settings_of(given: ACluster | None) -> ClusterConfig:
 def _configured(settings: Section) -> ClusterConfig:
     found: ClusterConfig = configured("cluster", settings)
     return found
-
-
-@contextmanager
-def _with_page(found: Any) -> Iterator[Cluster]:
-    with found as cluster:
-        notes = [note for note in (cluster.note, offer(cluster.client)) if note]
-        yield replace(cluster, note="\n".join(notes) or None)

@@ -22,8 +22,9 @@ from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
-from fanfold.workflows.actions.classify import SHIPPED, Trained, trained_run, trained_shipped
+from fanfold.workflows.actions.classify import Trained, trained_run, trained_shipped
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
+from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import in_arguments, spoken
