@@ -18,7 +18,7 @@ SHAPES = [(ways, shots) for ways in (2, 5, 10, 20) for shots in (1, 5)]
 
 
 def main(run: str, out: str, *more: str) -> None:
-    argv = [*of_run(run, ""), *more]
+    argv = [*of_run(run, "", more), *more]
     parser = build_parser("weights", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0)
     plan = decided(parse(parser, argv), trains=False)

@@ -10,6 +10,7 @@ from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION
 from fanfold.workflows.cli.learner import learner, say, with_learner
+from fanfold.workflows.cli.trust import add_trust_flag
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--spread", type=bool, nargs="?", const=True, default=False, help="label over a cluster's workers"
     )
+    add_trust_flag(parser)
     options = parse(parser, argv)
     if path is None or options.support is None or options.query is None:
         raise FanfoldError(

@@ -11,12 +11,13 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.trust import add_trust_flag
 
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
     if path is not None:
-        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`"), *argv]
+        argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`", argv), *argv]
     parser = build_parser("workflows.evaluate", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="the seed of the test tasks; default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory")
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
         help="the best ones on validation classes, or those after the last iteration",
     )
     parser.add_argument("--predictions", type=Path | None, default=None, help="a CSV file for every prediction")
+    add_trust_flag(parser)
     add_performance_flag(parser)
     options = parse(parser, argv)
     check_performance_file(options.performance_report)

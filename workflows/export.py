@@ -12,6 +12,7 @@ from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION
 from fanfold.workflows.cli.learner import learner, say, with_learner
+from fanfold.workflows.cli.trust import add_trust_flag
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
     parser.add_argument("--format", type=Literal["onnx", "torch"], default="onnx", help="of the file")
     parser.add_argument("--out", type=Path | None, default=None, help="the file; default model.onnx or model.pt2")
+    add_trust_flag(parser)
     options = parse(parser, argv)
     if path is None:
         raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.configuration import build_parser, decided, of_run, parse
+from fanfold.workflows.cli.configuration import build_parser, check_run, decided, of_run, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.trust import add_trust_flag, listed
 
 if TYPE_CHECKING:
     from fanfold.pipeline.cluster.cluster import Cluster
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> None:
-    paths = _paths(argv)
-    bases = [of_run(str(path), f": train one with `{command('train', '--run', str(path))}`") for path in paths]
-    base = bases[0] if len(paths) == 1 else []
+    paths, base = listed(argv, "--run"), list[str]()
+    for path in paths:
+        otherwise = f": train one with `{command('train', '--run', path)}`"
+        if len(paths) == 1:
+            base = of_run(path, otherwise, argv)
+        else:
+            check_run(path, otherwise)
     parser = build_parser("workflows.report", __doc__, [*base, *argv], CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=Path, nargs="+", help="the run directory, or several")
@@ -31,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--out", type=Path | None, default=None, help="the report's folder; default the run directory, or comparison/"
     )
+    add_trust_flag(parser)
     options = parse(parser, [*base, *argv])
     if not paths:
         raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
@@ -51,27 +57,12 @@ def main(argv: Sequence[str]) -> None:
                 print(in_flags(cluster.note))
             yield cluster, plan.recipe
 
-    runs = [read_run(path) for path in paths]
+    runs = [read_run(Path(path)) for path in paths]
     if len(runs) > 1:
         written = write_page(comparison(runs), options.out or Path("comparison"))
     else:
         written = report_run(runs[0], options.tasks, computing, options.out)
     print(f"report: {written}")
-
-
-def _paths(argv: Sequence[str]) -> list[Path]:
-    """The run directories that the arguments name."""
-    paths: list[Path] = []
-    naming = False
-    for word in argv:
-        if word.startswith("--"):
-            flag, _, value = word.partition("=")
-            naming = flag == "--run"
-            if naming:
-                paths = [Path(value)] if value else []
-        elif naming:
-            paths.append(Path(word))
-    return paths
 
 
 if __name__ == "__main__":

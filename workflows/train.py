@@ -10,6 +10,7 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command, interruptible
+from fanfold.workflows.cli.trust import add_trust_flag, as_flags, leave_for
 
 if TYPE_CHECKING:
     from fanfold.pipeline.experiment import Experiment
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> None:
     resumed = _run_to_resume(argv)
     if resumed is not None:
-        argv = [*of_run(resumed, " to resume: leave --resume out to start one there"), *argv]
+        argv = [*of_run(resumed, " to resume: leave --resume out to start one there", argv), *argv]
     parser = build_parser("workflows.train", __doc__, argv, [*CONFIGURATION, "record"])
     parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws")
     parser.add_argument("--run", type=str | None, default=None, help="the run directory; default runs/WHAT-WHEN")
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with the run in --run")
+    add_trust_flag(parser)
     add_performance_flag(parser)
     parser.add_argument("--report", type=bool, default=True, help="whether to report on the run in pictures at the end")
     options = parse(parser, argv)
@@ -41,15 +43,15 @@ def main(argv: Sequence[str]) -> None:
         directory.check_free()  # before data is prepared
     plan = decided(options)
     training = Training(plan, directory, resumed is not None, options.record, options.report)
+    path, leave = str(directory.path), as_flags(leave_for(plan.config))
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
-        interruptible(f"`{command('train', '--resume', '--run', str(directory.path))}` goes on with it")
+        interruptible(f"`{command('train', '--resume', '--run', path, *leave)}` goes on with it")
         result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
-    print(f"run directory: {directory.path}")
-    path = str(directory.path)
-    print(f"  test on more tasks:  {command('evaluate', '--run', path, '--evaluation.tasks', '10000')}")
+    print(f"run directory: {path}")
+    print(f"  test on more tasks:  {command('evaluate', '--run', path, '--evaluation.tasks', '10000', *leave)}")
     if longer := _longer(plan, result):
-        print(f"  train longer:        {command('train', '--resume', '--run', path, *longer)}")
+        print(f"  train longer:        {command('train', '--resume', '--run', path, *longer, *leave)}")
 
 
 def _run_to_resume(argv: Sequence[str]) -> str | None:

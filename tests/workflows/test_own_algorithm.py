@@ -22,8 +22,11 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
     assert result["algorithm"] == "ridge:Ridge"
     assert (result["transductive"], result["other_tests"][0]["transductive"]) == (False, True)
     assert result["test_accuracy"] > 0.6  # chance is a third
+    advice = [line.split("fanfold ")[-1] for line in ran.stdout.splitlines() if "--run run" in line]
+    assert advice
+    assert all(line.endswith("--trust ridge") for line in advice)
 
-    wider = workflow("evaluate", "--run", "run", "--task.ways", "4")
+    wider = workflow("evaluate", "--run", "run", "--task.ways", "4", "--trust", "ridge")
     assert wider.returncode == 0, wider.stderr
     (tested,) = (tmp_path / "run" / "evaluations").glob("*.json")
     assert json.loads(tested.read_text())["ways"] == 4

@@ -22,6 +22,7 @@ from fanfold.pipeline.results import Tested
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
+from fanfold.workflows.cli.trust import leave_for
 
 Say = Callable[[str], None]  # shows a line
 
@@ -114,4 +115,5 @@ def _report(training: Training, cluster: Cluster, tested: Tested) -> str:
     try:
         return f"report: {report(read_run(path), cluster, training.plan.recipe, tested=tested)}"
     except Exception as error:
-        return f"no report: {one_line(error)} (`{shlex.join(('report', f'run={path}'))}` tries again)"
+        again = shlex.join(("report", f"run={path}", *leave_for(training.plan.config)))
+        return f"no report: {one_line(error)} (`{again}` tries again)"

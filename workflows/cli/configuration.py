@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Literal, get_origin
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of
+from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of, undotted
 from fanfold.workflows.cli.configs import read_config
-from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
+from fanfold.workflows.cli.flags import CONFIGURATION, PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
 from fanfold.workflows.cli.kinds import in_words, shown
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import is_section, real, settings
+from fanfold.workflows.cli.trust import OWN, check_leave, check_scheduler, listed
 from fanfold.workflows.cli.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -103,27 +104,27 @@ def variant(section: str, name: str) -> type:
     raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{hint}")
 
 
-def chosen_name(argv: Sequence[str], section: str) -> str | None:
-    """The variant that file and flags name; the last one counts, as in the parser.
+def chosen_name(argv: Sequence[str], section: str, field: str = "name") -> str | None:
+    """The variant that file and flags name, or another field of theirs; the last one counts, as in the parser.
 
     Raises:
         FanfoldError: A file can't be read, or the section is none.
     """
     name = None
     for flag, value in pairs(argv):
-        if flag == f"--{section}.name":
+        if flag == f"--{section}.{field}":
             name = value
         elif flag == f"--{section}":
-            name = section_of(section, value).get("name", name)
+            name = section_of(section, value).get(field, name)
         elif flag == "--config":
-            content = read_config(value)
+            content = undotted(read_config(value))
             part = as_section(f"The configuration {value}: `{section}:`", section, content.get(section))
-            name = content.get(f"{section}.name", part.get("name", name))
+            name = part.get(field, name)
     return name if name is None or isinstance(name, str) else shown(name)
 
 
-def of_run(path: str, otherwise: str) -> list[str]:
-    """The configuration of a run directory as arguments.
+def check_run(path: str, otherwise: str) -> list[str]:
+    """The configuration of a run directory as arguments, for a command that only reads it.
 
     Raises:
         FanfoldError: The directory holds no run; the message ends with what to do otherwise.
@@ -132,6 +133,23 @@ def of_run(path: str, otherwise: str) -> list[str]:
     if not config.exists():
         raise FanfoldError(f"The folder {path} holds no run{otherwise}.")
     return ["--config", str(config)]
+
+
+def of_run(path: str, otherwise: str, argv: Sequence[str]) -> list[str]:
+    """The configuration of a run directory as arguments, in front of the command's own.
+
+    Raises:
+        FanfoldError: The directory holds no run; the message ends with what to do otherwise. Or its configuration holds
+            more than a run's, or names what no code may be run of without leave, see `trust`.
+    """
+    base, asked = check_run(path, otherwise), listed(argv, "--trust")
+    if strange := set(undotted(read_config(base[1]))) - {*CONFIGURATION, "seed"}:
+        raise FanfoldError(f"The configuration {base[1]} holds {shown(min(strange))}, which no run's does.")
+    alone = {section: chosen_name(base, section) for section in OWN if chosen_name(argv, section) is None}
+    check_leave(path, {section: name for section, name in alone.items() if name is not None}, asked)
+    if chosen_name(argv, "cluster", "kind") is None:
+        check_scheduler(path, chosen_name(base, "cluster", "kind") or "")
+    return base
 
 
 def flag_value(argv: Sequence[str], flag: str) -> str | None:

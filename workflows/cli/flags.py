@@ -31,7 +31,7 @@ CONFIGURATION = ("dataset", "task", "train", "algorithm", "model", "meta", "eval
 
 PLUGIN_MODEL = "fanfold.tasks.models:PluginModel"
 
-OPTIONS = frozenset({"seed", "run", "tasks", "resume", "overwrite"})  # of commands, in no section of the configuration
+OPTIONS = frozenset({"seed", "run", "tasks", "resume", "overwrite", "trust"})  # of commands, in no section
 COMMANDS = frozenset({"prepare", "train", "evaluate", "report"})  # that messages name
 
 

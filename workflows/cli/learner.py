@@ -23,7 +23,7 @@ def with_learner(run: str | None, argv: Sequence[str]) -> Sequence[str]:
     """
     if run is None or run.startswith(SHIPPED):
         return argv
-    return [*of_run(run, f": train one with `{command('train', '--run', run)}`, or name fanfold:omniglot"), *argv]
+    return [*of_run(run, f": train one with `{command('train', '--run', run)}`, or name fanfold:omniglot", argv), *argv]
 
 
 def learner(run: str, options: Namespace) -> "Trained":

@@ -30,6 +30,7 @@ from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.configuration import DEFAULTS, variant
 from fanfold.workflows.cli.listeners import Recording
+from fanfold.workflows.cli.trust import OWN
 from fanfold.workflows.cli.words import did_you_mean
 
 Section: TypeAlias = Mapping[str, Any]
@@ -169,6 +170,17 @@ def read_base(config: str | PathLike[str] | None) -> Section:
         hint = did_you_mean(unknown, sorted(ANYWHERE))
         raise FanfoldError(f"{where}unknown key '{unknown}': there are {', '.join(sorted(ANYWHERE))}.{hint}")
     return {key: value if key == "seed" else as_section(f"{where}`{key}:`", key, value) for key, value in found.items()}
+
+
+def own_names(base: Section, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The names of model and algorithm that stand in a run's configuration, where a call gives no others."""
+    found = dict[str, str]()
+    for section in OWN:
+        held, asked = base.get(section), arguments.get(section)
+        name = held.get("name") if isinstance(held, Mapping) else held
+        if name is not None and (asked is None or (isinstance(asked, Mapping) and "name" not in asked)):
+            found[section] = str(name)
+    return found
 
 
 def some(**arguments: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeAlias
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Picture
-from fanfold.pipeline import worker, yaml_text
+from fanfold.pipeline import worker
 from fanfold.pipeline.classifier import Classifier, skipped_in_words
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
@@ -25,7 +25,8 @@ from fanfold.pipeline.results import Accuracy
 from fanfold.workflows.actions.classify import Trained, trained_run, trained_shipped
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.actions.shipped import SHIPPED
-from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, some
+from fanfold.workflows.cli.trust import check_leave, package_of
+from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, own_names, read_base, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
@@ -121,11 +122,19 @@ class Run:
     ['class3']
     """
 
-    def __init__(self, path: Path, objects: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, objects: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
         self.path = path
-        self._directory, self._objects = RunDirectory(path), objects
+        self._directory, self._objects, self._trust = RunDirectory(path), objects, trust
         if not self._directory.config.exists():
             raise FanfoldError(f"The folder {path} holds no run: train one with fanfold.train(…, path={str(path)!r}).")
+
+    @classmethod
+    def made(cls, path: Path, objects: Mapping[str, Any]) -> Self:
+        """A run of this process's own: what it names was imported already."""
+        found = cls(path, objects)
+        packages = map(package_of, own_names(found.config, objects).values())
+        found._trust = [package for package in packages if package]
+        return found
 
     @property
     def result(self) -> Mapping[str, Any]:
@@ -137,8 +146,7 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """The run's configuration by section, with nothing left open."""
-        found: Mapping[str, Any] = yaml_text.load(self._directory.config.read_text())
-        return found
+        return read_base(self._directory.config)
 
     @property
     def accuracy(self) -> Accuracy:
@@ -287,37 +295,54 @@ class Run:
         return f"<fanfold.Run {str(self.path)!r}: {what}, {how}>"
 
     def _ask(self, **sections: Any) -> Asked:
-        """The run's own configuration, with some of it changed."""
-        return ask(self.config, {**self._objects, **some(**sections)})
+        """The run's own configuration, with some of it changed.
+
+        Raises:
+            FanfoldError: It names a model or an algorithm that may not be imported.
+        """
+        config = self.config
+        check_leave(self.path, own_names(config, self._objects), self._trust)
+        return ask(config, {**self._objects, **some(**sections)})
 
 
 @spoken
-def load(path: str | PathLike[str], *, model: AModel | None = None, algorithm: AnAlgorithm | None = None) -> Run:
-    """Open a run directory.
+def load(
+    path: str | PathLike[str],
+    *,
+    model: AModel | None = None,
+    algorithm: AnAlgorithm | None = None,
+    trust: Sequence[str] = (),
+) -> Run:
+    """Open a run directory. It runs no code of others, unless it is trusted.
 
     Args:
         path: The run directory.
         model: The model, for a run that was trained with a module handed over in Python: the same one, or its class.
         algorithm: The algorithm, for a run that was trained with one of your own that has no importable name.
+        trust: Packages that the run's own model and algorithm may be imported from, where these are not given: such as
+            `["my_models"]`.
 
     Raises:
-        fanfold.FanfoldError: There is no run, or it needs a model or algorithm that wasn't given.
+        fanfold.FanfoldError: There is no run, or it needs a model or algorithm that wasn't given or isn't trusted.
     """
     if not isinstance(path, (str, PathLike)):
         raise FanfoldError(f"path must be a run directory, not {path!r:.100}.")
-    run = Run(Path(path), some(model=model, algorithm=algorithm))
+    run = Run(Path(path), some(model=model, algorithm=algorithm), trust)
     run._ask()  # so that what is missing is said now
     return run
 
 
 @spoken
-def learn(support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot") -> Classifier:
+def learn(
+    support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot", *, trust: Sequence[str] = ()
+) -> Classifier:
     """Learn classes of your own without a run of your own: by one that comes with the package.
 
     Args:
         support: Labelled pictures, see `Run.learn`.
         run: `fanfold:omniglot`, Prototypical Networks trained on Omniglot, for handwriting, signs and symbols; or a run
             directory.
+        trust: Packages that the run's own model and algorithm may be imported from, see `fanfold.load`.
 
     Returns:
         The classifier, see `Run.learn`.
@@ -332,7 +357,7 @@ def learn(support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot") -> 
     """
     if str(run).startswith(SHIPPED):
         return _classifier(trained_shipped(str(run)), support)
-    return load(run).learn(support)
+    return load(run, trust=trust).learn(support)
 
 
 def _classifier(trained: Trained, support: Support) -> Classifier:

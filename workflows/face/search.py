@@ -167,7 +167,7 @@ def search(
         result = carry_out(replace(request, plan_of=plan_of), computing, shown.say)
     best = _varied(some(model=model, algorithm=algorithm), result["params"])
     objects = {name: best[name] for name in ("model", "algorithm") if not isinstance(best.get(name), (str, Mapping))}
-    return Found(request.directory, result["params"], Run(request.best.path, some(**objects)), result)
+    return Found(request.directory, result["params"], Run.made(request.best.path, some(**objects)), result)
 
 
 def _varied(sections: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:

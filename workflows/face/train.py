@@ -1,12 +1,13 @@
 """`fanfold.train`."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.actions.train import Training, carry_out, new_directory
-from fanfold.workflows.cli.configs import read_yaml
+from fanfold.workflows.cli.trust import check_leave
 from fanfold.workflows.face.arguments import (
     AModel,
     AnAlgorithm,
@@ -15,6 +16,7 @@ from fanfold.workflows.face.arguments import (
     ask,
     configured,
     dataset_section,
+    own_names,
     read_base,
     some,
     with_plain,
@@ -45,6 +47,7 @@ def train(
     cluster: ACluster | None = None,
     path: str | PathLike[str] | None = None,
     resume: bool = False,
+    trust: Sequence[str] = (),
     config: str | PathLike[str] | None = None,
     task: Section | None = None,
     train: Section | None = None,
@@ -78,6 +81,7 @@ def train(
             a GPU or core, which end with the call.
         path: The run directory; by default `runs/WHAT-WHEN`.
         resume: Whether to go on with the run in `path`, whose settings hold where an argument says nothing.
+        trust: Packages that a resumed run's own model and algorithm may be imported from, where these are not given.
         config: A YAML file with settings, or the name of a configuration that comes with Fanfold, such as
             `omniglot/protonet-5way1shot`; they hold where an argument says nothing.
         task: Further fields of test tasks, such as `{"rotations": True}`.
@@ -108,6 +112,8 @@ def train(
     base = _of_run(directory) if resume else read_base(config)
     if given_cluster(cluster) is None and not resume and base.get("cluster"):
         cluster = base["cluster"]
+    if resume:
+        check_leave(path, own_names(base, some(model=model, algorithm=algorithm)), trust)
     length = _length(base, with_plain("meta", meta, minutes=minutes, iterations=iterations))
     dataset = dataset_section(data, split=split)
     asked = ask(
@@ -140,7 +146,7 @@ def train(
                 shown.say(note)
         shown.say(f"dashboard: {computing.dashboard}")
         carry_out(training, computing, shown, shown.say)
-    return Run(directory.path, some(model=model, algorithm=algorithm))
+    return Run.made(directory.path, some(model=model, algorithm=algorithm))
 
 
 def _length(base: Section, meta: Section) -> Section:
@@ -161,5 +167,4 @@ def _of_run(directory: RunDirectory | None) -> Section:
         raise FanfoldError("resume=True needs path: the directory of the run to go on with.")
     if not directory.config.exists():
         raise FanfoldError(f"{directory.path} holds no run to resume: leave resume out to start one there.")
-    found: Section = read_yaml("configuration", directory.config)
-    return found
+    return read_base(directory.config)

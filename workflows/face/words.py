@@ -110,6 +110,8 @@ def _call(command: str, settings: dict[str, str]) -> str:
 
 def _argument(field: str, value: str | None) -> str:
     section, _, name = field.partition(".")
+    if field == "trust" and value is not None:
+        return f"trust=[{_value(value)}]"
     if field in ("resume", "overwrite"):
         return f"{field}=True"
     if (plain := ARGUMENTS.get(field)) or not name:
