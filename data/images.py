@@ -51,6 +51,14 @@ class Images(Protocol):
         """
         ...
 
+    def rows(self, classes: ArrayLike, pictures: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Where pictures are, without a copy where they are in memory; arguments and errors are those of `gather`.
+
+        Returns:
+            An array that holds them among others, `[n, channels, height, width]`, and their places in it, `[…]`.
+        """
+        ...
+
 
 def open_images(store: Store, memory_limit: int | None = None) -> Images:
     """Keep a store's pictures at hand: in memory, in a file that all workers of a machine map, or as many as fit.
@@ -108,6 +116,9 @@ class WholeImages(_Pictures):
     def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.uint8]:
         return np.asarray(self.pixels[self.numbers(classes, pictures)])
 
+    def rows(self, classes: ArrayLike, pictures: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return self.pixels, self.numbers(classes, pictures)
+
 
 class CachedImages(_Pictures):
     """The chunks used last, as many as the memory limit holds, and at least one."""
@@ -129,6 +140,11 @@ class CachedImages(_Pictures):
             for chunk, here in zip(wanted.tolist(), np.split(order, starts[1:]), strict=False):
                 flat[here] = self._chunk(chunk)[places.ravel()[here]]
         return found
+
+    def rows(self, classes: ArrayLike, pictures: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        found = self.gather(classes, pictures)
+        places = np.arange(np.asarray(classes).size, dtype=np.int64).reshape(np.shape(classes))
+        return found.reshape(-1, self.channels, *self.size), places
 
     def _chunk(self, number: int) -> NDArray[np.uint8]:
         if number in self._chunks:

@@ -1,7 +1,7 @@
 """Tasks as tensors of images and labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fanfold.data.images import Images
 from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
+from fanfold.tasks.pixels import orientations, oriented
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,12 @@ def gather_tasks(
         FanfoldError: A chunk of the store is damaged, or its images can't be rotated.
     """
     check_rotations(shape, images.size)
-    classes, pictures, rotations, reflections = _by_image(episodes)
-    tasks = as_tasks(_read(classes, pictures, rotations, reflections, images), shape)
-    support, query = _scaled(tasks.support, dtype), _scaled(tasks.query, dtype)
-    return replace(tasks, support=support, query=query, ink=images.handwriting)
+    by_image = _by_image(episodes)
+    support, query = (
+        _read([part[..., places] for part in by_image], images, dtype)
+        for places in (slice(shape.shots), slice(shape.shots, None))
+    )
+    return replace(_labelled(support, query), ink=images.handwriting)
 
 
 def gather_distinct(
@@ -100,48 +103,37 @@ def gather_distinct(
     """
     by_image = _by_image(episodes)
     distinct, indices = np.unique(np.stack([part.ravel() for part in by_image]), axis=1, return_inverse=True)
-    classes, pictures, rotations, reflections = distinct
-    found = _read(classes, pictures, rotations, reflections.astype(bool), images)
-    return _scaled(found, dtype), indices.reshape(by_image[0].shape)
+    return _read(list(distinct), images, dtype), indices.reshape(by_image[0].shape)
 
 
 def as_tasks(parts: Tensor, shape: EpisodeShape) -> TaskBatch:
     """Tasks of images or embeddings `[tasks, ways, shots + queries, …]`."""
-    ways, images = parts.shape[1:3]
-    label = torch.arange(ways, device=parts.device)
+    return _labelled(parts[:, :, : shape.shots], parts[:, :, shape.shots :])
+
+
+def _labelled(support: Tensor, query: Tensor) -> TaskBatch:
+    """Tasks of images by class, `[tasks, ways, shots, …]` and `[tasks, ways, queries, …]`."""
+    ways = support.shape[1]
+    label = torch.arange(ways, device=support.device)
     return TaskBatch(
-        support=parts[:, :, : shape.shots].flatten(1, 2),
-        support_labels=label.repeat_interleave(shape.shots),
-        query=parts[:, :, shape.shots :].flatten(1, 2),
-        query_labels=label.repeat_interleave(images - shape.shots),
+        support=support.flatten(1, 2),
+        support_labels=label.repeat_interleave(support.shape[2]),
+        query=query.flatten(1, 2),
+        query_labels=label.repeat_interleave(query.shape[2]),
         ways=ways,
     )
 
 
-def _by_image(episodes: Episodes) -> list[NDArray[Any]]:
-    """Class, index in it, rotation and reflection of every image, `[tasks, ways, shots + queries]` each."""
-    by_class = (episodes.classes, episodes.rotations, episodes.reflections)
-    classes, rotations, reflections = (np.broadcast_to(part[..., None], episodes.pictures.shape) for part in by_class)
-    return [classes, episodes.pictures, rotations, reflections]
+def _by_image(episodes: Episodes) -> list[NDArray[np.int64]]:
+    """Class, index in it, and orientation of every image, `[tasks, ways, shots + queries]` each."""
+    by_class = (episodes.classes, orientations(episodes))
+    classes, of_each = (np.broadcast_to(part[..., None], episodes.pictures.shape) for part in by_class)
+    return [classes, episodes.pictures, of_each]
 
 
-def _read(
-    classes: NDArray[np.int64],
-    pictures: NDArray[np.int64],
-    rotations: NDArray[np.int64],
-    reflections: NDArray[np.bool_],
-    images: Images,
-) -> Tensor:
-    """Images, uint8 `[…, channels, height, width]`, from their classes, indices, rotations and reflections `[…]`."""
-    pixels = images.gather(classes, pictures)
-    pixels[reflections] = pixels[reflections][..., ::-1]
-    for rotation in (1, 2, 3):
-        rotated = rotations == rotation
-        if rotated.any():
-            pixels[rotated] = np.rot90(pixels[rotated], rotation, axes=(-2, -1))
-    return torch.from_numpy(pixels)
-
-
-def _scaled(pixels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pixels of 8 bits as floats, 0 to 1; one pass over them, as memory is the limit."""
-    return torch.div(pixels, 255) if dtype == torch.float32 == torch.get_default_dtype() else pixels.to(dtype).div_(255)
+def _read(by_image: Sequence[NDArray[np.int64]], images: Images, dtype: torch.dtype) -> Tensor:
+    """Images from 0 to 1, `[…, channels, height, width]`, from their classes, indices and orientations, `[…]` each."""
+    classes, pictures, of_each = by_image
+    pixels, numbers = images.rows(classes, pictures)
+    computed = np.float64 if dtype == torch.float64 else np.float32  # shorter types are rounded from it, as by PyTorch
+    return torch.from_numpy(oriented(pixels, numbers, of_each, computed)).to(dtype)

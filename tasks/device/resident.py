@@ -2,10 +2,7 @@
 
 A task is sent to the device as one integer per image. The device gathers, reflects, rotates and scales the images by a
 few operations that read nothing back, so that a CUDA graph can capture them. The result has the bits of
-`tasks.batch.gather_tasks`.
-
-An image's **orientation** is one of the eight symmetries of a square: its rotation in units of 90°, 0 to 3, plus 4 if
-it is reflected before.
+`tasks.batch.gather_tasks`. For orientations, see `tasks.pixels`.
 """
 
 from dataclasses import dataclass, replace
@@ -18,9 +15,9 @@ from torch import Tensor
 from fanfold.data.images import Images, WholeImages
 from fanfold.tasks.batch import TaskBatch, as_tasks
 from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
+from fanfold.tasks.pixels import ORIENTATIONS, orientations, sources
 
 _BITS = 3  # low bits of a code that hold the orientation
-ORIENTATIONS = 1 << _BITS
 _MOST_PICTURES = 2**31 >> _BITS
 _FREE_MEMORY_SHARE = 4  # images may take a quarter of a device's free memory
 
@@ -71,7 +68,7 @@ def make_resident(
         return None
     return Resident(
         pixels=torch.tensor(images.pixels, device=device).flatten(2),
-        sources=torch.tensor(_sources(images.size), device=device),
+        sources=torch.tensor(sources(images.size).astype(np.int64), device=device),
         full=torch.tensor(255, dtype=dtype, device=device),
         size=images.size,
         first=images.first,
@@ -84,17 +81,10 @@ def encode(episodes: Episodes, first: NDArray[np.int64]) -> NDArray[np.int32]:
 
     The result is int32 `[tasks, ways, shots + queries]`; for `first`, see `Resident`.
     """
-    orientation = episodes.rotations + 4 * episodes.reflections
-    begins = (first[episodes.classes] << _BITS) + orientation
+    begins = (first[episodes.classes] << _BITS) + orientations(episodes)
     tasks, ways, images = episodes.pictures.shape
     found = np.empty((tasks, ways, images), np.int32)
     # One image at a time, vectorized over tasks and ways: the last axis is too short for that.
     for image in range(images):
         found[..., image] = begins + (episodes.pictures[..., image] << _BITS)
     return found
-
-
-def _sources(size: tuple[int, int]) -> NDArray[np.int64]:
-    """The sources of `Resident`. Rotations by 90° and 270° are meaningful for square images only."""
-    places = np.arange(size[0] * size[1]).reshape(size)
-    return np.stack([np.rot90(each, rotation).ravel() for each in (places, places[:, ::-1]) for rotation in range(4)])

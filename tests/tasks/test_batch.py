@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 
 from fanfold.tasks.batch import as_tasks, gather_distinct, gather_tasks
 from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream, draw_episodes
+from fanfold.tasks.pixels import oriented
 
 
 class Numbered:
@@ -16,6 +18,10 @@ class Numbered:
     def gather(self, classes, pictures):
         start = (np.asarray(classes) * 20 + np.asarray(pictures) * 2)[..., None, None, None]
         return (start + np.arange(9).reshape(3, 3) // 5 + np.arange(self.channels)[:, None, None]).astype(np.uint8)
+
+    def rows(self, classes, pictures):
+        found = self.gather(classes, pictures)
+        return found.reshape(-1, self.channels, *self.size), np.arange(np.size(classes)).reshape(np.shape(classes))
 
 
 class Coloured(Numbered):
@@ -116,3 +122,10 @@ def test_handwriting_is_shown_dark_on_white_and_pictures_as_they_are():
     shown = picture.by_class()[1]
     assert shown.shape == (2, 4, 2, 3, 3, 3)
     np.testing.assert_allclose(shown[1, 2, 1], picture.query[1, 5].movedim(0, -1).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_value_is_divided_as_pytorch_divides(dtype):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    found = oriented(pixels, np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), np.dtype(str(dtype)[6:]))
+    assert torch.equal(torch.from_numpy(found).flatten(), torch.arange(256, dtype=torch.uint8).to(dtype).div(255))
