@@ -1,9 +1,11 @@
 """The network of another run, for a new run to start from.
 
-Tensors are taken by name where their shapes agree. Others start anew, as a head for other classes does, and so does
-what an algorithm learns besides the network, such as inner rates.
+Tensors are taken by name where their shapes agree. Others start anew, and so does what an algorithm learns besides the
+network, such as inner rates. A head for other classes starts at zero: random numbers on top of a body that has learned
+would tell one class from another for nothing. The first inner step then learns the head alone.
 """
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +41,14 @@ def read_initial(path: Path) -> Initial:
     return Initial(name, {name: value for name, value in tensors.items() if name.startswith(".")})
 
 
-def start_from(initial: Initial, parameters: Vector, layout: Layout) -> tuple[Vector, str]:
+def start_from(initial: Initial, parameters: Vector, layout: Layout, head: Collection[str]) -> tuple[Vector, str]:
     """The initial parameters `[P]` with the tensors of a network that fit, and a line about these.
+
+    Args:
+        initial: The network to start from.
+        parameters: Float32 `[P]`, as they are from nothing.
+        layout: Their names and shapes.
+        head: The names, in the layout, of the head's: zero unless they fit.
 
     Raises:
         FanfoldError: No tensor fits.
@@ -53,9 +61,15 @@ def start_from(initial: Initial, parameters: Vector, layout: Layout) -> tuple[Ve
         raise FanfoldError(
             f"No tensor of {initial.name} fits this network: choose the same `model`, or leave `meta.initial` out."
         )
-    anew = [name[1:] for name in parts if name not in taken]
-    said = f"starts from {len(taken)} tensors of {initial.name}" + (f"; anew: {', '.join(anew)}" if anew else "")
-    return np.concatenate([taken.get(name, own).reshape(-1) for name, own in parts.items()]), said
+    missing = [name for name in parts if name not in taken]
+    zero, anew = [name for name in missing if name in head], [name for name in missing if name not in head]
+    said = f"starts from {len(taken)} tensors of {initial.name}" + _listed("at zero", zero) + _listed("anew", anew)
+    values = parts | {name: np.zeros_like(parts[name]) for name in zero} | taken
+    return np.concatenate([value.reshape(-1) for value in values.values()]), said
+
+
+def _listed(how: str, names: Sequence[str]) -> str:
+    return f"; {how}: {', '.join(name[1:] for name in names)}" if names else ""
 
 
 def _shape(tensor: Vector | None) -> tuple[int, ...] | None:

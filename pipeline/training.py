@@ -167,7 +167,8 @@ def start(job: Job) -> Checkpoint:
     state, opened = worker.initialize(job.recipe), worker.open_context(replace(job.recipe, device="cpu"))
     layout, note = worker.layout(job.recipe), job.note
     if job.recipe.meta.initial is not None:
-        found, said = start_from(read_initial(Path(job.recipe.meta.initial)), state.parameters, layout)
+        head = [f".{name}" for name in opened.network.head]
+        found, said = start_from(read_initial(Path(job.recipe.meta.initial)), state.parameters, layout, head)
         state, note = initial_state(found), f"{note}; {said}" if note else said
     preprocessing = open_store(Path(job.recipe.store)).preprocessing.to_dict()
     return Checkpoint(

@@ -7,7 +7,7 @@ import pytest
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
-from fanfold.pipeline.checkpoint import load_checkpoint, save_checkpoint
+from fanfold.pipeline.checkpoint import cut, load_checkpoint, save_checkpoint
 from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.initial import read_initial, start_from
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -35,18 +35,23 @@ def test_tensors_that_fit_are_taken_and_the_others_start_anew(recipe, other):
     body = load_checkpoint(other.last).best
     count = len(body)
     assert found.state.parameters[:count].tobytes() == body.tobytes()
-    assert found.state.parameters[count:].tobytes() == fresh.state.parameters[count:].tobytes()
-    assert len(found.state.parameters) > count
+    mine, before = cut(found.state.parameters, found.layout), cut(fresh.state.parameters, fresh.layout)
+    head = [name for name in mine if name.startswith(".head")]
+    assert len(head) == 2
+    assert not any(mine[name].any() for name in head)
+    rates = [name for name in mine if name.startswith(":")]
+    assert rates
+    assert all(mine[name].tobytes() == before[name].tobytes() for name in rates)
     assert found.best.tobytes() == found.state.average.tobytes() == found.state.parameters.tobytes()
     assert found.note.startswith("a note; starts from ")
     assert str(other.path) in found.note
-    assert "anew: head.weight, head.bias, " in found.note
+    assert "; at zero: head.weight, head.bias; anew: " in found.note
 
 
 def test_shapes_decide_not_the_number_of_values(recipe, other):
     layout, initial = {".a": (2, 3), ".b": (2,)}, read_initial(other.last)
     tensors = {".a": np.ones((3, 2), np.float32), ".b": np.ones(2, np.float32)}
-    found, _ = start_from(initial._replace(tensors=tensors), np.zeros(8, np.float32), layout)
+    found, _ = start_from(initial._replace(tensors=tensors), np.full(8, 2, np.float32), layout, [".a"])
     assert found.tolist() == [0] * 6 + [1, 1]
 
 
