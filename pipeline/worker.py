@@ -44,6 +44,7 @@ from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
 
 POPULATION = 1000  # training images, at least, for batch norm's statistics
+GRAPHS = 2  # functions kept captured, each with memory of its own on a GPU
 
 # One thread at a time: a network's module holds the parameters of the current call, and PyTorch's generator belongs to
 # the process. A driver of several runs has several threads.
@@ -237,9 +238,11 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
             compile_kernels()
         # For networks that draw, as dropout does.
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, stream, first]).generate_state(1, np.uint64)[0]))
-        # The same kernels every time, and products of the configured precision.
+        # The same kernels every time, and products of the configured precision. A stack has products of its own for
+        # that, and small ones beside them, of covariances and heads, which are too few to be worth fewer bits.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.meta.precision == "tf32"
+        fast = recipe.meta.precision == "tf32" and opened.network.stack is None
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = fast
         opened.network.module.train(stream is Stream.TRAIN)
         yield opened
 
@@ -266,7 +269,7 @@ def _resident(images: Images, device: str) -> Resident | None:
     return make_resident(images, device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=GRAPHS)
 def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
     """Parameters `[P]`, an iteration's numbers and tasks' codes to a meta-gradient, in a phase of the algorithm."""
     opened = open_context(recipe)
@@ -281,7 +284,7 @@ def _captured_gradient(recipe: Recipe, phase: Hashable) -> Captured:
     return Captured(gradient, resident.pixels.device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=GRAPHS)
 def _captured_predictions(recipe: Recipe) -> Captured:
     """From parameters `[P]` and tasks' codes to predictions on the device, see `tasks.predict.from_logits`."""
     opened = open_context(recipe)

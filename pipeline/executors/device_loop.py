@@ -1,15 +1,21 @@
 """A rank's meta-iterations on its device: nothing comes back to the host before the window's end.
 
-The host draws the window's tasks as numbers, and sends them a block of iterations at a time. An iteration is one CUDA
-graph: gather the images, compute the chunks' sums, fold, step. Where there are other ranks it is two, with an exchange
-between them. On a CPU the same functions are called plainly. Folds and steps have the order of every executor's, and so
-the parameters have the same bits.
+The host draws the window's tasks as numbers, and sends all that differs between its iterations before the first. An
+iteration is one CUDA graph: gather the images, compute the chunks' sums, fold, step. Where there are other ranks it is
+two, with an exchange between them. On a CPU the same functions are called plainly. Folds and steps have the order of
+every executor's, and so the parameters have the same bits.
+
+A device that waits for a lost rank never ends, and whatever waits for it on the host, as a copy does or a launch into a
+full queue, can't be called off. So the host copies to an idle device alone, is never far ahead of it, and waits by
+asking whether it is done.
 """
 
 import time
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,8 +33,24 @@ from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.prefetch import Prefetch, RankTasks, TaskSource, draw_codes
 from fanfold.tasks.episodes import Stream
 
-BLOCK = 64  # iterations whose tasks are sent to the device at a time
+BLOCK = 256  # iterations whose tasks are sent to the device at a time, at most
+AHEAD = 32  # iterations between two marks: the host launches at most twice as many before the device is done with them
+PLAIN = 2  # first calls of a phase, before which the device must be idle: the second one captures its graph
 POLL_SECONDS = 0.05  # between two checks that a window is still wanted
+
+
+class Mark(Protocol):
+    """A place in what a device was told to do."""
+
+    def query(self) -> bool:
+        """Whether the device has come so far."""
+
+
+class Passed:
+    """The mark of a device that does at once what it is told."""
+
+    def query(self) -> bool:
+        return True
 
 
 def suits(recipe: Recipe, opened: worker.WorkerContext) -> bool:
@@ -66,10 +88,12 @@ class DeviceLoop(MemberLoop):
         self._found = empty(len(self._left_tasks), self._length + FACTS)
         # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
+        self._differences = lru_cache(maxsize=2)(self._numbers_of)  # of this block, and of the next one
         # One of each for every phase of the algorithm, and the step, which all phases share.
         self._alone = cache(lambda phase: Captured(partial(self._iterate_alone, phase), device))
         self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
         self._after = Captured(self._step, device)
+        self._calls = Counter[Hashable]()  # by phase
 
     def start(self, parameters: Vector, segment: State) -> None:
         self._parameters.copy_(torch.tensor(parameters))
@@ -92,36 +116,60 @@ class DeviceLoop(MemberLoop):
             sums, broken = [], []
             for start in range(0, iterations, BLOCK):
                 count = min(BLOCK, iterations - start)
-                self._codes[:count].copy_(codes[start : start + count])
                 block = range(first + start, first + start + count)
-                self._rates[:count].copy_(self._rates_in(block))
-                self._numbers[:count].copy_(self._numbers_in(block))
-                self._at.zero_()
-                for iteration in block:
-                    self._once(communicator, self._recipe.algorithm.phase(iteration))
-                check()
-                sums.append(self._sums[:count].clone())
-                broken.append(self._broken[:count].clone())
-            self._wait(check)
+                self._send(codes[start : start + count], block)
+                last = self._launch(block, check, communicator)
+                left = iterations - start - count  # where none are left, a window as long as this one follows
+                self._differences(range(block.stop, block.stop + min(BLOCK, left or iterations)))
+                _wait(last, check)
+                sums.append(self._sums[:count].to("cpu", copy=True))
+                broken.append(self._broken[:count].to("cpu", copy=True))
         stopwatch.end("adapt")
-        raise_not_finite(self._share, first, torch.cat(broken).cpu().numpy(), communicator)
+        raise_not_finite(self._share, first, torch.cat(broken).numpy(), communicator)
         self.iteration = first + iterations
-        means = torch.cat(sums).cpu().numpy() / self._recipe.meta.batch
+        means = torch.cat(sums).numpy() / self._recipe.meta.batch
         return tuple(Record(first + place, loss, accuracy) for place, (loss, accuracy) in enumerate(means.tolist()))
 
     def _tasks(self, first: int, iterations: int) -> RankTasks:
         batch = self._recipe.meta.batch
         return RankTasks(first * batch, iterations, batch, self._chunks)
 
-    def _rates_in(self, iterations: range) -> Tensor:
-        """The rates of some iterations, `[iterations, rates]`."""
-        meta = self._recipe.meta
-        rates = [rates_at(iteration, meta) for iteration in iterations]
-        return torch.from_numpy(np.array(rates, np.float32))
+    def _send(self, codes: Tensor, block: range) -> None:
+        """Send an idle device what differs between some iterations."""
+        rates, numbers = self._differences(block)
+        self._codes[: len(block)].copy_(codes)
+        self._rates[: len(block)].copy_(rates)
+        self._numbers[: len(block)].copy_(numbers)
+        self._at.zero_()
 
-    def _numbers_in(self, iterations: range) -> Tensor:
-        """The numbers by which some iterations differ within their phase, `[iterations, n]`."""
-        return torch.from_numpy(np.array([self._recipe.algorithm.numbers(each) for each in iterations], np.float32))
+    def _numbers_of(self, block: range) -> tuple[Tensor, Tensor]:
+        """The rates of some iterations, and the algorithm's numbers within its phase, `[iterations, …]`."""
+        rates = [rates_at(iteration, self._recipe.meta) for iteration in block]
+        numbers = [self._recipe.algorithm.numbers(iteration) for iteration in block]
+        return torch.from_numpy(np.array(rates, np.float32)), torch.from_numpy(np.array(numbers, np.float32))
+
+    def _launch(self, block: range, check: Check, communicator: Communicator | None) -> Mark:
+        """Launch some iterations, never far ahead of the device; the last one's mark."""
+        marks: deque[Mark] = deque()
+        for iteration in block:
+            phase = self._recipe.algorithm.phase(iteration)
+            if self._calls[phase] < PLAIN:
+                _wait(self._mark(), check)
+            self._once(communicator, phase)
+            self._calls[phase] += 1
+            if (iteration - block.start) % AHEAD == AHEAD - 1 or iteration == block[-1]:
+                check()
+                marks.append(self._mark())
+                if len(marks) > 1:
+                    _wait(marks.popleft(), check)
+        return marks.pop()
+
+    def _mark(self) -> Mark:
+        if not self._parameters.is_cuda:
+            return Passed()
+        mark = torch.cuda.Event()
+        mark.record()
+        return mark
 
     def _once(self, communicator: Communicator | None, phase: Hashable) -> None:
         if communicator is None or self._share.ranks == 1:
@@ -171,15 +219,12 @@ class DeviceLoop(MemberLoop):
         self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])
         self._at += 1
 
-    def _wait(self, check: Check) -> None:
-        """Wait for the device, which is far behind, as long as the window is wanted."""
-        if not self._parameters.is_cuda:
-            return
-        done = torch.cuda.Event()
-        done.record()
-        checked = time.monotonic()
-        while not done.query():
-            time.sleep(0.001)
-            if time.monotonic() - checked > POLL_SECONDS:
-                check()
-                checked = time.monotonic()
+
+def _wait(mark: Mark, check: Check) -> None:
+    """Wait for a mark as long as the window is wanted."""
+    checked = time.monotonic()
+    while not mark.query():
+        time.sleep(0.001)
+        if time.monotonic() - checked > POLL_SECONDS:
+            check()
+            checked = time.monotonic()

@@ -27,7 +27,7 @@ from fanfold.pipeline.executors.base import Window
 from fanfold.pipeline.executors.communicator import Communicator, DisbandedError
 from fanfold.pipeline.executors.device_loop import DeviceLoop, suits
 from fanfold.pipeline.executors.member_loop import MemberLoop
-from fanfold.pipeline.executors.nccl import DeviceCommunicator, connect_devices
+from fanfold.pipeline.executors.nccl import DeviceCommunicator, abort, connect_devices
 from fanfold.pipeline.executors.plain_loop import PlainLoop
 from fanfold.pipeline.executors.segments import Share, segment_size
 from fanfold.pipeline.executors.stopwatch import Stopwatch
@@ -180,7 +180,7 @@ def window(gang: Gang, rank: int, recipe: Recipe, order: Order, start: State | N
         if _seats.get(place) is seat:  # not that of a newer gang; what it leaves, the others need not wait for
             _seats.pop(place, None)
         if seat.devices is not None:
-            seat.devices.abort()  # else the device would wait for the lost one, for ever
+            abort(seat.devices)  # else the device would wait for the lost one, for ever
         raise
     dask_worker.log_event(TOPIC, _message(gang, share, order, stopwatch))
     return found

@@ -10,7 +10,9 @@ gloo, and a group whose window is no longer wanted is aborted.
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from fanfold.pipeline.executors.communicator import Communicator
 UNWATCHED = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
 
 NAME = 64  # bytes of a GPU's name
+ABORT = 5.0  # seconds within which a group is called off
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,8 +64,22 @@ def connect_devices(communicator: Communicator, store: Store, name: str, bound: 
     if communicator.gather(torch.tensor([ready]).byte()).all():
         return group
     if group is not None:
-        group.abort()
+        abort(group)
     return None
+
+
+def abort(group: Any, seconds: float = ABORT) -> None:
+    """Call off what a group's devices wait for. NCCL may hang in that: no longer than some seconds are given to it."""
+    thread = Thread(target=_aborted, args=(group,), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        _LOG.warning("NCCL doesn't let go of a GPU: restart this worker if its tasks hang.")
+
+
+def _aborted(group: Any) -> None:
+    with suppress(RuntimeError):
+        group.abort()
 
 
 class DeviceCommunicator(Communicator):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from math import prod
 
 import torch
 
@@ -16,6 +17,8 @@ from fanfold.tasks.derivatives.torch_ops import first, norms, products
 from fanfold.tasks.parameters import Shapes, count
 
 TORCH = Operations(products, norms, first)
+
+TRIED_PIXELS = 1 << 18  # so many pictures' pixels fill the largest tiles of the blocks that have them
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,13 +106,19 @@ def kernels_problem() -> str | None:
 
 
 def _try(stack: Stack, shapes: Shapes, size: tuple[int, int], device: torch.device) -> None:
-    """Run every operation once."""
+    """Run every operation once, on a GPU for many tasks, too: a kernel of larger tiles needs more of it."""
     channels = shapes[stack.first.names[0]][1]
-    images = torch.rand(1, 2, channels, *size, device=device)
-    parameters = stack.layout.split(stack.layout.lay_out(torch.rand(count(shapes), device=device)))
-    outputs, kept = stack.forward(parameters, stack.first.patches(images))
-    _, both = stack.backward(kept, torch.ones_like(outputs))
-    outputs_t, forth = stack.tangent(both, parameters)
-    stack.backward_tangent(both, forth, torch.ones_like(outputs_t))
+    for tasks in tried_tasks(size, device):
+        images = torch.rand(tasks, 2, channels, *size, device=device)
+        parameters = stack.layout.split(stack.layout.lay_out(torch.rand(count(shapes), device=device)))
+        outputs, kept = stack.forward(parameters, stack.first.patches(images))
+        _, both = stack.backward(kept, torch.ones_like(outputs))
+        outputs_t, forth = stack.tangent(both, parameters)
+        stack.backward_tangent(both, forth, torch.ones_like(outputs_t))
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def tried_tasks(size: tuple[int, int], device: torch.device) -> tuple[int, ...]:
+    """Numbers of tasks, of two images each, with which operations are tried."""
+    return (1,) if device.type == "cpu" else (1, max(2, TRIED_PIXELS // prod(size)))

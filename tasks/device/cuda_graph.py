@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -60,12 +61,16 @@ class Captured:
     def _capture(self, inputs: tuple[Tensor, ...]) -> _Graph | None:
         graph, fixed = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in inputs)
         torch.cuda.synchronize()
+        stream = torch.cuda.current_stream()
         try:
             # Other threads of a worker may use the device during the capture.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 output = self._function(*fixed)
         except RuntimeError as error:
-            torch.cuda.synchronize()
+            # PyTorch 2.11 leaves its own stream current where a capture fails at its end.
+            torch.cuda.set_stream(stream)
+            with suppress(RuntimeError):  # what failed may be reported once more
+                torch.cuda.synchronize()
             _LOG.warning("This computation can't be captured as a CUDA graph (%s): it is slower.", one_line(error))
             return None
         return _Graph(graph, fixed, output)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,11 +37,11 @@ from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.episodes import Stream
 from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel
+from tests.environment import ROOT, with_root
 from tests.pipeline.reference import alone, assert_same
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
 
 
@@ -195,7 +194,7 @@ def test_the_trials_of_a_search_share_a_card(shared_card, recipe, tmp_path):
 @contextmanager
 def started(module, address, *arguments, **environment):
     """A process of Dask's, as someone else starts it."""
-    seen = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    seen = with_root() | environment
     process = subprocess.Popen([sys.executable, "-m", module, address, *arguments], env=seen, cwd=ROOT)
     try:
         yield
@@ -258,9 +257,8 @@ with open_cluster(ClusterConfig(kind="cuda", workers=1, dashboard=":0")) as clus
 
 def test_whoever_drives_a_run_on_gpus_holds_no_context_there(recipe, directory):
     given = pickle.dumps((replace(recipe, device="cuda"), directory.path))
-    seen = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", DRIVER]
-    ran = subprocess.run(command, input=given, capture_output=True, cwd=ROOT, env=seen, timeout=180, check=False)
+    ran = subprocess.run(command, input=given, capture_output=True, cwd=ROOT, env=with_root(), timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
     assert "contexts False True" in ran.stdout.decode()
 

@@ -46,6 +46,15 @@ class Dropping(nn.Module):
         return self.layers(images)
 
 
+def test_fewer_bits_are_left_to_pytorch_where_a_network_has_no_products_of_its_own(recipe):
+    """A stack's are of the configured precision; small ones beside them, of covariances and heads, stay float32."""
+    fast = replace(recipe, meta=replace(recipe.meta, precision="tf32", together=True))
+    own = replace(fast, model=PluginModel("tests.pipeline.test_worker:Dropping"))
+    for chosen, allowed in ((fast, False), (own, True), (replace(own, meta=recipe.meta), False)):
+        with worker.in_context(chosen, Stream.TRAIN, 0):
+            assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+
+
 def test_a_network_that_draws_draws_by_the_chunks_numbers(recipe):
     own = replace(recipe, model=PluginModel("tests.pipeline.test_worker:Dropping"))
     state = worker.initialize(own)

@@ -18,9 +18,8 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.workflows.cli import entry
 from fanfold.workflows.cli.cluster import open_cluster
+from tests.environment import with_root
 from tests.waiting import wait_for
-
-ROOT = Path(__file__).parents[2]
 
 SMALL = [
     *("--dataset.name", "folder", "--dataset.split", "alphabets", "--dataset.size", "16"),
@@ -53,7 +52,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment() -> dict[str, str]:
     """What a workflow's process sees: the project, and no copy of Omniglot."""
     kept = {name: value for name, value in os.environ.items() if name != "OMNIGLOT_SOURCE"}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    return with_root(kept)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ import pytest
 from fanfold.data import extras
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.main import run_verb
-from tests.workflows.conftest import ROOT, SMALL
+from tests.environment import ROOT, with_root
+from tests.workflows.conftest import SMALL
 
 FOR_GPUS = ("dask_cuda", "pynvml", "triton")
 ABSENT = {module for modules in extras.MODULES.values() for module in modules} | set(FOR_GPUS)
@@ -63,7 +64,7 @@ def test_a_core_install_imports_and_trains_on_a_cpu(pictures, tmp_path, environm
     ran = subprocess.run(
         [sys.executable, "main.py", *SMALL, "--dataset.source", str(pictures), "--meta.iterations", "2"],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": f"{refusing}:{ROOT}"},
+        env=with_root(environment, refusing),
         capture_output=True,
         text=True,
         timeout=120,

@@ -7,7 +7,7 @@ import shlex
 import pytest
 import yaml
 
-from tests.workflows.conftest import ROOT
+from tests.environment import ROOT
 from tests.workflows.test_pages import check_dask
 
 DEPLOY = ROOT / "docs" / "deploy"

@@ -21,8 +21,9 @@ from fanfold.workflows.cli.search_options import read_options
 from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_space
 from fanfold.workflows.reporting.search import plain_ticks
 from fanfold.workflows.search import main
+from tests.environment import ROOT
 from tests.lines import lines
-from tests.workflows.conftest import ROOT, SMALL, wait_while_running
+from tests.workflows.conftest import SMALL, wait_while_running
 
 SPACE = """
 algorithm.inner_lr: {low: 1e-2, high: 1, log: true}

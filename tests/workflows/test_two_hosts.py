@@ -10,7 +10,6 @@ from contextlib import ExitStack
 import pytest
 
 from fanfold.pipeline.cluster.preload import MODULE
-from tests.workflows.conftest import ROOT
 
 ADDRESSES = ("10.213.77.1", "10.213.77.2")  # of two hosts
 PORT = 8786
@@ -60,7 +59,7 @@ def hosts() -> Iterator[tuple[str, str]]:
 
 def test_a_graph_and_a_gang_over_two_hosts_compute_the_same(hosts, pictures, tmp_path, environment):
     (tmp_path / "training.py").write_text(TRAIN)
-    environment = environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = environment | {"OMP_NUM_THREADS": "1"}
 
     def on(host: str, *words: str) -> list[str]:
         return [shutil.which("ip") or "ip", "netns", "exec", host, sys.executable, *words]

@@ -1,14 +1,12 @@
 """The page on true clusters: what it hears of runs, where it can be put up, and how it looks in a browser."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,10 +28,10 @@ from fanfold.pipeline.training import train
 from fanfold.workflows.cli.cluster import open_cluster
 from tests.browser import browser as browser
 from tests.browser import needs_browser
+from tests.environment import with_root
 from tests.lines import lines
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(every=10, validation_tasks=20, tasks=20)
 
 
@@ -171,8 +169,7 @@ def scheduler(tmp_path, before, *arguments):
     script = f"import sys; {before}; from distributed.cli.dask_scheduler import main; main(sys.argv[1:])"
     command = ["-c", script, "--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)]
     log = (tmp_path / "log").open("w")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, *command, *arguments], stderr=log, env=environment)
+    process = subprocess.Popen([sys.executable, *command, *arguments], stderr=log, env=with_root())
     try:
         wait_for(file.exists, 60)
         wait_for(lambda: file.read_text().rstrip().endswith("}"), 20)

@@ -1,5 +1,6 @@
 """Windows computed without a word to the host give the bits of a graph of Dask's tasks; here on a CPU."""
 
+import time
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -8,13 +9,16 @@ import pytest
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline import worker
+from fanfold.pipeline.executors import device_loop, nccl
 from fanfold.pipeline.executors.base import Window
 from fanfold.pipeline.executors.choose import open_executor
-from fanfold.pipeline.executors.device_loop import BLOCK, DeviceLoop, suits
+from fanfold.pipeline.executors.communicator import DisbandedError
+from fanfold.pipeline.executors.device_loop import DeviceLoop, suits
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.executors.segments import Share
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import FAN_IN
+from fanfold.pipeline.optimizer import Vectors
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
@@ -28,6 +32,71 @@ from tests.pipeline.reference import alone, assert_same
 
 def wanted():
     """Somebody waits for the window."""
+
+
+class Mark:
+    """A place that the device comes to, or never."""
+
+    def __init__(self, reached):
+        self.reached = reached
+
+    def query(self):
+        return self.reached
+
+
+class Neighbour:
+    """The other rank of a gang, as far as this one launches exchanges with it."""
+
+    ranks, exchanges = 2, 0
+
+    def exchange(self, rows, found, counts):
+        self.exchanges += 1
+
+    def gather_into(self, found, own):
+        pass
+
+
+@pytest.mark.parametrize("answers", [0, 5, 40])
+def test_a_device_that_waits_for_a_lost_rank_keeps_its_host_for_a_bounded_time(recipe, monkeypatch, answers):
+    recipe, communicator, sent, asked = side_by_side(recipe, batch=2, chunk=1), Neighbour(), [], []
+    monkeypatch.setattr(device_loop, "AHEAD", 8)
+    monkeypatch.setattr(device_loop, "BLOCK", 32)
+    monkeypatch.setattr(device_loop, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(DeviceLoop, "_mark", lambda self: Mark(communicator.exchanges <= answers))
+    send = DeviceLoop._send
+    monkeypatch.setattr(
+        DeviceLoop, "_send", lambda self, *given: sent.append(communicator.exchanges) or send(self, *given)
+    )
+
+    def lost():  # which the driver notices late
+        asked.append(communicator.exchanges)
+        if len([exchanges for exchanges in asked if exchanges > answers]) > 20:
+            raise DisbandedError
+
+    state = worker.initialize(recipe)
+    loop = DeviceLoop(recipe, Share(0, 2, tuple(recipe.meta.chunks())), len(state.parameters))
+    half = loop._length
+    loop.start(
+        np.resize(state.parameters, 2 * half),
+        replace(state, **{name: np.zeros(half, np.float32) for name in Vectors._fields}),
+    )
+    began = time.monotonic()
+    with pytest.raises(DisbandedError):
+        loop.window(96, lost, Stopwatch(), communicator)
+    assert time.monotonic() - began < 10
+    assert communicator.exchanges <= answers + 2 * 8  # the host is never far ahead
+    assert all(exchanges <= answers for exchanges in sent)  # and copies to no device that is stuck
+
+
+def test_a_group_that_can_not_be_called_off_keeps_nobody(caplog):
+    class Stuck:
+        def abort(self):
+            time.sleep(30)
+
+    began = time.monotonic()
+    nccl.abort(Stuck(), 0.05)
+    assert time.monotonic() - began < 5
+    assert "doesn't let go" in caplog.text
 
 
 METAS = {
@@ -70,13 +139,16 @@ def test_a_loop_gives_the_bits_and_records_of_chunks_folded_and_stepped_on_the_h
     assert_same(Window(own, records), expected)
 
 
-def test_windows_longer_than_a_block_are_one_as_well(recipe):
-    recipe = side_by_side(recipe, batch=2, chunk=2)
+def test_windows_longer_than_a_block_are_one_as_well(recipe, monkeypatch):
+    block = 6
+    monkeypatch.setattr(device_loop, "BLOCK", block)
+    monkeypatch.setattr(device_loop, "AHEAD", 2)
+    recipe = side_by_side(recipe, batch=2, chunk=2, schedule="cosine")
     loop, other = started(recipe), started(recipe)
-    whole = loop.window(BLOCK + 3, wanted, Stopwatch())
-    parts = other.window(BLOCK - 1, wanted, Stopwatch()) + other.window(4, wanted, Stopwatch())
+    whole = loop.window(block + 3, wanted, Stopwatch())
+    parts = other.window(block - 1, wanted, Stopwatch()) + other.window(4, wanted, Stopwatch())
     assert whole == parts
-    assert [record.iteration for record in whole] == list(range(BLOCK + 3))
+    assert [record.iteration for record in whole] == list(range(block + 3))
     assert loop.standing[0].tobytes() == other.standing[0].tobytes()
 
 

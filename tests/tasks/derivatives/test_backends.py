@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fanfold.tasks.derivatives import backends
-from fanfold.tasks.derivatives.backends import TORCH, numba_operations, operations_for, stack_for
+from fanfold.tasks.derivatives.backends import TORCH, numba_operations, operations_for, stack_for, tried_tasks
 from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.models import Conv4
@@ -39,6 +39,17 @@ def test_a_gpu_has_tritons_operations_where_there_are_kernels():
     assert operations_for(CUDA, "float32", [64]).products.precision == "ieee"
     assert operations_for(CUDA, "float32", [64, 5]) is TORCH
     assert operations_for(CPU, "float32", [64]) is TORCH
+
+
+@pytest.mark.parametrize("side", [28, 84])
+def test_on_a_gpu_the_largest_tiles_are_tried_before_a_run(side):
+    pytest.importorskip("triton")
+    from fanfold.tasks.derivatives.triton_ops.products import tile_of_places
+
+    few, many = tried_tasks((side, side), CUDA)
+    rows = [tile_of_places("float32", tasks, 2 * (side // 2) ** 2, 64, 64).rows for tasks in (few, many, 10_000)]
+    assert rows[0] < rows[1] == rows[2]
+    assert tried_tasks((side, side), CPU) == (1,)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,14 @@ class Doubled:
 
 @pytest.fixture
 def imitate_cuda(monkeypatch):
-    """Has a function "captured" on a CPU. A replay computes nothing, so that its output is the capture's."""
+    """Has a function "captured" on a CPU. A replay computes nothing, so that its output is the capture's.
 
-    def imitate(function):
+    The stream that is current is `function.stream`, which a capture leaves its own where it fails at its end.
+    """
+
+    def imitate(function, fails_at_its_end=False):
         replays = []
+        function.stream = "the caller's"
 
         class Graph:
             def replay(self):
@@ -33,15 +37,20 @@ def imitate_cuda(monkeypatch):
 
         @contextmanager
         def capture(graph, capture_error_mode):
-            function.capturing = True
+            function.capturing, function.stream = True, "the capture's"
             try:
                 yield
             finally:
                 function.capturing = False
+                if fails_at_its_end:
+                    raise RuntimeError("capture_end failed")
+                function.stream = "the caller's"
 
         monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
         monkeypatch.setattr(torch.cuda, "graph", capture)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: function.stream)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(function, "stream", stream))
         return Captured(function, torch.device("cuda")), replays
 
     return imitate
@@ -97,6 +106,23 @@ def test_what_cannot_be_captured_is_computed_plainly_and_logged_once(imitate_cud
     assert not replays
     (record,) = caplog.records
     assert "can't be captured as a CUDA graph (operation not permitted" in record.getMessage()
+
+
+def test_a_capture_that_fails_at_its_end_leaves_the_callers_stream_current(imitate_cuda, monkeypatch, caplog):
+    function, synchronized = Doubled(), []
+
+    def fail_after_the_capture():
+        synchronized.append(function.calls)
+        if function.calls == 2:
+            raise RuntimeError("still failing")
+
+    captured, replays = imitate_cuda(function, fails_at_its_end=True)
+    monkeypatch.setattr(torch.cuda, "synchronize", fail_after_the_capture)
+    assert [captured(torch.tensor([number])).item() for number in (1, 2, 3)] == [2, 4, 6]
+    assert function.stream == "the caller's"
+    assert synchronized == [1, 2]
+    assert not replays
+    assert "can't be captured as a CUDA graph (capture_end failed)" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

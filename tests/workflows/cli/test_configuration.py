@@ -73,7 +73,7 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
 
 @pytest.mark.parametrize("name", ["quickstart", "omniglot/maml-5way1shot"])
 def test_the_configurations_that_come_along_are_read(name):
-    from tests.workflows.conftest import ROOT
+    from tests.environment import ROOT
 
     path = ROOT / "workflows" / "configs" / f"{name}.yaml"
     options = read("--config", str(path))
