@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
+from fanfold.pipeline.half_width import FIRST
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.episodes import EpisodeShape, check_counts
 
@@ -55,6 +56,8 @@ class EvaluationConfig:
         every: Meta-iterations between validations.
         validation_tasks: Tasks of a validation.
         tasks: Tasks of a test.
+        half_width: Test on as many more tasks as half the width of the accuracy's 95 % interval, in percentage points,
+            takes to be at most this, such as 0.5; none for `tasks` alone.
         other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
         steps: Inner steps at validation and test; null for as many as in training.
@@ -65,6 +68,7 @@ class EvaluationConfig:
     every: int = 500
     validation_tasks: int = 200
     tasks: int = 1000
+    half_width: float | None = None
     other_tasks: int = 500
     steps: int | None = None
     patience: int | None = None
@@ -73,6 +77,17 @@ class EvaluationConfig:
         check_at_least("evaluation", self, every=1, validation_tasks=2, tasks=2, steps=0, patience=1)
         if self.other_tasks < 0 or self.other_tasks == 1:
             raise FanfoldError(f"`evaluation.other_tasks` must be 0 or at least 2, not {self.other_tasks}.")
+        if self.half_width is not None:
+            if not 0 < self.half_width < 100:
+                raise FanfoldError(
+                    "`evaluation.half_width` must be above 0 and below 100, in percentage points, "
+                    f"not {self.half_width}."
+                )
+            if self.tasks < FIRST:
+                raise FanfoldError(
+                    f"`evaluation.half_width` needs at least {FIRST} tasks to judge by, not "
+                    f"`evaluation.tasks={self.tasks}`."
+                )
 
 
 @dataclass(frozen=True)

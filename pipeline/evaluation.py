@@ -1,11 +1,9 @@
 """Accuracy on held-out classes, spread over the workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import log
-
-import numpy as np
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Statistics
@@ -13,16 +11,21 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.half_width import tasks_needed
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.results import Tested, summarize
+from fanfold.pipeline.tally import Tested, tally
 from fanfold.tasks.algorithm import Normalization
-from fanfold.tasks.episodes import Stream
+from fanfold.tasks.episodes import Episodes, Stream
 from fanfold.tasks.predictions import Predictions, join
 
 STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
 VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
+ROUND = 10_000  # tasks whose predictions are held at a time, about
+KEPT = 1_000  # tasks whose predictions a test keeps, for its report
+
+Each = Callable[[int, Episodes, Predictions], None]  # is given tasks by the first one's number, and their predictions
 
 
 def normalizations(recipe: Recipe) -> Sequence[Normalization | None]:
@@ -37,19 +40,66 @@ def test(cluster: Cluster, recipe: Recipe, parameters: Vector, evaluation: Evalu
     Raises:
         RunError: The cluster lost all its workers.
     """
-    return test_by(GraphExecutor(cluster.part("test"), recipe), recipe, parameters, evaluation)
+    return meta_test(GraphExecutor(cluster.part("test"), recipe), recipe, parameters, evaluation)
 
 
-def test_by(executor: Executor, recipe: Recipe, parameters: Vector, evaluation: EvaluationConfig) -> list[Tested]:
-    """Meta-test parameters as `test` does, by an executor."""
+def meta_test(
+    executor: Executor,
+    recipe: Recipe,
+    parameters: Vector,
+    evaluation: EvaluationConfig,
+    population: Statistics | None = None,
+    each: Each = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Tested]:
+    """Meta-test parameters as `test` does, by an executor.
+
+    Args:
+        executor: Where tasks are computed.
+        recipe: What they are.
+        parameters: The parameters.
+        evaluation: How many tasks.
+        population: Batch norm's statistics, see `predict`.
+        each: Is given the published test's tasks and their predictions, part after part.
+        say: Shows a line.
+    """
     published, *others = normalizations(recipe)
-    counts = {published: evaluation.tasks} | dict.fromkeys(others, evaluation.other_tasks)
-    tests = list[Tested]()
-    for normalization, tasks in counts.items():
-        if tasks:
-            predictions = predict(executor, recipe, parameters, Stream.TEST, tasks, normalization)
-            tests.append(Tested(normalization, summarize(predictions.accuracies), predictions))
-    return tests
+    wanted = None if evaluation.half_width is None else evaluation.half_width / 100
+    testing = partial(_tested, executor, recipe, parameters, population)
+    tests = [testing(published, evaluation.tasks, wanted, each, say)]
+    return tests + [testing(how, evaluation.other_tasks) for how in others if evaluation.other_tasks]
+
+
+def _tested(
+    executor: Executor,
+    recipe: Recipe,
+    parameters: Vector,
+    population: Statistics | None,
+    how: Normalization | None,
+    tasks: int,
+    half_width: float | None = None,
+    each: Each = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tested:
+    """A test in one way: on so many tasks, and for a half-width, a share of 1, on as many more as that takes."""
+    if how == "population":
+        population = population or find_statistics(executor, recipe, parameters, how)
+    found, kept, first = None, list[Predictions](), 0
+    while first < tasks:
+        last = min(tasks, first + ROUND)
+        predictions = predict(executor, recipe, parameters, Stream.TEST, last, how, population, first)
+        episodes = worker.drawn(recipe, Stream.TEST, first, last)
+        each(first, episodes, predictions)
+        part = tally(episodes, predictions)
+        found = part if found is None else found + part
+        if first < KEPT:
+            kept.append(predictions.part(0, KEPT - first))
+        if last == tasks and half_width is not None and (more := tasks_needed(found.accuracy, half_width)) > tasks:
+            say(f"after {tasks:,} tasks {found.accuracy}: ± {100 * half_width:g} % takes about {more:,} tasks")
+            tasks = more
+        first = last
+    assert found is not None
+    return Tested(how, found.accuracy, found, join(kept))
 
 
 def find_statistics(
@@ -75,8 +125,9 @@ def predict(
     tasks: int,
     normalization: Normalization | None,
     population: Statistics | None = None,
+    first: int = 0,
 ) -> Predictions:
-    """The predictions for the queries of the first tasks of the validation or test stream.
+    """The predictions for the queries of the validation or test stream's tasks `first` to `tasks` (exclusive).
 
     The normalization is None for a network without batch norm. The population's statistics are those of
     `find_statistics`, which are found here where they are not given.
@@ -85,8 +136,12 @@ def predict(
         RunError: The cluster lost all its workers.
     """
     how = normalization or "batch"
-    population = population or find_statistics(executor, recipe, parameters, normalization)
-    chunks = evaluation_chunks(recipe, tasks, how)
+    if how != "population":
+        population = None
+    elif population is None:
+        population = find_statistics(executor, recipe, parameters, normalization)
+    chunks = evaluation_chunks(recipe, tasks - first, how)
+    chunks = [(first + begin, first + end) for begin, end in chunks]
     return join(
         executor.map(STREAM_NAMES[stream], partial(worker.test, recipe, how, stream), [parameters, population], chunks)
     )
@@ -99,9 +154,8 @@ def not_learnt(recipe: Recipe, tested: Tested) -> str | None:
     way from there to 1, and its loss above that of guessing, log(ways): what the inner steps did was of no use.
     """
     accuracy, chance = tested.accuracy, 1 / recipe.task.ways
-    losses = tested.predictions.losses
-    wild = int((~np.isfinite(losses)).sum())
-    useless = not float(losses.mean()) < log(recipe.task.ways)
+    wild = tested.tally.wild
+    useless = not tested.tally.mean_loss < log(recipe.task.ways)
     if not (accuracy.mean - accuracy.ci95 <= chance or (useless and accuracy.mean < chance + 0.1 * (1 - chance))):
         return None
     rates = [f"`meta.lr` ({recipe.meta.lr:g})"]
@@ -110,7 +164,7 @@ def not_learnt(recipe: Recipe, tested: Tested) -> str | None:
     return (
         f"The run did not learn: {accuracy} is hardly better than a guess among {recipe.task.ways} classes "
         f"({100 * chance:.2f} %)"
-        + (f", and the loss is not finite in {wild:,} of {len(losses):,} tasks" if wild else "")
+        + (f", and the loss is not finite in {wild:,} of {tested.tally.tasks:,} tasks" if wild else "")
         + f". Try a lower {' or '.join(rates)}, or train longer (`meta.iterations`)."
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fanfold.pipeline.optimizer import Record
-from fanfold.pipeline.results import Tested
+from fanfold.pipeline.tally import Tested
 from fanfold.tasks.predictions import Predictions
 
 

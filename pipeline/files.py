@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fanfold.data.errors import FanfoldError
 
@@ -17,10 +17,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
     """
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside the path, which takes its place when the block ends, and vanishes when the block fails.
+
+    Raises:
+        FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
+    """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -1,16 +1,10 @@
-"""Accuracies of tests, and how they were measured."""
+"""Mean accuracies with their confidence intervals."""
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fanfold.tasks.predictions import Predictions
-
-if TYPE_CHECKING:  # it imports PyTorch, which a scheduler's process does without
-    from fanfold.tasks.algorithm import Normalization
 
 
 @dataclass(frozen=True)
@@ -21,28 +15,28 @@ class Accuracy:
     ci95: float  # half the width of its 95 % confidence interval: 1.96 standard errors of the mean
     tasks: int  # number of tasks
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of a task's accuracy."""
+        return self.ci95 / 1.96 * math.sqrt(self.tasks)
+
     def __str__(self) -> str:
         return f"{100 * self.mean:.2f} ± {100 * self.ci95:.2f} %"
+
+
+def of_counts(right: NDArray[np.int64]) -> Accuracy:
+    """Mean and confidence interval of at least two tasks, of which `right[k]` had k right of all predictions.
+
+    Sums are those of whole numbers, and exact, however many tasks there are.
+    """
+    count, most = int(right.sum()), len(right) - 1
+    total = sum(number * tasks for number, tasks in enumerate(right.tolist()))
+    squares = sum(number**2 * tasks for number, tasks in enumerate(right.tolist()))
+    variance = (squares - total * total / count) / (count - 1) / most**2
+    return Accuracy(total / (count * most), 1.96 * math.sqrt(max(variance, 0.0) / count), count)
 
 
 def summarize(accuracies: NDArray[np.float64]) -> Accuracy:
     """Mean and confidence interval of accuracies `[tasks]` of at least two tasks."""
     count = len(accuracies)
     return Accuracy(float(accuracies.mean()), 1.96 * float(accuracies.std(ddof=1)) / math.sqrt(count), count)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A test's accuracy, and how it was measured."""
-
-    normalization: "Normalization | None"  # None for a network without batch norm
-    accuracy: Accuracy
-    predictions: Predictions = field(repr=False, compare=False)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether a task's queries were normalized together, and so influenced each other."""
-        return self.normalization == "batch"
-
-    def __str__(self) -> str:
-        return f"{self.accuracy}, {'transductive' if self.transductive else 'inductive'}"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fanfold.data.source import ClassName
-from fanfold.pipeline.by_class import as_csv, class_keys
+from fanfold.pipeline.by_class import class_keys, csv_lines
+from fanfold.pipeline.tally import tally
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 
@@ -23,7 +24,7 @@ def made():
 
 
 def test_precision_recall_and_f1_follow_from_the_counts():
-    found = class_keys(NAMES, *made())
+    found = class_keys(NAMES, tally(*made()))
     apple, pear, other = found["classes"]
     # Of two apples one was found, and all said to be apples were; of four pears all, and two others were said to be.
     assert apple == {"class": "Fruit/apple", "queries": 2, "accuracy": 0.5, "precision": 1, "f1": pytest.approx(2 / 3)}
@@ -38,10 +39,11 @@ def test_precision_recall_and_f1_follow_from_the_counts():
 
 
 def test_every_prediction_is_a_line_of_csv():
-    rows = list(csv.DictReader(io.StringIO(as_csv(NAMES, *made()))))
+    text = csv_lines(NAMES, *made(), 0) + csv_lines(NAMES, *made(), 2)
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert rows[0] == {
         "task": "0", "class": "Fruit/apple", "picture": "4", "predicted": "Fruit/apple", "confidence": "0.750000"
     }  # fmt: skip
-    assert [row["picture"] for row in rows] == list("45670123")
-    assert [row["predicted"] for row in rows[4:]] == ["pear", "pear", "pear", "Fruit/a,b"]
-    assert Counter(row["task"] for row in rows) == {"0": 4, "1": 4}
+    assert [row["picture"] for row in rows] == list("4567012345670123")
+    assert [row["predicted"] for row in rows[4:8]] == ["pear", "pear", "pear", "Fruit/a,b"]
+    assert Counter(row["task"] for row in rows) == {"0": 4, "1": 4, "2": 4, "3": 4}

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -5,14 +6,17 @@ import pytest
 
 from fanfold.data.datasets import Glyphs
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import results, worker
+from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TrainTask
-from fanfold.pipeline.evaluation import not_learnt
+from fanfold.pipeline.evaluation import meta_test, not_learnt
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import decide
 from fanfold.pipeline.recipe import Meta
+from fanfold.pipeline.results import Accuracy
+from fanfold.pipeline.tally import Tested, tally
 from fanfold.tasks.algorithms.protonet import ProtoNet
-from fanfold.tasks.episodes import EpisodeShape, Stream
+from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream
 from fanfold.tasks.models import Conv4
 from fanfold.tasks.predictions import Predictions
 
@@ -31,6 +35,11 @@ def test_the_least_that_can_be_evaluated():
         ({"tasks": 1}, "`evaluation.tasks` must be at least 2, not 1."),
         ({"other_tasks": 1}, "`evaluation.other_tasks` must be 0 or at least 2, not 1."),
         ({"other_tasks": -2}, "`evaluation.other_tasks` must be 0 or at least 2, not -2."),
+        ({"half_width": 0}, "`evaluation.half_width` must be above 0 and below 100, in percentage points, not 0."),
+        (
+            {"half_width": 1, "tasks": 99},
+            "`evaluation.half_width` needs at least 100 tasks to judge by, not `evaluation.tasks=99`.",
+        ),
         ({"steps": -1}, "`evaluation.steps` must be at least 0, not -1."),
     ],
 )
@@ -42,7 +51,9 @@ def test_a_field_out_of_range_is_named(wrong, message):
 
 def judged(mean, ci95, losses):
     predictions = Predictions(np.zeros((2, 3, 1), np.int16), np.ones((2, 3, 1), np.float32), np.array(losses, "f4"))
-    return results.Tested("batch", results.Accuracy(mean, ci95, 2), predictions)
+    none = np.zeros((2, 3), np.int64)
+    found = tally(Episodes(np.arange(3) + none, none, none > 0, none[..., None]), predictions)
+    return Tested("batch", Accuracy(mean, ci95, 2), found, predictions)
 
 
 def test_a_run_that_learnt_nothing_is_told_what_to_try(recipe):
@@ -76,3 +87,36 @@ def test_a_test_needs_no_validation_classes(recipe):
     with pytest.raises(FanfoldError, match="the number of validation classes"):
         worker.check_recipe(wide)
     assert worker.check_recipe(wide, [Stream.TEST]).fingerprint
+
+
+def test_a_test_in_rounds_is_the_whole_test(recipe, monkeypatch):
+    """Each task is predicted once, and given on in its order; of the predictions the first ones alone are kept."""
+    parameters, executor, config = (
+        worker.initialize(recipe).parameters,
+        LocalExecutor(recipe),
+        EvaluationConfig(tasks=50),
+    )
+    whole = meta_test(executor, recipe, parameters, config)
+    monkeypatch.setattr(evaluation, "ROUND", 21)
+    monkeypatch.setattr(evaluation, "KEPT", 30)
+    given = []
+    pieced = meta_test(executor, recipe, parameters, config, each=lambda *part: given.append(part))
+    for one, other in zip(whole, pieced, strict=True):
+        assert (one.normalization, one.accuracy) == (other.normalization, other.accuracy)
+        assert (one.tally.right == other.tally.right).all()
+        assert (one.tally.queries == other.tally.queries).all()
+    assert [first for first, _, _ in given] == [0, 21, 42]
+    assert (
+        np.concatenate([episodes.classes for _, episodes, _ in given])
+        == worker.drawn(recipe, Stream.TEST, 0, 50).classes
+    ).all()
+    assert (np.concatenate([part.labels for _, _, part in given]) == whole[0].predictions.labels).all()
+    assert (pieced[0].predictions.labels == whole[0].predictions.labels[:30]).all()
+
+
+def test_a_test_goes_on_until_its_interval_is_as_narrow_as_asked(recipe):
+    said, config = [], EvaluationConfig(tasks=100, half_width=2.5, other_tasks=0)
+    (found,) = meta_test(LocalExecutor(recipe), recipe, worker.initialize(recipe).parameters, config, say=said.append)
+    assert found.accuracy.tasks > 100
+    assert 0.022 < found.accuracy.ci95 <= 0.025
+    assert re.match(r"after 100 tasks \d+\.\d+ ± \d\.\d+ %: ± 2.5 % takes about [\d,]+ tasks", said[0])

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fanfold.pipeline.results import Accuracy, Tested, summarize
-from fanfold.tasks.predictions import Predictions
+from fanfold.pipeline.half_width import tasks_needed
+from fanfold.pipeline.results import Accuracy, of_counts, summarize
 
-Tested.__test__ = False
 SHARES = np.array([1.0, 0.8, 0.6, 0.8, 0.4, 1.0])
 
 
@@ -30,17 +29,24 @@ def test_an_accuracy_is_shown_in_percent():
     assert str(Accuracy(0.98765, 0.00123, 1000)) == "98.77 ± 0.12 %"
 
 
-@pytest.mark.parametrize(
-    ("normalization", "transductive", "shown"),
-    [
-        ("batch", True, "50.00 ± 1.00 %, transductive"),
-        ("single", False, "50.00 ± 1.00 %, inductive"),
-        ("population", False, "50.00 ± 1.00 %, inductive"),
-        (None, False, "50.00 ± 1.00 %, inductive"),
-    ],
-)
-def test_only_queries_normalized_together_are_judged_transductively(normalization, transductive, shown):
-    predictions = Predictions(np.zeros((1, 2, 1), np.int16), np.ones((1, 2, 1), np.float32), np.zeros(1, np.float32))
-    tested = Tested(normalization, Accuracy(0.5, 0.01, 1), predictions)
-    assert tested.transductive is transductive
-    assert str(tested) == shown
+def test_counts_of_right_predictions_give_the_same_interval():
+    right = np.random.default_rng(0).binomial(25, 0.8, 5000)
+    found, expected = of_counts(np.bincount(right, minlength=26)), summarize(right / 25)
+    assert (found.mean, found.ci95) == pytest.approx((expected.mean, expected.ci95), rel=1e-12)
+    assert found.tasks == 5000
+    assert of_counts(np.array([0, 0, 7])) == Accuracy(1.0, 0.0, 7)
+
+
+def test_the_wanted_half_width_is_reached_and_covers_as_it_says():
+    """By many tests of a hard kind: of one query, whose accuracies are 0 or 1."""
+    random, true, wanted, covers, most = np.random.default_rng(1), 0.9, 0.03, 0, 0
+    for _ in range(2000):
+        right, tasks = random.random(100) < true, 0
+        while len(right) > tasks:
+            tasks = len(right)
+            found = of_counts(np.bincount(right, minlength=2))
+            right = np.append(right, random.random(max(tasks_needed(found, wanted) - tasks, 0)) < true)
+        assert found.ci95 <= wanted
+        covers, most = covers + (abs(found.mean - true) <= wanted), max(most, tasks)
+    assert 0.94 < covers / 2000 < 0.965
+    assert most < 1100  # by the true deviation 384 are needed

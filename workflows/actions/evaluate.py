@@ -2,25 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker
-from fanfold.pipeline.by_class import as_csv, class_keys
+from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import not_learnt, test_by
+from fanfold.pipeline.evaluation import Each, meta_test, not_learnt
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
-from fanfold.pipeline.files import make_folder, write_bytes, write_json
+from fanfold.pipeline.files import make_folder, write_json, writing
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
 from fanfold.pipeline.ways import for_ways
-from fanfold.tasks.episodes import Stream
+from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 Say = Callable[[str], None]  # shows a line
@@ -69,9 +71,9 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
     executor = (
         LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
     )
-    tests = test_by(executor, recipe, tested, plan.evaluation)
-    names, predictions = open_store(Path(recipe.store)).names, tests[0].predictions
-    episodes = worker.drawn(recipe, Stream.TEST, 0, len(predictions))
+    names = open_store(Path(recipe.store)).names
+    with _predictions_in(asked.predictions, names) as each:
+        tests = meta_test(executor, recipe, tested, plan.evaluation, each=each, say=say)
     sha256 = parameters_sha256(parameters)
     result = {
         **test_keys(plan, tests, found.best_iteration if best else found.state.iteration, sha256),
@@ -82,13 +84,11 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
         "device": recipe.device,
         "note": found.note,
         "environment": environment(() if cluster is None else cluster.gpus),
-        **class_keys(names, episodes, predictions),
+        **class_keys(names, tests[0].tally),
     }
     path = directory.evaluations / f"{_name(asked, sha256)}.json"
     make_folder(path.parent)
     write_json(path, result)
-    if asked.predictions is not None:
-        write_bytes(asked.predictions, as_csv(names, episodes, predictions).encode("utf-8", "surrogateescape"))
     say(in_words(result))
     say(f"macro F1 {100 * result['macro_f1']:.2f} % over {len(result['classes'])} classes")
     if line := not_learnt(plan.recipe, tests[0]):
@@ -97,6 +97,20 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
         if written is not None:
             say(f"written to {written}")
     return result
+
+
+@contextmanager
+def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[Each]:
+    """Writes each prediction as a line of a CSV file, which is whole when the block ends; without a path, none."""
+    if path is None:
+        yield lambda *_: None
+        return
+    with writing(path) as file:
+
+        def write(first: int, episodes: Episodes, predictions: Predictions) -> None:
+            file.write(csv_lines(names, episodes, predictions, first).encode("utf-8", "surrogateescape"))
+
+        yield write
 
 
 def _name(asked: Evaluation, sha256: str) -> str:
@@ -108,7 +122,7 @@ def _name(asked: Evaluation, sha256: str) -> str:
         "data": [recipe.fingerprint, recipe.split],
         "task": asdict(recipe.task),
         "train": asdict(recipe.train),
-        "evaluation": [evaluation.tasks, evaluation.other_tasks, evaluation.steps],
+        "evaluation": [evaluation.tasks, evaluation.half_width, evaluation.other_tasks, evaluation.steps],
     }
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
     task = recipe.task

@@ -9,7 +9,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.results import Tested
+from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
 from fanfold.workflows.reporting.gather import gather
 from fanfold.workflows.reporting.page import write_page

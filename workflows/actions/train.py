@@ -18,7 +18,7 @@ from fanfold.pipeline.files import write_json
 from fanfold.pipeline.initial import read_initial
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.pipeline.results import Tested
+from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys

@@ -17,7 +17,7 @@ from fanfold.pipeline.evaluation import normalizations
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.results import Tested
+from fanfold.pipeline.tally import Tested
 from fanfold.tasks.algorithm import Normalization
 
 
@@ -100,7 +100,8 @@ def tested_once(
     Raises:
         FanfoldError: The file can't be written.
     """
-    judged = {"task": asdict(plan.recipe.task), "evaluation": asdict(plan.evaluation)}
+    evaluation = {key: value for key, value in asdict(plan.evaluation).items() if (key, value) != ("half_width", None)}
+    judged = {"task": asdict(plan.recipe.task), "evaluation": evaluation}  # as before there was a half-width
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if (before.get("tested_sha256"), before.get("judged")) == (parameters_sha256(last.best), judged):
         return before

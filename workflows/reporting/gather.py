@@ -12,7 +12,8 @@ from fanfold.pipeline.evaluation import normalizations, predict
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
-from fanfold.pipeline.results import Accuracy, Tested, summarize
+from fanfold.pipeline.results import Accuracy, summarize
+from fanfold.pipeline.tally import Tested
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.episodes import Episodes, Stream

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import results
 from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.events import MetaTested, TrainingStarted
 from fanfold.pipeline.executors.local import LocalExecutor
@@ -15,6 +14,7 @@ from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import summarize
 from fanfold.pipeline.search.trial import compute_segment
+from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import Job, judge_by_validation
 from tests.lines import lines
 
@@ -45,7 +45,7 @@ def test_configuration_metrics_and_files_are_kept(recipe, directory, capfd):
             directory.log(event)
             listen(event)
         accuracy = summarize(np.array([0.5, 1.0]))
-        listen(MetaTested((results.Tested("batch", accuracy, None), results.Tested("single", accuracy, None))))
+        listen(MetaTested((Tested("batch", accuracy, None, None), Tested("single", accuracy, None, None))))
         found = dict(run.summary)
     (validation,) = lines(directory.validations)
     last = lines(directory.metrics)[-1]
