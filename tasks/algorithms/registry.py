@@ -6,13 +6,16 @@ from inspect import isabstract
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.anil import Anil
+from fanfold.tasks.algorithms.logistic import Logistic
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.nearest_mean import NearestMean
 from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
+from fanfold.tasks.algorithms.ridge import Ridge
 from fanfold.tasks.plugins import import_class
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -24,6 +27,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "protonet": ProtoNet,
     "proto-maml": ProtoMaml,
     "matching": Matching,
+    "nearest-mean": NearestMean,
+    "ridge": Ridge,
+    "logistic": Logistic,
 }
 
 RENAMED = {"one_by_one": "vectorizes, its opposite", "gradient_in": "gradient_in_phase"}

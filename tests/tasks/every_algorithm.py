@@ -3,13 +3,16 @@
 import pytest
 
 from fanfold.tasks.algorithms.anil import Anil
+from fanfold.tasks.algorithms.logistic import Logistic
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.matching import Matching
 from fanfold.tasks.algorithms.meta_sgd import MetaSgd
+from fanfold.tasks.algorithms.nearest_mean import NearestMean
 from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
+from fanfold.tasks.algorithms.ridge import Ridge
 
 INNER = {"inner_lr": 0.1, "inner_steps": 2}
 GRADIENT_LEARNERS = {
@@ -34,6 +37,7 @@ METRIC_LEARNERS = {
     "matching euclidean": Matching(similarity="euclidean"),
     "matching context": Matching(full_context=True),
 }
+FITTED = {"nearest-mean": NearestMean(), "ridge": Ridge(), "logistic": Logistic()}  # without meta-training
 EVERY = GRADIENT_LEARNERS | WITHOUT_HEAD | METRIC_LEARNERS
 
 

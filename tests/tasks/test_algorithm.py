@@ -17,7 +17,7 @@ from fanfold.tasks.models import Conv4, Conv4Stride
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import flatten, unflatten
 from fanfold.tasks.predict import predict
-from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
+from tests.tasks.every_algorithm import EVERY, FITTED, GRADIENT_LEARNERS, each
 from tests.tasks.reference import (
     SIZE,
     WAYS,
@@ -91,8 +91,9 @@ def test_parts_are_summed_in_their_order():
 
 
 def test_every_algorithm_is_tested_here():
-    assert {type(algorithm) for algorithm in EVERY.values()} == set(ALGORITHMS.values())
-    assert {algorithm.name for algorithm in EVERY.values()} == set(ALGORITHMS)
+    found = [*EVERY.values(), *FITTED.values()]  # these in test_fitted
+    assert {type(algorithm) for algorithm in found} == set(ALGORITHMS.values())
+    assert {algorithm.name for algorithm in found} == set(ALGORITHMS)
     assert all(made().name == name for name, made in ALGORITHMS.items())
 
 
