@@ -23,7 +23,7 @@ from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.tensor_file import Tensors, pack, unpack
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.described import described
-from fanfold.tasks.learner import Learner, Learnt, filled, in_batches
+from fanfold.tasks.learner import Learner, Learnt, filled, in_batches, linear_of
 from fanfold.tasks.models import Model, handed_over
 
 FORMAT = 1
@@ -173,7 +173,9 @@ class Classifier:
             "threshold": self.threshold,
         }
         state = {f"network.{name}": value.numpy() for name, value in self.learnt.network.state_dict().items()}
-        support = {"support": self.support.numpy(), "numbers": self.numbers.numpy()} if learner.ways is None else {}
+        if isinstance(self.learnt.judge, nn.Module):
+            state |= {f"head.{name}": value.numpy() for name, value in self.learnt.judge.state_dict().items()}
+        support = {"support": self.support.numpy(), "numbers": self.numbers.numpy()} if learner.embeds else {}
         return pack(facts, {**state, **support, "parameters": learner.parameters.numpy()})
 
     @staticmethod
@@ -196,12 +198,14 @@ class Classifier:
         found = {key: torch.from_numpy(value) for key, value in tensors.items()}
         labels, state = tuple(facts["labels"]), {key[8:]: found[key] for key in found if key.startswith("network.")}
         learner = Learner.from_facts(facts["learner"], found["parameters"], state, model, algorithm)
-        if learner.ways is None:
+        if learner.embeds:
             support, numbers = found["support"], found["numbers"]
             learnt = Learnt(learner.encoder, learner.judge(support, numbers))
         else:
             support = numbers = torch.zeros(0, dtype=torch.int64)
-            learnt = Learnt(filled(learner.network(len(labels)), state))
+            network = learner.network(None if learner.ways is None else len(labels))
+            head = linear_of(found["head.weight"], found["head.bias"]) if "head.weight" in found else None
+            learnt = Learnt(filled(network, state), head)
         calibration, right = facts["calibration"], facts["right"]
         return Classifier(
             labels,

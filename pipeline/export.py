@@ -74,7 +74,7 @@ def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, k
     Raises:
         FanfoldError: The algorithm adapts its network to a support set, so that there is none before; or as above.
     """
-    if learner.ways is not None:
+    if not learner.embeds:
         raise FanfoldError(
             f"{learner.algorithm.name} adapts its network to a support set: give `support`, to export a classifier."
         )

@@ -31,20 +31,21 @@ def learner_of(recipe: Recipe, found: Checkpoint, parameters: Vector | None = No
     parameters = found.best if parameters is None else parameters
     recipe = replace(recipe, device="cpu")
     opened = worker.open_context(recipe)
-    statistics = {name: torch.from_numpy(value) for name, value in found.statistics.items()}
-    kept = bool(statistics) and parameters is found.best
-    if not (recipe.algorithm.head or kept) and opened.network.normalizes_by_batch:
-        statistics = {name: torch.from_numpy(v) for name, v in worker.statistics(recipe, parameters).items()}
-    return Learner(
+    statistics = found.statistics if parameters is found.best else {}
+    learner = Learner(
         recipe.algorithm,
         recipe.model,
         opened.images.size,
         opened.images.channels,
         recipe.train.ways if recipe.algorithm.head else None,
         torch.from_numpy(parameters.copy()),
-        statistics,
+        {name: torch.from_numpy(value) for name, value in statistics.items()},
         recipe.steps,
     )
+    if learner.statistics or not (learner.embeds and opened.network.normalizes_by_batch):
+        return learner
+    statistics = worker.statistics(recipe, parameters)
+    return replace(learner, statistics={name: torch.from_numpy(value) for name, value in statistics.items()})
 
 
 def calibrated(recipe: Recipe, learner: Learner, ways: int, shots: int) -> tuple[Learner, Calibration | None]:
@@ -84,12 +85,12 @@ def measure(recipe: Recipe, learner: Learner, ways: int, shots: int, tasks: int 
 def _judged(learner: Learner, images: Tensor, places: NDArray[np.int64], known: int, shots: int) -> Iterator[Judged]:
     """The logits of tasks whose images have these places `[tasks, ways, shots + queries]`, known classes first."""
     labels = torch.arange(known).repeat_interleave(shots)
-    if learner.ways is None:
+    if learner.embeds:
         images = in_batches(learner.encoder, images)
     for of_task in torch.from_numpy(places):
         support, asked = images[of_task[:known, :shots].flatten()], of_task[:, shots:]
         queries = images[asked.flatten()]
-        if learner.ways is None:
+        if learner.embeds:
             logits = learner.judge(support, labels)(queries)
         else:
             logits = in_batches(learner.learn(support, labels), queries)

@@ -53,7 +53,7 @@ def learn(
     kept, labels = torch.cat(images), torch.tensor(numbers)
     shots = int(labels.bincount().double().median().round())
     learner, measured = (learner, None) if suited is None else suited(len(support), shots)
-    if learner.ways is None:
+    if learner.embeds:
         kept = in_batches(learner.encoder, kept)
         learnt = Learnt(learner.encoder, learner.judge(kept, labels))
     else:
@@ -70,10 +70,10 @@ def left_out(learner: Learner, support: Tensor, labels: Tensor) -> tuple[int, in
     Pictures that are the only one of their class are in every support set, and not judged.
     """
     right = asked = 0
-    for places in folds(labels.numpy(), MOST_FOLDS if learner.ways is None else MOST_ADAPTED):
+    for places in folds(labels.numpy(), MOST_FOLDS if learner.embeds else MOST_ADAPTED):
         kept = torch.ones(len(labels), dtype=torch.bool)
         kept[places] = False
-        if learner.ways is None:
+        if learner.embeds:
             logits = learner.judge(support[kept], labels[kept])(support[places])
         else:
             logits = in_batches(learner.learn(support[kept], labels[kept]), support[places])

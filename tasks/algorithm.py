@@ -136,10 +136,12 @@ class Algorithm(ABC):
     ) -> Parameters | None:
         """The network's own parameters once they have learnt a task; arguments are those of `classifier`.
 
-        For algorithms with a head, whose `classifier` is the network at these parameters. Labelling needs them.
+        For algorithms that adapt their network, whose `classifier` is the network at these parameters. Labelling needs
+        them.
 
         Returns:
-            The parameters by name; None where there are none, as by default.
+            The parameters by name; without a head, after them weight `[ways, d]` and bias `[ways]` of one that the task
+            has. None where there are none, as by default.
         """
         return None
 

@@ -1,8 +1,8 @@
 """A trained algorithm, ready to learn tasks, and what it learns: a classifier that judges every image by itself.
 
 Labelling is inductive. Batch norm's statistics are fixed before a query is seen: those of training images for learners
-that embed (`tasks.network.batch_statistics`), those of the support set at the adapted parameters for learners with a
-head. Images go through the network in batches of one size, the last one filled up with blank images, so that an image's
+that embed (`tasks.network.batch_statistics`), those of the support set at the adapted parameters for learners that
+adapt their network. Images go through the network in batches of one size, the last one filled up with blank images, so that an image's
 logits are the same bit for bit, whatever its company.
 """
 
@@ -23,7 +23,8 @@ from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics
 from fanfold.tasks.parameters import Parameters
 
-BATCH = 32  # images that go through the network together
+BATCH = 32  # images at most that go through the network together
+PIXELS = 2**17  # of them at most, a channel: one large image alone must not wait for many
 
 
 class Learnt(nn.Module):
@@ -31,10 +32,11 @@ class Learnt(nn.Module):
 
     Args:
         network: Images to logits, or to embeddings `[n, d]`.
-        judge: Embeddings to logits; None for a network that gives logits.
+        judge: Embeddings to logits, a linear layer where it was adapted with the network; None for a network that gives
+            logits.
     """
 
-    def __init__(self, network: nn.Module, judge: Classify | None = None) -> None:
+    def __init__(self, network: nn.Module, judge: Classify | nn.Module | None = None) -> None:
         super().__init__()
         self.network, self.judge = network, judge
 
@@ -55,7 +57,7 @@ class Learner:
         channels: Channels of images.
         ways: Classes that its head was trained with; None for an algorithm without one.
         parameters: The meta-parameters `[P]`.
-        statistics: Batch norm's statistics of training images, for algorithms without a head.
+        statistics: Batch norm's statistics of training images, for algorithms that embed.
         steps: Inner steps, for algorithms that have them; None for as many as in training.
         head: The rows of its head where a task has other ways than the training, see `tasks.heads`.
     """
@@ -117,9 +119,14 @@ class Learner:
     def _trained(self) -> Network:
         return self.network(self.ways)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether an image's embedding is the same for every task. If not, the network adapts to a support set."""
+        return self.ways is None and type(self.algorithm).adapted is Algorithm.adapted
+
     @cached_property
     def encoder(self) -> nn.Module:
-        """Images to embeddings `[n, d]`, for algorithms without a head."""
+        """Images to embeddings `[n, d]`, for algorithms that embed."""
         return fixed(self._trained, self._trained.own(self.parameters), self.statistics)
 
     def learn(self, support: Tensor, labels: Tensor) -> Learnt:
@@ -128,12 +135,13 @@ class Learner:
         Raises:
             FanfoldError: The algorithm has a head, and doesn't say what the network learns, see `Algorithm.adapted`.
         """
-        if self.ways is None:
+        if self.embeds:
             return Learnt(self.encoder, self.judge(in_batches(self.encoder, support), labels))
         ways = int(labels.max()) + 1
-        network = self._trained if ways == self.ways else self.network(ways)
+        other = self.ways not in (None, ways)
+        network = self.network(ways) if other else self._trained
         parameters = self.parameters
-        if ways != self.ways:
+        if other:
             trained, wanted = (self.algorithm.shapes(one) for one in (self._trained, network))
             parameters = with_ways(parameters, trained, wanted, self.head)
         adapted = self.algorithm.adapted(network, parameters, support, labels, self.steps)
@@ -142,8 +150,9 @@ class Learner:
                 f"{self.algorithm.name} doesn't say what its network learns: define `adapted`, see "
                 "fanfold.tasks.algorithm.Algorithm."
             )
-        statistics = batch_statistics(network, adapted, support) if network.normalizes_by_batch else {}
-        return Learnt(fixed(network, adapted, statistics))
+        theta, head = ({n: v for n, v in adapted.items() if (n in network.shapes) == own} for own in (True, False))
+        statistics = batch_statistics(network, theta, support) if network.normalizes_by_batch else {}
+        return Learnt(fixed(network, theta, statistics), linear_of(*head.values()) if head else None)
 
     def judge(self, support: Tensor, labels: Tensor) -> Classify:
         """Learn a task from embeddings `[n, d]`: queries' embeddings to their logits."""
@@ -164,6 +173,13 @@ def fixed(network: Network, parameters: Parameters, statistics: Mapping[str, Ten
     return module.eval().requires_grad_(False)
 
 
+def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """The linear layer of a weight `[ways, d]` and a bias `[ways]`."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer.eval().requires_grad_(False)
+
+
 def filled(network: Network, state: Mapping[str, Tensor]) -> nn.Module:
     """The network's module with the tensors of another one's state, which `fixed` made."""
     parameters = {name: state[name] for name in network.shapes}
@@ -172,10 +188,15 @@ def filled(network: Network, state: Mapping[str, Tensor]) -> nn.Module:
 
 def in_batches(module: nn.Module, images: Tensor) -> Tensor:
     """What a module makes of images `[n, …]`, each the same whatever the others are."""
-    found = []
+    found, size = [], batch_of(images)
     with torch.inference_mode():
-        for part in images.split(BATCH):
-            missing = BATCH - len(part)
+        for part in images.split(size):
+            missing = size - len(part)
             filled = torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
             found.append(module(filled)[: len(part)])
     return torch.cat(found)
+
+
+def batch_of(images: Tensor) -> int:
+    """How many of such images `[n, …, height, width]` go through a network together."""
+    return max(1, min(BATCH, PIXELS // (images.shape[-1] * images.shape[-2])))

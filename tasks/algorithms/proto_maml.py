@@ -75,15 +75,20 @@ class ProtoMaml(Algorithm):
     def classifier(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
     ) -> Classify:
-        """Of embeddings, which labelling gives it, the network stays as it is: the head alone learns."""
+        found = self.adapted(network, parameters, support, labels, steps)
+        learnt = Learnt({name: found[name] for name in network.shapes}, found[WEIGHT], found[BIAS])
+        return lambda query: learnt.logits(network, query)
+
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters:
+        """Of embeddings, which a frozen network gives, the network stays as it is: the head alone learns."""
         steps = self.inner_steps if steps is None else steps
         with torch.enable_grad():
             theta = {name: value.requires_grad_() for name, value in network.unflatten(parameters.detach()).items()}
             learnt = self._learn(network, theta, support, labels, steps, exact=False)
-        fixed = Learnt(
-            {name: value.detach() for name, value in learnt.theta.items()}, learnt.weight.detach(), learnt.bias.detach()
-        )
-        return lambda query: fixed.logits(network, query)
+        found = {**learnt.theta, WEIGHT: learnt.weight, BIAS: learnt.bias}
+        return {name: value.detach() for name, value in found.items()}
 
     def _learn(
         self, network: Network, theta: Parameters, support: Tensor, labels: Tensor, steps: int, exact: bool
