@@ -1,7 +1,7 @@
 """Folders of pictures: some to label, and class folders to learn from."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
@@ -11,15 +11,24 @@ UNKNOWN = "unknown"
 """The label of pictures of none of the classes."""
 
 
-def pictures_in(folder: Path) -> tuple[list[Path], int]:
-    """The pictures in a folder and in those below it, in the order of their paths, and how many other files there are.
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """The pictures in a folder and in those below it, in the order of their paths, found as they are asked for.
 
     Hidden files and folders are passed over.
+    """
+    return (path for path, is_picture in _files(folder) if is_picture)
+
+
+def count_pictures(folder: Path) -> tuple[int, int]:
+    """How many pictures there are in a folder and in those below it, and how many other files.
 
     Raises:
         FanfoldError: There is no such folder, or no picture in it.
     """
-    found, others = _walk(folder)
+    _check(folder)
+    found = others = 0
+    for _, is_picture in _files(folder):
+        found, others = found + is_picture, others + (not is_picture)
     if not found:
         raise FanfoldError(f"{folder}: there is no picture in it; {_known()}")
     return found, others
@@ -43,8 +52,9 @@ def classes_in(folder: Path) -> tuple[dict[str, list[Path]], int]:
         )
     found, others = dict[str, list[Path]](), 0
     for place in places:
-        found[place.name], more = _walk(place)
-        others += more
+        files = list(_files(place))
+        found[place.name] = [path for path, is_picture in files if is_picture]
+        others += len(files) - len(found[place.name])
         if not found[place.name]:
             raise FanfoldError(f"{place}: the class has no picture; {_known()}")
     return found, others
@@ -60,19 +70,23 @@ def check_unknown(labels: Iterable[str]) -> None:
         raise FanfoldError(f"A class is called {UNKNOWN} already: rename its folder.")
 
 
-def _walk(folder: Path) -> tuple[list[Path], int]:
-    _check(folder)
-    known, found, others = suffixes(), list[Path](), 0
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in known:
-                found.append(Path(place) / name)
-            else:
-                others += 1
-    return sorted(found, key=lambda path: os.fsencode(path)), others
+def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """The files in a folder and in those below it, in the order of their paths, and whether they are pictures."""
+    known = suffixes()
+    try:
+        with os.scandir(folder) as entries:
+            # A folder sorts by its name and what follows it in a path.
+            inside = [(os.fsencode(one.name) + (b"/" if one.is_dir() else b""), one) for one in entries]
+    except OSError as error:
+        raise FanfoldError(f"{folder}: the folder can't be read ({error.strerror})") from error
+    for name, entry in sorted(inside, key=lambda pair: pair[0]):
+        if name.startswith(b"."):
+            continue
+        if entry.is_dir():
+            if not entry.is_symlink():  # which may lead round in circles
+                yield from _files(Path(entry.path))
+        else:
+            yield Path(entry.path), Path(entry.name).suffix.lower() in known
 
 
 def _check(folder: Path) -> None:

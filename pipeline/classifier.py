@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import UNKNOWN, check_unknown, pictures_in
+from fanfold.data.labelled import UNKNOWN, check_unknown, count_pictures, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
 from fanfold.pipeline.files import read_bytes, write_bytes
@@ -304,7 +304,8 @@ def _sources(pictures: "Picture | Iterable[Picture]") -> tuple[Iterable[Picture]
             return [path], False
         if not path.exists():
             raise FanfoldError(f"{path}: there is no such folder or picture")
-        return pictures_in(path)[0], True
+        count_pictures(path)  # refuses a folder without any
+        return pictures_in(path), True
     if isinstance(pictures, (bytes, Image.Image)):
         return [pictures], False
     if not isinstance(pictures, Iterable):

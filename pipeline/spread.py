@@ -4,42 +4,49 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from uuid import uuid4
 
 import torch
-from distributed import Client, Future
+from distributed import Future
 
 from fanfold.data.pictures import Picture
 from fanfold.pipeline.classifier import Classifier, Judgement, Over
+from fanfold.pipeline.cluster.cluster import Cluster
 
 AHEAD = 2  # chunks a thread of a worker
 
 
-def over_workers(client: Client) -> Over:
+def over_workers(cluster: Cluster) -> Over:
     """Label pictures over a cluster's workers, see `Classifier.predict`.
 
     Workers read files by their paths, so these must be the same there. The classifier travels to each worker once.
     """
+    part = cluster.part("labelling")
 
     def over(
         classifier: Classifier, chunks: Iterable[Sequence[Picture]]
     ) -> Iterator[tuple[Sequence[Picture], Judgement]]:
-        return _spread(classifier, chunks, client)
+        return _spread(classifier, chunks, part)
 
     return over
 
 
 def _spread(
-    classifier: Classifier, chunks: Iterable[Sequence[Picture]], client: Client
+    classifier: Classifier, chunks: Iterable[Sequence[Picture]], cluster: Cluster
 ) -> Iterator[tuple[Sequence[Picture], Judgement]]:
     """The chunks with what the workers judge of them, in their order."""
+    client, run = cluster.client, uuid4().hex[:8]
     content = classifier.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
     shipped = client.scatter(content, broadcast=True, hash=True)
     configurations = classifier.learner.model, classifier.learner.algorithm
     waiting = deque[tuple[Sequence[Picture], "Future[Judgement]"]]()
     most = AHEAD * max(1, sum(client.nthreads().values()))
-    for chunk in chunks:
-        future = client.submit(judge_chunk, digest, shipped, configurations, list(chunk), pure=False)
+    for place, chunk in enumerate(chunks):
+        with cluster.labelled():
+            future = client.submit(
+                judge_chunk, digest, shipped, configurations, list(chunk), key=(f"label-{run}", place), pure=False
+            )
         waiting.append((chunk, future))
         if len(waiting) >= most:
             yield _taken(waiting)

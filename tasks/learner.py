@@ -2,8 +2,8 @@
 
 Labelling is inductive. Batch norm's statistics are fixed before a query is seen: those of training images for learners
 that embed (`tasks.network.batch_statistics`), those of the support set at the adapted parameters for learners that
-adapt their network. Images go through the network in batches of one size, the last one filled up with blank images, so that an image's
-logits are the same bit for bit, whatever its company.
+adapt their network. Images go through the network in batches of one size, the last one filled up with blank images, so
+that an image's logits are the same bit for bit, whatever its company.
 """
 
 import copy

@@ -1,14 +1,15 @@
 """Label your own pictures by a few labelled ones of each class, with what a run has learnt."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import check_unknown, classes_in, pictures_in
+from fanfold.data.labelled import check_unknown, classes_in, count_pictures
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.learner import learner, say, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
@@ -42,12 +43,14 @@ def main(argv: Sequence[str]) -> None:
         if not 0 < options.unknown < 1:
             raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
         check_unknown(classes)
-    pictures_in(options.query)
+    total, _ = count_pictures(options.query)
     written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
     for what, place in written.items():
         if place is not None:
             check_writable(what, place)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.recording.counted import Counted
+    from fanfold.pipeline.recording.progress import Terminal
     from fanfold.pipeline.spread import over_workers
     from fanfold.workflows.actions.classify import Labelling, classify, learn_from
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
@@ -58,12 +61,13 @@ def main(argv: Sequence[str]) -> None:
     if options.save is not None:
         classifier.save(options.save)
         say(f"classifier: {options.save}")
-    if options.spread:
-        with open_cluster(options.cluster) as cluster:
+    with Terminal(in_flags) as terminal, ExitStack() as stack:
+        over = None
+        if options.spread:
+            cluster = stack.enter_context(open_cluster(options.cluster))
             show_cluster(cluster)
-            classify(asked, classifier, say, over_workers(cluster.client))
-    else:
-        classify(asked, classifier, say)
+            over = over_workers(cluster)
+        classify(asked, classifier, say, over, Counted(terminal, "labelling", total))
 
 
 if __name__ == "__main__":

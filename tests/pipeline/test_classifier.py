@@ -162,7 +162,7 @@ def test_pictures_are_labelled_over_a_clusters_workers_in_their_order(recipe, su
     classifier = learn(learner_of(recipe, found), open_preprocessing(recipe), support)
     many = [*queries * 6, b"no picture"]
     told = []
-    spread = list(classifier.predict(iter(many), over=over_workers(pair.client), skip=told.append))
+    spread = list(classifier.predict(iter(many), over=over_workers(pair), skip=told.append))
     here = list(classifier.predict(many, skip=told.append))
     assert [one.label for one in spread] == [one.label for one in here]
     for one, other in zip(spread, here, strict=True):

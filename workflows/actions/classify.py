@@ -1,22 +1,25 @@
 """Label pictures by what a run learns from a few labelled ones."""
 
 import csv
+import heapq
 import io
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import BinaryIO
 
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import UNKNOWN, classes_in, pictures_in
-from fanfold.data.pictures import Preprocessing
+from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
+from fanfold.data.pictures import PictureError, Preprocessing
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import newest_checkpoint
 from fanfold.pipeline.classifier import Classifier, Over, Prediction
 from fanfold.pipeline.experiment import Experiment
-from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.files import complete_file, write_bytes
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learner_file import read_learner
 from fanfold.pipeline.learning import learn
@@ -24,6 +27,7 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
 from fanfold.tasks.learner import Learner
 from fanfold.workflows.actions.shipped import SHIPPED
+from fanfold.workflows.reporting.label_sheet import MOST, draw_sheet
 
 Say = Callable[[str], None]  # shows a line
 Suited = Callable[[int, int], tuple[Learner, Calibration | None]]  # see `fanfold.pipeline.learning.learn`
@@ -92,14 +96,24 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
     )
     counts = found.numbers.bincount().tolist()
     each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"
-    say(f"learnt {len(counts)} classes from {counted(sum(counts), 'picture')} ({each}){_left_out(skipped, others)}")
+    left_out = _left_out(len(skipped), skipped, others)
+    say(f"learnt {len(counts)} classes from {counted(sum(counts), 'picture')} ({each}){left_out}")
     for line in trust(found):
         say(line)
     return found
 
 
-def classify(asked: Labelling, classifier: Classifier, say: Say, over: Over | None = None) -> list[Prediction]:
+def classify(
+    asked: Labelling,
+    classifier: Classifier,
+    say: Say,
+    over: Over | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
     """Label all pictures of a folder, and write the CSV file and the sheet. Pictures that can't be read are counted.
+
+    A line is written as its picture is labelled; none is held in memory but for those of the sheet. `progress` is told
+    how many pictures are done. Returns the number of those that were labelled.
 
     Raises:
         FanfoldError: There is no such folder, no picture in it can be read, or a file can't be written.
@@ -107,30 +121,49 @@ def classify(asked: Labelling, classifier: Classifier, say: Say, over: Over | No
     if asked.unknown is not None:
         classifier = classifier.with_unknown(asked.unknown)
         say(_of_unknown(classifier, asked.unknown))
-    pictures, others = pictures_in(asked.query)
-    skipped = list[str]()
-    found = list(classifier.predict(pictures, over=over, skip=lambda error: skipped.append(str(error))))
-    if not found:
-        raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {skipped[0]}")
-    write_bytes(asked.out, as_csv(classifier.labels, found))
-    say(f"labelled {counted(len(found), 'picture')} in {asked.out}{_left_out(skipped, others)}")
+    _, others = count_pictures(asked.query)
+    labelled, skipped, reasons = 0, 0, list[str]()
+
+    def skip(error: PictureError) -> None:
+        nonlocal skipped
+        skipped += 1
+        reasons.extend([str(error)] if not reasons else [])
+
+    def found() -> Iterator[Prediction]:
+        nonlocal labelled
+        for one in classifier.predict(pictures_in(asked.query), over=over, skip=skip):
+            write(one)
+            labelled += 1
+            progress(labelled + skipped)
+            yield one
+
+    with complete_file(asked.out) as file:
+        write = csv_writer(file, classifier.labels)
+        least = list[Prediction]()
+        if asked.sheet is None:
+            deque(found(), maxlen=0)  # takes all, keeps none
+        else:
+            least = heapq.nsmallest(MOST, found(), key=lambda one: one.confidence)
+        if not labelled:
+            raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {reasons[0]}")
+    say(f"labelled {counted(labelled, 'picture')} in {asked.out}{_left_out(skipped, reasons, others)}")
     if asked.sheet is not None:
-        from fanfold.workflows.reporting.label_sheet import draw_sheet  # imported here: Matplotlib takes its time
-
-        write_bytes(asked.sheet, draw_sheet(found, classifier.preprocessing))
+        write_bytes(asked.sheet, draw_sheet(least, classifier.preprocessing))
         say(f"drawn in {asked.sheet}, least certain first")
-    return found
+    return labelled
 
 
-def as_csv(labels: Iterable[str], found: Iterable[Prediction]) -> bytes:
-    """The predictions as CSV: path, label and confidence, and each class's probability."""
-    text, labels = io.StringIO(), list(labels)
+def csv_writer(file: BinaryIO, labels: Sequence[str]) -> Callable[[Prediction], None]:
+    """What writes predictions as lines of CSV: path, label and confidence, and each class's probability."""
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "confidence", *labels])
-    for one in found:
+
+    def write(one: Prediction) -> None:
         shares = [f"{one.probabilities[label]:.6f}" for label in labels]
         writer.writerow([one.path, one.label, f"{one.confidence:.6f}", *shares])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+
+    return write
 
 
 def trust(classifier: Classifier) -> list[str]:
@@ -163,7 +196,7 @@ def _of_unknown(classifier: Classifier, rate: float) -> str:
     return f"{known}, and {caught:.0f} % of those of others (AUROC {calibration.auroc:.3f}, on validation classes)"
 
 
-def _left_out(skipped: list[str], others: int) -> str:
-    parts = [f"{counted(len(skipped), 'picture')} can't be read, such as {skipped[0]}"] if skipped else []
+def _left_out(skipped: int, reasons: Sequence[str], others: int) -> str:
+    parts = [f"{counted(skipped, 'picture')} can't be read, such as {reasons[0]}"] if skipped else []
     parts += [f"{counted(others, 'file')} of other kinds passed over"] if others else []
     return f" ({'; '.join(parts)})" if parts else ""

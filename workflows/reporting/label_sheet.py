@@ -15,16 +15,15 @@ INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
 def draw_sheet(found: Sequence[Prediction], preprocessing: Preprocessing) -> bytes:
-    """Predictions with paths as a PNG: pictures as they are, upright; at most 400, the least certain ones."""
+    """Predictions with paths as a PNG, in their order: pictures as they are, upright."""
     from io import BytesIO
 
-    shown = sorted(found, key=lambda one: one.confidence)[:MOST]
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+    columns = min(COLUMNS, len(found))
+    rows = -(-len(found) // columns)
     cell = TILE + WORDS + 2 * GAP
     sheet = Image.new("RGB", (columns * cell + GAP, rows * (TILE + GAP) + GAP), PAPER)
     pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(12)
-    for place, one in enumerate(shown):
+    for place, one in enumerate(found):
         left, top = GAP + place % columns * cell, GAP + place // columns * (TILE + GAP)
         tile = _tile(one, preprocessing)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
