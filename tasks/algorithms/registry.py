@@ -16,6 +16,7 @@ from fanfold.tasks.algorithms.proto_maml import ProtoMaml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.algorithms.reptile import Reptile
 from fanfold.tasks.algorithms.ridge import Ridge
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.plugins import import_class
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -31,6 +32,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "ridge": Ridge,
     "logistic": Logistic,
 }
+
+TRAINED = {name: kind for name, kind in ALGORITHMS.items() if not issubclass(kind, Fitted)}
+"""Those that are meta-trained."""
 
 RENAMED = {"one_by_one": "vectorizes, its opposite", "gradient_in": "gradient_in_phase"}
 

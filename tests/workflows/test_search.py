@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.search.study import count, open_study
-from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.algorithms.registry import TRAINED
 from fanfold.workflows import train
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.search_options import read_options
@@ -104,7 +104,7 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
     )
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", sorted(TRAINED))
 def test_every_algorithm_has_a_default_space(algorithm):
     space = read_space(
         default_space(algorithm),
@@ -112,7 +112,7 @@ def test_every_algorithm_has_a_default_space(algorithm):
         lambda params: read_options(["--algorithm.name", algorithm, *as_flags(params)]),
     )
     assert "meta.lr" in [dimension.key for dimension in space.dimensions]
-    assert {path.stem for path in SPACES.iterdir()} == set(ALGORITHMS)
+    assert {path.stem for path in SPACES.iterdir()} == set(TRAINED)
     with pytest.raises(FanfoldError, match=r"no default space for ridge:Ridge: write one, .*`search.space`"):
         default_space("ridge:Ridge")
 
