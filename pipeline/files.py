@@ -12,18 +12,7 @@ from fanfold.data.errors import FanfoldError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file's content, see `complete_file`."""
-    with complete_file(path) as file:
-        file.write(content)
-
-
-@contextlib.contextmanager
-def complete_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, beside the path; it is flushed to the disk and renamed when the block ends, removed if it fails.
-
-    Raises:
-        FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
-    """
+    """Write a file's content, see `writing`."""
     with writing(path) as file:
         file.write(content)
 

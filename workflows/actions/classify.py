@@ -19,7 +19,7 @@ from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import newest_checkpoint
 from fanfold.pipeline.classifier import Classifier, Over, Prediction
 from fanfold.pipeline.experiment import Experiment
-from fanfold.pipeline.files import complete_file, write_bytes
+from fanfold.pipeline.files import write_bytes, writing
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learner_file import read_learner
 from fanfold.pipeline.learning import learn
@@ -137,7 +137,7 @@ def classify(
             progress(labelled + skipped)
             yield one
 
-    with complete_file(asked.out) as file:
+    with writing(asked.out) as file:
         write = csv_writer(file, classifier.labels)
         least = list[Prediction]()
         if asked.sheet is None:
