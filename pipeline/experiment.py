@@ -15,6 +15,7 @@ from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
+from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.tasks.episodes import Stream
 
 _NAMED = 8  # small classes at most
@@ -127,7 +128,7 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
     `free` names keys; one that ends in a point stands for a section. `what` is the subject of the error's message.
     """
     asked = experiment.flat
-    before = flatten_keys(yaml_text.load(saved.read_text()))
+    before = flatten_keys(read_configuration(saved))
     different = [
         f"`{key}` (was {before.get(key)}, now {asked.get(key)})"
         for key in dict.fromkeys((*before, *asked))

@@ -293,8 +293,8 @@ def computed(cluster):
         ([], "--run is needed"),
         (["--run", "nowhere"], "nowhere holds no run: train one with"),
         (["--run", "maml", "nowhere"], "nowhere holds no run"),
-        (["--run", "damaged"], "The run in damaged can't be read"),
-        (["--run", "older"], "The run in older was written by another version of Fanfold, or damaged"),
+        (["--run", "damaged"], r"result damaged/result\.json is not valid JSON"),
+        (["--run", "older"], r"result older/result\.json is damaged, or of another version"),
         (["--run", "maml", "--tasks", "1"], "`tasks` must be 0 or at least 2, not 1"),
         (
             ["--run", "maml", "--evaluation.steps", "3"],

@@ -22,6 +22,7 @@ from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.experiment import PATHS, Experiment, check_agreement
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.recorder import guarded
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -316,7 +317,7 @@ def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluste
     if retrain is not None:
         meta = replace(plan.recipe.meta, iterations=retrain, minutes=None)
         plan = replace(plan, recipe=replace(plan.recipe, meta=meta), config={**plan.config, "meta": meta})
-    if directory.config.exists() and yaml_text.load(directory.config.read_text()) != yaml_text.load(plan.yaml):
+    if directory.config.exists() and read_configuration(directory.config) != yaml_text.load(plan.yaml):
         shutil.rmtree(directory.path)  # of the earlier best trial
     if retrain is None:
         if not directory.config.exists():

@@ -6,9 +6,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline import yaml_text
+from fanfold.pipeline.recording.kept import read_yaml
 from fanfold.workflows.cli.words import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "configs"
@@ -50,18 +49,3 @@ def read_config(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FanfoldError(f"The configuration {name} must be a YAML mapping, such as `seed: 0`.")
     return content
-
-
-def read_yaml(what: str, path: Path | str) -> Any:
-    """The content of a YAML file; an error names it by its kind, such as "space".
-
-    Raises:
-        FanfoldError: The file can't be read.
-    """
-    try:
-        return yaml_text.load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise FanfoldError(f"The {what} {path} can't be read ({reason}).") from error
-    except yaml_text.YAMLError as error:
-        raise FanfoldError(f"The {what} {path} is not valid YAML: {one_line(error)}.") from error

@@ -1,6 +1,5 @@
 """The results of commands: keys of JSON files, and the same in words."""
 
-import json
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ from fanfold.pipeline.evaluation import normalizations
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_json
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.kept import TESTED, read_object
 from fanfold.pipeline.tally import Tested
 from fanfold.tasks.algorithm import Normalization
 
@@ -102,7 +102,7 @@ def tested_once(
     """
     evaluation = {key: value for key, value in asdict(plan.evaluation).items() if (key, value) != ("half_width", None)}
     judged = {"task": asdict(plan.recipe.task), "evaluation": evaluation}  # as before there was a half-width
-    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    before = read_object("test", path, TESTED) if path.exists() else {}
     if (before.get("tested_sha256"), before.get("judged")) == (parameters_sha256(last.best), judged):
         return before
     found = {**measure(before), "judged": judged}

@@ -21,9 +21,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.kept import read_yaml
 from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.space import Dimension, Space
-from fanfold.workflows.cli.configs import read_yaml
 from fanfold.workflows.cli.configuration import variant
 from fanfold.workflows.cli.flags import SECTIONS
 from fanfold.workflows.cli.settings import settings

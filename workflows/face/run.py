@@ -1,6 +1,5 @@
 """A trained run in Python."""
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +16,18 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.classifier import Classifier, skipped_in_words
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import ask_workers, hand_over
+from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.export import export_classifier, export_encoder, format_of
 from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
 from fanfold.workflows.actions.classify import Trained, trained_run, trained_shipped
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.cli.trust import check_leave, package_of
-from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, own_names, read_base, some
+from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, own_names, some
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
 from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
@@ -139,14 +140,12 @@ class Run:
     @property
     def result(self) -> Mapping[str, Any]:
         """The content of `result.json`; empty where the run hasn't ended."""
-        file = self._directory.result
-        found: Mapping[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return found
+        return read_result(self._directory.result) or {}
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The run's configuration by section, with nothing left open."""
-        return read_base(self._directory.config)
+        return read_configuration(self._directory.config)
 
     @property
     def accuracy(self) -> Accuracy:
@@ -288,9 +287,9 @@ class Run:
         return report_run(read_run(self.path), tasks, computing)
 
     def __repr__(self) -> str:
-        config, result = self.config, self.result
-        task = config["task"]
-        what = f"{config['algorithm']['name']}, {task['ways']}-way {task['shots']}-shot, {config['dataset']['name']}"
+        config, result = flatten_keys(dict(self.config)), self.result
+        tasks = f"{config.get('task.ways')}-way {config.get('task.shots')}-shot"
+        what = f"{config.get('algorithm.name')}, {tasks}, {config.get('dataset.name')}"
         how = f"test accuracy {self.accuracy}" if result else "not ended"
         return f"<fanfold.Run {str(self.path)!r}: {what}, {how}>"
 

@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.actions.train import Training, carry_out, new_directory
 from fanfold.workflows.cli.trust import check_leave
@@ -167,4 +168,4 @@ def _of_run(directory: RunDirectory | None) -> Section:
         raise FanfoldError("resume=True needs path: the directory of the run to go on with.")
     if not directory.config.exists():
         raise FanfoldError(f"{directory.path} holds no run to resume: leave resume out to start one there.")
-    return read_base(directory.config)
+    return read_configuration(directory.config)

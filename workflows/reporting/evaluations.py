@@ -1,12 +1,13 @@
 """What `evaluate` found on a run after its training, in lines."""
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.kept import TESTED, read_object
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.result import in_words
-from fanfold.workflows.reporting.run import TESTED, wrong_key
 
 MOST = 5
 NEEDED = {**TESTED, **dict.fromkeys(("dataset", "split"), str), **dict.fromkeys(("ways", "shots"), int)}
@@ -24,11 +25,7 @@ def evaluations(directory: RunDirectory) -> list[str]:
 def _lines(paths: Sequence[Path]) -> list[str]:
     found = []
     for path in paths:
-        try:
-            result = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError):
-            continue
-        if wrong_key(result, NEEDED) is None:
-            accuracy = in_words({**result, "other_tests": []})
+        with suppress(FanfoldError):  # it is none of them
+            accuracy = in_words({**read_object("test", path, NEEDED), "other_tests": []})
             found.append(f"Tested after training ({path.parent.name}/{path.name}): {accuracy}.")
     return found

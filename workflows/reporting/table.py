@@ -1,6 +1,5 @@
 """The table of results as JSON and as Markdown."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -11,6 +10,7 @@ from typing import Any
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.pipeline.recording.kept import read_object, wrong_row
 from fanfold.workflows.cli.result import kind
 from fanfold.workflows.reporting.markdown import markdown_table
 from fanfold.workflows.reporting.published import published_beside
@@ -51,10 +51,11 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
         FanfoldError: A file can't be read or written.
     """
     path = out.with_name(out.name + ".json")
-    try:
-        known = json.loads(path.read_text())["results"] if path.exists() else []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FanfoldError(f"{path} is no table of results ({error}): name another with --out.") from error
+    known = read_object("table of results", path, {"results": list})["results"] if path.exists() else []
+    if (wrong := wrong_row(known)) is not None:
+        raise FanfoldError(
+            f"The table of results {path} is damaged, or of another version ({wrong}): name another with --out."
+        )
     by_run = {(result["row"], result["seed"]): result for result in (*known, *results)}
     ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])
     write_json(path, {"results": ordered})

@@ -1,14 +1,17 @@
 """The rows of the table of results, and their trainings and tests."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
+from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 
@@ -67,11 +70,14 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(_learned(row.plan.yaml), []).append(row)
+        groups.setdefault(_learned(yaml_text.load(row.plan.yaml)), []).append(row)
     names = [(row.name, row.seed) for group in groups.values() for row in group]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise FanfoldError(f"Two rows are called {twice[0]}: give each configuration a file name of its own.")
-    begun = {_learned(config.read_text()): config for config in sorted(runs.glob("*/config.yaml"))}
+    begun = dict[str, Path]()
+    for config in sorted(runs.glob("*/config.yaml")):
+        with suppress(FanfoldError):  # a damaged run stops no table: its row is trained anew, or says so itself
+            begun[_learned(read_configuration(config))] = config
     return [
         Training(RunDirectory(begun[learned].parent), read_plan(begun[learned]), tuple(group))
         if learned in begun
@@ -100,7 +106,7 @@ def _new_directory(row: Row, runs: Path) -> RunDirectory:
     return directory
 
 
-def _learned(config: str) -> str:
+def _learned(config: Mapping[str, Any]) -> str:
     """The part of a resolved configuration that decides a training's parameters."""
-    sections = {key: value for key, value in yaml_text.load(config).items() if key not in JUDGED}
+    sections = {key: value for key, value in config.items() if key not in JUDGED}
     return json.dumps(sections, sort_keys=True)

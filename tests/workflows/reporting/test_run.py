@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.kept import ROW, TRAINED, read_configuration, wrong_row
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.workflows.reporting.run import NEEDED, read_run
+from fanfold.workflows.reporting.run import read_run
 
-RESULT = {name: {str: "text", int: 3, float: 0.5, bool: True, list: []}[kind] for name, kind in NEEDED.items()}
+RESULT = {name: {str: "text", int: 3, float: 0.5, bool: True, list: []}[kind] for name, kind in TRAINED.items()}
 
 
 def write_run(path, result=RESULT, metrics=b"", validations=b""):
@@ -28,20 +29,53 @@ def test_a_whole_run_is_read(tmp_path):
     assert read_run(write_run(tmp_path / "run")).result == RESULT
 
 
-@pytest.mark.parametrize("key", [*NEEDED, "reduction"])
-@pytest.mark.parametrize("wrong", [None, {}, [1], "inf"])
+@pytest.mark.parametrize("key", [*TRAINED, "reduction"])
+@pytest.mark.parametrize("wrong", ["null", {}, [1], "inf"])
 def test_a_result_of_another_type_is_named(tmp_path, key, wrong):
-    value = float("inf") if wrong == "inf" and NEEDED.get(key) is not str else wrong
+    value = float("inf") if wrong == "inf" and TRAINED.get(key) is not str else wrong
     if isinstance(value, str):
-        value = 7
-    with pytest.raises(FanfoldError, match=rf"or damaged \({key} in result.json\): train it again") as caught:
+        value = 7 if wrong == "inf" or key == "reduction" else None
+    with pytest.raises(FanfoldError, match=rf"result.json is damaged, or of another version \({key}\)") as caught:
         read_run(write_run(tmp_path / "run", {**RESULT, key: value}))
     assert "\n" not in str(caught.value)
 
 
 def test_a_result_that_is_none_is_named(tmp_path):
-    with pytest.raises(FanfoldError, match=r"all in result.json"):
+    with pytest.raises(FanfoldError, match=r"result.json is damaged, or of another version \(it is no object\)"):
         read_run(write_run(tmp_path / "run", [1]))
+
+
+def test_a_configuration_that_is_none_is_said(tmp_path):
+    for content in (
+        b"",
+        b"7",
+        b"seed: one",
+        b"task: 5",
+        b"1: {}",
+        b"\xff\xfe",
+        b"a: &a {b: *a}",
+        b"seed: 0\nseed: 1",
+        b"{" * 99,
+    ):
+        (tmp_path / "config.yaml").write_bytes(content)
+        with pytest.raises(FanfoldError, match=r"The configuration .*config\.yaml ") as caught:
+            read_configuration(tmp_path / "config.yaml")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_row_of_a_table_is_checked():
+    kinds = {str: "text", int: 3, float: 0.5, bool: True, list: [], dict: {}}
+    row = {name: kinds[kind] for name, kind in ROW.items()}
+    row["environment"] = {"python": "3.13", "torch": "2", "dask": "2026", "processor": "x", "cores": 2}
+    assert wrong_row([row]) is None
+    for rows, wrong in (
+        ([row, 7], "it is no object"),
+        ([{**row, "row": None}], "row"),
+        ([{**row, "environment": {}}], "python"),
+        ([{**row, "other_tests": [{}]}], "other_tests"),
+        ("text", "results"),
+    ):
+        assert wrong_row(rows) == wrong
 
 
 def test_lines_that_are_none_of_ours_are_left_out(tmp_path):
