@@ -4,6 +4,7 @@ A message names a configuration field by its dotted path in backquotes: `meta.ba
 `dataset.size=28`. Whoever shows a message may word the fields otherwise, as the command line words them as flags.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,20 @@ def ranges(numbers: Sequence[int]) -> str:
     breaks = [place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1]
     runs = [(numbers[a], numbers[b - 1]) for a, b in zip([0, *breaks], [*breaks, len(numbers)], strict=True)]
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
+
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tabs and ends of lines, and those that turn text round."""
+
+
+def uncontrolled(text: str) -> str:
+    """Text without what a terminal would obey: names of files and classes may hold anything."""
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_printable_line(text: str) -> str:
+    """Text on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
 
 
 def one_line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Errors that are shown to a user in one line."""
 
+from fanfold.data.advice import one_printable_line
+
 
 class FanfoldError(Exception):
     """A request that can't be met. The message is one line: what is wrong, and how to mend it.
@@ -8,6 +10,9 @@ class FanfoldError(Exception):
     """
 
     status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_printable_line(message))
 
 
 class RunError(FanfoldError):

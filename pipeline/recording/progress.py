@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
+from fanfold.data.advice import uncontrolled
 from fanfold.pipeline.events import (
     Event,
     KernelsCompiling,
@@ -61,7 +62,7 @@ class Terminal:
 
     def say(self, message: str, style: str | None = None) -> None:
         """Show a message above the bars."""
-        self.console.print(self._reword(message), style=style, markup=False, soft_wrap=True)
+        self.console.print(uncontrolled(self._reword(message)), style=style, markup=False, soft_wrap=True)
 
 
 class _Fitted(ProgressColumn):

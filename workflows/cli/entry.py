@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from fanfold.data.advice import one_printable_line
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.output import Lasting, lasting_output
 from fanfold.workflows.cli.program import goes_on, interruptible, started_as_module
-from fanfold.workflows.cli.words import one_printable_line
 
 # How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
 PRINTING = {"-h", "--help", "--version", "--print_config", "configs", "schema", "completion", "doctor"}

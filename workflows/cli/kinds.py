@@ -7,8 +7,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from fanfold.data.advice import one_printable_line
 from fanfold.pipeline import yaml_text
-from fanfold.workflows.cli.words import did_you_mean, one_printable_line
+from fanfold.workflows.cli.words import did_you_mean
 
 LENGTH = 100  # characters of a value that a message shows
 _WORDS = {

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from fanfold.data.advice import uncontrolled
+
 
 class Lasting:
     """A stream that loses what can't be written, and remembers why."""
@@ -21,9 +23,9 @@ class Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text, or lose it."""
+        """Write text, or lose it. What a terminal would obey is only written to standard error, which draws bars."""
         try:
-            self._stream.write(text)
+            self._stream.write(text if self._name == "standard error" else uncontrolled(text))
         except OSError as error:
             self._lose(error)
         return len(text)

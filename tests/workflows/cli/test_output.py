@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.recording.progress import Terminal, fitted
 from fanfold.workflows.cli.output import Lasting
 from tests.workflows.conftest import QUIET, SMALL
@@ -132,3 +134,16 @@ def test_bar_and_remaining_time_are_seen_at_every_width(width):
     assert line.count("━") + line.count("╸") + line.count("╺") >= 7, line
     assert line.rstrip().endswith("1:02:34 left")
     assert len(line) <= width
+
+
+def test_names_from_data_can_not_command_the_terminal():
+    out, err = io.StringIO(), io.StringIO()
+    Lasting(out, "standard output").write("class \x1b]0;owned\x07\x9b1m\u202egnp.exe\r\n\tNaïve Ωmega 日本\n")
+    assert out.getvalue() == "class �]0;owned��1m�gnp.exe�\n\tNaïve Ωmega 日本\n"
+    Terminal(console=Console(file=err)).say("[red]class\x1b[2J")
+    assert err.getvalue() == "[red]class�[2J\n"
+
+
+def test_an_error_is_one_line_whatever_is_quoted_in_it():
+    assert str(FanfoldError("class 'a\x1b[31m\nb\x00' is\tgone")) == "class 'a�[31m b�' is gone"
+    assert str(pickle.loads(pickle.dumps(RunError("a\nb")))) == "a b"
