@@ -9,6 +9,7 @@ MODULES = {
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
+    "timm": ("timm",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 """The modules of each extra that Fanfold imports."""

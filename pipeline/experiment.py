@@ -16,11 +16,12 @@ from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.kept import read_configuration
+from fanfold.tasks.backbones import resolved
 from fanfold.tasks.episodes import Stream
 
 _NAMED = 8  # small classes at most
 
-PATHS = ("dataset.store", "dataset.source")
+PATHS = ("dataset.store", "dataset.source", "model.weights")
 # A resumed run may change its length, its cluster and its paths; see `resume_free`.
 RESUME_FREE = ("meta.iterations", "meta.minutes", "evaluation.patience", "cluster.", *PATHS)
 # A test may differ in these keys from the training of its parameters.
@@ -75,6 +76,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         )
     if asked.meta.initial is not None:
         asked = replace(asked, meta=replace(asked.meta, initial=str(Path(asked.meta.initial).resolve())))
+    asked = replace(asked, model=resolved(asked.model))
     recipe = Recipe(
         seed=asked.seed,
         store=str(dataset.store),

@@ -47,7 +47,8 @@ def write_learner(path: Path, kept: KeptLearner) -> None:
         "preprocessing": kept.preprocessing.to_dict(),
         "calibrations": [one.to_dict() for one in kept.calibrations],
     }
-    statistics = {f"statistics.{name}": value.numpy() for name, value in kept.learner.statistics.items()}
+    tensors = {**kept.learner.statistics, **kept.learner.kept}
+    statistics = {f"statistics.{name}": value.numpy() for name, value in tensors.items()}
     write_bytes(path, pack(facts, {"parameters": kept.learner.parameters.numpy(), **statistics}))
 
 

@@ -52,7 +52,9 @@ class Job:
     note: str | None = None  # kept with the run, see `Checkpoint`
 
     def ended(self, now: Checkpoint) -> bool:
-        """Whether nothing is left to train."""
+        """Whether nothing is left to train; a frozen network is validated once."""
+        if not now.state.parameters.size:
+            return now.best_iteration is not None
         return self.stopped_early(now) or not window_length(now, self.recipe.meta, self.evaluation.every)
 
     def stopped_early(self, now: Checkpoint) -> bool:
@@ -106,6 +108,8 @@ def train(
     judge = partial(judge_by_validation, job, validating)
     tell(TrainingStarted(run, now.state.iteration, meta.iterations, now.seconds, limit))
     prepare_workers(training, recipe, tell)
+    if not now.state.parameters.size:
+        tell(Noticed("the network is frozen, and nothing else is to be learnt: it is tested as it is"))
     with open_executor(training, recipe, run, tell) as executor:
         while not job.ended(now) or now.validated != now.state.iteration:
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
@@ -239,6 +243,8 @@ def window_length(now: Checkpoint, meta: Meta, every: int) -> int:
         Iterations; 0 when the run is over.
     """
     done = now.state.iteration
+    if not now.state.parameters.size:
+        return 0
     length = every - done % every
     if meta.window is not None:
         length = min(length, meta.window)

@@ -133,7 +133,7 @@ def layout(recipe: Recipe) -> Layout:
     more = len(initialize(recipe).parameters) - count(shapes)
     if more < 0:  # an algorithm of one's own that learns something else than the network's parameters
         return {":parameters": (more + count(shapes),)}
-    return {**found, **({":more": (more,)} if more else {})}
+    return {**found, **({":more": (more,)} if more else {})} or {":parameters": (0,)}
 
 
 def prepare(recipe: Recipe, _: int) -> str | None:
@@ -243,7 +243,7 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         fast = recipe.meta.precision == "tf32" and opened.network.stack is None
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = fast
-        opened.network.module.train(stream is Stream.TRAIN)
+        opened.network.train(stream is Stream.TRAIN)
         yield opened
 
 

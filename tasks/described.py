@@ -7,6 +7,7 @@ from typing import Any
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.backbones import PREFIXES, Backbone
 from fanfold.tasks.models import MODELS, Model
 
 
@@ -23,7 +24,8 @@ def model_from(fields: Mapping[str, Any], given: Model | None = None) -> Model:
     Raises:
         FanfoldError: It isn't, and none is given; or the fields are others.
     """
-    found: Model = given if given is not None else _from("model", MODELS, fields)
+    of_libraries = {name: Backbone for name in [str(fields.get("name"))] if name.startswith(PREFIXES)}
+    found: Model = given if given is not None else _from("model", MODELS | of_libraries, fields)
     return found
 
 

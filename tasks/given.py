@@ -56,6 +56,11 @@ def as_sent(digest: str) -> bytes:
     return _pickled[digest]
 
 
+def content(digest: str) -> bytes | None:
+    """What this process was given; None where it wasn't."""
+    return _pickled.get(digest)
+
+
 def fresh(digest: str) -> Any:
     """A new copy of an object.
 

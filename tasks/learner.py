@@ -8,7 +8,7 @@ that an image's logits are the same bit for bit, whatever its company.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithm import Algorithm, Classify
+from fanfold.tasks.backbones import unfilled
 from fanfold.tasks.described import algorithm_from, described, model_from
 from fanfold.tasks.heads import Head, with_ways
 from fanfold.tasks.models import Model, build_network
@@ -60,6 +61,7 @@ class Learner:
         statistics: Batch norm's statistics of training images, for algorithms that embed.
         steps: Inner steps, for algorithms that have them; None for as many as in training.
         head: The rows of its head where a task has other ways than the training, see `tasks.heads`.
+        kept: What of the network isn't learnt, see `tasks.network.Network.kept`; other tensors may stand among these.
     """
 
     algorithm: Algorithm
@@ -71,12 +73,13 @@ class Learner:
     statistics: Mapping[str, Tensor]
     steps: int | None = None
     head: Head = "mean"
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """All but the tensors, as plain values."""
         return {
             "algorithm": described(self.algorithm),
-            "model": described(self.model),
+            "model": described(unfilled(self.model)),
             "size": list(self.size),
             "channels": self.channels,
             "ways": self.ways,
@@ -92,23 +95,27 @@ class Learner:
         model: Model | None = None,
         algorithm: Algorithm | None = None,
     ) -> "Learner":
-        """The inverse of `facts`, with the tensors; statistics may stand among other tensors.
+        """The inverse of `facts`, with the tensors; statistics, and what is kept, may stand among other tensors.
 
         Raises:
             FanfoldError: Model or algorithm is none of Fanfold's, and isn't given.
         """
         height, width = facts["size"]
+        kept = statistics
         statistics = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
         kinds = algorithm_from(facts["algorithm"], algorithm), model_from(facts["model"], model)
         shape = (height, width), facts["channels"]
-        return Learner(*kinds, *shape, facts["ways"], parameters, statistics, facts["steps"], facts["head"])
+        return Learner(*kinds, *shape, facts["ways"], parameters, statistics, facts["steps"], facts["head"], kept)
 
     def network(self, ways: int | None) -> Network:
         """The network for so many classes; None for one that gives embeddings."""
         if ways not in self._networks:
             with torch.enable_grad():  # for its check
-                built = build_network(self.model, ways or 2, self.size, 0, self.channels)
-                self._networks[ways] = as_network(built, self.size, ways, channels=self.channels)
+                model = unfilled(self.model) if self.kept else self.model
+                built = build_network(model, ways or 2, self.size, 0, self.channels)
+                network = as_network(built, self.size, ways, channels=self.channels)
+                network.fill(self.kept)
+                self._networks[ways] = network
         return self._networks[ways]
 
     @cached_property
@@ -165,7 +172,8 @@ def fixed(network: Network, parameters: Parameters, statistics: Mapping[str, Ten
     module = copy.deepcopy(network.module)
     with torch.no_grad():
         for name, value in module.named_parameters():
-            value.copy_(parameters[name])
+            if name in parameters:  # it is learnt
+                value.copy_(parameters[name])
     for name, layer in module.named_modules():
         if name in network.batch_norms and getattr(layer, "running_mean", None) is None:
             layer.running_mean = statistics[f"{name}.running_mean"].detach().clone()

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,19 +69,31 @@ class Network:
     @property
     def batch_norms(self) -> dict[str, _BatchNorm]:
         """The layers through which images of one batch influence each other, by name."""
-        return {name: layer for name, layer in self.module.named_modules() if isinstance(layer, _BatchNorm)}
+        layers = self.module.named_modules()
+        return {name: one for name, one in layers if isinstance(one, _BatchNorm) and one.running_mean is None}
 
     @property
     def normalizes_by_batch(self) -> bool:
         """Whether images judged together influence each other, through statistics of their batch."""
-        return any(layer.running_mean is None for layer in self.batch_norms.values())
+        return bool(self.batch_norms)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing is learnt but the last linear layer, if that."""
+        return set(self.shapes) <= set(self.head)
+
+    def train(self, mode: bool) -> None:
+        """Let layers such as dropout do what they do in training, or not; frozen ones never do."""
+        self.module.train(mode)
+        for layer in _fixed(self.module):
+            layer.eval()
 
     def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """The inputs of the last linear layer, `[n, d]`."""
         if self.one_task_stack is not None:
             return self.one_task_stack.features(parameters, images)
         found: list[Tensor] = []
-        layer = self.module.get_submodule(_last_linear(self.module) or "")
+        layer = self.module.get_submodule(last_linear(self.module) or "")
         hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
         try:
             self(parameters, images)
@@ -91,12 +104,24 @@ class Network:
     @property
     def head(self) -> list[str]:
         """Names of the parameters of the last linear layer: none where the module has no such layer."""
-        name = _last_linear(self.module)
+        name = last_linear(self.module)
         return [] if name is None else [known for known in self.shapes if known.startswith(f"{name}.")]
 
     def initial(self) -> dict[str, Tensor]:
-        """The module's own parameters, as it was initialized, by name."""
-        return {name: value.detach().clone() for name, value in self.module.named_parameters()}
+        """The module's own parameters that are learnt, as it was initialized, by name."""
+        own = dict(self.module.named_parameters())
+        return {name: own[name].detach().clone() for name in self.shapes}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What of the module isn't learnt, by name: frozen parameters, and buffers that a state dict has."""
+        return {name: value for name, value in self.module.state_dict().items() if name not in self.shapes}
+
+    def fill(self, kept: Mapping[str, Tensor]) -> None:
+        """Take what another network of this kind has kept; other tensors may stand among these."""
+        with torch.no_grad():
+            for name, value in self.kept().items():
+                if name in kept:
+                    value.copy_(kept[name])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """The flat vector as named tensors, views of it."""
@@ -127,39 +152,42 @@ def as_network(
         vectorized: Whether each operation is to compute all tasks of a chunk.
         precision: Of vectorized tasks' products on a GPU, see `tasks.derivatives.backends.triton_operations`.
 
+    Parameters that require no gradient are frozen: they stay as they are, as do the statistics of normalizations in
+    modules all of whose parameters are frozen. Other running statistics are those of an order of tasks, and tasks
+    computed in parallel have none. Without a head they are replaced by the batch's own; see `batch_statistics` for
+    tests. So is it defined where each batch is one task, and its images are all that is known of it.
+
     Raises:
-        FanfoldError: The module keeps running statistics, which tasks computed in parallel can't share; or it does not
-            map an image to so many logits, by all its parameters; or it can't be vectorized over tasks.
+        FanfoldError: The module has a head and keeps running statistics, or has no parameters; or it does not map an
+            image to so many logits, by all its parameters; or it can't be vectorized over tasks.
     """
-    for name, layer in module.named_modules():
-        if getattr(layer, "running_mean", None) is not None:
-            raise FanfoldError(
-                f"The model's layer '{name}' ({type(layer).__name__}) keeps running statistics, which tasks in "
-                "parallel can't share: build it with track_running_stats=False."
-            )
     if ways is None:
         module = _without_last_linear(module)
-    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    module = _without_running(module, ways)
+    shapes = {name: value.shape for name, value in module.named_parameters() if value.requires_grad}
     channels_last = ways is None and not vectorized
     network = Network(module, shapes, channels_last, outputs=0, ends_in_head=False, vectorized=vectorized)
+    network.train(True)
     parameters = {name: value.requires_grad_() for name, value in network.initial().items()}
-    if not parameters:
+    own = next(module.parameters(), None)
+    if own is None:
         but = " but those of its last linear layer, the head, which the algorithm leaves out" if ways is None else ""
         raise FanfoldError(f"The model has no parameters to learn{but}.")
-    images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(
-        next(iter(parameters.values()))
-    )
+    if not parameters and ways is not None:
+        raise FanfoldError("All parameters of the model are frozen: leave those of its last linear layer, the head.")
+    images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(own)
     try:
         output, ends_in_head = _probe(network, parameters, images)
         if output.dim() != 2 or len(output) != 2 or ways not in (None, output.shape[1]):
             what = "embeddings [2, d]" if ways is None else f"logits [2, {ways}]"
             raise FanfoldError(f"The model must give {what} for two images, not {list(output.shape)}.")
-        torch.autograd.grad(output.sum(), list(parameters.values()))
+        if parameters:
+            torch.autograd.grad(output.sum(), list(parameters.values()))
     except FanfoldError:
         raise
     except Exception as error:  # whatever a user's own module may raise
         raise FanfoldError(f"The model fails on images of shape {list(images.shape)}: {one_line(error)}") from error
-    structure = structure_of(module)
+    structure = structure_of(module) if all(value.requires_grad for value in module.parameters()) else None
     network = replace(network, outputs=output.shape[1], ends_in_head=ends_in_head, draws=structure is None)
     if vectorized:
         _check_vectorized(network, parameters, images)
@@ -239,7 +267,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
-def _last_linear(module: nn.Module) -> str | None:
+def last_linear(module: nn.Module) -> str | None:
     """Its name: that of the layer called `head`, or else of the linear layer that was defined last."""
     if isinstance(getattr(module, "head", None), nn.Linear):
         return "head"
@@ -249,7 +277,7 @@ def _last_linear(module: nn.Module) -> str | None:
 
 def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, bool]:
     """The module's output, and whether it is that of the last linear layer, applied to what goes into it."""
-    name = _last_linear(network.module)
+    name = last_linear(network.module)
     called: list[Tensor] = []
     layer = network.module.get_submodule(name or "")
     hook = layer.register_forward_pre_hook(lambda _, inputs: called.append(inputs[0]))
@@ -266,9 +294,47 @@ def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -
     return output, logits.shape == output.shape and torch.allclose(logits, output)
 
 
+def _fixed(module: nn.Module) -> list[nn.Module]:
+    """The modules that stay as they are: those of frozen parameters alone, and normalizations by given statistics."""
+    found = []
+    for layer in module.modules():
+        parameters = list(layer.parameters())
+        frozen = bool(parameters) and not any(value.requires_grad for value in parameters)
+        if frozen or (_has_statistics(layer) and not layer.track_running_stats):
+            found.append(layer)
+    return found
+
+
+def _has_statistics(layer: nn.Module) -> bool:
+    return getattr(layer, "running_mean", None) is not None
+
+
+def _without_running(module: nn.Module, ways: int | None) -> nn.Module:
+    """The module without statistics that change as it is called, see `as_network`."""
+    fixed = {layer for parent in _fixed(module) for layer in parent.modules()}
+    running = {name: one for name, one in module.named_modules() if _has_statistics(one) and one not in fixed}
+    if running and ways is not None:
+        name, layer = next(iter(running.items()))
+        raise FanfoldError(
+            f"The model's layer '{name}' ({type(layer).__name__}) keeps running statistics, which tasks in parallel "
+            "can't share: build it with track_running_stats=False, or freeze it by requires_grad_(False)."
+        )
+    if running:
+        module = copy.deepcopy(module)
+        for name in running:
+            by_batch(module.get_submodule(name))
+    return module
+
+
+def by_batch(layer: Any) -> None:
+    """Let a normalization take the statistics of the images at hand, and keep none."""
+    layer.track_running_stats = False
+    layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+
+
 def _without_last_linear(module: nn.Module) -> nn.Module:
     """A copy of the module whose last linear layer hands its input on."""
-    name = _last_linear(module)
+    name = last_linear(module)
     if name is None:
         return module
     if not name:  # the module itself is that layer

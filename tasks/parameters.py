@@ -12,7 +12,7 @@ Shapes = Mapping[str, torch.Size]
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
     """Named tensors as one flat vector `[P]`, in their order."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()]) if tensors else torch.zeros(0)
 
 
 def unflatten(shapes: Shapes, vector: Tensor) -> Parameters:

@@ -71,6 +71,8 @@ def _longer(plan: "Experiment", result: dict[str, Any]) -> list[str]:
     if patience and result["iterations"] - result["tested_iteration"] >= patience * plan.evaluation.every:
         return ["--evaluation.patience", str(2 * patience)]
     minutes = ["--meta.minutes", f"{round(result['train_seconds'] / 30, 1):g}"]
+    if not result["iterations"]:  # a frozen network
+        return []
     if meta.iterations is None:
         return minutes
     if meta.schedule != "constant":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from distributed import Client, Worker, WorkerPlugin
 
@@ -13,6 +14,7 @@ from fanfold.tasks import given
 T = TypeVar("T")
 
 PACKAGE: Final = "fanfold"
+_handed: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
 
 
 class HandOver(WorkerPlugin):
@@ -28,9 +30,12 @@ class HandOver(WorkerPlugin):
 
 
 def hand_over(client: Client, digests: Sequence[str]) -> None:
-    """Give the workers some objects by their digests."""
+    """Give the workers some objects by their digests, each once."""
+    there = _handed.setdefault(client, set())
     for digest in digests:
-        client.register_plugin(HandOver(digest))
+        if digest not in there:
+            client.register_plugin(HandOver(digest))
+            there.add(digest)
 
 
 def installed() -> str:

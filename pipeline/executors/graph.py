@@ -18,11 +18,13 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.cluster.results import results
 from fanfold.pipeline.executors.base import Executor, Result, Window
 from fanfold.pipeline.fold import ChunkSum, fold, levels, owners_of
 from fanfold.pipeline.optimizer import State, step
 from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.backbones import objects_of
 
 Key = tuple[str | int, ...]
 
@@ -35,6 +37,7 @@ class GraphExecutor(Executor):
 
     def __init__(self, cluster: Cluster, recipe: Recipe, run: str | None = None) -> None:
         self._cluster, self._recipe, self._run = cluster, recipe, run or uuid4().hex[:8]
+        hand_over(cluster.client, objects_of(recipe.model))
 
     def window(self, state: State, iterations: int) -> Window:
         """Compute the window in graphs of at most `longest_graph` iterations.

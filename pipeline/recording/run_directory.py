@@ -23,6 +23,7 @@ class RunDirectory:
         # The last checkpoint, with the state to resume from and the best parameters on validation classes.
         self.last = path / "checkpoints" / "last.safetensors"
         self.result = path / "result.json"  # of `train`
+        self.weights = path / "weights.safetensors"  # that a backbone started from
         self.evaluations = path / "evaluations"  # of `evaluate`, a file for each that was asked for
 
     def check_free(self) -> None:
@@ -53,6 +54,21 @@ class RunDirectory:
                 self.check_free()
             write_bytes(self.config, config.encode())
             yield
+
+    def with_weights(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The run's configuration by section, with the weights that its network started from as they are kept here."""
+        if not self.weights.exists():
+            return config
+        return {**config, "model": {**config["model"], "weights": str(self.weights)}}
+
+    def keep_weights(self, content: bytes | None) -> None:
+        """Keep the weights that a network starts from, if any, so that the run can be loaded wherever it lies.
+
+        Raises:
+            FanfoldError: They can't be written.
+        """
+        if content is not None and not self.weights.exists():
+            write_bytes(self.weights, content)
 
     def _make(self) -> None:
         try:

@@ -85,6 +85,48 @@ def test_a_class_that_was_handed_over_is_called_by_its_name():
         handed_over(Bad).build(2, (28, 28))
 
 
-def test_running_statistics_are_refused():
+def test_running_statistics_are_refused_where_a_head_is_learnt():
     with pytest.raises(FanfoldError, match=r"'norm' .BatchNorm2d. keeps running statistics"):
         as_network(Running(5), (28, 28), 5)
+
+
+class Normed(nn.Module):
+    """Two convolutions, each with running statistics."""
+
+    def __init__(self, ways=2):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5))
+        self.second = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, ways)
+
+    def forward(self, images):
+        return self.head(self.second(self.first(images)).mean((2, 3)))
+
+
+def test_running_statistics_become_the_batchs_for_metric_learners_but_for_those_of_frozen_layers():
+    module = Normed()
+    module.first.requires_grad_(False)
+    module.first[1].running_mean += 0.5
+    network = as_network(module, (8, 8), None)
+    network.train(True)
+    images = torch.rand(6, 1, 8, 8)
+    copy = Normed()
+    copy.load_state_dict(module.state_dict())
+    copy.first.eval()
+    copy.head = nn.Identity()
+    torch.testing.assert_close(network(network.initial(), images), copy(images))
+    assert list(network.batch_norms) == ["second.1"]
+    assert list(network.shapes) == ["second.0.weight", "second.0.bias", "second.1.weight", "second.1.bias"]
+    assert module.second[1].running_mean is not None, "the module that was given is as it was"
+
+
+def test_frozen_parameters_stay_frozen():
+    module = Tiny(3)
+    module.layers[1].requires_grad_(False)
+    network = as_network(module, (28, 28), 3)
+    assert list(network.shapes) == ["layers.2.weight", "layers.2.bias"]
+    assert network.frozen
+    assert as_network(module, (28, 28), None).initial() == {}
+    module.requires_grad_(False)
+    with pytest.raises(FanfoldError, match="All parameters of the model are frozen"):
+        as_network(module, (28, 28), 3)

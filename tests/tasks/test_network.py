@@ -209,7 +209,7 @@ class TiedToSize(nn.Module):
         (TiedToSize(), WAYS, r"The model fails on images of shape \[2, 1, 16, 16\]"),
         (Wrapped(nn.Flatten(), nn.ReLU()), 256, "no parameters to learn.$"),
         (Wrapped(nn.Flatten(), nn.Linear(256, 5)), None, "no parameters to learn but those of its last linear layer"),
-        (Wrapped(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()), None, "keeps running statistics"),
+        (Wrapped(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()), 392, "keeps running statistics"),
     ],
     ids=["ways", "pictures", "pictures without head", "unused", "size", "nothing to learn", "head alone", "running"],
 )

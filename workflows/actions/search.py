@@ -34,6 +34,7 @@ from fanfold.pipeline.search.progress import SearchProgress
 from fanfold.pipeline.search.space import Space
 from fanfold.pipeline.search.study import best_trial, count, make_pruner, open_study
 from fanfold.pipeline.training import Job, train
+from fanfold.tasks.backbones import weights_of
 from fanfold.workflows.cli.configuration import decided
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
@@ -273,6 +274,7 @@ def test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: 
         raise RunError(f"No trial has finished: go on with more `search.minutes` or `search.trials`{why}")
     plan = request.plan(dict(best.params))
     last = _take(request, plan, best, cluster)
+    request.best.keep_weights(weights_of(plan.recipe.model))
     recipe, retrained = replace(plan.recipe, device=cluster.device), request.config.retrain is not None
     of_best = {
         **_test(request, plan, recipe, last, cluster),

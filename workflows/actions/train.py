@@ -20,6 +20,7 @@ from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import train
+from fanfold.tasks.backbones import weights_of
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
 from fanfold.workflows.cli.trust import leave_for
@@ -68,6 +69,7 @@ def carry_out(training: Training, cluster: Cluster, terminal: Terminal, say: Say
         FanfoldError: The training fails, or a file can't be written; a report that fails costs no more than a line.
     """
     with training.directory.writing(training.plan.yaml, resumed=training.resumed):
+        training.directory.keep_weights(weights_of(training.plan.recipe.model))
         result, tested = _train_and_test(training, cluster, terminal, say)
         say(in_words(result))
         if line := not_learnt(training.plan.recipe, tested):

@@ -19,7 +19,16 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of, undotted
 from fanfold.workflows.cli.configs import read_config
-from fanfold.workflows.cli.flags import CONFIGURATION, PLUGIN_MODEL, SECTIONS, VARIANTS, in_flags, variants
+from fanfold.workflows.cli.flags import (
+    BACKBONE,
+    CONFIGURATION,
+    PLUGIN_MODEL,
+    PREFIXES,
+    SECTIONS,
+    VARIANTS,
+    in_flags,
+    variants,
+)
 from fanfold.workflows.cli.kinds import in_words, shown
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import is_section, real, settings
@@ -90,14 +99,16 @@ def variant(section: str, name: str) -> type:
     known = variants(section)
     if name in known:
         return known[name]
-    if section == "model" and ":" in name:
-        found: type = settings(PLUGIN_MODEL)
+    if section == "model" and (name.startswith(settings(PREFIXES)) or ":" in name):
+        found: type = settings(BACKBONE if name.startswith(settings(PREFIXES)) else PLUGIN_MODEL)
         return found
     if section == "algorithm" and ":" in name:
         from fanfold.tasks.algorithms.registry import plugin_algorithm  # imports PyTorch, as the algorithm does
 
         return plugin_algorithm(name)
     plugin = "" if section == "dataset" else ", or your own as package.module:Class"
+    if section == "model":
+        plugin = f", {', '.join(f'{prefix}NAME' for prefix in settings(PREFIXES))}{plugin}"
     hint = did_you_mean(name, known)
     if plugin and name.isidentifier() and Path(f"{name}.py").is_file():
         hint = f" The class in {name}.py is {name}:CLASS."
@@ -132,7 +143,8 @@ def check_run(path: str, otherwise: str) -> list[str]:
     config = Path(path) / "config.yaml"
     if not config.exists():
         raise FanfoldError(f"The folder {path} holds no run{otherwise}.")
-    return ["--config", str(config)]
+    weights = Path(path) / "weights.safetensors"  # the run's own, wherever it began
+    return ["--config", str(config), *(["--model.weights", str(weights)] if weights.exists() else [])]
 
 
 def of_run(path: str, otherwise: str, argv: Sequence[str]) -> list[str]:

@@ -30,6 +30,8 @@ CONFIGURATION = ("dataset", "task", "train", "algorithm", "model", "meta", "eval
 """The sections of a run's configuration."""
 
 PLUGIN_MODEL = "fanfold.tasks.models:PluginModel"
+BACKBONE = "fanfold.tasks.backbones:Backbone"
+PREFIXES = "fanfold.tasks.backbones:PREFIXES"
 
 OPTIONS = frozenset({"seed", "run", "tasks", "resume", "overwrite", "trust"})  # of commands, in no section
 COMMANDS = frozenset({"prepare", "train", "evaluate", "report"})  # that messages name
@@ -81,7 +83,7 @@ def _fields(section: str) -> frozenset[str]:
 
 
 def _kinds(section: str) -> tuple[type, ...]:
-    plugins = (settings(PLUGIN_MODEL),) if section == "model" else ()
+    plugins = (settings(PLUGIN_MODEL), settings(BACKBONE)) if section == "model" else ()
     if section in VARIANTS:
         return (*variants(section).values(), *plugins)
     return (settings(SECTIONS[section]),) if section in SECTIONS else ()

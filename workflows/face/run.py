@@ -299,7 +299,7 @@ class Run:
         Raises:
             FanfoldError: It names a model or an algorithm that may not be imported.
         """
-        config = self.config
+        config = self._directory.with_weights(self.config)
         check_leave(self.path, own_names(config, self._objects), self._trust)
         return ask(config, {**self._objects, **some(**sections)})
 

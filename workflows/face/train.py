@@ -168,4 +168,4 @@ def _of_run(directory: RunDirectory | None) -> Section:
         raise FanfoldError("resume=True needs path: the directory of the run to go on with.")
     if not directory.config.exists():
         raise FanfoldError(f"{directory.path} holds no run to resume: leave resume out to start one there.")
-    return read_configuration(directory.config)
+    return directory.with_weights(read_configuration(directory.config))

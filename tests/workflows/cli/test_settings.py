@@ -10,8 +10,9 @@ import pytest
 from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.backbones import Backbone
 from fanfold.tasks.models import MODELS, PluginModel
-from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, variants
+from fanfold.workflows.cli.flags import BACKBONE, PLUGIN_MODEL, SECTIONS, variants
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.settings import is_section, real, settings
 
@@ -20,6 +21,7 @@ PAIRS = [
     *((variants("model")[name], kind) for name, kind in MODELS.items()),
     *((variants("dataset")[name], kind) for name, kind in DATASETS.items()),
     (settings(PLUGIN_MODEL), PluginModel),
+    (settings(BACKBONE), Backbone),
     (settings(SECTIONS["record"]), Recording),
 ]
 
