@@ -55,6 +55,11 @@ BILLION = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("x" * (LENGTH + 1), "characters"),
         ("!!python/object/apply:os.system [true]", "could not determine a constructor"),
         ("a: 1\n---\nb: 2", "single document"),
+        *((f"!!{tag} x", "its tag says") for tag in ("bool", "timestamp")),
+        ("!!int x", "invalid literal"),
+        ("!!map x", "expected a mapping"),
+        ("? [a]\n: b", "unhashable key"),
+        ("{" * (LENGTH - 1), "nested too deeply"),
     ],
 )
 def test_what_is_no_configuration_is_refused(text, message):
