@@ -1,10 +1,12 @@
 """Pictures in memory: arrays or tensors with labels, lists by class, and `.npz` files."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from fanfold.data.advice import one_line
@@ -54,13 +56,27 @@ def read_npz(path: Path) -> list[PictureClass]:
         FanfoldError: The file can't be read, or lacks one of the arrays.
     """
     try:
+        _check_memory(path)
         with np.load(path, allow_pickle=False) as file:
             found = {key.lower(): key for key in file.files}
             images, labels, names = (
                 next((file[found[key]] for key in keys if key in found), None) for keys in (IMAGES, LABELS, NAMES)
             )
+    except FanfoldError:
+        raise
     except Exception as error:  # damaged archives raise many kinds of errors
         raise FanfoldError(f"{path}: can't be read as arrays ({one_line(error)[:200]})") from error
     if images is None or labels is None or images.ndim < 3 or labels.ndim != 1:
         raise FanfoldError(f"{path}: should have an array `images` [n, height, width] or more, and `labels` [n]")
     return classes_of_arrays(images, labels, None if names is None else [str(name) for name in names])
+
+
+def _check_memory(path: Path) -> None:
+    """Raise FanfoldError where a file's arrays don't fit the memory: some kilobytes may stand for terabytes."""
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(entry.file_size for entry in archive.infolist())
+    if needed > (there := psutil.virtual_memory().available):
+        raise FanfoldError(
+            f"{path}: its arrays take {needed / 2**30:,.1f} GiB of memory, of which {there / 2**30:,.1f} are there: "
+            "take a folder of pictures instead"
+        )

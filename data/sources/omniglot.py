@@ -209,4 +209,4 @@ def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
 
 
 def _damaged(path: Path, error: Exception) -> FanfoldError:
-    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)}); fetch it again, or {_ADVICE}")
+    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)[:200]}); fetch it again, or {_ADVICE}")

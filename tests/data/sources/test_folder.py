@@ -3,8 +3,11 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 from fanfold.data.datasets import Folder, prepare
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.arrays import read_npz
 from fanfold.data.store import Store, open_store
 
 
@@ -191,6 +195,20 @@ def test_arrays_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes(b"PK no")
     with pytest.raises(FanfoldError, match="can't be read as arrays"):
         prepared(tmp_path / "data.npz")
+
+
+def test_arrays_that_unpack_to_more_than_the_memory_are_not_unpacked(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    np.savez_compressed(buffer, images=np.zeros((2, 8, 8), np.uint8), labels=np.arange(2))
+    content = bytearray(buffer.getvalue())
+    place = content.rindex(b"images.npy") - 46  # of the entry in the archive's directory
+    content[place + 24 : place + 28] = (2**32 - 2).to_bytes(4, "little")
+    (tmp_path / "bomb.npz").write_bytes(content)
+    with (
+        patch("psutil.virtual_memory", return_value=SimpleNamespace(available=2**30)),
+        pytest.raises(FanfoldError, match=r"bomb\.npz: its arrays take 4\.0 GiB of memory, of which 1\.0 are there"),
+    ):
+        read_npz(tmp_path / "bomb.npz")
 
 
 def test_colour_is_kept_where_there_is_some(tmp_path: Path) -> None:
