@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,7 +20,7 @@ from fanfold.data.sources.folder import Channels, Looks, folder_source, picture_
 from fanfold.data.sources.omniglot import OmniglotSource
 from fanfold.data.sources.picture_source import PictureClass, as_text
 from fanfold.data.store import Store, open_store, write_store
-from fanfold.data.writing import told
+from fanfold.data.writing import Reading, in_threads, told
 
 STORES = Path("stores")
 """The default folder of stores, below the current directory."""
@@ -191,20 +192,23 @@ def _make(path: Path, dataset: Omniglot | Glyphs | Folder, *, progress: bool) ->
         print(line, file=sys.stderr, flush=True)
 
 
-def prepare(dataset: Dataset, *, overwrite: bool = False, progress: bool = True) -> Prepared:
-    """Make the store of a data set.
+def prepare(
+    dataset: Dataset, *, overwrite: bool = False, progress: bool = True, reading: Reading = in_threads
+) -> Prepared:
+    """Make the store of a data set, whose pictures are read by threads of this process, or whoever `reading` says.
 
     Raises:
         FanfoldError: The store exists and is not to be replaced; or the data can't be read; or the store can't be
             written.
     """
     if isinstance(dataset, Auto):
-        return _first_available(lambda choice: prepare(choice, overwrite=overwrite, progress=progress), dataset)
+        again = partial(prepare, overwrite=overwrite, progress=progress, reading=reading)
+        return _first_available(again, dataset)
     path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
         raise FanfoldError(f"{path}: exists already{_kept(path, dataset)}; name another place, or add `overwrite=true`")
     source = _source(dataset, path, progress=progress)
-    summary = write_store(path, source, overwrite=overwrite, progress=progress)
+    summary = write_store(path, source, overwrite=overwrite, progress=progress, reading=reading)
     return Prepared(path, dataset.name, told=tuple(told(summary, source.origin)))
 
 
@@ -215,6 +219,7 @@ def prepare_pictures(
     *,
     overwrite: bool = False,
     progress: bool = True,
+    reading: Reading = in_threads,
 ) -> Prepared:
     """Make the store of pictures in memory, at the store's path that the configuration names.
 
@@ -228,7 +233,7 @@ def prepare_pictures(
         raise FanfoldError("Pictures in memory need a place for their store: name it with `dataset.store`.")
     origin: dict[str, JSON] = {"source": "memory", "settings": folder.settings, "digest": digest}
     source = picture_source(classes, folder.looks, origin, (), folder.strict)
-    summary = write_store(folder.store, source, overwrite=overwrite, progress=progress)
+    summary = write_store(folder.store, source, overwrite=overwrite, progress=progress, reading=reading)
     return Prepared(Path(folder.store), "folder", told=tuple(told(summary, source.origin)))
 
 

@@ -1,8 +1,8 @@
 """The source of a data set: its classes and pictures before they are stored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,18 @@ class ClassName(NamedTuple):
 
     group: str
     name: str
+
+
+class Part(NamedTuple):
+    """Some successive pictures of a class."""
+
+    of_class: int
+    first: int
+    last: int
+
+
+Found: TypeAlias = Sequence[NDArray[np.uint8] | FanfoldError]
+"""Pictures as they were read, uint8 `[channels, height, width]` each, and the errors of those to be skipped."""
 
 
 class Source(ABC):
@@ -63,7 +75,7 @@ class Source(ABC):
         return [str(number) for number in range(self.counts[index])]
 
     @abstractmethod
-    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
+    def read(self, index: int, first: int, last: int) -> Found:
         """The pictures `first` to `last` (exclusive) of a class: uint8 `[channels, height, width]` each, of one size.
 
         An unreadable picture that is to be skipped is its error instead.
@@ -71,3 +83,7 @@ class Source(ABC):
         Raises:
             FanfoldError: A picture, an archive or a font is missing or damaged; it is named.
         """
+
+    def portion(self, parts: Sequence[Part]) -> Callable[[], list[Found]] | None:
+        """A function that reads parts of the source in another process; None where only this one can."""
+        return None

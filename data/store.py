@@ -41,7 +41,7 @@ from fanfold.data.pictures import Preprocessing
 from fanfold.data.plain import JSON
 from fanfold.data.schema import CHUNKS_PER_SHARD, PARTS, SCHEMA, checksum, checksums, digest, paths_checksum, seal
 from fanfold.data.source import ClassName, Source
-from fanfold.data.writing import Summary, fill_store
+from fanfold.data.writing import Reading, Summary, fill_store, in_threads
 
 __all__ = ["SCHEMA", "Store", "open_store", "verify_store", "write_store"]
 
@@ -186,11 +186,18 @@ class Store:
         )
 
 
-def write_store(path: Path | str, source: Source, *, overwrite: bool = False, progress: bool = True) -> Summary:
+def write_store(
+    path: Path | str,
+    source: Source,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+    reading: Reading = in_threads,
+) -> Summary:
     """Write a data set to a store. The store is complete and verified when it appears at `path`.
 
     Missing parents are made. A store to overwrite stays there until the new one is complete. On standard error,
-    progress is a bar on a terminal, otherwise a line now and then.
+    progress is a bar on a terminal, otherwise a line now and then. The store has the same bits whoever reads.
 
     Raises:
         FanfoldError: `path` is taken; or the source can't be read; or the store can't be written (a full disk, no
@@ -203,7 +210,7 @@ def write_store(path: Path | str, source: Source, *, overwrite: bool = False, pr
         with complete_folder(path, overwrite=overwrite) as partial:
             words = f"Writing {path}: {len(source.names):,} classes of {source.dataset}"
             with _progress(words, sum(source.counts), progress) as done:
-                summary = fill_store(partial, source, done)
+                summary = fill_store(partial, source, done, reading)
             verify_store(partial)
             return summary
     except OccupiedError as error:

@@ -1,12 +1,17 @@
-"""Writing a store: its pictures are read in parallel, and written in order, a shard at a time."""
+"""Writing a store: its pictures are read in parallel, and written in order, a shard at a time.
+
+Who reads is a `Reading`: threads of this process, or others that are handed over, such as a cluster's workers.
+"""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import tee
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
@@ -17,21 +22,14 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from fanfold.data.errors import FanfoldError
 from fanfold.data.plain import JSON
 from fanfold.data.schema import SCHEMA, checksums, digest, layout, paths_checksum, seal
-from fanfold.data.source import Source
+from fanfold.data.source import Found, Part, Source
 
 CODECS = (ZstdCodec(level=3), Crc32cCodec())
 BATCH = 32  # pictures that a thread reads at a time
 AHEAD = 4  # batches a thread that are read, or wait to be written
 
-Found: TypeAlias = Sequence[NDArray[np.uint8] | FanfoldError]
-
-
-class Part(NamedTuple):
-    """Some pictures of a class."""
-
-    of_class: int
-    first: int
-    last: int
+Reading: TypeAlias = Callable[[Source, Iterable[Sequence[Part]]], Generator[list[Found]]]
+"""Reads batches of a source's parts, and gives them in order, few batches ahead of what is taken."""
 
 
 @dataclass
@@ -43,13 +41,33 @@ class Summary:
     empty: list[str] = field(default_factory=list)  # classes without a readable picture
 
 
-def fill_store(path: Path, source: Source, done: Callable[[int], None]) -> Summary:
+def in_threads(source: Source, batches: Iterable[Sequence[Part]]) -> Generator[list[Found]]:
+    """Read in threads of this process, one a core: decoders release the interpreter's lock."""
+
+    def read(parts: Sequence[Part]) -> list[Found]:
+        return [source.read(*part) for part in parts]
+
+    waiting: deque[Future[list[Found]]] = deque()
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(read, batch))
+                if len(waiting) > AHEAD * CPU_COUNT:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def fill_store(path: Path, source: Source, done: Callable[[int], None], reading: Reading = in_threads) -> Summary:
     """Write a data set into an empty folder. The caller hides the folder until it is complete.
 
     Args:
         path: The folder.
         source: The data set.
         done: Is told how many pictures have been read since it was told last.
+        reading: Who reads the pictures.
 
     Raises:
         FanfoldError: The source can't be read, or holds nothing readable.
@@ -59,16 +77,17 @@ def fill_store(path: Path, source: Source, done: Callable[[int], None]) -> Summa
     summary = Summary()
     sizes = np.zeros(len(source.names), np.int64)
     paths: list[str] = []
-    for part, found in _read_in_order(source):
-        names = source.paths(part.of_class)[part.first : part.last]
-        for name, picture in zip(names, found, strict=True):
-            if isinstance(picture, FanfoldError):
-                summary.unreadable.append(str(picture))
-            else:
-                writer.add(picture)
-                paths.append(name)
-                sizes[part.of_class] += 1
-        done(part.last - part.first)
+    with closing(_in_order(source, reading)) as parts:
+        for part, found in parts:
+            names = source.paths(part.of_class)[part.first : part.last]
+            for name, picture in zip(names, found, strict=True):
+                if isinstance(picture, FanfoldError):
+                    summary.unreadable.append(str(picture))
+                else:
+                    writer.add(picture)
+                    paths.append(name)
+                    sizes[part.of_class] += 1
+            done(part.last - part.first)
     kept = np.flatnonzero(sizes).tolist()
     summary.pictures = len(paths)
     summary.empty = ["/".join(filter(None, source.names[index])) for index in np.flatnonzero(sizes == 0).tolist()]
@@ -149,29 +168,15 @@ class _Writer:
             self._waiting = []
 
 
-def _read_in_order(source: Source) -> Iterator[tuple[Part, Found]]:
-    """All pictures of a source, in order, read in threads: decoders release the interpreter's lock.
-
-    Few batches are read ahead of what is taken, whatever the size of the data set.
-    """
-
-    def read(parts: Sequence[Part]) -> list[tuple[Part, Found]]:
-        return [(part, source.read(*part)) for part in parts]
-
-    waiting: deque[Future[list[tuple[Part, Found]]]] = deque()
-    with ThreadPoolExecutor(CPU_COUNT) as pool:
-        try:
-            for batch in _batches(source.counts):
-                waiting.append(pool.submit(read, batch))
-                if len(waiting) > AHEAD * CPU_COUNT:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:  # nothing is read any more when the folder is removed
-            pool.shutdown(cancel_futures=True)
+def _in_order(source: Source, reading: Reading) -> Generator[tuple[Part, Found]]:
+    """All pictures of a source, in order; few are read ahead of what is taken, whatever the size of the data set."""
+    ours, theirs = tee(_batches(source.counts))
+    with closing(reading(source, theirs)) as read:  # closed in time: nothing is read when the folder is removed
+        for batch, found in zip(ours, read, strict=True):
+            yield from zip(batch, found, strict=True)
 
 
-def _batches(counts: Sequence[int]) -> Iterator[list[Part]]:
+def _batches(counts: Sequence[int]) -> Generator[list[Part]]:
     """The pictures of all classes, in order, about `BATCH` at a time."""
     batch: list[Part] = []
     size = 0

@@ -17,14 +17,14 @@ class Message(TypedDict):
 
 
 class Started(Message):
-    """A training or a search begins, or goes on."""
+    """A training, a search or other work begins, or goes on."""
 
     kind: Literal["started"]
-    what: Literal["training", "search"]
+    what: Literal["training", "search", "preparing", "embedding", "labelling"]
     name: str
     client: str  # the identifier of its driver's connection, by which a killed driver is noticed
     config: dict[str, str]  # resolved, by dotted keys
-    iteration: int  # iterations done; trials for a search
+    iteration: int  # iterations done; trials for a search, pictures for other work
     iterations: int | None  # at the end
     batch: int  # tasks of a meta-batch
     chunk: int  # tasks of a chunk
@@ -42,6 +42,15 @@ class Windows(Message):
     accuracy: float  # mean
     done: float  # the share of the run that is done, 0 to 1
     left: float  # seconds to the end of the run
+
+
+class Progressed(Message):
+    """Work that isn't training has gone on."""
+
+    kind: Literal["progressed"]
+    pictures: int  # that are done
+    done: float  # their share of all
+    left: float  # seconds to the end
 
 
 class Ranked(Message):
@@ -100,11 +109,11 @@ class TrialTold(Message):
 
 
 class Ended(Message):
-    """A training or a search has ended."""
+    """A training, a search or other work has ended."""
 
     kind: Literal["ended"]
     state: Literal["ended", "stopped", "failed"]  # `stopped` by the user
     reason: str | None  # why it failed; None if it did not
 
 
-AnyMessage = Started | Windows | Ranked | Drawn | Judged | Said | TrialTold | Ended
+AnyMessage = Started | Windows | Progressed | Ranked | Drawn | Judged | Said | TrialTold | Ended

@@ -1,14 +1,27 @@
-"""Prepare a data set: read or draw it, and write it as a Zarr store."""
+"""Prepare a data set: read or draw it, and write it as a Zarr store.
 
-from collections.abc import Sequence
+Pictures are read by this process's threads, or, where `--cluster` says which, by the workers of a Dask cluster.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
 
+if TYPE_CHECKING:
+    from fanfold.data.datasets import Dataset
+    from fanfold.data.source import Found, Part, Source
+    from fanfold.data.writing import Reading
+    from fanfold.pipeline.cluster.config import ClusterConfig
+
 
 def main(argv: Sequence[str]) -> None:
-    parser = build_parser("workflows.prepare", __doc__, argv, ["dataset"])
+    parser = build_parser("workflows.prepare", __doc__, argv, ["dataset", "cluster"])
     parser.add_argument(
         "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace an existing store"
     )
@@ -16,14 +29,34 @@ def main(argv: Sequence[str]) -> None:
     # Only here: help and wrong arguments need no Zarr, which takes seconds to import.
     from fanfold.data.datasets import prepare
     from fanfold.data.store import open_store
+    from fanfold.data.writing import in_threads
+    from fanfold.pipeline.cluster.config import ClusterConfig
 
-    prepared = prepare(options.dataset, overwrite=options.overwrite)
+    reading = in_threads if options.cluster == ClusterConfig() else _over(options.cluster, options.dataset)
+    prepared = prepare(options.dataset, overwrite=options.overwrite, reading=reading)
     if prepared.note:
         print(in_flags(prepared.note))
     store = open_store(prepared.path)
     for line in prepared.told:
         print(in_flags(line))
     print(f"{prepared.path}: {store}")
+
+
+def _over(config: "ClusterConfig", dataset: "Dataset") -> "Reading":
+    """What reads pictures on a cluster, opened when it is needed, and tells its dashboard how far it is."""
+
+    def reading(source: "Source", batches: "Iterable[Sequence[Part]]") -> "Generator[list[Found]]":
+        # Only here: Dask takes its time to import.
+        from fanfold.pipeline.dashboard.listener import WorkTeller
+        from fanfold.pipeline.preparing import over
+        from fanfold.workflows.cli.cluster import open_cluster, show_cluster
+
+        name = Path(getattr(dataset, "source", None) or dataset.name).name
+        with open_cluster(replace(config, kind="cpu") if config.kind == "auto" else config) as cluster:
+            show_cluster(cluster)
+            yield from over(cluster, partial(WorkTeller, cluster.client, "preparing", name), print)(source, batches)
+
+    return reading
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Pictures by class, from files or from memory, as a source for a store."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.data.plain import JSON
-from fanfold.data.source import ClassName, Source
+from fanfold.data.source import ClassName, Found, Part, Source
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,33 @@ class PictureSource(Source):
     def paths(self, index: int) -> Sequence[str]:
         return self.classes[index].paths
 
-    def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
-        return [self._read(picture) for picture in self.classes[index].pictures[first:last]]
+    def read(self, index: int, first: int, last: int) -> Found:
+        return _read(self.classes[index].pictures[first:last], self.preprocessing, self.strict)
 
-    def _read(self, picture: Picture) -> NDArray[np.uint8] | FanfoldError:
+    def portion(self, parts: Sequence[Part]) -> Callable[[], list[Found]]:
+        pictures = [self.classes[part.of_class].pictures[part.first : part.last] for part in parts]
+        return partial(_read_all, [list(map(_anywhere, some)) for some in pictures], self.preprocessing, self.strict)
+
+
+def _read_all(pictures: Sequence[Sequence[Picture]], preprocessing: Preprocessing, strict: bool) -> list[Found]:
+    return [_read(some, preprocessing, strict) for some in pictures]
+
+
+def _read(pictures: Sequence[Picture], preprocessing: Preprocessing, strict: bool) -> Found:
+    found: list[NDArray[np.uint8] | FanfoldError] = []
+    for picture in pictures:
         try:
-            return read_picture(picture, self.preprocessing)
+            found.append(read_picture(picture, preprocessing))
         except PictureError as error:
-            if self.strict:
+            if strict:
                 raise FanfoldError(f"{error}; mend or remove it") from error
-            return error
+            found.append(error)
+    return found
+
+
+def _anywhere(picture: Picture) -> Picture:
+    """A picture for another process, whose current folder may be another."""
+    return os.path.abspath(picture) if isinstance(picture, (str, os.PathLike)) else picture  # noqa: PTH100 (any bytes)
 
 
 def as_text(name: str | os.PathLike[str]) -> str:

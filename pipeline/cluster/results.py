@@ -35,6 +35,12 @@ def results(cluster: Cluster, graphs: list[Any], slow: Callable[[], None] | None
                 wait(futures, timeout=SLOW)
             except TimeoutError:
                 slow()
+    return gathered(cluster, futures)
+
+
+def gathered(cluster: Cluster, futures: "list[Future[Any]]") -> list[Any]:
+    """Wait for futures, and fetch their results; errors are those of `results`."""
+    with talking_to_the_scheduler():
         _wait(cluster, futures)
     for future in futures:
         if future.status == "error":
@@ -46,8 +52,8 @@ def results(cluster: Cluster, graphs: list[Any], slow: Callable[[], None] | None
                 ) from error
             raise error
     with talking_to_the_scheduler():
-        gathered: list[Any] = cluster.client.gather(futures)
-    return gathered
+        found: list[Any] = cluster.client.gather(futures)
+    return found
 
 
 def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:

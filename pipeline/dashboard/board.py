@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from fanfold.pipeline.messages import AnyMessage, Drawn, Judged, Ranked, Started, TrialTold, Windows
+from fanfold.pipeline.messages import AnyMessage, Drawn, Judged, Progressed, Ranked, Started, TrialTold, Windows
 
 PHASES = ("adapt", "fold", "step", "transfer", "waiting")  # waiting is the rest of a worker's time
 
@@ -157,13 +157,14 @@ class Trial:
 
 @dataclass
 class Run:
-    """A training or a search."""
+    """A training, a search or other work."""
 
     started: Started
     state: Literal["running", "ended", "stopped", "failed", "lost"] = "running"  # `lost` with its driver
     reason: str | None = None
     version: int = 0  # counts the messages about it
     now: Windows | None = None
+    progress: Progressed | None = None  # of other work
     curve: Thinned[Stretch] = field(default_factory=lambda: Thinned(join, POINTS))
     validations: Thinned[Validation] = field(default_factory=lambda: Thinned(_later, POINTS))
     drawn: Drawn | None = None
@@ -219,6 +220,8 @@ class Run:
         match message["kind"]:
             case "windows":
                 self._windows(message)
+            case "progressed":
+                self.progress = message
             case "ranked":
                 self._ranked(message)
             case "judged":

@@ -1,8 +1,11 @@
-"""The driver's side of the page: a run's events, sent to the scheduler in small messages."""
+"""The driver's side of the page: a run's events, and the progress of other work, sent in small messages."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Literal
+from uuid import uuid4
 
 from distributed import Client
 
@@ -21,6 +24,7 @@ from fanfold.pipeline.events import (
     seconds_left,
     share_done,
 )
+from fanfold.pipeline.messages import AnyMessage
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.episodes import Stream
 
@@ -133,3 +137,56 @@ class RunTeller:
                 "confidences": predictions.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
             }
         )
+
+
+class WorkTeller:
+    """Tells the page how far work on pictures is, once a second at most, and how it ends.
+
+    A context manager, whose function is told how many more pictures are done.
+
+    Args:
+        client: The driver's connection.
+        what: The work.
+        name: Its name on the page.
+        pictures: How many pictures there are.
+    """
+
+    def __init__(
+        self, client: Client, what: Literal["preparing", "embedding", "labelling"], name: str, pictures: int
+    ) -> None:
+        self._wire, self._run, self._pictures = Wire(client), uuid4().hex[:8], pictures
+        self._done, self._began, self._sent = 0, time.monotonic(), 0.0
+        self._send(
+            {
+                "kind": "started",
+                "run": self._run,
+                "what": what,
+                "name": name,
+                "client": client.id,
+                "config": {},
+                "iteration": 0,
+                "iterations": pictures,
+                "batch": 0,
+                "chunk": 0,
+            }
+        )
+
+    def _more(self, more: int) -> None:
+        self._done += more
+        if (now := time.monotonic()) - self._sent >= EVERY or self._done == self._pictures:
+            self._sent = now
+            left = (now - self._began) * (self._pictures - self._done) / max(self._done, 1)
+            share = self._done / max(self._pictures, 1)
+            self._send({"kind": "progressed", "run": self._run, "pictures": self._done, "done": share, "left": left})
+
+    def _send(self, message: AnyMessage) -> None:
+        with suppress(Exception):  # work does without its page
+            self._wire.send(message)
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._more
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._wire.end(self._run, None if kind is GeneratorExit else error)

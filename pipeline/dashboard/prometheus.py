@@ -34,6 +34,7 @@ class BoardCollector(Collector):
         best = GaugeMetricFamily("fanfold_best_validation_accuracy_ratio", "Best validation accuracy", labels=LABELS)
         speed = GaugeMetricFamily("fanfold_tasks_per_second", "Training tasks a second", labels=LABELS)
         trials = GaugeMetricFamily("fanfold_trials", "A search's trials by state", labels=(*LABELS, "state"))
+        pictures = CounterMetricFamily("fanfold_pictures", "Pictures done", labels=(*LABELS, "what"))
         for board in self.boards:
             for name, run in board.runs.items():
                 who = [name, run.started["name"]]
@@ -43,6 +44,10 @@ class BoardCollector(Collector):
                     states = Counter[str](trial.told["state"] for trial in run.trials.values())
                     for state in STATES:
                         trials.add_metric([*who, state], states[state])
+                    continue
+                if run.started["what"] != "training":
+                    if run.progress is not None:
+                        pictures.add_metric([*who, run.started["what"]], run.progress["pictures"])
                     continue
                 iterations.add_metric(who, run.iterations_done)
                 tasks.add_metric(who, run.total.tasks)
@@ -57,7 +62,7 @@ class BoardCollector(Collector):
                 if run.judged is not None:
                     judged.add_metric(who, run.judged["accuracy"])
                     missed.add_metric(who, run.judged["loss"])
-        yield from (iterations, tasks, seconds, done, loss, accuracy, missed, judged, best, speed, trials)
+        yield from (iterations, tasks, seconds, done, loss, accuracy, missed, judged, best, speed, trials, pictures)
 
 
 _collector = BoardCollector()
