@@ -158,8 +158,8 @@ class Prepared:
     told: tuple[str, ...] = ()  # how pictures were read, and what was skipped, a line each
 
 
-def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
-    """Find the store of a data set: a named one must exist; the default one is made when it is absent.
+def find_store(dataset: Dataset, *, progress: bool = True, reading: Reading = in_threads) -> Prepared:
+    """Find the store of a data set: a named one must exist; the default one is made when it is absent, see `prepare`.
 
     Raises:
         FanfoldError: The named store is absent, incomplete or of another data set; or the default one can't be made.
@@ -168,11 +168,11 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
     if dataset.store is not None:
         path = Path(dataset.store)
         if not path.exists() and not isinstance(dataset, Auto) and getattr(dataset, "source", None) is not None:
-            _make(path, dataset, progress=progress)
+            _make(path, dataset, progress, reading)
     elif isinstance(dataset, Auto):
-        return _first_available(lambda choice: find_store(choice, progress=progress), dataset)
+        return _first_available(partial(find_store, progress=progress, reading=reading), dataset)
     elif not (path := _default_path(dataset)).exists():
-        _make(path, dataset, progress=progress)
+        _make(path, dataset, progress, reading)
     else:
         kept = True
     store = open_store(path, dataset=dataset.name)
@@ -180,10 +180,10 @@ def find_store(dataset: Dataset, *, progress: bool = True) -> Prepared:
     return Prepared(path, store.dataset, _older(store, dataset) if kept else None)
 
 
-def _make(path: Path, dataset: Omniglot | Glyphs | Folder, *, progress: bool) -> None:
+def _make(path: Path, dataset: Omniglot | Glyphs | Folder, progress: bool, reading: Reading) -> None:
     try:
         source = _source(dataset, path, progress=progress)
-        summary = write_store(path, source, progress=progress)
+        summary = write_store(path, source, progress=progress, reading=reading)
     except FanfoldError:
         if not path.exists():  # unless another process made it meanwhile
             raise

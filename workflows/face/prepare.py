@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from fanfold.data import datasets
 from fanfold.data.datasets import STORES, Folder, Prepared
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture
+from fanfold.data.source import Found, Part, Source
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.sources.picture_source import PictureClass
 from fanfold.data.store import Store, open_store
+from fanfold.data.writing import in_threads
+from fanfold.pipeline.dashboard.listener import WorkTeller
+from fanfold.pipeline.preparing import over
 from fanfold.workflows.face.arguments import Data, Section, configured, dataset_section, with_plain
+from fanfold.workflows.face.clusters import ACluster, given_cluster, opened
 from fanfold.workflows.face.showing import terminal
 from fanfold.workflows.face.words import spoken
 
@@ -33,6 +39,7 @@ def prepare(
     labels: Sequence[Any] | NDArray[Any] | Tensor | None = None,
     size: int | None = None,
     dataset: Section | None = None,
+    cluster: ACluster | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Store:
@@ -48,6 +55,7 @@ def prepare(
         labels: The class of each picture of an array, `[n]`.
         size: Height and width of the stored pictures, in pixels; by default 32, or those of square arrays.
         dataset: Further settings, such as `{"channels": "grey", "fit": "pad"}`.
+        cluster: Where pictures in files are read, see `fanfold.cluster`; by default in threads of this process.
         overwrite: Whether to replace a store that is there.
         progress: Whether to show how it goes.
 
@@ -76,7 +84,7 @@ def prepare(
             f"lists of pictures, not {source!r:.100}."
         )
     else:
-        found = _named(source, path, settings, overwrite, progress)
+        found = _named(source, path, settings, overwrite, progress, cluster)
     shown = terminal(progress)
     for line in (found.note, *found.told):
         if line:
@@ -85,13 +93,27 @@ def prepare(
 
 
 def _named(
-    source: Data, path: str | PathLike[str] | None, settings: Section, overwrite: bool, progress: bool
+    source: Data,
+    path: str | PathLike[str] | None,
+    settings: Section,
+    overwrite: bool,
+    progress: bool,
+    cluster: ACluster | None,
 ) -> Prepared:
     asked = configured("dataset", dataset_section(source, **settings))
     target = asked if path is None else replace(asked, store=str(path))
+    cluster = given_cluster(cluster)
+    reading = in_threads if cluster is None else partial(_over, cluster, Path(source).name, terminal(progress).say)
     if overwrite or (path is not None and not Path(path).exists()):
-        return datasets.prepare(target, overwrite=overwrite, progress=progress)
-    return datasets.find_store(target, progress=progress)
+        return datasets.prepare(target, overwrite=overwrite, progress=progress, reading=reading)
+    return datasets.find_store(target, progress=progress, reading=reading)
+
+
+def _over(
+    cluster: ACluster, name: str, notice: Callable[[str], None], source: Source, batches: Iterable[Sequence[Part]]
+) -> Generator[list[Found]]:
+    with opened(cluster) as found:
+        yield from over(found, partial(WorkTeller, found.client, "preparing", name), notice)(source, batches)
 
 
 def _in_memory(
