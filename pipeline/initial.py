@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fanfold.data.advice import in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import Layout, cut, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.optimizer import Vector
@@ -30,12 +31,13 @@ def read_initial(path: Path) -> Initial:
     Raises:
         FanfoldError: There is none, it can't be read, or it names no tensors.
     """
+    named = in_fields({"meta.initial": str(path)})
     file = RunDirectory(path).last if path.is_dir() else path
     if not file.exists():
-        raise FanfoldError(f"`meta.initial={path}` holds no run to start from: name a run directory or a checkpoint.")
+        raise FanfoldError(f"{named} holds no run to start from: name a run directory or a checkpoint.")
     found, _ = newest_checkpoint(file)
     if found.layout is None:
-        raise FanfoldError(f"`meta.initial={path}` is of an earlier version, and names no tensors: train it again.")
+        raise FanfoldError(f"{named} is of an earlier version, and names no tensors: train it again.")
     name = f"{path} (iteration {found.best_iteration or 0:,}, SHA-256 {parameters_sha256(found.best)[:12]}…)"
     tensors = cut(found.best, found.layout)
     return Initial(name, {name: value for name, value in tensors.items() if name.startswith(".")})

@@ -5,7 +5,9 @@ for each window of a gang.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NotRequired, TypedDict
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints
 
 TOPIC = "fanfold"
 
@@ -117,3 +119,36 @@ class Ended(Message):
 
 
 AnyMessage = Started | Windows | Progressed | Ranked | Drawn | Judged | Said | TrialTold | Ended
+
+
+def understood(found: object) -> AnyMessage | None:
+    """A message, if it is one of this version's: drivers and workers of others share a scheduler, too."""
+    fields = _fields().get(str(found.get("kind"))) if isinstance(found, dict) else None
+    if fields is None or not isinstance(found, dict):
+        return None
+    hints, needed = fields
+    if not needed <= set(found) or not all(_fits(found[name], hint) for name, hint in hints.items() if name in found):
+        return None
+    return cast(AnyMessage, found)
+
+
+@cache
+def _fields() -> dict[str, tuple[dict[str, Any], frozenset[str]]]:
+    """The types of each kind's fields by their names, and those that must be there."""
+    kinds = {kind: get_type_hints(kind) for kind in get_args(AnyMessage)}
+    return {get_args(hints["kind"])[0]: (hints, kind.__required_keys__) for kind, hints in kinds.items()}
+
+
+def _fits(value: object, kind: Any) -> bool:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in parts
+    if origin is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(part, str) for pair in value.items() for part in pair)
+    if origin is not None:
+        return isinstance(value, (list, tuple)) and all(_fits(part, parts[0]) for part in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import in_fields, one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.tasks import given
 
@@ -46,7 +46,7 @@ def find(place: str, expected: str | None, download: Download) -> tuple[str, str
         place, found = str(path), _read_once(str(path), *_version(path))
     if expected not in (None, found):
         raise FanfoldError(
-            f"`model.weights={place}` holds other weights than those of this run: their SHA-256 is {found}, not "
+            f"{named(place)} holds other weights than those of this run: their SHA-256 is {found}, not "
             f"{expected}. Name the file that holds these."
         )
     return place, found
@@ -59,6 +59,11 @@ def tensors(place: str, expected: str | None, download: Download) -> dict[str, T
         content = given.content(find(place, expected, download)[1])
     assert content is not None
     return safetensors.torch.load(content)
+
+
+def named(place: str | Path) -> str:
+    """The setting that names the weights, as a message shows it."""
+    return in_fields({"model.weights": str(place)})
 
 
 def digest(state: Mapping[str, Tensor], more: str = "") -> str:
@@ -89,7 +94,7 @@ def _version(path: Path) -> tuple[int, int]:
         found = path.stat()
     except OSError as error:
         raise FanfoldError(
-            f"`model.weights={path}` can't be read ({error.strerror}): name a file, {DEFAULT}, or none."
+            f"{named(path)} can't be read ({error.strerror}): name a file, {DEFAULT}, or none."
         ) from error
     return found.st_mtime_ns, found.st_size
 
@@ -111,14 +116,14 @@ def _read(path: str) -> dict[str, Tensor]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FanfoldError(
-            f"`model.weights={path}` holds other things than tensors, or is damaged: save the network's state_dict()."
+            f"{named(path)} holds other things than tensors, or is damaged: save the network's state_dict()."
         ) from error
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise FanfoldError(f"`model.weights={path}` can't be read ({one_line(error)[:200]}).") from error
+        raise FanfoldError(f"{named(path)} can't be read ({one_line(error)[:200]}).") from error
     for key in WRAPPED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise FanfoldError(f"`model.weights={path}` holds no tensors by name: save the network's state_dict().")
+        raise FanfoldError(f"{named(path)} holds no tensors by name: save the network's state_dict().")
     parallel = all(str(name).startswith(PARALLEL) for name in found)
     return {str(name).removeprefix(PARALLEL if parallel else ""): value for name, value in found.items()}

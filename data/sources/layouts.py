@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from fanfold.data.advice import in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
@@ -92,7 +93,7 @@ def walk(folder: Path, include: str | None = None) -> Found:
             raise FanfoldError(f"{folder}: {found.notes[-1]}")
         raise FanfoldError(
             f"{folder}: no class folders in it; it should hold a folder of pictures for each class"
-            + (f", and `dataset.include={include}` matches none of {left_out:,} pictures" if left_out else "")
+            + (f", and {in_fields({'dataset.include': include})} matches none of {left_out:,}" if left_out else "")
         )
     return found
 

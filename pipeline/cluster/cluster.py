@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -281,8 +282,8 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
     except TimeoutError as error:
         raise FanfoldError(
             f"The scheduler at {address} has {len(client.nthreads())} of {wanted} workers after "
-            f"{config.timeout:g} s: start them with `dask worker {address} --nworkers N --nthreads 1 --preload "
-            f"{preload.MODULE}`, or `dask cuda worker {address} --preload {preload.MODULE}`."
+            f"{config.timeout:g} s: start them with `dask worker {shlex.quote(address)} --nworkers N --nthreads 1 "
+            f"--preload {preload.MODULE}`, or `dask cuda worker {shlex.quote(address)} --preload {preload.MODULE}`."
         ) from error
     if any(threads > 1 for threads in client.nthreads().values()):
         raise FanfoldError(

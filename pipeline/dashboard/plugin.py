@@ -1,6 +1,7 @@
 """The scheduler's side: it feeds the board, and adds the page and the metrics."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from fanfold.data.advice import one_line
 from fanfold.pipeline.dashboard.board import Board
-from fanfold.pipeline.messages import TOPIC
+from fanfold.pipeline.messages import TOPIC, understood
 
 COMPUTED = ("adapt", "fold", "step")  # the first words of the keys of a window's tasks
 
@@ -42,8 +43,9 @@ class BoardPlugin(SchedulerPlugin):
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by Dask with every event."""
-        if topic == TOPIC:
-            self.board.hear(msg)
+        if topic == TOPIC and (message := understood(msg)) is not None:
+            with suppress(ArithmeticError, LookupError, ValueError):  # numbers that fit no others, as of no iterations
+                self.board.hear(message)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **facts: Any) -> None:
         """Called by Dask with every change of every task's state, so it must be fast."""

@@ -3,12 +3,14 @@
 from operator import add
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.pipeline.dashboard import board
 from fanfold.pipeline.dashboard.board import RUNS, TRIALS, Board, Thinned
+from fanfold.pipeline.dashboard.plugin import BoardPlugin
 from fanfold.pipeline.executors.stopwatch import Stopwatch
+from fanfold.pipeline.messages import TOPIC, understood
 
 
 def started(run="aa", what="training", **facts):
@@ -245,3 +247,33 @@ def test_a_stopwatch_says_where_time_went():
     assert len(stopwatch.each("exchange")) == 2
     assert stopwatch.each("fold") == []
     assert stopwatch.total("exchange") == pytest.approx(sum(stopwatch.each("exchange")), abs=1e-5)
+
+
+MESSAGES = [started(), windows(5), ranked(0, [0.5])]
+ODD = st.none() | st.integers(-1, 3) | st.just(2.0**70) | st.text(max_size=3) | st.lists(st.floats(), max_size=2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(MESSAGES), st.dictionaries(st.sampled_from(list(started() | windows(5) | ranked(0, []))), ODD))
+def test_messages_of_another_version_are_passed_over(message, changes):
+    plugin = BoardPlugin(None)
+    for known in MESSAGES:
+        plugin.log_event(TOPIC, known)
+    for strange in (
+        message | changes,
+        {key: message[key] for key in message if key not in changes},
+        changes,
+        None,
+        [1],
+    ):
+        plugin.log_event(TOPIC, strange)
+    plugin.board.newest()
+
+
+def test_messages_of_this_version_are_understood():
+    assert all(understood(message) == message for message in MESSAGES)
+    for change in ({"iteration": "5"}, {"loss": None}, {"iteration": True}, {"kind": "window"}, {"kind": ["windows"]}):
+        assert understood(windows(5) | change) is None
+    assert understood(started(config={"a": 1})) is None
+    assert understood(ranked(0, "abc")) is None
+    assert understood(started(iterations=None)) is not None
