@@ -155,7 +155,7 @@ class Store:
                 return pixels[first - start : last - start]
         except MemoryError:
             raise
-        except Exception:  # as above; the damaged chunks are found below
+        except Exception:  # noqa: S110 (as above; the damaged chunks are found below)
             pass
         raise self._damage(chunks)
 

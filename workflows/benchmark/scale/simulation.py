@@ -147,7 +147,7 @@ def _scheduler_command(file: Path) -> list[str]:
 def _process(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that writes nothing to the terminal, and is ended at the end."""
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 (our own command)
             command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     try:
