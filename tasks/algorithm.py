@@ -183,6 +183,9 @@ class Algorithm(ABC):
 
 def sum_parts(parts: Iterable[MetaGradient]) -> MetaGradient:
     """The meta-gradient of all tasks of some parts, in their order."""
+    parts = list(parts)
+    if len(parts) == 1:  # which needs no copies
+        return parts[0]
     gradients, losses, accuracies = zip(*((part.gradient, part.losses, part.accuracies) for part in parts), strict=True)
     return MetaGradient(reduce(torch.add, gradients), torch.cat(losses), torch.cat(accuracies))
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import nll_loss, one_hot
 
 from fanfold.tasks.algorithm import MetaGradient, sum_parts
 from fanfold.tasks.algorithms.support_loss import Order
@@ -24,35 +23,30 @@ Operands = Sequence[Tensor]  # parameters, or what moves with them; see `tasks.d
 class Loss(NamedTuple):
     """The mean cross-entropy of images at some parameters, with the intermediate results of its derivatives."""
 
-    logits: Tensor  # `[tasks, n, ways]`
-    probabilities: Tensor  # the logits' softmax
+    of_logits: Kept  # see `tasks.derivatives.protocol.Losses`
     kept: Sequence[Kept]  # the stack's intermediate results
-    targets: Tensor  # `[n, ways]`: one at each image's label, zero elsewhere
 
     def gradient(self, stack: Stack) -> tuple[Operands, Pass]:
         """The gradient `[tasks, …]`, and the stack's pass."""
-        found, both = stack.backward(self.kept, (self.probabilities - self.targets) / len(self.targets))
-        return stack.layout.join(found), both
+        return stack.gradient(self.kept, stack.operations.loss.d_logits(self.of_logits))
 
     def hessian_times(self, stack: Stack, both: Pass, direction: Operands, summed: bool) -> Operands:
         """H · v, `[tasks, …]`, for directions v `[tasks, …]`; summed over the tasks, `[1, …]`."""
         logits_t, forth = stack.tangent(both, stack.layout.split(direction))
-        p = self.probabilities
-        d_logits_t = p * (logits_t - (p * logits_t).sum(2, keepdim=True)) / len(self.targets)
-        return stack.layout.join(stack.backward_tangent(both, forth, d_logits_t, summed))
+        return stack.products(both, forth, stack.operations.loss.d_logits_t(self.of_logits, logits_t), summed)
 
 
 def meta_gradient(
     stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int, order: Order, at_once: int
 ) -> MetaGradient:
     """The tasks' summed meta-gradient. Each operation computes at most `at_once` tasks."""
-    theta, targets = stack.layout.lay_out(parameters.detach()), _targets(tasks, parameters)
+    theta, targets = stack.layout.lay_out(parameters.detach()), _targets(stack, tasks, parameters)
     return sum_parts(_meta_gradient(stack, theta, part, targets, rate, steps, order) for part in tasks.parts(at_once))
 
 
 def logits(stack: Stack, parameters: Tensor, tasks: TaskBatch, rate: float, steps: int) -> Tensor:
     """The queries' logits `[tasks, queries, ways]` after some inner steps on the support sets."""
-    support, (targets, _) = stack.first.patches(tasks.support), _targets(tasks, parameters)
+    support, (targets, _) = stack.first.patches(tasks.support), _targets(stack, tasks, parameters)
     theta: Operands = stack.layout.lay_out(parameters.detach())
     for _ in range(steps):
         gradient, _ = _loss(stack, theta, support, targets).gradient(stack)
@@ -65,7 +59,7 @@ def _meta_gradient(
     stack: Stack,
     theta: Operands,
     tasks: TaskBatch,
-    targets: tuple[Tensor, Tensor],
+    targets: tuple[Kept, Kept],
     rate: float,
     steps: int,
     order: Order,
@@ -82,41 +76,32 @@ def _meta_gradient(
 
     query_loss = _loss(stack, theta, stack.first.patches(tasks.query), of_query)
     direction, _ = query_loss.gradient(stack)
+    products: Operands | None = None
     for step, (theta, kept) in reversed(list(enumerate(passed))):
         if kept is None:
             loss = _loss(stack, theta, support, of_support)
             kept = loss, loss.gradient(stack)[1]
         loss, both = kept
         last = step == 0  # on the way back: from here on, only the sum over the tasks is needed
-        products = loss.hessian_times(stack, both, direction, summed=last)
-        direction = _step(_summed(direction) if last else direction, products, rate)
-    summed = stack.layout.restore(_summed(direction))
-    return MetaGradient(summed, *_losses_and_accuracies(query_loss.logits, tasks.query_labels))
+        products = loss.hessian_times(stack, both, direction, summed=last and stack.layout.summed)
+        if not last:
+            direction = _step(direction, products, rate)
+    facts = stack.operations.loss.losses_and_accuracies(query_loss.of_logits)
+    return MetaGradient(stack.layout.total(direction, products, rate), *facts)
 
 
-def _targets(tasks: TaskBatch, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The targets of support and query images, see `Loss`, in the precision of a tensor."""
-    support, query = (one_hot(labels, tasks.ways).to(like) for labels in (tasks.support_labels, tasks.query_labels))
-    return support, query
+def _targets(stack: Stack, tasks: TaskBatch, like: Tensor) -> tuple[Kept, Kept]:
+    """The targets of support and query images, see `tasks.derivatives.protocol.Losses`."""
+    targets = stack.operations.loss.targets
+    return targets(tasks.support_labels, tasks.ways, like), targets(tasks.query_labels, tasks.ways, like)
 
 
-def _loss(stack: Stack, theta: Operands, images: Patches, targets: Tensor) -> Loss:
+def _loss(stack: Stack, theta: Operands, images: Patches, targets: Kept) -> Loss:
     """The loss at parameters `[tasks, …]`, or `[1, …]` for all tasks."""
     outputs, kept = stack.forward(stack.layout.split(theta), images)
-    return Loss(outputs, outputs.softmax(2), kept, targets)
+    return Loss(stack.operations.loss.forward(outputs, targets), kept)
 
 
 def _step(values: Operands, along: Operands, rate: float) -> Operands:
     """The values moved by -rate · along."""
     return [torch.sub(value, part, alpha=rate) for value, part in zip(values, along, strict=True)]
-
-
-def _summed(operands: Operands) -> Operands:
-    """The sums over the tasks, `[1, …]`."""
-    return [part.sum(0, keepdim=True) if part.shape[0] > 1 else part for part in operands]
-
-
-def _losses_and_accuracies(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Each task's, `[tasks]`."""
-    each = nll_loss(logits.log_softmax(2).transpose(1, 2), labels.expand(len(logits), -1), reduction="none")
-    return each.mean(1), (logits.argmax(2) == labels).double().mean(1)

@@ -13,10 +13,10 @@ from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import Stack, as_stack
 from fanfold.tasks.derivatives.structure import Block, Structure
-from fanfold.tasks.derivatives.torch_ops import first, norms, products
+from fanfold.tasks.derivatives.torch_ops import cross_entropy, first, linear, norms, products, vectors
 from fanfold.tasks.parameters import Shapes, count
 
-TORCH = Operations(products, norms, first)
+TORCH = Operations(products, norms, first, linear, cross_entropy, vectors)
 
 TRIED_PIXELS = 1 << 18  # so many pictures' pixels fill the largest tiles of the blocks that have them
 
@@ -27,16 +27,18 @@ def numba_operations() -> Operations:
     """The operations on a CPU, compiled by Numba."""
     from fanfold.tasks.derivatives.numba_ops import first, norms, products  # only here: Numba takes its time
 
-    return Operations(products, norms, first, one_vector=False)
+    return Operations(products, norms, first, linear, cross_entropy, vectors=None)
 
 
 def triton_operations(precision: str) -> Operations:
     """The operations on a GPU, in Triton, with products of precision `float32`, `tf32x3` or `tf32`."""
-    from fanfold.tasks.derivatives.triton_ops import first, kept, norms  # only here: a CPU worker does without Triton
+    # Only here: a CPU worker does without Triton.
+    from fanfold.tasks.derivatives.triton_ops import cross_entropy, first, kept, linear, norms, vectors
     from fanfold.tasks.derivatives.triton_ops.products import Products
 
     kept.find_folder()
-    return Operations(Products("ieee" if precision == "float32" else precision), norms, first)
+    products = Products("ieee" if precision == "float32" else precision)
+    return Operations(products, norms, first, linear, cross_entropy, vectors)
 
 
 def operations_for(device: torch.device, precision: str, channels: Sequence[int]) -> Operations:

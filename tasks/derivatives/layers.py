@@ -19,9 +19,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from fanfold.tasks.derivatives.protocol import Kept, Operations, Patches, Products, Triple
+from fanfold.tasks.derivatives.protocol import Into, Kept, Linears, Operations, Patches, Products, Triple
 from fanfold.tasks.derivatives.structure import Block as BlockStructure
 from fanfold.tasks.derivatives.structure import Linear as LinearStructure
 from fanfold.tasks.derivatives.structure import Structure
@@ -46,14 +45,16 @@ class Layer(Protocol):
     def forward(self, parameters: Sequence[Tensor], inputs: Any) -> tuple[Tensor, Kept]:
         """The outputs, and intermediate results."""
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor | None, Sequence[Tensor], Kept]:
+    def backward(
+        self, kept: Kept, d_outputs: Tensor, into: Into = None
+    ) -> tuple[Tensor | None, Sequence[Tensor], Kept]:
         """The derivatives by the inputs (None for the first layer) and by the parameters; intermediate results."""
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Any) -> tuple[Tensor, Kept]:
         """The outputs' tangent, given those of parameters and inputs (None for the first layer)."""
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool, into: Into = None
     ) -> tuple[Tensor | None, Sequence[Tensor]]:
         """The tangents of `backward`'s derivatives; those by parameters summed over the tasks if asked, `[1, …]`."""
 
@@ -81,10 +82,10 @@ class Block(BlockStructure):
         norm = self.operations.norms.forward(x, scale, shift, self.eps, geometry.pool, moments)
         return norm.z, (inputs, filters, x, norm)
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+    def backward(self, kept: Kept, d_outputs: Tensor, into: Into = None) -> tuple[Tensor, Sequence[Tensor], Kept]:
         inputs, filters, x, norm = kept
-        d_x, back = self.operations.norms.backward(norm, x, d_outputs, self.geometry.pool)
-        d_inputs, d_filters = self._back([(inputs, filters, d_x)])
+        d_x, back = self.operations.norms.backward(norm, x, d_outputs, self.geometry.pool, into and into[1:])
+        d_inputs, d_filters = self._back([(inputs, filters, d_x)], into)
         return d_inputs, (d_filters, back.d_scale, back.d_shift), (d_x, back)
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
@@ -97,17 +98,18 @@ class Block(BlockStructure):
         return forth.z_t, (inputs_t, filters_t, x_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool, into: Into = None
     ) -> tuple[Tensor, Sequence[Tensor]]:
         (inputs, filters, x, norm), (d_x, norm_back), (inputs_t, filters_t, x_t, norm_forth) = kept, back, forth
         d_x_t, d_scale_t, d_shift_t = self.operations.norms.backward_tangent(
-            norm, norm_back, norm_forth, x, x_t, d_outputs_t, self.geometry.pool
+            norm, norm_back, norm_forth, x, x_t, d_outputs_t, self.geometry.pool, into and into[1:]
         )
-        d_inputs_t, d_filters_t = self._back([(inputs, filters, d_x_t), (inputs_t, filters_t, d_x)])
+        d_inputs_t, d_filters_t = self._back([(inputs, filters, d_x_t), (inputs_t, filters_t, d_x)], into)
         return d_inputs_t, _summed((d_filters_t, d_scale_t, d_shift_t), summed)
 
-    def _back(self, triples: Sequence[Triple]) -> tuple[Tensor, Tensor]:
-        return self.operations.products.backward(triples, self.geometry.stride, self.geometry.padding)
+    def _back(self, triples: Sequence[Triple], into: Into) -> tuple[Tensor, Tensor]:
+        how = self.geometry.stride, self.geometry.padding
+        return self.operations.products.backward(triples, *how, None if into is None else into[0])
 
 
 @dataclass(frozen=True)
@@ -137,46 +139,35 @@ class FirstBlock(BlockStructure):
 
     def forward(self, parameters: Sequence[Tensor], inputs: Patches) -> tuple[Tensor, Kept]:
         matrix, scale, shift = parameters
-        by_covariance = inputs.covariance @ matrix
-        mean, variance = _times(inputs.mean, matrix), (matrix * by_covariance).sum(1)
-        norm = self.operations.first.forward(inputs, matrix, mean, variance, scale, shift, self.eps)
-        return norm.z, (inputs, matrix, scale, by_covariance, norm, norm.inverse)
+        found = self.operations.first.moments(inputs, matrix)
+        norm = self.operations.first.forward(inputs, matrix, found.mean, found.variance, scale, shift, self.eps)
+        return norm.z, (inputs, matrix, scale, found, norm, norm.inverse)
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[None, Sequence[Tensor], Kept]:
-        inputs, _, scale, by_covariance, norm, inverse = kept
-        # The means of d_x · patch follow from those of patches and of their products.
-        at_places, back = self.operations.first.backward(norm, inputs, d_outputs)
-        gain, of_covariance = inverse * scale, inverse * back.d_scale
-        d_matrix = _less(at_places, inputs.mean.unsqueeze(2), back.d_shift)
-        d_matrix = _less(d_matrix, by_covariance, of_covariance)
-        by_parameters = gain.unsqueeze(1) * d_matrix, back.d_scale, back.d_shift
-        return None, by_parameters, (d_matrix, gain, of_covariance, back)
+    def backward(self, kept: Kept, d_outputs: Tensor, into: Into = None) -> tuple[None, Sequence[Tensor], Kept]:
+        inputs, _, scale, found, norm, inverse = kept
+        sums, back = self.operations.first.backward(norm, inputs, d_outputs)
+        by_parameters, more = self.operations.first.derivative(inputs, found, inverse, scale, sums, into)
+        return None, by_parameters, (back, more)
 
     def tangent(
         self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor | None
     ) -> tuple[Tensor, Kept]:
         inputs, matrix, _, _, norm, inverse = kept
         matrix_t, scale_t, shift_t = parameters_t
-        by_covariance_t = inputs.covariance @ matrix_t
-        mean_t, shared = _times(inputs.mean, matrix_t), inverse * (matrix * by_covariance_t).sum(1)
-        forth = self.operations.first.tangent(norm, inputs, matrix_t, mean_t, shared, scale_t, shift_t)
-        return forth.z_t, (by_covariance_t, shared, scale_t, forth)
+        found_t = self.operations.first.moments_tangent(inputs, matrix, matrix_t, inverse)
+        moved = found_t.mean_t, found_t.shared
+        forth = self.operations.first.tangent(norm, inputs, matrix_t, *moved, scale_t, shift_t)
+        return forth.z_t, (found_t, scale_t, forth)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool, into: Into = None
     ) -> tuple[None, Sequence[Tensor]]:
-        inputs, _, scale, by_covariance, norm, inverse = kept
-        (d_matrix, gain, of_covariance, norm_back), (by_covariance_t, shared, scale_t, norm_forth) = back, forth
-        at_places_t, d_scale_t, d_shift_t = self.operations.first.backward_tangent(
-            norm, norm_back, norm_forth, inputs, d_outputs_t
-        )
-        inverse_t = -inverse * inverse * shared
-        d_matrix_t = _less(at_places_t, inputs.mean.unsqueeze(2), d_shift_t)
-        d_matrix_t = _less(d_matrix_t, by_covariance, inverse_t * norm_back.d_scale + inverse * d_scale_t)
-        d_matrix_t = _less(d_matrix_t, by_covariance_t, of_covariance)
-        gain_t = inverse_t * scale + inverse * scale_t
-        product = torch.addcmul(gain_t.unsqueeze(1) * d_matrix, gain.unsqueeze(1), d_matrix_t)
-        return None, _summed((product, d_scale_t, d_shift_t), summed)
+        inputs, _, scale, found, norm, inverse = kept
+        (norm_back, more), (found_t, scale_t, norm_forth) = back, forth
+        sums_t = self.operations.first.backward_tangent(norm, norm_back, norm_forth, inputs, d_outputs_t)
+        of_scale = inverse, scale, scale_t
+        products = self.operations.first.derivative_tangent(inputs, found, found_t, more, *of_scale, sums_t, into)
+        return None, _summed(products, summed)
 
 
 @dataclass(frozen=True)
@@ -207,14 +198,14 @@ class _Vectors(ABC):
         maps = self.products.split(inputs, self.channels)
         return self._vectors(maps), maps.shape
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
+    def backward(self, kept: Kept, d_outputs: Tensor, into: Into = None) -> tuple[Tensor, Sequence[Tensor], Kept]:
         return self.products.join(self._d_maps(d_outputs, kept)), (), None
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
         return self.forward((), inputs_t)[0], None
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool, into: Into = None
     ) -> tuple[Tensor, Sequence[Tensor]]:
         return self.backward(kept, d_outputs_t)[0], ()
 
@@ -250,6 +241,7 @@ class Flatten(_Vectors):
 class Linear(LinearStructure):
     """inputs `[tasks, n, d]` · weightᵀ + bias, with ReLU after it or without; weights are `[tasks, outputs, d]`."""
 
+    operations: Linears
     # Channels, height and width of the feature maps that `Flatten` flattened place by place to this layer's inputs;
     # None where the inputs are in the order of PyTorch's module.
     maps: tuple[int, int, int] | None = None
@@ -270,33 +262,23 @@ class Linear(LinearStructure):
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, Kept]:
         weight, bias = parameters
-        outputs = _affine(inputs, weight, bias)
-        if self.relu:
-            outputs = outputs.relu_()
-        return outputs, (inputs, weight, outputs > 0 if self.relu else None)
+        outputs, gate = self.operations.forward(inputs, weight, bias, self.relu)
+        return outputs, (inputs, weight, gate)
 
-    def backward(self, kept: Kept, d_outputs: Tensor) -> tuple[Tensor, Sequence[Tensor], Kept]:
-        inputs, weight, _ = kept
-        d = self._gate(kept, d_outputs)
-        return _times_matrix(d, weight), (d.mT @ inputs, d.sum(1)), d
+    def backward(self, kept: Kept, d_outputs: Tensor, into: Into = None) -> tuple[Tensor, Sequence[Tensor], Kept]:
+        inputs, weight, gate = kept
+        return *self.operations.backward(inputs, weight, gate, d_outputs, into), d_outputs
 
     def tangent(self, kept: Kept, back: Kept, parameters_t: Sequence[Tensor], inputs_t: Tensor) -> tuple[Tensor, Kept]:
-        (inputs, weight, _), (weight_t, bias_t) = kept, parameters_t
-        outputs_t = _affine(inputs, weight_t, bias_t) + _affine(inputs_t, weight, None)
-        return self._gate(kept, outputs_t), (inputs_t, weight_t)
+        (inputs, weight, gate), (weight_t, bias_t) = kept, parameters_t
+        return self.operations.tangent(inputs, weight, gate, inputs_t, weight_t, bias_t), (inputs_t, weight_t)
 
     def backward_tangent(
-        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool
+        self, kept: Kept, back: Kept, forth: Kept, d_outputs_t: Tensor, summed: bool, into: Into = None
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        (inputs, weight, _), (inputs_t, weight_t) = kept, forth
-        d_t = self._gate(kept, d_outputs_t)
-        d_inputs_t = _times_matrix(d_t, weight) + _times_matrix(back, weight_t)
-        if summed:
-            inputs, d_t, inputs_t, back = (part.flatten(0, 1)[None] for part in (inputs, d_t, inputs_t, back))
-        return d_inputs_t, (torch.baddbmm(d_t.mT @ inputs, back.mT, inputs_t), d_t.sum(1))
-
-    def _gate(self, kept: Kept, values: Tensor) -> Tensor:
-        return values * kept[2] if self.relu else values
+        (inputs, weight, gate), (inputs_t, weight_t) = kept, forth
+        moved = back, inputs_t, weight_t, d_outputs_t
+        return self.operations.backward_tangent(inputs, weight, gate, *moved, summed, into)
 
 
 def build(structure: Structure, size: tuple[int, int], operations: Operations) -> tuple[FirstBlock, tuple[Layer, ...]]:
@@ -306,36 +288,17 @@ def build(structure: Structure, size: tuple[int, int], operations: Operations) -
     first, *others = structure.blocks
     channels, products = structure.blocks[-1].channels, operations.products
     # Place by place, feature maps are flattened as they lie, but then the next layer's weights must lie so, too.
-    channel_by_channel = not operations.one_vector or not structure.linears
+    channel_by_channel = operations.vectors is None or not structure.linears
     maps = None if channel_by_channel or structure.mean else (channels, *size)
     return FirstBlock(**vars(first), operations=operations), (
         *(Block(**vars(block), operations=operations) for block in others),
         Mean(channels, products) if structure.mean else Flatten(channels, products, channel_by_channel),
-        *(Linear(**vars(linear), maps=None if place else maps) for place, linear in enumerate(structure.linears)),
+        *(
+            Linear(**vars(linear), operations=operations.linear, maps=None if place else maps)
+            for place, linear in enumerate(structure.linears)
+        ),
     )
 
 
 def _summed(parts: Sequence[Tensor], summed: bool) -> Sequence[Tensor]:
     return [part.sum(0, keepdim=True) for part in parts] if summed and parts[0].shape[0] > 1 else parts
-
-
-def _times(rows: Tensor, matrices: Tensor) -> Tensor:
-    """`[tasks, k]` · `[tasks, k, n]`, `[tasks, n]`."""
-    return (rows.unsqueeze(1) @ matrices).squeeze(1)
-
-
-def _less(matrices: Tensor, others: Tensor, numbers: Tensor) -> Tensor:
-    """The matrices `[tasks, k, n]` less others · numbers `[tasks, n]`, column by column."""
-    return torch.addcmul(matrices, others, numbers.unsqueeze(1), value=-1)
-
-
-def _affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Inputs `[tasks, n, d]` · weightᵀ + bias; one product where all tasks share a weight."""
-    if weight.shape[0] == 1:
-        return linear(inputs, weight[0], None if bias is None else bias[0])
-    return inputs @ weight.mT if bias is None else torch.baddbmm(bias[:, None], inputs, weight.mT)
-
-
-def _times_matrix(d_outputs: Tensor, weight: Tensor) -> Tensor:
-    """d_outputs `[tasks, n, outputs]` · weight; one product where all tasks share a weight."""
-    return d_outputs @ (weight[0] if weight.shape[0] == 1 else weight)

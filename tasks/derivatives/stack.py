@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fanfold.tasks.derivatives.layers import FirstBlock, Layer, build
-from fanfold.tasks.derivatives.protocol import Kept, Operations, Patches
+from fanfold.tasks.derivatives.protocol import Into, Kept, Operations, Patches, Vectors
 from fanfold.tasks.derivatives.structure import Structure
 from fanfold.tasks.parameters import Shapes, unflatten
 
@@ -28,23 +28,42 @@ class Pass(NamedTuple):
     backward: Sequence[Kept]
 
 
+class Room(NamedTuple):
+    """Operands, and the same memory as parameters, see `Layout.split`."""
+
+    operands: Sequence[Tensor]
+    parameters: Sequence[Tensor]
+
+
 class Layout(Protocol):
     """The order of a network's parameters in memory, as operands of an inner step.
 
     A step moves all parameters of all tasks: it is one operation an operand.
+
+    Attributes:
+        summed: Whether `total` takes products that were summed over the tasks as they were made.
     """
+
+    @property
+    def summed(self) -> bool: ...
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
         """The operands `[1, …]`, from the network's vector of parameters `[P]`."""
 
-    def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        """The inverse of `lay_out`: `[P]`, from operands `[1, …]`."""
+    def total(self, directions: Sequence[Tensor], along: Sequence[Tensor] | None, rate: float) -> Tensor:
+        """The sum over the tasks of directions - rate · along, as the network's vector `[P]`: the inverse of `lay_out`.
+
+        Operands are `[tasks, …]`, but along is `[1, …]` where it was summed.
+        """
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
         """The parameters `[tasks, …]`, as the layers take them, from operands `[tasks, …]`."""
 
-    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The inverse of `split`."""
+    def room(self, tasks: int, like: Tensor) -> "Room | None":
+        """Room for derivatives by parameters; None where they stay as they come."""
+
+    def join(self, parameters: Sequence[Tensor], room: "Room | None") -> Sequence[Tensor]:
+        """The inverse of `split`: the room's operands, with what of the parameters was not written there yet."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +72,24 @@ class Apart:
 
     layers: tuple[Layer, ...]
     shapes: Shapes  # in the order of the network's vector
+    summed = True
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
         return laid_out(self.layers, list(unflatten(self.shapes, vector).values()))
 
-    def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        return torch.cat([part.flatten() for part in restored(self.layers, operands)])
+    def total(self, directions: Sequence[Tensor], along: Sequence[Tensor] | None, rate: float) -> Tensor:
+        parts = [part.sum(0, keepdim=True) if part.shape[0] > 1 else part for part in directions]
+        if along is not None:
+            parts = [torch.sub(part, other, alpha=rate) for part, other in zip(parts, along, strict=True)]
+        return torch.cat([part.flatten() for part in restored(self.layers, parts)])
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
         return operands
 
-    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    def room(self, tasks: int, like: Tensor) -> None:
+        return None
+
+    def join(self, parameters: Sequence[Tensor], room: Room | None) -> Sequence[Tensor]:
         return parameters
 
 
@@ -73,25 +99,28 @@ class Place(NamedTuple):
     start: int
     shape: torch.Size
     strides: tuple[int, ...]
-    padding: int  # zeros that follow it
 
 
 @dataclass(frozen=True)
 class OneVector:
     """All parameters are one operand, vectors `[tasks, W]`, as suits a GPU: each operation has to be launched.
 
-    Each parameter begins at a multiple of sixteen numbers: a GPU reads it in whole words.
+    Each parameter begins at a multiple of sixteen numbers: a GPU reads it in whole words. What lies between two
+    parameters is read by nothing.
     """
 
-    there: Tensor  # int64 `[W]`: each place's index in the network's own vector `[P]`; P for a zero
+    there: Tensor  # int64 `[W]`: each place's index in the network's own vector `[P]`; P where nothing lies
+    source: Tensor  # the same, with 0 for P
     back: Tensor  # int64 `[P]`: the place of each of the network's numbers
     places: tuple[Place, ...]  # in the layers' order
+    operations: Vectors
+    summed = False
 
     def lay_out(self, vector: Tensor) -> list[Tensor]:
-        return [torch.cat([vector, vector.new_zeros(1)]).index_select(0, self.there)[None]]
+        return [vector.index_select(0, self.source)[None]]
 
-    def restore(self, operands: Sequence[Tensor]) -> Tensor:
-        return operands[0][0].index_select(0, self.back)
+    def total(self, directions: Sequence[Tensor], along: Sequence[Tensor] | None, rate: float) -> Tensor:
+        return self.operations.total(directions[0], None if along is None else along[0], rate, self.there, self.back)
 
     def split(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
         vectors, *_ = operands
@@ -101,13 +130,16 @@ class OneVector:
             for place in self.places
         ]
 
-    def join(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        parts = []
-        for part, place in zip(parameters, self.places, strict=True):
-            parts.append(part.flatten(1))
-            if place.padding:
-                parts.append(part.new_zeros(part.shape[0], place.padding))
-        return [torch.cat(parts, 1)]
+    def room(self, tasks: int, like: Tensor) -> Room:
+        operands = [like.new_empty(tasks, len(self.there))]
+        return Room(operands, self.split(operands))
+
+    def join(self, parameters: Sequence[Tensor], room: Room | None) -> Sequence[Tensor]:
+        room = room or self.room(len(parameters[0]), parameters[0])
+        for place, part in zip(room.parameters, parameters, strict=True):
+            if part is not place:
+                place.copy_(part)
+        return room.operands
 
 
 @dataclass(frozen=True)
@@ -122,6 +154,7 @@ class Stack:
     first: FirstBlock  # the layer whose inputs are the images
     others: tuple[Layer, ...]
     layout: Layout
+    operations: Operations
     device: torch.device
 
     @property
@@ -160,14 +193,14 @@ class Stack:
             kept.append(of_layer)
         return outputs, kept
 
-    def backward(self, kept: Sequence[Kept], d_outputs: Tensor) -> tuple[list[Tensor], Pass]:
+    def backward(self, kept: Sequence[Kept], d_outputs: Tensor, room: Room | None = None) -> tuple[list[Tensor], Pass]:
         """The derivatives by each task's parameters, `[tasks, …]`, and the layers' intermediate results."""
         found: list[Sequence[Tensor]] = []
         back: list[Kept] = []
         d: Tensor | None = d_outputs
-        for layer, of_layer in zip(reversed(self.layers), reversed(kept), strict=True):
+        for layer, of_layer, into in zip(reversed(self.layers), reversed(kept), self._into(room), strict=True):
             assert d is not None
-            d, gradients, more = layer.backward(of_layer, d)
+            d, gradients, more = layer.backward(of_layer, d, into)
             found.append(gradients)
             back.append(more)
         return _forwards(found), Pass(kept, back[::-1])
@@ -183,16 +216,42 @@ class Stack:
         return outputs_t, forth
 
     def backward_tangent(
-        self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False
+        self,
+        both: Pass,
+        forth: Sequence[Kept],
+        d_outputs_t: Tensor,
+        summed: bool = False,
+        room: Room | None = None,
     ) -> list[Tensor]:
         """The tangents `[tasks, …]` of the derivatives by the parameters, or their sums over the tasks, `[1, …]`."""
         found: list[Sequence[Tensor]] = []
         d_t: Tensor | None = d_outputs_t
-        for layer, *passed in reversed(list(zip(self.layers, *both, forth, strict=True))):
+        passed = reversed(list(zip(self.layers, *both, forth, strict=True)))
+        for (layer, *of_layer), into in zip(passed, self._into(room), strict=True):
             assert d_t is not None
-            d_t, products = layer.backward_tangent(*passed, d_t, summed)
+            d_t, products = layer.backward_tangent(*of_layer, d_t, summed, into)
             found.append(products)
         return _forwards(found)
+
+    def gradient(self, kept: Sequence[Kept], d_outputs: Tensor) -> tuple[Sequence[Tensor], Pass]:
+        """As `backward`, the derivatives as operands of an inner step."""
+        room = self.layout.room(len(d_outputs), d_outputs)
+        found, both = self.backward(kept, d_outputs, room)
+        return self.layout.join(found, room), both
+
+    def products(
+        self, both: Pass, forth: Sequence[Kept], d_outputs_t: Tensor, summed: bool = False
+    ) -> Sequence[Tensor]:
+        """As `backward_tangent`, the tangents as operands of an inner step."""
+        room = self.layout.room(len(d_outputs_t), d_outputs_t)
+        return self.layout.join(self.backward_tangent(both, forth, d_outputs_t, summed, room), room)
+
+    def _into(self, room: Room | None) -> list[Into]:
+        """The layers' parts of a room, from the last layer's on."""
+        if room is None:
+            return [None] * len(self.layers)
+        found: list[Into] = [parts for _, parts in _each(self.layers, room.parameters)]
+        return found[::-1]
 
 
 class _Forward(torch.autograd.Function):
@@ -238,8 +297,9 @@ def as_stack(
     """The stack of a network of known structure; its vector of parameters has the shapes' order."""
     first, others = build(structure, size, operations)
     layers = (first, *others)
-    layout = _one_vector(layers, shapes, device) if operations.one_vector else Apart(layers, shapes)
-    return Stack(first, others, layout, device)
+    vectors = operations.vectors
+    layout = Apart(layers, shapes) if vectors is None else _one_vector(layers, shapes, vectors, device)
+    return Stack(first, others, layout, operations, device)
 
 
 def laid_out(layers: Sequence[Layer], parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -259,19 +319,20 @@ def _each(layers: Sequence[Layer], parameters: Sequence[Tensor]) -> list[tuple[L
     return [(layer, [next(parts) for _ in layer.names]) for layer in layers]
 
 
-def _one_vector(layers: Sequence[Layer], shapes: Shapes, device: torch.device) -> OneVector:
+def _one_vector(layers: Sequence[Layer], shapes: Shapes, operations: Vectors, device: torch.device) -> OneVector:
     count = sum(prod(shape) for shape in shapes.values())
     there, places, start = [], [], 0
     for part in laid_out(layers, list(unflatten(shapes, torch.arange(count)).values())):
         padding = -part.numel() % ALIGNED
         there += [part.flatten(), torch.full((padding,), count)]
-        places.append(Place(start, part.shape[1:], part.stride()[1:], padding))
+        places.append(Place(start, part.shape[1:], part.stride()[1:]))
         start += part.numel() + padding
     found = torch.cat(there)
     back = torch.empty(count, dtype=torch.int64)
     taken = found < count
     back[found[taken]] = taken.nonzero()[:, 0]
-    return OneVector(found.to(device), back.to(device), tuple(places))
+    source = found.where(taken, 0)
+    return OneVector(found.to(device), source.to(device), back.to(device), tuple(places), operations)
 
 
 def _forwards(by_layers: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -20,6 +20,11 @@ from fanfold.tasks.derivatives.numba_ops.norms import (
     of_channels,
     row,
 )
+from fanfold.tasks.derivatives.torch_ops.covariance import Sums
+from fanfold.tasks.derivatives.torch_ops.covariance import derivative as derivative
+from fanfold.tasks.derivatives.torch_ops.covariance import derivative_tangent as derivative_tangent
+from fanfold.tasks.derivatives.torch_ops.covariance import moments as moments
+from fanfold.tasks.derivatives.torch_ops.covariance import moments_tangent as moments_tangent
 
 
 class Patches(NamedTuple):
@@ -45,9 +50,10 @@ def forward(
     return as_forward(norm, scale.shape[1])
 
 
-def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
-    at_places, back = kernels.first_backward(norm.arrays, patches.windows, d_z.numpy())
-    return _by_matrix(at_places, patches), as_backward(back, norm.channels)
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Sums, Backward]:
+    at_places, arrays = kernels.first_backward(norm.arrays, patches.windows, d_z.numpy())
+    back = as_backward(arrays, norm.channels)
+    return Sums(_by_matrix(at_places, patches), back.d_scale, back.d_shift), back
 
 
 def tangent(
@@ -58,14 +64,12 @@ def tangent(
     return as_tangent(kernels.first_tangent(norm.arrays, patches.windows, matrices, *numbers))
 
 
-def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward_tangent(norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor) -> Sums:
     at_places_t, d_scale_t, d_shift_t = kernels.first_backward_tangent(
         norm.arrays, back.arrays, forth.arrays, patches.windows, d_z_t.numpy()
     )
     by_channels = of_channels(d_scale_t, norm.channels), of_channels(d_shift_t, norm.channels)
-    return _by_matrix(at_places_t, patches), *by_channels
+    return Sums(_by_matrix(at_places_t, patches), *by_channels)
 
 
 def _matrices(matrix: Tensor, patches: Patches) -> Array:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fanfold.tasks.derivatives.numba_ops import kernels
 from fanfold.tasks.derivatives.numba_ops.kernels import Array
+from fanfold.tasks.derivatives.protocol import Into
 
 
 class Forward(NamedTuple):
@@ -44,7 +45,7 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
     return as_forward(norm, scale.shape[1])
 
 
-def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int, into: Into = None) -> tuple[Tensor, Backward]:
     d_x, back = kernels.backward(norm.arrays, x.numpy(), d_z.numpy(), pool)
     return torch.from_numpy(d_x), as_backward(back, norm.channels)
 
@@ -56,7 +57,14 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
+    norm: Forward,
+    back: Backward,
+    forth: Tangent,
+    x: Tensor,
+    x_t: Tensor,
+    d_z_t: Tensor,
+    pool: int,
+    into: Into = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_x_t, d_scale_t, d_shift_t = kernels.backward_tangent(
         norm.arrays, back.arrays, forth.arrays, x.numpy(), x_t.numpy(), d_z_t.numpy(), pool

@@ -45,7 +45,7 @@ def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> t
     return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
-def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+def backward(triples: Sequence[Triple], stride: int, padding: int, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
     by_inputs, by_weight, groups = [], [], 1
     for inputs, weight, d_outputs in triples:
         groups = inputs.shape[3] // weight.shape[1]

@@ -13,6 +13,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fanfold.tasks.derivatives.geometry import Geometry
+from fanfold.tasks.derivatives.torch_ops.covariance import Sums
+from fanfold.tasks.derivatives.torch_ops.covariance import derivative as derivative
+from fanfold.tasks.derivatives.torch_ops.covariance import derivative_tangent as derivative_tangent
+from fanfold.tasks.derivatives.torch_ops.covariance import moments as moments
+from fanfold.tasks.derivatives.torch_ops.covariance import moments_tangent as moments_tangent
 from fanfold.tasks.derivatives.torch_ops.norms import (
     Backward,
     Forward,
@@ -57,9 +62,9 @@ def forward(
     return normalized(at_places(x, place), place, mean, variance, scale, shift, eps)
 
 
-def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Sums, Backward]:
     back = gated(norm, d_z)
-    return _by_matrix(patches, norm.place, back.d_q), back
+    return Sums(_by_matrix(patches, norm.place, back.d_q), back.d_scale, back.d_shift), back
 
 
 def tangent(
@@ -69,11 +74,9 @@ def tangent(
     return normalized_tangent(norm, x_t, mean_t, shared, scale_t, shift_t)
 
 
-def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)
-    return _by_matrix(patches, norm.place, d_q_t), d_scale_t, d_shift_t
+def backward_tangent(norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor) -> Sums:
+    d_q_t, *others = gated_tangent(norm, back, forth, d_z_t)
+    return Sums(_by_matrix(patches, norm.place, d_q_t), *others)
 
 
 def _unfolded(images: Tensor, geometry: Geometry) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fanfold.tasks.derivatives.protocol import Into
+
 PLACES = (1, 2, 3)  # the dimensions that a channel's mean is over: images, height and width
 
 
@@ -55,7 +57,7 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
     return normalized(at_places(seen, place), place, mean, variance, scale, shift, eps)
 
 
-def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int, into: Into = None) -> tuple[Tensor, Backward]:
     """From d_z to d_x."""
     back = gated(norm, d_z)
     count, gain = _count(x), norm.scale * norm.inverse
@@ -73,7 +75,14 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
+    norm: Forward,
+    back: Backward,
+    forth: Tangent,
+    x: Tensor,
+    x_t: Tensor,
+    d_z_t: Tensor,
+    pool: int,
+    into: Into = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """From d_z_t to d_x_t, d_scale_t and d_shift_t."""
     d_q_t, d_scale_t, d_shift_t = gated_tangent(norm, back, forth, d_z_t)

@@ -52,7 +52,7 @@ def convolve_with_moments(pairs: Sequence[Pair], stride: int, padding: int) -> t
     return convolve(pairs, stride, padding), None  # `norms` computes the moments
 
 
-def backward(triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+def backward(triples: Sequence[Triple], stride: int, padding: int, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
     inputs, filters, _ = triples[0]
     size = inputs.shape[2], inputs.shape[3]
     d_inputs = by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)

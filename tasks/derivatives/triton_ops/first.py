@@ -12,10 +12,14 @@ import triton
 from torch import Tensor
 
 from fanfold.tasks.derivatives.torch_ops.first import Patches
-from fanfold.tasks.derivatives.torch_ops.first import patches_of as patches_of
-from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
+from fanfold.tasks.derivatives.torch_ops.norms import Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import first_kernels as kernels
-from fanfold.tasks.derivatives.triton_ops.launches import divisor, folded, launch, task_stride
+from fanfold.tasks.derivatives.triton_ops.covariance import derivative as derivative
+from fanfold.tasks.derivatives.triton_ops.covariance import derivative_tangent as derivative_tangent
+from fanfold.tasks.derivatives.triton_ops.covariance import moments as moments
+from fanfold.tasks.derivatives.triton_ops.covariance import moments_tangent as moments_tangent
+from fanfold.tasks.derivatives.triton_ops.covariance import patches_of as patches_of
+from fanfold.tasks.derivatives.triton_ops.launches import divisor, launch, task_stride
 
 ROWS = 32  # windows that a block goes over
 WARPS = 8  # that share them: with fewer, a thread would need too many registers
@@ -34,12 +38,12 @@ def forward(
     return Forward(mean, inverse, scale, place, u, z)
 
 
-def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums by blocks `[tasks, blocks, K + 2, channels]`, for `triton_ops.covariance`; and d_q."""
     d_q = torch.empty_like(norm.u)
     parts = _parts(patches, norm)
     _launch(kernels.gate, patches, parts, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, norm.place, TANGENT=False)
-    by_matrix, d_scale, d_shift = _split(folded(parts))
-    return by_matrix, Backward(d_q, d_scale, d_shift)
+    return parts, d_q
 
 
 def tangent(
@@ -53,13 +57,11 @@ def tangent(
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
-def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, patches: Patches, d_z_t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward_tangent(norm: Forward, d_q: Tensor, forth: Tangent, patches: Patches, d_z_t: Tensor) -> Tensor:
     parts = _parts(patches, norm)
-    arguments = back.d_q, d_z_t.contiguous(), norm.z, norm.u, forth.u_t, norm.place
+    arguments = d_q, d_z_t.contiguous(), norm.z, norm.u, forth.u_t, norm.place
     _launch(kernels.gate, patches, parts, *arguments, TANGENT=True)
-    return _split(folded(parts))
+    return parts
 
 
 def _parts(patches: Patches, norm: Forward) -> Tensor:
@@ -67,10 +69,6 @@ def _parts(patches: Patches, norm: Forward) -> Tensor:
     tasks, channels = len(norm.u), norm.u.shape[4]
     blocks = triton.cdiv(norm.u[0].numel() // channels, ROWS)
     return norm.u.new_empty(tasks, blocks, patches.mean.shape[1] + 2, channels)
-
-
-def _split(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
 def _launch(kernel: Any, patches: Patches, first: Tensor, *arguments: Any, **constants: bool) -> None:

@@ -257,7 +257,9 @@ def normalize_tangent(
 def spread(
     d_x: tl.tensor,
     d_scales: tl.tensor,
+    d_scale_stride: tl.tensor,
     d_shifts: tl.tensor,
+    d_shift_stride: tl.tensor,
     x: tl.tensor,
     d_q: tl.tensor,
     place: tl.tensor,
@@ -281,8 +283,8 @@ def spread(
     task, number, window, column = block_of(images * (down * across), CHANNELS, ROWS, COLUMNS)
     d_scale, d_shift = _two_sums(sums, task, column, parts, CHANNELS, PARTS)
     if number == 0:
-        tl.store(d_scales + task * CHANNELS + column, d_scale)
-        tl.store(d_shifts + task * CHANNELS + column, d_shift)
+        tl.store(d_scales + task * d_scale_stride + column, d_scale)
+        tl.store(d_shifts + task * d_shift_stride + column, d_shift)
     places = images * (HEIGHT * WIDTH)
     of_task = task * CHANNELS + column
     inverse = tl.load(inverses + of_task)
@@ -304,7 +306,9 @@ def spread(
 def spread_tangent(
     d_x_t: tl.tensor,
     d_scales_t: tl.tensor,
+    d_scale_t_stride: tl.tensor,
     d_shifts_t: tl.tensor,
+    d_shift_t_stride: tl.tensor,
     x: tl.tensor,
     x_t: tl.tensor,
     d_q: tl.tensor,
@@ -316,7 +320,9 @@ def spread_tangent(
     scales: tl.tensor,
     scale_stride: tl.tensor,
     d_scales: tl.tensor,
+    d_scale_stride: tl.tensor,
     d_shifts: tl.tensor,
+    d_shift_stride: tl.tensor,
     means_t: tl.tensor,
     shareds: tl.tensor,
     scales_t: tl.tensor,
@@ -339,11 +345,12 @@ def spread_tangent(
     d_scale_t, d_shift_t = _two_sums(sums, task, column, parts, CHANNELS, PARTS)
     of_task = task * CHANNELS + column
     if number == 0:
-        tl.store(d_scales_t + of_task, d_scale_t)
-        tl.store(d_shifts_t + of_task, d_shift_t)
+        tl.store(d_scales_t + task * d_scale_t_stride + column, d_scale_t)
+        tl.store(d_shifts_t + task * d_shift_t_stride + column, d_shift_t)
     places = images * (HEIGHT * WIDTH)
     inverse, shared = tl.load(inverses + of_task), tl.load(shareds + of_task)
-    d_scale, d_shift = tl.load(d_scales + of_task), tl.load(d_shifts + of_task)
+    d_scale = tl.load(d_scales + task * d_scale_stride + column)
+    d_shift = tl.load(d_shifts + task * d_shift_stride + column)
     gain = tl.load(scales + task * scale_stride + column) * inverse
     gain_t = inverse * (tl.load(scales_t + task * scale_t_stride + column) - gain * shared)
     of_u = (gain * inverse * shared - gain_t) * d_scale / places - gain * d_scale_t / places

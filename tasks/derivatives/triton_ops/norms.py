@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from fanfold.tasks.derivatives.protocol import Into
 from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import norm_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, few, launch, task_stride
@@ -36,11 +37,11 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
     return Forward(mean, inverse, scale, place, u, z)
 
 
-def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int) -> tuple[Tensor, Backward]:
+def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int, into: Into = None) -> tuple[Tensor, Backward]:
     d_q, d_x = torch.empty_like(norm.u), torch.empty_like(x)
-    d_scale, d_shift = x.new_empty(2, len(x), x.shape[4])
+    d_scale, d_shift = into or x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, TANGENT=False)
-    arguments = d_x, d_scale, d_shift, x, d_q, norm.place, norm.mean, norm.inverse, *_each(norm.scale)
+    arguments = d_x, *_each(d_scale), *_each(d_shift), x, d_q, norm.place, norm.mean, norm.inverse, *_each(norm.scale)
     _by_windows(kernels.spread, x, pool, _all_windows(x, pool), sums, *arguments, sums, sums.shape[1], x.shape[1])
     return d_x, Backward(d_q, d_scale, d_shift)
 
@@ -57,13 +58,22 @@ def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Ten
 
 
 def backward_tangent(
-    norm: Forward, back: Backward, forth: Tangent, x: Tensor, x_t: Tensor, d_z_t: Tensor, pool: int
+    norm: Forward,
+    back: Backward,
+    forth: Tangent,
+    x: Tensor,
+    x_t: Tensor,
+    d_z_t: Tensor,
+    pool: int,
+    into: Into = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_x_t, d_z_t = torch.empty_like(x), d_z_t.contiguous()
-    d_scale_t, d_shift_t = x.new_empty(2, len(x), x.shape[4])
+    d_scale_t, d_shift_t = into or x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.gate, norm.u, back.d_q, d_z_t, norm.z, norm.u, forth.u_t, TANGENT=True)
-    arguments = d_x_t, d_scale_t, d_shift_t, x, x_t, back.d_q, d_z_t, norm.z, norm.place, norm.mean, norm.inverse
-    directions = *_each(norm.scale), back.d_scale, back.d_shift, forth.mean_t, forth.shared, *_each(forth.scale_t)
+    written = d_x_t, *_each(d_scale_t), *_each(d_shift_t)
+    arguments = *written, x, x_t, back.d_q, d_z_t, norm.z, norm.place, norm.mean, norm.inverse
+    of_back = *_each(back.d_scale), *_each(back.d_shift)
+    directions = *_each(norm.scale), *of_back, forth.mean_t, forth.shared, *_each(forth.scale_t)
     more = sums, sums.shape[1], x.shape[1]
     _by_windows(kernels.spread_tangent, x, pool, _all_windows(x, pool), sums, *arguments, *directions, *more)
     return d_x_t, d_scale_t, d_shift_t

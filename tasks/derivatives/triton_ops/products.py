@@ -87,12 +87,14 @@ class Products:
     split = staticmethod(products.split)
     join = staticmethod(products.join)
 
-    def backward(self, triples: Sequence[Triple], stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    def backward(
+        self, triples: Sequence[Triple], stride: int, padding: int, into: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         inputs, filters, _ = triples[0]
         size = inputs.shape[2], inputs.shape[3]
         d_inputs = self.by_inputs([(d_outputs, filters) for _, filters, d_outputs in triples], size, stride, padding)
         pairs = [(inputs, d_outputs) for inputs, _, d_outputs in triples]
-        return d_inputs, self.by_filters(pairs, filters.shape[1], stride, padding)
+        return d_inputs, self.by_filters(pairs, filters.shape[1], stride, padding, into)
 
     def convolve(self, pairs: Sequence[Pair], stride: int, padding: int) -> Tensor:
         return self._convolved(pairs, stride, padding, with_moments=False)[0]
@@ -173,17 +175,20 @@ class Products:
             stages=tile.stages,
         )
 
-    def by_filters(self, pairs: Sequence[Pair], side: int, stride: int, padding: int) -> Tensor:
+    def by_filters(
+        self, pairs: Sequence[Pair], side: int, stride: int, padding: int, into: Tensor | None = None
+    ) -> Tensor:
         (inputs, d_outputs), (other_inputs, other_d_outputs) = pairs[0], pairs[-1]
         tasks, images, height, width, inside = inputs.shape
         down, across, outside = d_outputs.shape[2:]
         _check(inside, outside)
-        d_filters = inputs.new_empty(tasks, side, side, inside, outside)
+        d_filters = inputs.new_empty(tasks, side, side, inside, outside) if into is None else into
         tile = tile_of_filters(self.precision, tasks, side, inside, outside)
         launch(
             _by_filters,
             tasks * side * side * (inside // tile.rows) * (outside // tile.columns),
             d_filters,
+            task_stride(d_filters),
             inputs.contiguous(),
             d_outputs.contiguous(),
             other_inputs.contiguous(),
@@ -309,6 +314,7 @@ def _gathered(
 @compiled
 def _by_filters(
     d_filters: tl.tensor,
+    d_filters_stride: tl.tensor,
     inputs: tl.tensor,
     d_outputs: tl.tensor,
     other_inputs: tl.tensor,
@@ -356,4 +362,4 @@ def _by_filters(
             values = tl.load(d_output + place[:, None] * OUTSIDE + column[None, :], valid[:, None], 0.0)
             total = tl.dot(seen, values, total, input_precision=PRECISION)
     of_filter = (tap * INSIDE + row[:, None]) * OUTSIDE + column[None, :]
-    tl.store(d_filters + task * (SIDE * SIDE * INSIDE * OUTSIDE) + of_filter, total)
+    tl.store(d_filters + task * d_filters_stride + of_filter, total)

@@ -6,6 +6,7 @@ import torch
 from fanfold.tasks.derivatives.backends import TORCH, numba_operations
 from fanfold.tasks.derivatives.geometry import Geometry
 from fanfold.tasks.derivatives.layers import Block, FirstBlock, Flatten, Linear, Mean
+from fanfold.tasks.derivatives.torch_ops import linear
 
 TASKS, IMAGES, CHANNELS, EPS, STEP = 2, 3, 4, 1e-3, 1e-6
 GEOMETRIES = [Geometry(3, 1, 1, 2), Geometry(3, 2, 1, 1), Geometry(3, 1, 0, 3), Geometry(1, 1, 0, 1)]
@@ -104,7 +105,7 @@ def test_means_and_vectors_of_feature_maps_are_differentiated(size, operations):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("maps", [None, (2, 3, 1)])
 def test_a_linear_layers_derivatives_are_its_differences(relu, maps):
-    layer = Linear(("weight", "bias"), relu, maps)
+    layer = Linear(("weight", "bias"), relu, linear, maps)
     check(layer, parameters_of(layer, (CHANNELS, 6), (CHANNELS,)), random(TASKS, IMAGES, 6))
 
 
@@ -116,7 +117,7 @@ def test_parameters_are_restored_as_they_were(operations):
         (Block(names, CHANNELS, geometry, EPS, operations), (weight, numbers, -numbers)),
         (FirstBlock(names, CHANNELS, geometry, EPS, operations), (weight, numbers, -numbers)),
         (Mean(CHANNELS, operations.products), ()),
-        (Linear(("weight", "bias"), False, (2, 3, 1)), (random(CHANNELS, 6), numbers)),
+        (Linear(("weight", "bias"), False, linear, (2, 3, 1)), (random(CHANNELS, 6), numbers)),
     ]
     for layer, parameters in cases:
         found = layer.restored(layer.laid_out(parameters))
@@ -126,7 +127,7 @@ def test_parameters_are_restored_as_they_were(operations):
 def test_place_by_place_weights_lie_as_the_vectors_do():
     """The outputs are those of PyTorch's module on feature maps flattened channel by channel."""
     maps, weight, bias = random(1, IMAGES, 2, 3, 5), random(CHANNELS, 30), random(CHANNELS)
-    plain, moved = Linear(("weight", "bias"), False), Linear(("weight", "bias"), False, (5, 2, 3))
+    plain, moved = (Linear(("weight", "bias"), False, linear, at) for at in (None, (5, 2, 3)))
     expected, _ = plain.forward([weight[None], bias[None]], maps.movedim(-1, 2).flatten(2))
     found, _ = moved.forward([part[None] for part in moved.laid_out((weight, bias))], maps.flatten(2))
     torch.testing.assert_close(found, expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fanfold.tasks.derivatives.geometry import Geometry
-from fanfold.tasks.derivatives.torch_ops import first
+from fanfold.tasks.derivatives.torch_ops import first, norms
 from tests.tasks.derivatives.triton_ops.agreement import GPU, assert_near, exact
 
 pytest.importorskip("triton")
@@ -37,9 +37,9 @@ def test_passes_are_those_of_pytorchs_operations(random, parameters, poisoned, c
     d_z, d_z_t = (random(tasks, images, *geometry.pooled((height, width)), channels) for _ in range(2))
     with poisoned():
         norm = fused_first.forward(seen, matrix, mean, variance, scale, shift, 1e-5)
-        by_matrix, back = fused_first.backward(norm, seen, d_z)
+        sums, d_q = fused_first.backward(norm, seen, d_z)
         forth = fused_first.tangent(norm, seen, matrix_t, mean_t, stretch, scale_t, shift_t)
-        last = fused_first.backward_tangent(norm, back, forth, seen, d_z_t)
+        sums_t = fused_first.backward_tangent(norm, d_q, forth, seen, d_z_t)
 
     seen = exact(seen)
     expected = first.forward(seen, *exact((matrix, mean, variance, scale, shift)), 1e-5)
@@ -47,10 +47,20 @@ def test_passes_are_those_of_pytorchs_operations(random, parameters, poisoned, c
     # Of two numbers as good as equal float64 may find the other one larger, so that places may differ, seldom.
     assert (norm.place != expected.place).double().mean() < 1e-5
     there = exact(norm)
-    assert_near((by_matrix, back), first.backward(there, seen, d_z.double()))
+    expected_sums, expected_back = first.backward(there, seen, d_z.double())
+    assert_near(d_q, expected_back.d_q)
+    assert_near(_split(sums), tuple(expected_sums))
     directions = exact((matrix_t, mean_t, stretch, scale_t, shift_t))
     assert_near(forth, first.tangent(there, seen, *directions))
-    assert_near(last, first.backward_tangent(there, exact(back), exact(forth), seen, d_z_t.double()))
+    back = norms.Backward(exact(d_q), *expected_back[1:])
+    expected_sums = first.backward_tangent(there, back, exact(forth), seen, d_z_t.double())
+    assert_near(_split(sums_t), tuple(expected_sums))
+
+
+def _split(parts):
+    """The sums of parts of blocks: by the matrix, by scale and by shift."""
+    sums = parts.double().sum(1)
+    return sums[:, :-2], sums[:, -2], sums[:, -1]
 
 
 @pytest.mark.parametrize("case", [pytest.param(LARGE[0], marks=GPU)])
@@ -63,7 +73,6 @@ def test_passes_have_the_same_bits_every_time(random, parameters, device, case):
     def run():
         mean, variance = torch.zeros(2, tasks, channels, device=device)
         norm = fused_first.forward(seen, matrix, mean, variance, scale, scale, 1e-5)
-        by_matrix, back = fused_first.backward(norm, seen, d_z)
-        return *norm, by_matrix, *back
+        return *norm, *fused_first.backward(norm, seen, d_z)
 
     assert all(map(torch.equal, run(), run()))

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
     reason="the interpreter of Triton before 3.7 fails with NumPy 2.4 (triton-lang/triton#9171)",
 )
 def test_kernels_compute_in_tritons_interpreter_what_they_should():
-    files = [str(HERE / f"test_{name}.py") for name in ("products", "norms", "first", "stack")]
+    files = [str(HERE / f"test_{name}.py") for name in ("products", "norms", "first", "covariance", "head", "stack")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not gpu", *files]
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

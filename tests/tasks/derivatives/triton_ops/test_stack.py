@@ -5,13 +5,9 @@ import torch
 
 from fanfold.tasks.algorithms import maml_vectorized as maml
 from fanfold.tasks.batch import TaskBatch
-from fanfold.tasks.derivatives.backends import TORCH
-from fanfold.tasks.derivatives.protocol import Operations
+from fanfold.tasks.derivatives.backends import TORCH, triton_operations
 from fanfold.tasks.derivatives.stack import as_stack
 from fanfold.tasks.derivatives.structure import structure_of
-from fanfold.tasks.derivatives.triton_ops import first as fused_first
-from fanfold.tasks.derivatives.triton_ops import norms as fused_norms
-from fanfold.tasks.derivatives.triton_ops.products import Products
 from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import flatten
@@ -32,7 +28,7 @@ def relative_error(model, size, precision, device, steps, order):
     structure = structure_of(module)
     plain = as_stack(structure, network.shapes, (size, size), TORCH, torch.device("cpu"))
     expected = maml.meta_gradient(plain, parameters.double(), exact, 0.1, steps, order, 2)
-    operations = Operations(Products(precision), fused_norms, fused_first)
+    operations = triton_operations("float32" if precision == "ieee" else precision)
     fused = as_stack(structure, network.shapes, (size, size), operations, torch.device(device))
     found = maml.meta_gradient(fused, parameters.to(device), tasks.to(device), 0.1, steps, order, 2)
     return float((found.gradient.cpu().double() - expected.gradient).norm() / expected.gradient.norm())
