@@ -29,7 +29,7 @@ from fanfold.pipeline.executors.device_loop import DeviceLoop
 from fanfold.pipeline.executors.segments import Share
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.tasks.algorithms.maml import Maml
-from fanfold.tasks.derivatives.backends import triton_operations
+from fanfold.tasks.derivatives import backends
 from fanfold.tasks.derivatives.stack import OneVector, as_stack
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.device.resident import Resident
@@ -105,10 +105,11 @@ def meta_iteration(recipe: Recipe) -> list[Node]:
     network = as_network(module, SIZE, recipe.train.ways)
     structure = structure_of(module)
     assert structure is not None
-    operations = triton_operations(recipe.meta.precision)
+    operations = backends.triton_operations(recipe.meta.precision)
     stack = as_stack(structure, network.shapes, SIZE, operations, torch.device("cpu"))
     assert isinstance(stack.layout, OneVector)
-    with FakeTensorMode() as mode, patch.object(worker, "open_context") as opened:
+    runs = patch.object(backends, "triton_runs", return_value=True)
+    with FakeTensorMode() as mode, patch.object(worker, "open_context") as opened, runs:
         layout = stack.layout
         there, source, back = (mode.from_tensor(part).to(DEVICE) for part in (layout.there, layout.source, layout.back))
         stack = replace(stack, layout=replace(layout, there=there, source=source, back=back), device=DEVICE)
@@ -134,7 +135,8 @@ def least_bytes(recipe: Recipe) -> float:
     """The floor of a meta-batch, see `benchmarks.gpu.floors`."""
     module, shape = build_network(recipe.model, recipe.train.ways, SIZE, 0), recipe.train
     structure = structure_of(module)
-    assert structure is not None and isinstance(recipe.algorithm, Maml)
+    assert structure is not None
+    assert isinstance(recipe.algorithm, Maml)
     shapes = {name: value.shape for name, value in module.named_parameters()}
     images = shape.ways * shape.shots, shape.ways * shape.queries
     return recipe.meta.batch * work_of_a_task(structure, shapes, SIZE, *images, recipe.algorithm).bytes

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 FAN_IN = 8  # parts that one fold adds up: wider folds mean fewer tasks, narrower ones more of them in parallel
 
 
@@ -25,12 +23,14 @@ class ChunkSum:
 
 
 def fold(parts: Sequence[ChunkSum]) -> ChunkSum:
-    """Add up parts from the first to the last."""
+    """Add up parts from the first to the last; the sum of one part has the part's own gradient."""
     first, *others = parts
-    gradient = first.gradient.copy() if isinstance(first.gradient, np.ndarray) else first.gradient.clone()
-    loss, accuracy = first.loss, first.accuracy
+    gradient, loss, accuracy = first.gradient, first.loss, first.accuracy
     for part in others:  # no sum(): from Python 3.12 on it rounds otherwise
-        gradient += part.gradient
+        if gradient is first.gradient:
+            gradient = gradient + part.gradient
+        else:
+            gradient += part.gradient
         loss = loss + part.loss
         accuracy = accuracy + part.accuracy
     broken = tuple(task for part in parts for task in part.broken)

@@ -25,7 +25,7 @@ from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import MetaGradient, Normalization
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
-from fanfold.tasks.derivatives.backends import compile_kernels
+from fanfold.tasks.derivatives.backends import compile_kernels, triton_runs
 from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.resident import Resident, encode, make_resident
 from fanfold.tasks.episodes import (
@@ -162,10 +162,11 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     finite = torch.isfinite(result.losses)
     if not torch.isfinite(result.gradient).all() and finite.all():
         finite = torch.zeros_like(finite)  # the sum does not tell whose gradient overflowed
+    loss, accuracy = _sums(result)
     return ChunkSum(
         gradient=_to_vector(result.gradient),
-        loss=float(result.losses.double().sum()),
-        accuracy=float(result.accuracies.double().sum()),
+        loss=loss,
+        accuracy=accuracy,
         tasks=last - first,
         broken=tuple(offset + first + int(place) for place in (~finite).nonzero()),
     )
@@ -297,6 +298,16 @@ def _captured_predictions(recipe: Recipe) -> Captured:
         return from_logits(logits, tasks.query_labels)
 
     return Captured(predictions, resident.pixels.device)
+
+
+def _sums(found: MetaGradient) -> list[float]:
+    """The sums of losses and accuracies: the bits of a `DeviceLoop`'s."""
+    if triton_runs(found.gradient.device):
+        from fanfold.pipeline.device_kernels import sums_of  # only here: elsewhere there may be no Triton
+
+        sums: list[float] = sums_of(found).tolist()
+        return sums
+    return [float(part.double().sum()) for part in (found.losses, found.accuracies)]
 
 
 def _shape(recipe: Recipe, stream: Stream) -> EpisodeShape:

@@ -70,3 +70,13 @@ def one_thread() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def device() -> str:
+    """A CUDA device, or the CPU in Triton's interpreter, in which `test_interpreted` runs these tests."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return "cpu"
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
+    return "cuda"

@@ -29,6 +29,8 @@ from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import ChunkSum, fold_ahead, fold_all
 from fanfold.pipeline.optimizer import Rates, Record, State, Vector, Vectors, moved, rates_at
 from fanfold.pipeline.recipe import Recipe
+from fanfold.tasks.algorithm import MetaGradient
+from fanfold.tasks.derivatives import backends
 from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.device.prefetch import Prefetch, RankTasks, TaskSource, draw_codes
 from fanfold.tasks.episodes import Stream
@@ -75,8 +77,9 @@ class DeviceLoop(MemberLoop):
         source = TaskSource(recipe.seed, Stream.TRAIN, shape, classes, counts, opened.resident.first)
         self._prefetch = Prefetch(partial(draw_codes, source))
         empty = partial(torch.zeros, device=device)
-        self._parameters = empty(self._length * share.ranks)
         self._own = Vectors(*(empty(self._length) for _ in range(4)))
+        alone = share.ranks == 1
+        self._parameters = self._own.parameters if alone else empty(self._length * share.ranks)
         # Blocks hold what differs between iterations; `_at` is the place of the current one.
         tasks = sum(last - first for first, last in self._chunks)
         self._at = empty(1, dtype=torch.int64)
@@ -84,7 +87,9 @@ class DeviceLoop(MemberLoop):
         self._rates = empty(BLOCK, len(Rates._fields))
         self._numbers = empty(BLOCK, len(recipe.algorithm.numbers(0)))
         self._sums = empty(BLOCK, 2, dtype=torch.float64)
-        self._broken = empty(BLOCK, tasks, dtype=torch.bool)
+        self._fused = backends.triton_runs(device)
+        self._broken = empty(BLOCK, tasks, dtype=torch.uint8)
+        self._overflowed = empty(BLOCK, len(self._chunks), self._parts(), dtype=torch.uint8)
         self._found = empty(len(self._left_tasks), self._length + FACTS)
         # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
@@ -123,7 +128,7 @@ class DeviceLoop(MemberLoop):
                 self._differences(range(block.stop, block.stop + min(BLOCK, left or iterations)))
                 _wait(last, check)
                 sums.append(self._sums[:count].to("cpu", copy=True))
-                broken.append(self._broken[:count].to("cpu", copy=True))
+                broken.append(self._broken_tasks(count))
         stopwatch.end("adapt")
         raise_not_finite(self._share, first, torch.cat(broken).numpy(), communicator)
         self.iteration = first + iterations
@@ -182,7 +187,6 @@ class DeviceLoop(MemberLoop):
     def _iterate_alone(self, phase: Hashable) -> None:
         """A meta-iteration of a rank that is alone."""
         self._advance(fold_all(self._compute(phase)))
-        self._parameters.copy_(self._own.parameters)
 
     def _adapt(self, phase: Hashable) -> Tensor:
         """The rank's sums, folded ahead and packed for the ranks."""
@@ -195,28 +199,60 @@ class DeviceLoop(MemberLoop):
 
     def _compute(self, phase: Hashable) -> Sequence[ChunkSum]:
         """The sums of the rank's chunks."""
-        codes, numbers = (block.index_select(0, self._at)[0] for block in (self._codes, self._numbers))
-        algorithm, parameters, sums, broken = self._recipe.algorithm, self._parameters[: self._size], [], []
-        counts = [last - first for first, last in self._chunks]
-        for count, (begin, end) in zip(counts, pairwise(accumulate(counts, initial=0)), strict=True):
+        codes = self._codes.index_select(0, self._at)[0]
+        numbers = self._numbers.index_select(0, self._at)[0] if self._numbers.numel() else self._numbers[0]
+        algorithm, parameters, sums = self._recipe.algorithm, self._parameters[: self._size], []
+        for place, (begin, end) in enumerate(self._ranges()):
             tasks = self._resident.tasks(codes[begin:end], self._recipe.train)
             found = algorithm.gradient_in_phase(phase, numbers, self._network, parameters, tasks)
-            sums.append(ChunkSum(found.gradient, found.losses.double().sum(), found.accuracies.double().sum(), count))
-            finite = found.losses.isfinite()
-            untold = finite.all() & ~found.gradient.isfinite().all()  # no task's loss tells whose gradient overflowed
-            broken.append(~finite | untold)
-        if broken:
-            self._broken.index_copy_(0, self._at, torch.cat(broken)[None])
+            loss, accuracy = self._note(found, self._broken[:, begin:end], self._overflowed[:, place])
+            sums.append(ChunkSum(found.gradient, loss, accuracy, end - begin))
         return sums
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """First and last (exclusive) place of each of the rank's chunks among the rank's tasks."""
+        return list(pairwise(accumulate((last - first for first, last in self._chunks), initial=0)))
+
+    def _parts(self) -> int:
+        """Parts in which a gradient is looked at."""
+        if not self._fused:
+            return 1
+        from fanfold.pipeline.device_kernels import parts_of  # only here: elsewhere there may be no Triton
+
+        return parts_of(self._size)
+
+    def _note(self, found: MetaGradient, broken: Tensor, overflowed: Tensor) -> Tensor:
+        """The sums of a chunk's losses and accuracies, `[2]`; what is not finite is noted for `_broken_tasks`."""
+        if self._fused:
+            from fanfold.pipeline.device_kernels import facts
+
+            return facts(found, broken, overflowed, self._at)
+        broken.index_copy_(0, self._at, (~found.losses.isfinite()).byte()[None])
+        overflowed.index_copy_(0, self._at, (~found.gradient.isfinite().all()).byte().view(1, 1))
+        return torch.stack([found.losses.double().sum(), found.accuracies.double().sum()])
+
+    def _broken_tasks(self, count: int) -> Tensor:
+        """Which of the rank's tasks have no finite loss or gradient in a block's first iterations, on the host."""
+        broken, overflowed = (part[:count].to("cpu", copy=True).bool() for part in (self._broken, self._overflowed))
+        for place, (begin, end) in enumerate(self._ranges()):
+            own = broken[:, begin:end]
+            # Where no task's loss tells whose gradient overflowed, all of the chunk may be.
+            own |= (overflowed[:, place].any(1) & ~own.any(1))[:, None]
+        return broken
 
     def _advance(self, total: ChunkSum) -> None:
         """Step the rank's segment, and go on to the next iteration."""
         meta = self._recipe.meta
-        rates = Rates(*self._rates.index_select(0, self._at)[0].unbind())
-        now = moved(self._own, total.gradient / self._batch, rates, meta)
-        for here, there in zip(self._own, now, strict=True):
-            here.copy_(there)
-        self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])
+        if self._fused:
+            from fanfold.pipeline.device_kernels import step
+
+            step(self._own, total, self._rates, self._sums, self._at, meta)
+        else:
+            rates = Rates(*self._rates.index_select(0, self._at)[0].unbind())
+            now = moved(self._own, total.gradient / self._batch, rates, meta)
+            for here, there in zip(self._own, now, strict=True):
+                here.copy_(there)
+            self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])
         self._at += 1
 
 

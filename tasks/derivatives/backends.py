@@ -41,6 +41,24 @@ def triton_operations(precision: str) -> Operations:
     return Operations(products, norms, first, linear, cross_entropy, vectors)
 
 
+@cache
+def triton_runs(device: torch.device) -> bool:
+    """Whether Triton's kernels run on a device."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    from fanfold.tasks.derivatives.triton_ops import kept
+    from fanfold.tasks.derivatives.triton_ops.launches import folded
+
+    kept.find_folder()
+    try:
+        folded(torch.ones(1, 2, 1, device=device))
+        torch.cuda.synchronize()
+    except Exception as error:  # whatever a compiler may raise for a GPU it doesn't know
+        _LOG.warning("Triton's kernels don't run on this GPU (%s): PyTorch's are slower.", one_line(error))
+        return False
+    return True
+
+
 def operations_for(device: torch.device, precision: str, channels: Sequence[int]) -> Operations:
     """The operations for vectorized tasks: Triton's on a GPU if it has kernels for blocks of so many channels each."""
     if device.type != "cuda" or find_spec("triton") is None:

@@ -166,7 +166,7 @@ class First(Protocol):
     def backward(self, norm: Kept, patches: Kept, d_z: Tensor) -> tuple[Kept, Kept]:
         """From d_z to sums for `derivative`, over the places that pooling chose; and what the tangents need.
 
-        The sums are Σ d_q · patch `[tasks, K, channels]`, d_scale and d_shift, where q = scale · (normalized x) + shift.
+        The sums are Σ d_q · patch `[tasks, K, channels]`, d_scale and d_shift, with q = scale · (normalized x) + shift.
         """
 
     def tangent(

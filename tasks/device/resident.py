@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fanfold.data.images import Images, WholeImages
 from fanfold.tasks.batch import TaskBatch, as_tasks
+from fanfold.tasks.derivatives import backends
 from fanfold.tasks.episodes import Episodes, EpisodeShape, check_rotations
 from fanfold.tasks.pixels import ORIENTATIONS, orientations, sources
 
@@ -36,6 +37,11 @@ class Resident:
     def tasks(self, codes: Tensor, shape: EpisodeShape) -> TaskBatch:
         """The tasks with codes of `encode`, which are on the device. Raises FanfoldError if images can't be rotated."""
         check_rotations(shape, self.size)
+        if self.full.dtype == torch.float32 and backends.triton_runs(self.pixels.device):
+            from fanfold.tasks.device.pictures import gathered  # only here: elsewhere there may be no Triton
+
+            tasks = gathered(self.pixels, self.sources, codes, shape.shots, self.size, _BITS)
+            return replace(tasks, ink=self.ink)
         code = codes.flatten()
         upright = self.pixels.index_select(0, code >> _BITS)
         sources = self.sources.index_select(0, code & ORIENTATIONS - 1).unsqueeze(1).expand(upright.shape)

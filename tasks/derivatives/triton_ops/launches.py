@@ -23,13 +23,21 @@ def compiled(function: Callable[..., Any]) -> Any:
     return triton.jit(function)
 
 
-def launch(kernel: Any, blocks: int, *arguments: Any, warps: int = 4, stages: int = 1, **constants: Any) -> None:
+def launch(
+    kernel: Any,
+    blocks: int,
+    *arguments: Any,
+    warps: int = 4,
+    stages: int = 1,
+    contracted: bool = True,
+    **constants: Any,
+) -> None:
     """Run so many blocks of a kernel, of so many warps each, which load so many turns of a loop at a time.
 
-    What is added to a product is rounded once with it, by any version of Triton. The kernel is compiled for its
-    constants.
+    Contracted, what is added to a product is rounded once with it, by any version of Triton; otherwise twice, as NumPy
+    does. The kernel is compiled for its constants.
     """
-    kernel[(blocks,)](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+    kernel[(blocks,)](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=contracted)
 
 
 def task_stride(values: Tensor) -> int:

@@ -1,22 +1,11 @@
 """Where kernels run in tests, and tensors for them."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
 from torch import Tensor
-
-
-@pytest.fixture
-def device() -> str:
-    """A CUDA device, or the CPU in Triton's interpreter, in which `test_interpreted` runs these tests."""
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return "cpu"
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
-    return "cuda"
 
 
 @pytest.fixture

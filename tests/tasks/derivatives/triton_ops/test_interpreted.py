@@ -13,6 +13,7 @@ from packaging.version import Version
 triton = pytest.importorskip("triton")
 
 HERE = Path(__file__).parent
+TESTS = HERE.parents[2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run on the CUDA device that is here")
@@ -22,6 +23,7 @@ HERE = Path(__file__).parent
 )
 def test_kernels_compute_in_tritons_interpreter_what_they_should():
     files = [str(HERE / f"test_{name}.py") for name in ("products", "norms", "first", "covariance", "head", "stack")]
+    files += [str(TESTS / "tasks" / "device" / "test_pictures.py"), str(TESTS / "pipeline" / "test_device_kernels.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not gpu", *files]
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
