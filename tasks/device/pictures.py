@@ -68,12 +68,14 @@ def _gathered(
     # As the host does: by default, a GPU divides by less than half a bit more.
     value = tl.div_rn(value, tl.full((BLOCK,), 255.0, tl.float32))
     way, image = (number // images).to(tl.int64), number % images  # the way among those of all tasks
-    first = (place == 0) & (channel == 0) & (way < ways)
+    labelled = (channel == 0) & (way < ways)  # of the first task, for all
     if image < shots:
         row = way * shots + image
         tl.store(support + (row * CHANNELS + channel) * PLACES + place, value, place < PLACES)
-        tl.store(support_labels + row + place, way + tl.zeros_like(place), first)
+        if labelled:
+            tl.store(support_labels + row, way)
     else:
         row = way * (images - shots) + image - shots
         tl.store(query + (row * CHANNELS + channel) * PLACES + place, value, place < PLACES)
-        tl.store(query_labels + row + place, way + tl.zeros_like(place), first)
+        if labelled:
+            tl.store(query_labels + row, way)

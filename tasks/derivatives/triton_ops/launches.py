@@ -29,7 +29,7 @@ def launch(
     *arguments: Any,
     warps: int = 4,
     stages: int = 1,
-    contracted: bool = True,
+    contracted: int = True,
     **constants: Any,
 ) -> None:
     """Run so many blocks of a kernel, of so many warps each, which load so many turns of a loop at a time.
@@ -37,7 +37,7 @@ def launch(
     Contracted, what is added to a product is rounded once with it, by any version of Triton; otherwise twice, as NumPy
     does. The kernel is compiled for its constants.
     """
-    kernel[(blocks,)](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=contracted)
+    kernel[(blocks,)](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=bool(contracted))
 
 
 def task_stride(values: Tensor) -> int:
