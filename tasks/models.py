@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, pad
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
@@ -128,6 +129,88 @@ class Article:
 
 
 @dataclass(frozen=True)
+class ResNet12:
+    """Four residual blocks of three 3×3 convolutions, and the mean over places (Lee et al. 2019, MetaOptNet).
+
+    Args:
+        name: The network's name.
+        widths: Filters of each block: `64-128-256-512` (Chen et al. 2021, Meta-Baseline), or MetaOptNet's own, which
+            are more, `64-160-320-640`.
+        drop: The share of places that training drops from the feature maps of the last two blocks, in squares (Ghiasi
+            et al. 2018, DropBlock); MetaOptNet has 0.1.
+    """
+
+    name: str = "resnet12"
+    widths: str = "64-128-256-512"
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        parts = self.widths.split("-")
+        if len(parts) != 4 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+            raise FanfoldError(f"`model.widths` must be four numbers such as 64-128-256-512, not {self.widths!r:.100}.")
+        if not 0 <= self.drop < 1:
+            raise FanfoldError(f"`model.drop` must be from 0 to below 1, not {self.drop}.")
+
+    def build(self, ways: int, size: tuple[int, int], channels: int = 1) -> nn.Module:
+        widths = [int(part) for part in self.widths.split("-")]
+        pairs = zip([channels, *widths], widths, [0.0, 0.0, self.drop, self.drop], strict=False)
+        blocks = [ResidualBlock(inputs, width, drop) for inputs, width, drop in pairs]
+        return Classifier(nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), ways, size, channels)
+
+
+class ResidualBlock(nn.Module):
+    """Three convolutions and a shortcut by a fourth, each with batch norm; then leaky ReLU and 2×2 max-pooling."""
+
+    def __init__(self, inputs: int, width: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *_normed(inputs, width, 3), nn.LeakyReLU(0.1), *_normed(width, width, 3), nn.LeakyReLU(0.1),
+            *_normed(width, width, 3),
+        )  # fmt: skip
+        self.shortcut = nn.Sequential(*_normed(inputs, width, 1))
+        self.after = nn.Sequential(nn.LeakyReLU(0.1), nn.MaxPool2d(2), *([DropBlock(drop)] if drop else []))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Feature maps `[n, width, height / 2, width / 2]` of `[n, inputs, height, width]`."""
+        found: Tensor = self.after(self.convolutions(maps) + self.shortcut(maps))
+        return found
+
+
+class DropBlock(nn.Module):
+    """In training, zero squares of feature maps, and scale the others up (Ghiasi et al. 2018, algorithm 1).
+
+    Torchvision's draws in place, which `torch.vmap` can't do for tasks.
+
+    Args:
+        rate: The share of places to zero.
+        size: Places across a square; as many as there are, where that is fewer.
+    """
+
+    def __init__(self, rate: float, size: int = 5) -> None:
+        super().__init__()
+        self.rate, self.size = rate, size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Feature maps `[n, channels, height, width]`, as many as came in."""
+        if not self.training:
+            return maps
+        height, width = maps.shape[-2:]
+        size = min(self.size, height, width)
+        corners = maps[..., : height - size + 1, : width - size + 1]
+        per_corner = self.rate * height * width / (size**2 * corners.shape[-1] * corners.shape[-2])
+        centres = (torch.rand_like(corners) < per_corner).to(maps)
+        edge = size - 1
+        kept = 1 - max_pool2d(pad(centres, (edge, edge, edge, edge)), size, 1)
+        return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+
+def _normed(inputs: int, width: int, side: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, width, side, padding=side // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
+    return [convolution, nn.BatchNorm2d(width, track_running_stats=False)]
+
+
+@dataclass(frozen=True)
 class PluginModel:
     """A network that is not part of Fanfold.
 
@@ -192,4 +275,4 @@ def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str,
         ) from error
 
 
-MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article}
+MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article, "resnet12": ResNet12}
