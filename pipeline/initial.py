@@ -38,7 +38,8 @@ def read_initial(path: Path) -> Initial:
     found, _ = newest_checkpoint(file)
     if found.layout is None:
         raise FanfoldError(f"{named} is of an earlier version, and names no tensors: train it again.")
-    name = f"{path} (iteration {found.best_iteration or 0:,}, SHA-256 {parameters_sha256(found.best)[:12]}…)"
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    name = f"{shown} (iteration {found.best_iteration or 0:,}, SHA-256 {parameters_sha256(found.best)[:12]}…)"
     tensors = cut(found.best, found.layout)
     return Initial(name, {name: value for name, value in tensors.items() if name.startswith(".")})
 

@@ -62,6 +62,7 @@ def run_keys(last: Checkpoint, recipe: Recipe, cluster: Cluster) -> dict[str, An
         "parameters_sha256": parameters_sha256(last.state.parameters),
         "workers": cluster.workers,
         "device": cluster.device,
+        "initial": None if recipe.meta.initial is None else Path(recipe.meta.initial).name,
         "note": last.note,
         "environment": environment(cluster.gpus),
     }

@@ -21,7 +21,8 @@ HEAD = """# Few-shot classification of {datasets}: measured beside published
 
 Accuracy in %, with its 95 % confidence interval, on classes that were never trained on; checkpoints were chosen on
 validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged by itself.
-The first is as published, *the other way* is the other one. Written by `fanfold table`.
+The first is as published, *the other way* is the other one. Training is from nothing, or *from* another run's network,
+whose own training is not in the minutes. Written by `fanfold table`.
 
 """
 COLUMNS = (
@@ -88,6 +89,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     first, paper = runs[0], published_beside(runs[0])
     others = [other for run in runs for other in run["other_tests"]]
     spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
+    initial = f", from `{first['initial']}`" if first.get("initial") else ""
     steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
     return [
         f"`{first['row']}`",
@@ -99,7 +101,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         str(float(paper.percent)) if paper else "",
         f"{combined(runs)[0] - paper.percent:+.2f}" if paper else "",
         f"{_percent(others)} {kind(others[0])}" if others else "",
-        f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min",
+        f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min{initial}",
     ]
 
 
