@@ -4,7 +4,7 @@ import os
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
@@ -42,7 +42,7 @@ class Images(Protocol):
         """Whether the pictures are ink, bright on 0: shown dark on white."""
         ...
 
-    def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[np.uint8]:
+    def gather(self, classes: ArrayLike, pictures: ArrayLike) -> NDArray[Any]:
         """Pick pictures by their classes and their places in these, `[…]` both: `[…, channels, height, width]`, new.
 
         Raises:
@@ -51,7 +51,7 @@ class Images(Protocol):
         """
         ...
 
-    def rows(self, classes: ArrayLike, pictures: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def rows(self, classes: ArrayLike, pictures: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Where pictures are, without a copy where they are in memory; arguments and errors are those of `gather`.
 
         Returns:
@@ -79,7 +79,7 @@ def open_images(store: Store, memory_limit: int | None = None) -> Images:
     return WholeImages(store) if store.images.nbytes <= memory_limit else CachedImages(store, memory_limit)
 
 
-class _Pictures:
+class Pictures:
     """Where the pictures of each class are, and what they are like."""
 
     def __init__(self, store: Store) -> None:
@@ -105,7 +105,7 @@ class _Pictures:
         return numbers
 
 
-class WholeImages(_Pictures):
+class WholeImages(Pictures):
     """All pictures of a store, `[pictures, channels, height, width]`, read and checked once."""
 
     def __init__(self, store: Store, pixels: NDArray[np.uint8] | None = None) -> None:
@@ -120,7 +120,7 @@ class WholeImages(_Pictures):
         return self.pixels, self.numbers(classes, pictures)
 
 
-class CachedImages(_Pictures):
+class CachedImages(Pictures):
     """The chunks used last, as many as the memory limit holds, and at least one."""
 
     def __init__(self, store: Store, memory_limit: int) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,12 @@ def layout(pictures: int, shape: tuple[int, ...]) -> tuple[int, int]:
     return chunk, chunk * max(1, min(CHUNKS_PER_SHARD, -(-pictures // chunk)))
 
 
-def checksum(pixels: NDArray[np.uint8]) -> int:
-    """CRC-32 of the raw pixels of a chunk's pictures; it does not depend on the codecs of the store."""
+def checksum(pixels: NDArray[Any]) -> int:
+    """CRC-32 of the raw pixels (or embeddings) of a chunk's pictures; it does not depend on the codecs of the store."""
     return zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
-def checksums(pixels: NDArray[np.uint8], chunk: int) -> list[int]:
+def checksums(pixels: NDArray[Any], chunk: int) -> list[int]:
     """The checksums of pictures from a chunk's first one on, `chunk` pictures each."""
     return [checksum(pixels[start : start + chunk]) for start in range(0, len(pixels), chunk)]
 

@@ -21,6 +21,7 @@ from fanfold.tasks.predictions import Predictions, join
 
 STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
 EMBEDDED = 500  # test tasks a chunk where a chunk embeds each image once, however many of its tasks have it
+EMBEDDED_BEFORE = 50  # test tasks a chunk where all images were embedded before, so that a task takes milliseconds
 VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over tasks: some gigabytes on a GPU
 ROUND = 10_000  # tasks whose predictions are held at a time, about
 KEPT = 1_000  # tasks whose predictions a test keeps, for its report
@@ -173,6 +174,8 @@ def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) 
     """First and last (exclusive) number of each chunk of a validation's or a test's tasks, wherever it is computed."""
     if normalization == "population":
         size = EMBEDDED
+    elif worker.embedded_before(recipe):
+        size = max(recipe.meta.chunk, EMBEDDED_BEFORE)
     elif recipe.vectorized:
         shape = recipe.task
         support, queries = shape.ways * shape.shots, shape.ways * shape.queries

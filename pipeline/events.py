@@ -28,6 +28,14 @@ class KernelsCompiling:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """A frozen network embeds the store's pictures, each once."""
+
+    done: int
+    pictures: int
+
+
+@dataclass(frozen=True)
 class WindowEnded:
     """A window of meta-iterations has ended."""
 
@@ -87,6 +95,7 @@ class MetaTested:
 Event = (
     TrainingStarted
     | KernelsCompiling
+    | Embedding
     | WindowEnded
     | Validated
     | Noticed

@@ -18,6 +18,7 @@ from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.tasks.backbones import resolved
 from fanfold.tasks.episodes import Stream
+from fanfold.tasks.fitted import Fitted
 
 _NAMED = 8  # small classes at most
 
@@ -68,7 +69,8 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         )
     dataset, note = resolve_dataset(asked.dataset)
     store = open_store(Path(str(dataset.store)))
-    shape = asked.train.shape(asked.task, handwriting=store.preprocessing.handwriting)
+    turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
+    shape = asked.train.shape(asked.task, handwriting=turns)
     if trains and asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
@@ -96,6 +98,12 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
     }
     streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
     recipe = worker.check_recipe(recipe, streams)
+    if trains and isinstance(recipe.algorithm, Fitted) and worker.open_context(recipe).network.shapes:
+        raise FanfoldError(
+            f"{recipe.algorithm.name} learns from embeddings, and trains no network: freeze one that is trained, by "
+            "`model.weights` and `model.freeze=true`; or train by another algorithm, and judge that run by "
+            f"`evaluate algorithm.name={recipe.algorithm.name}`."
+        )
     told = tuple(_told(recipe, store, streams))
     return Experiment(config, recipe, asked.evaluation, asked.cluster, note, told)
 

@@ -80,14 +80,17 @@ def measure(recipe: Recipe, learner: Learner, ways: int, shots: int, tasks: int 
     shape = EpisodeShape(known + others, shots, queries, recipe.task.rotations, recipe.task.reflections)
     episodes = draw_episodes(recipe.seed, Stream.VALIDATION, 0, tasks, shape, classes, counts)
     images, places = gather_distinct(episodes, opened.images)
+    if learner.embeds and opened.images is opened.pictures:  # they weren't embedded before
+        images = in_batches(learner.encoder, images)
     return calibrate(known, shots, list(_judged(learner, images, places, known, shots)))
 
 
 def _judged(learner: Learner, images: Tensor, places: NDArray[np.int64], known: int, shots: int) -> Iterator[Judged]:
-    """The logits of tasks whose images have these places `[tasks, ways, shots + queries]`, known classes first."""
+    """The logits of tasks whose images have these places `[tasks, ways, shots + queries]`, known classes first.
+
+    Where the learner embeds, these are embeddings.
+    """
     labels = torch.arange(known).repeat_interleave(shots)
-    if learner.embeds:
-        images = in_batches(learner.encoder, images)
     for of_task in torch.from_numpy(places):
         support, asked = images[of_task[:known, :shots].flatten()], of_task[:, shots:]
         queries = images[asked.flatten()]

@@ -14,18 +14,21 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, restore_earlier, save_checkpoint
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.embed_once import embed_once
 from fanfold.pipeline.evaluation import find_statistics, normalizations, predict
 from fanfold.pipeline.events import Event, Listener, Noticed, TrainingEnded, TrainingStarted, Validated, WindowEnded
 from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.prepare import prepare_workers
+from fanfold.pipeline.fitting import fit
 from fanfold.pipeline.initial import read_initial, start_from
 from fanfold.pipeline.optimizer import Vector, initial_state
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import summarize
 from fanfold.tasks.episodes import Stream
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.predictions import Predictions
 
 WINDOW_SECONDS = 3.0  # length of a window
@@ -102,7 +105,10 @@ def train(
             tell(Noticed(now.note))
         save_checkpoint(directory.last, now)
 
+    embed_once(GraphExecutor(cluster.part("embedding"), recipe), recipe, tell)
     meta = recipe.meta
+    if not learns(job, now):
+        return _settle(job, now, GraphExecutor(cluster.part("validation"), recipe), run, directory, tell)
     limit = None if meta.minutes is None else 60 * meta.minutes
     training, validating = cluster.part("meta-training"), GraphExecutor(cluster.part("validation"), recipe)
     judge = partial(judge_by_validation, job, validating)
@@ -121,6 +127,31 @@ def train(
             )
         )
     tell(TrainingEnded(now.state.iteration, now.seconds))
+    return now
+
+
+def learns(job: Job, now: Checkpoint) -> bool:
+    """Whether there is anything to meta-train: no method on embeddings is, and no metric on a frozen network."""
+    return not isinstance(job.recipe.algorithm, Fitted) and len(now.state.parameters) > 0
+
+
+def _settle(
+    job: Job, now: Checkpoint, executor: Executor, run: str, directory: RunDirectory, tell: Listener
+) -> Checkpoint:
+    """The checkpoint of a job that trains nothing: what its algorithm chooses is chosen on validation classes."""
+    if now.best_iteration is not None:  # resumed
+        return now
+    began = time.monotonic()
+    tell(TrainingStarted(run, 0, 0, 0.0, None))
+    if isinstance(job.recipe.algorithm, Fitted):
+        found = fit(executor, job.recipe, now.state.parameters[:0], job.evaluation.validation_tasks)
+        judged = Judged(found.predictions, found.statistics)
+        now = replace(now, state=initial_state(found.parameters))
+    else:
+        judged = judge_by_validation(job, executor, now.state.average)
+    now = replace(_validate(now, judged, tell), seconds=time.monotonic() - began)
+    save_checkpoint(directory.last, now)
+    tell(TrainingEnded(0, now.seconds))
     return now
 
 

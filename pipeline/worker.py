@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fanfold.data.embeddings import EmbeddedImages
 from fanfold.data.errors import FanfoldError
 from fanfold.data.images import Images, open_images
 from fanfold.data.splits import Split, split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline.checkpoint import Layout
+from fanfold.pipeline.embedding import embedded_pictures, open_embeddings
 from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
@@ -38,7 +40,15 @@ from fanfold.tasks.episodes import (
     large_enough,
 )
 from fanfold.tasks.models import Model, build_network
-from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, with_statistics
+from fanfold.tasks.network import (
+    Embedded,
+    Network,
+    as_network,
+    batch_statistics,
+    embeddable,
+    embedded,
+    with_statistics,
+)
 from fanfold.tasks.parameters import count
 from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
@@ -55,7 +65,8 @@ _ONE_AT_A_TIME = RLock()
 class WorkerContext:
     """The worker context: what a worker keeps open for a recipe."""
 
-    images: Images
+    images: Images  # what tasks are made of: pictures, or their embeddings by a frozen network
+    pictures: Images
     split: Split  # the classes that train, validate, test
     fingerprint: str  # identifies the store's content, see `data.schema.digest`
     network: Network  # on the device
@@ -75,7 +86,7 @@ def open_context(recipe: Recipe) -> WorkerContext:
             from it, or the model can't be built.
     """
     with _ONE_AT_A_TIME:
-        images, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
+        pictures, split, fingerprint = _data(recipe.store, recipe.split, recipe.fingerprint)
         if recipe.fingerprint not in (None, fingerprint):
             raise FanfoldError(
                 f"The store {recipe.store} holds other images than those that this run began with: prepare the same "
@@ -83,13 +94,17 @@ def open_context(recipe: Recipe) -> WorkerContext:
             )
         ways = recipe.train.ways if recipe.algorithm.head else None
         how = recipe.vectorized, recipe.meta.precision
-        shape = images.channels, *images.size
+        shape = pictures.channels, *pictures.size
         network = _network(recipe.model, ways, shape, recipe.seed, recipe.device, *how)
         network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
-        resident = _resident(images, recipe.device) if recipe.vectorized else None
+        images: Images = pictures
+        if embeddable(network):
+            images = _embedded(recipe.store, fingerprint, recipe.model, shape, recipe.seed, pictures)
+            network = embedded(network)
+        resident = _resident(pictures, recipe.device) if recipe.vectorized and images is pictures else None
     parts = {stream: part_of(split, stream) for stream in Stream}
-    large = {stream: large_enough(_shape(recipe, stream), part, images.counts) for stream, part in parts.items()}
-    return WorkerContext(images, split, fingerprint, network, resident, large)
+    large = {stream: large_enough(_shape(recipe, stream), part, pictures.counts) for stream, part in parts.items()}
+    return WorkerContext(images, pictures, split, fingerprint, network, resident, large)
 
 
 def part_of(split: Split, stream: Stream) -> NDArray[np.int64]:
@@ -114,7 +129,23 @@ def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION,
     for stream in streams:
         check_episode_shape(stream, _shape(recipe, stream), part_of(opened.split, stream), opened.images.counts)
         check_rotations(_shape(recipe, stream), opened.images.size)
+    if opened.images is not opened.pictures:
+        _check_unaugmented(recipe)
     return replace(recipe, fingerprint=opened.fingerprint)
+
+
+def _check_unaugmented(recipe: Recipe) -> None:
+    """Raise FanfoldError where pictures would have to be embedded anew in every task."""
+    asked = [
+        f"`{section}.{name}=false`"
+        for section, shape in (("train", recipe.train), ("task", recipe.task))
+        for name in ("rotations", "reflections")
+        if getattr(shape, name)
+    ]
+    if asked:
+        raise FanfoldError(
+            f"A frozen model embeds every picture once, so pictures can't be augmented: add {', '.join(asked)}."
+        )
 
 
 def initialize(recipe: Recipe) -> State:
@@ -122,7 +153,7 @@ def initialize(recipe: Recipe) -> State:
     network = open_context(replace(recipe, device="cpu")).network
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return initial_state(_to_vector(recipe.algorithm.initialize(network)))
+        return initial_state(to_vector(recipe.algorithm.initialize(network)))
 
 
 def layout(recipe: Recipe) -> Layout:
@@ -150,13 +181,13 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
     """Draw the tasks in places `first` to `last` of the state's meta-batch, and sum their meta-gradients."""
     offset = state.iteration * recipe.meta.batch
     with in_context(recipe, Stream.TRAIN, offset + first) as opened:
-        parameters, numbers = _to_tensor(state.parameters, recipe), (offset + first, offset + last)
+        parameters, numbers = to_tensor(state.parameters, recipe), (offset + first, offset + last)
         phase = recipe.algorithm.phase(state.iteration)
         if opened.resident is None or phase is None:
             tasks = _tasks(recipe, opened, Stream.TRAIN, *numbers)
             result = recipe.algorithm.meta_gradient(opened.network, parameters, state.iteration, tasks)
         else:
-            moving = _to_tensor(np.array(recipe.algorithm.numbers(state.iteration), np.float32), recipe)
+            moving = to_tensor(np.array(recipe.algorithm.numbers(state.iteration), np.float32), recipe)
             compute = _captured_gradient(recipe, phase)
             result = MetaGradient(*compute(parameters, moving, _codes(recipe, opened, Stream.TRAIN, *numbers)))
     finite = torch.isfinite(result.losses)
@@ -164,7 +195,7 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
         finite = torch.zeros_like(finite)  # the sum does not tell whose gradient overflowed
     loss, accuracy = _sums(result)
     return ChunkSum(
-        gradient=_to_vector(result.gradient),
+        gradient=to_vector(result.gradient),
         loss=loss,
         accuracy=accuracy,
         tasks=last - first,
@@ -175,13 +206,24 @@ def adapt(recipe: Recipe, state: State, first: int, last: int) -> ChunkSum:
 def statistics(recipe: Recipe, parameters: Vector) -> dict[str, NDArray[np.float32]]:
     """Batch norm's statistics of at least 1,000 training images, for `test` with the `population` normalization."""
     with in_context(recipe, Stream.POPULATION, 0) as opened:
-        shape = recipe.train
-        count = -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
-        tasks = _tasks(recipe, opened, Stream.POPULATION, 0, count)
+        tasks = _tasks(recipe, opened, Stream.POPULATION, 0, population_tasks(recipe))
         images = torch.cat([tasks.support.flatten(0, 1), tasks.query.flatten(0, 1)])
-        theta = opened.network.own(_to_tensor(parameters, recipe))
+        theta = opened.network.own(to_tensor(parameters, recipe))
         found = batch_statistics(opened.network, theta, images)
-    return {name: _to_vector(value) for name, value in found.items()}
+    return {name: to_vector(value) for name, value in found.items()}
+
+
+def embedded_before(recipe: Recipe) -> bool:
+    """Whether tasks are made of embeddings by a frozen network, in the place of pictures."""
+    return isinstance(open_context(replace(recipe, device="cpu")).images, EmbeddedImages)
+
+
+def embed(recipe: Recipe, first: int, last: int) -> NDArray[np.float32]:
+    """The embeddings of a store's pictures `first` to `last` (exclusive), `[n, d]`, by a frozen network's body."""
+    with in_context(recipe, Stream.POPULATION, 0) as opened:
+        shape = opened.pictures.channels, *opened.pictures.size
+        body = _network(recipe.model, None, shape, recipe.seed, recipe.device, False, "float32")
+        return embedded_pictures(body, opened.pictures, first, last)
 
 
 def test(
@@ -198,17 +240,12 @@ def test(
     The `population` normalization needs the population's `statistics`.
     """
     with in_context(recipe, stream, first) as opened:
-        network, meta = opened.network, _to_tensor(parameters, recipe)
+        network, meta = opened.network, to_tensor(parameters, recipe)
         if opened.resident is not None and recipe.algorithm.defines_logits and normalization == "batch":
             compute = _captured_predictions(recipe)
             labels, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
             return to_host(labels, confidences, losses, recipe.task.ways)
-        if population is None:
-            tasks = _tasks(recipe, opened, stream, first, last)
-        else:
-            fixed = with_statistics(network, {name: _to_tensor(value, recipe) for name, value in population.items()})
-            tasks = _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
-            network = Embedded(**vars(network))
+        network, tasks = tasks_to_judge(recipe, opened, stream, meta, population, first, last)
         return predict(recipe.algorithm, network, meta, tasks, recipe.steps, normalization)
 
 
@@ -221,7 +258,7 @@ def tasks_of(recipe: Recipe, stream: Stream, first: int, last: int) -> tuple[Epi
     """Some tasks by number, on the host: their classes and pictures, and their images."""
     opened = open_context(replace(recipe, device="cpu"))
     episodes = _episodes(recipe, opened, stream, first, last)
-    return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.images)
+    return episodes, gather_tasks(episodes, _shape(recipe, stream), opened.pictures)
 
 
 @contextmanager
@@ -263,6 +300,15 @@ def _network(
     channels, *size = shape
     module = build_network(model, ways or 2, (size[0], size[1]), seed, channels).to(device)
     return as_network(module, (size[0], size[1]), ways, channels=channels, vectorized=together, precision=precision)
+
+
+@lru_cache(maxsize=4)
+def _embedded(
+    store: str, fingerprint: str, model: Model, shape: tuple[int, int, int], seed: int, images: Images
+) -> EmbeddedImages:
+    opened = open_store(Path(store))
+    assert opened.digest == fingerprint, "the images of the store would be others"
+    return open_embeddings(opened, images, model, _network(model, None, shape, seed, "cpu", False, "float32"))
 
 
 @lru_cache(maxsize=4)
@@ -333,6 +379,29 @@ def _episodes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int,
     return draw_episodes(recipe.seed, stream, first, last, shape, opened.classes(stream), counts)
 
 
+def population_tasks(recipe: Recipe) -> int:
+    """The tasks whose images stand for those of training."""
+    shape = recipe.train
+    return -(-POPULATION // (shape.ways * (shape.shots + shape.queries)))
+
+
+def tasks_to_judge(
+    recipe: Recipe,
+    opened: WorkerContext,
+    stream: Stream,
+    meta: Tensor,
+    population: Mapping[str, NDArray[np.float32]] | None,
+    first: int,
+    last: int,
+) -> tuple[Network, TaskBatch]:
+    """Some tasks, and the network to judge them by; with the population's statistics, of embeddings."""
+    network = opened.network
+    if population is None:
+        return network, _tasks(recipe, opened, stream, first, last)
+    fixed = with_statistics(network, {name: to_tensor(value, recipe) for name, value in population.items()})
+    return Embedded(**vars(network)), _embedded_tasks(recipe, opened, fixed, meta, stream, first, last)
+
+
 def _embedded_tasks(
     recipe: Recipe, opened: WorkerContext, network: Network, meta: Tensor, stream: Stream, first: int, last: int
 ) -> TaskBatch:
@@ -344,11 +413,11 @@ def _embedded_tasks(
     return as_tasks(torch.cat(parts)[torch.from_numpy(places).to(recipe.device)], _shape(recipe, stream))
 
 
-def _to_tensor(vector: Vector, recipe: Recipe) -> Tensor:
+def to_tensor(vector: Vector, recipe: Recipe) -> Tensor:
     # A copy: the arrays that a worker receives are read-only, and lie in the message.
     return torch.tensor(np.asarray(vector), device=recipe.device)
 
 
-def _to_vector(tensor: Tensor) -> Vector:
+def to_vector(tensor: Tensor) -> Vector:
     vector: Vector = tensor.detach().to("cpu", torch.float32).numpy()
     return vector

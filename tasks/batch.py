@@ -132,8 +132,13 @@ def _by_image(episodes: Episodes) -> list[NDArray[np.int64]]:
 
 
 def _read(by_image: Sequence[NDArray[np.int64]], images: Images, dtype: torch.dtype) -> Tensor:
-    """Images from 0 to 1, `[…, channels, height, width]`, from their classes, indices and orientations, `[…]` each."""
+    """Images from 0 to 1, `[…, channels, height, width]`, from their classes, indices and orientations, `[…]` each.
+
+    Embeddings `[…, d]`, which no picture is turned for, are taken as they are.
+    """
     classes, pictures, of_each = by_image
     pixels, numbers = images.rows(classes, pictures)
+    if pixels.dtype != np.uint8:
+        return torch.from_numpy(pixels[numbers]).to(dtype)
     computed = np.float64 if dtype == torch.float64 else np.float32  # shorter types are rounded from it, as by PyTorch
     return torch.from_numpy(oriented(pixels, numbers, of_each, computed)).to(dtype)

@@ -8,7 +8,7 @@ that an image's logits are the same bit for bit, whatever its company.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from fanfold.tasks.backbones import unfilled
 from fanfold.tasks.described import algorithm_from, described, model_from
 from fanfold.tasks.heads import Head, with_ways
 from fanfold.tasks.models import Model, build_network
-from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics
+from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, embeddable, embedded
 from fanfold.tasks.parameters import Parameters
 
 BATCH = 32  # images at most that go through the network together
@@ -129,11 +129,14 @@ class Learner:
     @property
     def embeds(self) -> bool:
         """Whether an image's embedding is the same for every task. If not, the network adapts to a support set."""
-        return self.ways is None and type(self.algorithm).adapted is Algorithm.adapted
+        metric = self.ways is None and type(self.algorithm).adapted is Algorithm.adapted
+        return metric or embeddable(self._trained)
 
     @cached_property
     def encoder(self) -> nn.Module:
         """Images to embeddings `[n, d]`, for algorithms that embed."""
+        if embeddable(self._trained):
+            return fixed(self.network(None), {}, {})
         return fixed(self._trained, self._trained.own(self.parameters), self.statistics)
 
     def learn(self, support: Tensor, labels: Tensor) -> Learnt:
@@ -145,12 +148,8 @@ class Learner:
         if self.embeds:
             return Learnt(self.encoder, self.judge(in_batches(self.encoder, support), labels))
         ways = int(labels.max()) + 1
-        other = self.ways not in (None, ways)
-        network = self.network(ways) if other else self._trained
-        parameters = self.parameters
-        if other:
-            trained, wanted = (self.algorithm.shapes(one) for one in (self._trained, network))
-            parameters = with_ways(parameters, trained, wanted, self.head)
+        network = self._trained if self.ways in (None, ways) else self.network(ways)
+        parameters = self._for_ways(self._trained, network)
         adapted = self.algorithm.adapted(network, parameters, support, labels, self.steps)
         if adapted is None:
             raise FanfoldError(
@@ -163,8 +162,21 @@ class Learner:
 
     def judge(self, support: Tensor, labels: Tensor) -> Classify:
         """Learn a task from embeddings `[n, d]`: queries' embeddings to their logits."""
-        embedded = Embedded(**vars(self._trained))
-        return self.algorithm.classifier(embedded, self.parameters, support, labels, self.steps)
+        frozen, ways = embeddable(self._trained), int(labels.max()) + 1
+        trained = embedded(self._trained) if frozen else Embedded(**vars(self._trained))
+        network = trained
+        if self.ways not in (None, ways):
+            shapes = {name: torch.Size([ways, *shape[1:]]) for name, shape in trained.shapes.items()}
+            network = replace(trained, shapes=shapes, outputs=ways)
+        parameters = self._for_ways(trained, network)
+        return self.algorithm.classifier(network, parameters, support, labels, self.steps)
+
+    def _for_ways(self, trained: Network, wanted: Network) -> Tensor:
+        """The meta-parameters for a network with another head."""
+        if trained is wanted:
+            return self.parameters
+        before, after = self.algorithm.shapes(trained), self.algorithm.shapes(wanted)
+        return with_ways(self.parameters, before, after, self.head)
 
 
 def fixed(network: Network, parameters: Parameters, statistics: Mapping[str, Tensor]) -> nn.Module:

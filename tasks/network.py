@@ -244,6 +244,35 @@ class Embedded(Network):
         return images
 
 
+class HeadAlone(Network):
+    """A network for images that were embedded already, of which the last linear layer, the head, is left."""
+
+    def __call__(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits `[n, ways]` of embeddings `[n, d]`."""
+        return linear(images, *(parameters[name] for name in self.head))
+
+    def features(self, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The embeddings that were given."""
+        return images
+
+
+def embedded(network: Network) -> Network:
+    """A network for images that were embedded before: what is left of it is its head, if it has one.
+
+    Raises:
+        ValueError: An image's embedding isn't that of the image alone.
+    """
+    if not embeddable(network):
+        raise ValueError("its body learns, or normalizes images together")
+    kind = HeadAlone if network.shapes else Embedded
+    return kind(**{**vars(network), "stack": None, "draws": False})
+
+
+def embeddable(network: Network) -> bool:
+    """Whether a network's body stays as it is, and embeds each image by itself."""
+    return network.frozen and not network.normalizes_by_batch and (network.ends_in_head or not network.shapes)
+
+
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:
     """A context whose random numbers leave the worker's generators as they were.
 

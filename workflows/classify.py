@@ -49,8 +49,7 @@ def main(argv: Sequence[str]) -> None:
         if place is not None:
             check_writable(what, place)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.recording.counted import Counted
-    from fanfold.pipeline.recording.progress import Terminal
+    from fanfold.pipeline.recording.progress import Counted, Terminal
     from fanfold.pipeline.spread import over_workers
     from fanfold.workflows.actions.classify import Labelling, classify, learn_from
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster

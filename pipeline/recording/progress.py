@@ -10,8 +10,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from fanfold.data.advice import uncontrolled
+from fanfold.data.advice import counted, uncontrolled
 from fanfold.pipeline.events import (
+    Embedding,
     Event,
     KernelsCompiling,
     Noticed,
@@ -91,6 +92,26 @@ def fitted(parts: Sequence[str], room: int, last: bool = True) -> str:
     return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
+class Counted:
+    """Shows how many pictures are done: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, terminal: Terminal, what: str, total: int) -> None:
+        self._terminal, self._what, self._total = terminal, what, total
+        self._task = terminal.bars.add_task(what, total=total, status="")
+        self._began = self._shown_at = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Show how many are done."""
+        now = time.monotonic()
+        pace = done / max(now - self._began, 1e-3)
+        left = format_duration((self._total - done) / pace) if done else "?"
+        status = f"{done:,} of {counted(self._total, 'picture')} · {pace:.0f} pictures/s · {left} left"
+        self._terminal.bars.update(self._task, completed=done, status=status)
+        if not self._terminal.live and now - self._shown_at > QUIET:
+            self._shown_at = now
+            self._terminal.say(f"{self._what}: {status}")
+
+
 class RunProgress:
     """Shows a run's loss, accuracy, tasks a second and time left. Listens to its events.
 
@@ -106,6 +127,7 @@ class RunProgress:
         self._task: TaskID | None = None
         self._started = TrainingStarted("", 0, None, 0.0, None)
         self._loss: float | None = None
+        self._embedded: Counted | None = None
         self._accuracy = 0.0
         self._shown_at = time.monotonic()
 
@@ -117,6 +139,9 @@ class RunProgress:
                 self._task = self._bar.add_task(self._name, total=1.0, status="starting")
             case KernelsCompiling():
                 self._compiling()
+            case Embedding():
+                self._embedded = self._embedded or Counted(self._terminal, "embedding", event.pictures)
+                self._embedded(event.done)
             case WindowEnded():
                 self._window(event)
             case Validated():

@@ -102,7 +102,7 @@ def _train_and_test(
         result = {
             **test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best)),
             **run_keys(last, recipe, cluster),
-            "reduction": picked[-1],
+            "reduction": picked[-1] if picked else None,
         }
         write_json(directory.result, result)
     return result, tests[0]

@@ -1,0 +1,79 @@
+"""Embeddings by a frozen network: each picture of a store is embedded once, see `fanfold.data.embeddings`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fanfold.data.embeddings import EmbeddedImages
+from fanfold.data.images import Images
+from fanfold.data.plain import JSON
+from fanfold.data.store import Store
+from fanfold.tasks import weights
+from fanfold.tasks.learner import in_batches
+from fanfold.tasks.models import Model
+from fanfold.tasks.network import Network
+
+CHUNK = 64  # pictures of a chunk
+FIRST, SECONDS = 8, 3.0  # chunks that are computed together at first, and how long further ones may take
+
+Compute: TypeAlias = Callable[[Sequence[tuple[int, int]]], Sequence[NDArray[np.float32]]]
+"""From chunks, first and last (exclusive) pictures, to their embeddings `[n, d]`."""
+
+
+def open_embeddings(store: Store, images: Images, model: Model, body: Network) -> EmbeddedImages:
+    """The embeddings of a store's pictures by a frozen network; who asks for them while they are absent computes them.
+
+    Args:
+        store: The store.
+        images: Its pictures.
+        model: The network's configuration.
+        body: The network without a head, on the CPU.
+    """
+    tensors = {**dict(body.module.named_parameters()), **dict(body.module.named_buffers())}
+    facts: dict[str, JSON] = {
+        "model": str(getattr(model, "name", type(model).__name__)),
+        "network": weights.digest(tensors, str(body.module)),
+        "size": list(images.size),
+    }
+
+    def alone(chunks: Sequence[tuple[int, int]]) -> Sequence[NDArray[np.float32]]:
+        return [embedded_pictures(body, images, *chunk) for chunk in chunks]
+
+    return EmbeddedImages(store, facts, body.outputs, lambda found: fill(found, alone))
+
+
+def fill(images: EmbeddedImages, compute: Compute, told: Callable[[int], None] = lambda _: None) -> None:
+    """Compute and write embeddings where they are absent; `told` hears how many are done.
+
+    Raises:
+        FanfoldError: They can't be written.
+    """
+    images.write(lambda: _in_groups(images.store.pictures, compute, told))
+
+
+def embedded_pictures(body: Network, images: Images, first: int, last: int) -> NDArray[np.float32]:
+    """The embeddings of a store's pictures `first` to `last` (exclusive), `[n, d]`: each the same in any company."""
+    starts, numbers = np.concatenate([[0], np.cumsum(images.counts)]), np.arange(first, last)
+    classes = np.searchsorted(starts, numbers, "right") - 1
+    pixels = torch.from_numpy(images.gather(classes, numbers - starts[classes]))
+    module = body.module.eval()
+    device = next((tensor.device for tensor in module.parameters()), pixels.device)
+    found: NDArray[np.float32] = in_batches(module, pixels.to(device).float().div_(255)).float().cpu().numpy()
+    return found
+
+
+def _in_groups(pictures: int, compute: Compute, told: Callable[[int], None]) -> Iterator[NDArray[np.float32]]:
+    """All embeddings in order, so many chunks at a time as take some seconds: few are in memory, and progress shows."""
+    chunks = [(first, min(first + CHUNK, pictures)) for first in range(0, pictures, CHUNK)]
+    done, together = 0, FIRST
+    while done < len(chunks):
+        began, group = monotonic(), chunks[done : done + together]
+        yield np.concatenate(compute(group))
+        done += len(group)
+        told(group[-1][1])
+        each = (monotonic() - began) / len(group)
+        together = max(FIRST, min(int(SECONDS / each), 8 * FIRST) // FIRST * FIRST)

@@ -1,0 +1,193 @@
+"""A frozen network: pictures are embedded once, and tasks are made of embeddings."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fanfold.data.embeddings import EmbeddedImages
+from fanfold.data.errors import FanfoldError
+from fanfold.data.store import open_store
+from fanfold.pipeline import evaluation, worker
+from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint
+from fanfold.pipeline.classifier import Classifier
+from fanfold.pipeline.configuration import EvaluationConfig
+from fanfold.pipeline.embed_once import embed_once
+from fanfold.pipeline.events import Embedding, Validated
+from fanfold.pipeline.executors.graph import GraphExecutor
+from fanfold.pipeline.executors.local import LocalExecutor
+from fanfold.pipeline.labelling import learner_of, measure, open_preprocessing
+from fanfold.pipeline.learning import learn
+from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.training import train
+from fanfold.tasks.algorithms.maml import Maml
+from fanfold.tasks.batch import gather_tasks
+from fanfold.tasks.episodes import Stream
+from fanfold.tasks.learner import in_batches
+from fanfold.tasks.models import PluginModel
+from fanfold.tasks.predict import predict
+from tests.pipeline.conftest import PatternSource
+from tests.tasks.every_algorithm import EVERY, FITTED, each
+
+MODEL = PluginModel("tests.pipeline.test_embedding:Frozen")
+SHORT = EvaluationConfig(every=4, validation_tasks=40, tasks=60, other_tasks=0)
+
+
+class Frozen(nn.Module):
+    """A body that stays as it is, with running statistics, and a head."""
+
+    def __init__(self, ways, seed=0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            layers = (
+                nn.Conv2d(1, 8, 3, 2),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Conv2d(8, 16, 3, 2),
+                nn.ReLU(),
+                nn.Flatten(),
+            )
+            self.body = nn.Sequential(*layers).requires_grad_(False).eval()
+        self.body[1].track_running_stats = False
+        self.head = nn.Linear(16 * 9, ways)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+
+@pytest.fixture(scope="module")
+def frozen(recipe, patterns, tmp_path_factory):
+    """A recipe on a frozen network, on a store of its own, beside which nothing lies yet."""
+    store = tmp_path_factory.mktemp("frozen") / "patterns.zarr"
+    shutil.copytree(patterns, store)
+    shape = replace(recipe.train, rotations=False)
+    return replace(recipe, store=str(store), model=MODEL, train=shape, algorithm=FITTED["ridge"], steps=None)
+
+
+@pytest.fixture
+def elsewhere(frozen, tmp_path):
+    """The same, on a copy of the store that nothing was embedded of."""
+    shutil.copytree(frozen.store, tmp_path / "copy.zarr")
+    return replace(frozen, store=str(tmp_path / "copy.zarr"))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    made = RunDirectory(tmp_path / "run")
+    made.create("seed: 3\n")
+    return made
+
+
+def pixels(number, drawing):
+    return PatternSource().read(number, drawing, drawing + 1)[0][0]
+
+
+def images_of(recipe):
+    worker._embedded.cache_clear()
+    return worker.open_context(recipe).images
+
+
+def test_every_picture_is_embedded_once_over_the_workers_and_found_again(frozen, pair):
+    told, images = [], images_of(frozen)
+    assert isinstance(images, EmbeddedImages)
+    assert images.path is None
+    embed_once(GraphExecutor(pair.part("embedding"), frozen), frozen, told.append)
+    assert [event.done for event in told if isinstance(event, Embedding)] == [480]
+    store = open_store(frozen.store)
+    body = Frozen(2).body
+    with torch.no_grad():
+        expected = body(torch.from_numpy(store.read()).float() / 255)
+    np.testing.assert_allclose(images.values, expected, atol=1e-5)
+    alone = in_batches(body, torch.from_numpy(store.read(7, 8)).float() / 255)
+    assert images.values[7].tobytes() == alone.numpy().tobytes(), "in the company of others it is another"
+    assert images.path.parent.name == "patterns.embeddings"
+    again = []
+    embed_once(LocalExecutor(frozen), frozen, again.append)
+    assert [event.text for event in again] == [f"480 pictures were embedded before: {images.path}"]
+    assert images_of(replace(frozen, model=replace(MODEL, arguments={"seed": 1}))).path is None
+
+
+def test_embeddings_that_are_damaged_are_computed_anew(elsewhere):
+    images = images_of(elsewhere)
+    values, path = images.values.copy(), images.path
+    (shard,) = [file for file in (path / "embedding" / "c").rglob("*") if file.is_file()]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    again = images_of(elsewhere)
+    assert again.path is None
+    assert again.values.tobytes() == values.tobytes()
+    assert images_of(elsewhere).path == path
+    shutil.rmtree(path / "checksum")
+    assert images_of(elsewhere).path is None
+
+
+@each({name: EVERY[name] for name in ("maml", "anil", "protonet", "proto-maml", "matching")} | FITTED)
+def test_tasks_of_embeddings_are_judged_as_tasks_of_pictures_are(frozen, algorithm):
+    recipe = replace(frozen, algorithm=algorithm)
+    opened, meta = worker.open_context(recipe), torch.from_numpy(worker.initialize(recipe).parameters)
+    found = worker.test(recipe, "batch", Stream.TEST, meta.numpy(), None, 0, 12)
+    episodes = worker.drawn(recipe, Stream.TEST, 0, 12)
+    tasks = gather_tasks(episodes, recipe.task, opened.pictures)
+    whole = worker._network(
+        recipe.model, 3 if algorithm.head else None, (1, 16, 16), recipe.seed, "cpu", False, "float32"
+    )
+    assert tasks.support.shape[2:] == (1, 16, 16)
+    expected = predict(algorithm, whole, meta, tasks, None, "batch")
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-3, atol=1e-4)
+    assert (found.labels == expected.labels).mean() > 0.98
+    assert len(worker.tasks_of(recipe, Stream.TEST, 0, 1)[1].by_class()[0]) == 1  # as pictures, for reports
+
+
+def test_a_head_is_meta_trained_on_embeddings(frozen, pair, directory):
+    recipe = replace(frozen, algorithm=Maml(inner_lr=3, inner_steps=5), meta=replace(frozen.meta, iterations=4))
+    last = train(pair, recipe, SHORT, directory)
+    assert last.state.iteration == 4
+    assert last.layout == {".head.weight": (3, 144), ".head.bias": (3,)}
+    assert last.best_accuracy > 0.6
+
+
+@each(FITTED | {"protonet": EVERY["protonet"]})
+def test_a_method_on_embeddings_needs_no_iteration(frozen, pair, directory, algorithm):
+    recipe, told = replace(frozen, algorithm=algorithm), []
+    last = train(pair, recipe, SHORT, directory, [told.append])
+    (validated,) = [event for event in told if isinstance(event, Validated)]
+    assert (last.state.iteration, last.best_iteration, validated.accuracy) == (0, 0, last.best_accuracy)
+    assert load_checkpoint(directory.last).best.tobytes() == last.best.tobytes()
+    (tested,) = evaluation.test(pair, recipe, last.best, SHORT)
+    assert tested.accuracy.mean > 0.8
+    assert not tested.transductive
+    if algorithm.name != "protonet":
+        centre = last.best[: -len(algorithm.grids())]
+        train_classes = worker.open_context(recipe).split.train
+        values = worker.open_context(recipe).images.values.reshape(60, 8, -1)
+        np.testing.assert_allclose(centre, values[train_classes].mean((0, 1)), rtol=1e-4, atol=1e-5)
+    again = train(pair, recipe, SHORT, directory)
+    assert again.best.tobytes() == last.best.tobytes()
+
+
+@each({"maml": Maml(inner_lr=3, inner_steps=5), "protonet": EVERY["protonet"]} | FITTED)
+def test_new_pictures_are_labelled_by_a_frozen_network(frozen, algorithm):
+    recipe = replace(frozen, algorithm=algorithm)
+    state = worker.initialize(recipe)
+    learner = learner_of(recipe, Checkpoint(state, state.parameters, "0123abcd"))
+    assert measure(recipe, learner, 3, 2).accuracy > 0.5
+    support = {
+        str(number): [PatternSource().read(number, shot, shot + 1)[0][0] for shot in range(2)] for number in range(3)
+    }
+    classifier = learn(learner, open_preprocessing(recipe), support)
+    query = [PatternSource().read(number, 4, 5)[0][0] for number in range(3)]
+    said = list(classifier.predict(query))
+    assert [one.label for one in said] == ["0", "1", "2"]
+    assert next(classifier.predict(query[1:2])) == said[1]
+    assert list(Classifier.from_bytes(classifier.to_bytes(), "kept", MODEL).predict(query)) == said
+
+
+def test_pictures_that_are_embedded_once_are_not_augmented(frozen):
+    shapes = {"train": replace(frozen.train, rotations=True), "task": replace(frozen.task, reflections=True)}
+    with pytest.raises(FanfoldError, match=r"add `train\.rotations=false`, `task\.reflections=false`\."):
+        worker.check_recipe(replace(frozen, **shapes))
