@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from benchmarks.gpu.settings import SIZE, difference, module_of, tasks_of
+from benchmarks.gpu.problem import SIZE, difference, module_of, tasks_of
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.batch import TaskBatch

@@ -1,175 +1,171 @@
-"""Whether the device computes what it should: meta-gradients beside float64 on the CPU, task after task.
+"""Whether the device computes what it should: single products, meta-gradients, and the suite's tests marked `gpu`.
 
-MAML's is compared with a plain loop over PyTorch's own autograd, and on each set of kernels: once in float64, where
-only rounding may differ, and once in the set's own precision, where a number near a tie may fall on the other side of
-ReLU or pooling, and inner steps carry that on. So what is allowed grows with the steps.
+MAML's gradient is compared with a plain loop over PyTorch's own autograd in float64 on the CPU, by each set of kernels,
+and in float64 by PyTorch's operations, where only rounding may differ. A number near a tie may fall on the other side
+of ReLU or pooling, and inner steps carry that on: so what is allowed grows with the steps. Tensor cores take 11 bits of
+a number and drop the others, which brings many more to the other side: a whole gradient in `tf32` is told and decides
+nothing. What decides there is each single product.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.options import Options, Row, attempt
-from benchmarks.gpu.pool import in_processes, processes
-from benchmarks.gpu.settings import SIZE, deterministic, difference, exact_gradient, tasks_of
-from benchmarks.gpu.sides import kernel_sets, meta_gradient_of, network_of
-from fanfold.data.errors import RunError
-from fanfold.tasks.algorithm import Algorithm
-from fanfold.tasks.algorithms.anil import Anil
+from benchmarks.gpu.part import Job, Options, Row, need_cuda
+from benchmarks.gpu.problem import (
+    difference,
+    exact_gradient,
+    kernel_sets,
+    meta_gradient_of,
+    module_of,
+    network_of,
+    tasks_of,
+)
 from fanfold.tasks.algorithms.maml import Maml
-from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
-from fanfold.tasks.algorithms.matching import Matching
-from fanfold.tasks.algorithms.meta_sgd import MetaSgd
-from fanfold.tasks.algorithms.proto_maml import ProtoMaml
-from fanfold.tasks.algorithms.protonet import ProtoNet
-from fanfold.tasks.algorithms.reptile import Reptile
-from fanfold.tasks.derivatives.protocol import Operations
-from fanfold.tasks.device import cuda_graph as captured
+from fanfold.tasks.derivatives.backends import TORCH
+from fanfold.tasks.derivatives.protocol import Products
+from fanfold.tasks.device.cuda_graph import Captured
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, build_network
-from fanfold.tasks.network import as_network
+from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.workflows.benchmark.peers.settings import Setting
 
-OTHERS: dict[str, Algorithm] = {
-    "maml, first order": Maml(inner_lr=0.1, inner_steps=2, first_order=True),
-    "anil": Anil(inner_lr=0.1, inner_steps=2),
-    "maml++": MamlPlusPlus(inner_lr=0.1, inner_steps=2, multi_step=10),
-    "meta-sgd": MetaSgd(inner_lr=0.1, inner_steps=2),
-    "reptile, sgd": Reptile(inner_lr=0.1, inner_steps=2, inner_batch=5, test_batch=5, inner_optimizer="sgd"),
-    "reptile": Reptile(inner_steps=3, inner_lr=0.001, inner_batch=5, test_batch=5),
-    "proto-maml": ProtoMaml(inner_lr=0.1, inner_steps=2),
-    "protonet": ProtoNet(),
-    "matching": Matching(),
-    "matching, full context": Matching(full_context=True),
-}
 SHAPE = EpisodeShape(5, 1, 2)
 WAYS: tuple[Literal["reverse", "mixed"], ...] = ("reverse", "mixed")
-EXACT = 1e-9  # relative, in float64
-ALLOWED = {"float32": (1e-3, 5e-2), "tf32": (5e-2, 0.3)}  # relative, after one inner step, and after several
-Network = Conv4 | Conv4Stride | Article
-Job = tuple[Network, int] | str
-"""A network and MAML's steps, or the name of another algorithm."""
-ITERATION = 3  # whose derivatives are of second order in MAML++, too
+EXACT = 1e-9  # of a gradient in float64, relative
+ALLOWED = (2e-3, 5e-2)  # of a gradient in float32, relative, after one inner step, and after several
+SINGLE = {"float32": 1e-5, "tf32x3": 1e-4, "tf32": 3e-3}  # of a single product, relative
+PLACES = ((14, 1), (7, 1), (3, 1), (14, 2))  # sides of a block's inputs, and strides, of the built-in networks
+PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider", "--tb", "short", "-n0"]
+
+Model = Conv4 | Conv4Stride | Article
 
 
-def measure(options: Options) -> Iterator[Row]:
-    """A row for each network, inner loop and set of kernels; then one for each other algorithm."""
-    models = [_narrowed(model, options) for model in (Conv4(), Conv4Stride(), Article())]
-    jobs = [*product(models, (2,) if options.quick else (5, 1)), *OTHERS]
-    yield from in_processes(_checks, jobs, options, processes(options))
+def short(options: Options) -> list[Job]:
+    """The single products, and a gradient of one step: what tells within seconds whether anything is right."""
+    return [*products(options), _gradients(Conv4(), 1, WAYS[:1], options)]
 
 
-def _checks(job: Job, options: Options) -> Iterator[Row]:
-    with deterministic():
-        yield from _other(job, options) if isinstance(job, str) else _maml(*job, options)
+def whole(options: Options) -> list[Job]:
+    """Every built-in network, by every set of kernels, both ways through inner steps."""
+    models: tuple[Model, ...] = (Conv4(), Conv4Stride(), Article())
+    steps = (5, 1) if options.on_cuda else (2,)
+    return [_gradients(model, count, WAYS, options) for model, count in product(models, steps)]
 
 
-def _maml(model: Network, steps: int, options: Options) -> Iterator[Row]:
-    """Each way to differentiate and set of kernels, beside a plain loop."""
-    sets, maml = kernel_sets(options.place), Maml(inner_lr=0.1, inner_steps=steps)
-    expected = exact_gradient(Setting(SHAPE, maml, model), _count(options), torch.device("cpu"))
+def products(options: Options) -> list[Job]:
+    """Each set's products of a convolution, beside float64's on the CPU."""
+    jobs = []
+    for name, kernels in kernel_sets(options.place).items():
+        allowed = SINGLE[_precision(name)]
+        find = partial(errors_of_products, kernels.products, allowed, options)
+        jobs.append(Job({"products": name, "allowed": allowed}, find))
+    return jobs
+
+
+def errors_of_products(own: Products, allowed: float, options: Options) -> Iterator[Row]:
+    """The relative errors of three products, of normal numbers, a row for each size."""
+    generator = torch.Generator().manual_seed(0)
+    tasks, images, channels = (32, 5, 64) if options.on_cuda else (2, 2, 16)
+    for side, stride in PLACES:
+        outputs = (side - 1) // stride + 1
+        shapes = (tasks, images, side, side, channels), (tasks, images, outputs, outputs, channels)
+        inputs, d_outputs = (torch.randn(shape, generator=generator) for shape in shapes)
+        weights = torch.randn(tasks, channels, channels, 3, 3, generator=generator)
+        exact, found = (
+            _three_products(of, [part.to(where) for part in (inputs, d_outputs, weights)], stride)
+            for of, where in ((TORCH.products, torch.float64), (own, options.place))
+        )
+        errors = [difference(one, other) for one, other in zip(found, exact, strict=True)]
+        named = dict(zip(("forward", "by inputs", "by filters"), errors, strict=True))
+        yield {"side": side, "stride": stride, **named, "passed": max(errors) <= allowed}
+
+
+def _three_products(of: Products, given: Sequence[Tensor], stride: int) -> list[Tensor]:
+    inputs, d_outputs, weights = given
+    maps, d_maps = of.join(inputs), of.join(d_outputs)
+    filters = of.of_tasks(torch.stack([of.lay_out(weight) for weight in weights]), maps)
+    outputs = of.convolve([(maps, filters)], stride, 1)
+    d_inputs, d_filters = of.backward([(maps, filters, d_maps)], stride, 1)
+    restored = torch.stack([of.restore(filters) for filters in d_filters])
+    return [of.split(outputs, weights.shape[1]), of.split(d_inputs, weights.shape[2]), restored]
+
+
+def _gradients(model: Model, steps: int, ways: Sequence[Literal["reverse", "mixed"]], options: Options) -> Job:
+    model = model if options.on_cuda else replace(model, width=16)
+    what = {"algorithm": "maml", "network": model.name, "steps": steps}
+    return Job(what, partial(_maml, model, steps, ways, options))
+
+
+def _maml(model: Model, steps: int, ways: Sequence[Literal["reverse", "mixed"]], options: Options) -> Iterator[Row]:
+    """Each way to differentiate, by each set of kernels."""
+    maml, sets, count = Maml(inner_lr=0.1, inner_steps=steps), kernel_sets(options.place), 16 if options.on_cuda else 2
+    tasks = tasks_of(SHAPE, count, options.place)
+    setting = Setting(SHAPE, maml, model)
+    expected, start = exact_gradient(setting, count, torch.device("cpu")), module_of(setting)
     kinds = [*((name, torch.float32) for name in sets), ("plain", torch.float64)]
-    for way, (name, dtype) in product(WAYS, kinds):
-        algorithm = replace(maml, differentiation=way)
-        kind = "float64" if dtype == torch.float64 else "tf32" if name.endswith("tf32") else "float32"
-        allowed = EXACT if kind == "float64" else ALLOWED[kind][steps > 1]
-        what = {"algorithm": f"maml {way}", "network": model.name, "steps": steps, "kernels": name}
-        what |= {"precision": kind, "allowed": allowed}
-        yield attempt(options, what, _checked, algorithm, model, sets[name], dtype, expected, allowed)
+    for way, (name, dtype) in product(ways, kinds):
+        algorithm, exact = replace(maml, differentiation=way), dtype == torch.float64
+        compute = meta_gradient_of(algorithm, network_of(model, SHAPE.ways, options.place, sets[name], dtype), tasks)
+        theta = torch.nn.utils.parameters_to_vector(start.parameters()).detach()
+        arguments = [part.to(options.place, dtype) for part in (theta, tasks.support, tasks.query)]
+        first, again = (compute(*arguments)[0].clone() for _ in range(2))
+        error, same = difference(first, expected), torch.equal(first, again)
+        replayed = Captured(compute, options.place)
+        apart = difference([replayed(*arguments)[0].clone() for _ in range(3)][-1], first)
+        allowed = EXACT if exact else None if _precision(name) == "tf32" else ALLOWED[steps > 1]
+        yield {
+            "way": way,
+            "kernels": f"{name} float64" if exact else name,
+            "difference": error,
+            "captured apart by": apart,
+            "same bits twice": same,
+            "allowed": allowed,  # none where the difference decides nothing
+            "passed": same and (allowed is None or max(error, apart) <= allowed),
+        }
 
 
-def _other(name: str, options: Options) -> Iterator[Row]:
-    """Another algorithm, by PyTorch's operations, beside one task after another."""
-    algorithm, allowed = OTHERS[name], ALLOWED["float32"][1]
-    model = _narrowed(Conv4(), options)
-    what = {"algorithm": name, "network": "conv4", "steps": getattr(algorithm, "inner_steps", None)}
-    what |= {"kernels": "plain", "precision": "float32", "allowed": allowed}
-    plain = kernel_sets(options.place)["plain"]
-    yield attempt(options, what, _checked_beside_one_by_one, algorithm, model, plain, allowed)
+def _precision(kernels: str) -> str:
+    return kernels.split()[-1] if kernels.startswith("fused") else "float32"
 
 
-def _narrowed(model: Network, options: Options) -> Network:
-    return replace(model, width=16) if options.quick else model
+def suite(options: Options) -> list[Job]:
+    """The suite's tests that are marked `gpu`, by file."""
+    files = [path for path in sorted(Path("tests").rglob("test_*.py")) if _concerned(path.read_text())]
+    return [Job({"tests": str(path)}, partial(_tests, path, options)) for path in files]
 
 
-def _count(options: Options) -> int:
-    return 2 if options.quick else 16
+def _concerned(text: str) -> bool:
+    """Whether a file may have such tests, and can be collected without a browser, which few GPU machines have."""
+    return re.search(r"(?i)mark.*\bgpu\b", text) is not None and "tests.browser" not in text
 
 
-def _checked(
-    algorithm: Algorithm,
-    model: Network,
-    operations: Operations,
-    dtype: torch.dtype,
-    expected: Tensor,
-    allowed: float,
-    options: Options,
-) -> Row:
-    """The difference from what is expected; whether it is the same bits twice; and what a captured graph gives."""
-    place = options.place
-    network = network_of(model, SHAPE.ways if algorithm.head else None, place, operations, dtype)
-    network = replace(network, vectorized=algorithm.vectorizes)
-    tasks = tasks_of(SHAPE, _count(options), place)
-    compute = meta_gradient_of(algorithm, network, tasks, ITERATION)
-    arguments = [part.to(dtype) for part in (_start(algorithm, model).to(place), tasks.support, tasks.query)]
-    first, again = (compute(*arguments)[0].clone() for _ in range(2))
-    error, same = difference(first, expected), torch.equal(first, again)
-    row: Row = {"difference": error, "same bits twice": same, "passed": error <= allowed and same}
-    if not isinstance(algorithm, Maml):  # only what is written out waits for nothing on the host
-        return row
-    apart = difference(_captured(compute, arguments), first)
-    return row | {"captured apart by": apart, "passed": row["passed"] and apart <= allowed}
+def _tests(path: Path, options: Options) -> Iterator[Row]:
+    need_cuda(options)
+    yield from run_tests([*PYTEST, str(path)])
 
 
-def _captured(compute: Callable[..., tuple[Tensor, ...]], arguments: Sequence[Tensor]) -> Tensor:
-    """What the graph gives that Fanfold captures: the first call is plain, the second captures, the third replays.
-
-    Raises:
-        RunError: It could not be captured.
-    """
-    said: list[logging.LogRecord] = []
-    log = logging.getLogger(captured.__name__)
-
-    def overhear(record: logging.LogRecord) -> bool:
-        said.append(record)
-        return False
-
-    log.addFilter(overhear)
+def run_tests(command: Sequence[str]) -> Iterator[Row]:
+    """A row for each test, as soon as pytest has told its result."""
+    process, lines = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), []
+    assert process.stdout is not None
     try:
-        replayed = captured.Captured(compute, arguments[0].device)
-        found: Tensor = [replayed(*arguments)[0].clone() for _ in range(3)][-1]
+        for line in process.stdout:
+            lines.append(line.strip())
+            if found := re.match(r"\S+?::(.+) (PASSED|FAILED|ERROR)\b", lines[-1]):
+                yield {"test": found[1], "passed": found[2] == "PASSED"}
+            elif found := re.match(r"(?:FAILED|ERROR) \S+?::(.+?) - (.*)", lines[-1]):
+                yield {"test": found[1], "passed": False, "said": found[2][:200]}
+        status = process.wait()
     finally:
-        log.removeFilter(overhear)
-    if said:
-        raise RunError(said[0].getMessage())
-    return found
-
-
-def _checked_beside_one_by_one(
-    algorithm: Algorithm, model: Network, operations: Operations, allowed: float, options: Options
-) -> Row:
-    expected = _one_by_one(algorithm, model, options)
-    return _checked(algorithm, model, operations, torch.float32, expected, allowed, options)
-
-
-def _start(algorithm: Algorithm, model: Network) -> Tensor:
-    """An algorithm's meta-parameters before the first iteration, in float64."""
-    torch.manual_seed(1)
-    module = build_network(model, SHAPE.ways, SIZE, 0)
-    network = as_network(module, SIZE, SHAPE.ways if algorithm.head else None)
-    return algorithm.initialize(network).double()
-
-
-def _one_by_one(algorithm: Algorithm, model: Network, options: Options) -> Tensor:
-    """An algorithm's gradient in float64 on the CPU, task after task."""
-    module = build_network(model, SHAPE.ways, SIZE, 0).double()
-    tasks = tasks_of(SHAPE, _count(options), torch.device("cpu"))
-    exact = replace(tasks, support=tasks.support.double(), query=tasks.query.double())
-    network = as_network(module, SIZE, SHAPE.ways if algorithm.head else None)
-    network = replace(network, stack=None)  # by PyTorch's own differentiation
-    return algorithm.meta_gradient(network, _start(algorithm, model), ITERATION, exact).gradient
+        process.kill()
+    if status not in (0, 5):  # 5: no test of the file is marked
+        yield {"test": "all of them", "passed": False, "said": lines[-1] if lines else f"status {status}"}

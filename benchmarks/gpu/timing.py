@@ -1,4 +1,4 @@
-"""Seconds that something takes on a device, and functions replayed there as CUDA graphs."""
+"""Seconds that something takes on a device."""
 
 import math
 import statistics
@@ -6,67 +6,29 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from benchmarks.gpu.options import Options
+from benchmarks.gpu.part import Options, Row
 
-Function = Callable[..., tuple[Tensor, ...]]
-
-BUDGET, QUICK = 0.4, 0.01  # seconds to spend on a measurement, about
+BUDGET, REHEARSED = 0.4, 0.01  # seconds to spend on a measurement, about
 GROUP = 0.01  # seconds that calls are timed together for, at least: an event costs microseconds itself
 FEWEST, GROUPS = 3, 15  # groups whose median is taken
 
 
-class Replayed:
-    """A function of tensors, recorded as a CUDA graph when it is first called; on a CPU, the function itself.
-
-    Like `tasks.device.cuda_graph.Captured`, but that what can't be recorded is an error: no plain call is timed for a
-    graph.
-
-    Args:
-        function: Waits for nothing on the host, and gives tensors. They are overwritten by the next call.
-    """
-
-    def __init__(self, function: Function) -> None:
-        self._function = function
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[Tensor] = []
-        self._outputs: tuple[Tensor, ...] = ()
-
-    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """What the function gives for tensors of the shapes that it was first called with."""
-        if not tensors[0].is_cuda:
-            return self._function(*tensors)
-        if self._graph is None:
-            self._record(tensors)
-        for own, given in zip(self._inputs, tensors, strict=True):
-            own.copy_(given)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._outputs
-
-    def _record(self, tensors: tuple[Tensor, ...]) -> None:
-        self._inputs = [tensor.clone() for tensor in tensors]
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):  # libraries set themselves up in the first calls, which no graph may hold
-            for _ in range(3):
-                self._function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._outputs = self._function(*self._inputs)
-        self._graph = graph
+def rate_of(compute: Callable[[], object], tasks: int, options: Options) -> Row:
+    """How long a call takes that computes some tasks: the first, and the median of others."""
+    began = time.perf_counter()
+    compute()
+    if options.on_cuda:
+        torch.cuda.synchronize()
+    first = time.perf_counter() - began
+    seconds = seconds_of(compute, options)
+    return {"ms": 1000 * seconds, "tasks/s": tasks / seconds, "first call, s": first}
 
 
 def seconds_of(compute: Callable[[], object], options: Options) -> float:
-    """Seconds of one call: the median of groups of calls one after the other, after one that isn't timed.
-
-    Args:
-        compute: What to call.
-        options: Where it computes.
-    """
-    compute()
+    """Seconds of one call: the median of groups of calls one after the other, after two that aren't timed."""
+    for _ in range(2):
+        compute()
     return median_of(lambda calls: _seconds(compute, calls, options.place), options)
 
 
@@ -77,7 +39,7 @@ def median_of(timed: Callable[[int], float], options: Options) -> float:
         timed: The seconds of so many calls, one after the other.
         options: Where it computes.
     """
-    once, budget = max(timed(1), 1e-7), QUICK if options.quick else BUDGET
+    once, budget = max(timed(1), 1e-7), BUDGET if options.on_cuda else REHEARSED
     calls = max(1, math.ceil(min(GROUP, budget) / once))
     groups = max(FEWEST, min(GROUPS, int(budget / (calls * once))))
     known = [once] if calls == 1 else []

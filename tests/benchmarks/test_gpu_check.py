@@ -1,12 +1,9 @@
 """The check of a GPU, rehearsed without one: its parts, its report, and what becomes of parts that fail."""
 
-import gzip
 import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,46 +13,34 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_check
-from benchmarks.gpu import (
-    bare_loop,
-    compiling,
-    correctness,
-    kernels,
-    marked_tests,
-    meta_test,
-    runner,
-    search,
-    window,
-    with_jax,
-)
-from benchmarks.gpu.floors import Work, layers, work_of_a_task
-from benchmarks.gpu.goals import GOALS
-from benchmarks.gpu.options import Options
-from benchmarks.gpu.parts import PARTS, scale
-from benchmarks.gpu.pool import in_processes
-from benchmarks.gpu.roofline import shares
-from benchmarks.gpu.runner import Outcome, Runner, _rows
-from benchmarks.gpu.settings import SIZE, exact_gradient, module_of, tasks_of
-from fanfold.data.errors import FanfoldError
+from benchmarks.gpu import correctness, peers, rates, training
+from benchmarks.gpu.floors import layers, work_of_a_task
+from benchmarks.gpu.part import Options
+from benchmarks.gpu.problem import SIZE, exact_gradient, module_of, tasks_of
+from benchmarks.gpu.report import GOALS, markdown
+from benchmarks.gpu_check import FIRST, LEEWAY, PARTS, SECOND, SECONDS, Part
 from fanfold.tasks.algorithms.maml import Maml
-from fanfold.tasks.algorithms.registry import TRAINED
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, Article, Conv4, Conv4Stride
+from fanfold.tasks.models import Article, Conv4, Conv4Stride
 from fanfold.workflows.benchmark.peers.loop import prepare
 from fanfold.workflows.benchmark.peers.settings import Setting
-
-ROOT = Path(__file__).parents[2]
+from tests.environment import ROOT
+from tests.tasks.derivatives.triton_ops.agreement import TensorCores
+from tests.waiting import wait_for
 
 
 @pytest.fixture
-def options(tmp_path):
+def options(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     (tmp_path / "scratch").mkdir()
-    return Options("cpu", True, tmp_path / "found", tmp_path / "scratch", ("a", "d"))
+    return Options("cpu", str(tmp_path / "found"), str(tmp_path / "scratch"))
 
 
-def ignore(_):
-    pass
+def rows_of(jobs):
+    """What jobs find, computed here."""
+    found = [(job.what, job.find()) for job in jobs]
+    return [what | row for what, rows in found for row in ([rows] if isinstance(rows, dict) else rows)]
 
 
 @pytest.mark.parametrize("model", [Conv4(width=4), Article(width=3, hidden=7)], ids=str)
@@ -103,232 +88,163 @@ def test_least_bytes_of_a_layer_are_its_tensors():
     assert second.forward(5, shared=False).bytes == 4 * (5 * (picture + picture + pooled) + weights) + 5 * pooled
 
 
-def test_the_share_of_the_floor_is_that_of_the_larger_one():
-    ceilings = [
-        {"ceiling": "matrix product, float32", "value": 50.0},
-        {"ceiling": "matrix product, tf32", "value": 400.0},
-        {"ceiling": "copy", "value": 4000.0},
-    ]
-    measured = [
-        {"setting": "a", "tasks": 10, "side": f"fanfold fused {kind}", "ms": 1.0} for kind in ("float32", "tf32")
-    ]
-    by_operations, by_bytes = shares({"a": Work(1e9, 1e8)}, ceilings, measured)
-    assert (by_operations["floor"], by_bytes["floor"]) == ("bytes", "bytes")
-    assert by_bytes["of the floor %"] == pytest.approx(25)
-    (by_operations,) = shares({"a": Work(2e10, 1e8)}, ceilings, measured[:1])
-    assert (by_operations["floor"], by_operations["of the floor %"]) == ("operations", pytest.approx(400))
-    assert not shares({"a": Work(1e9, 1e8)}, [], measured)
-
-
-def test_aims_are_judged_by_what_was_found():
-    rows = [
-        {"setting": "a", "tasks": 32, "side": "fanfold fused tf32, captured", "ms": 0.3},
-        {"setting": "a", "tasks": 32, "side": "fanfold plain, captured", "ms": 3.0},
-        {"setting": "a", "tasks": 512, "side": "fanfold fused tf32, captured", "failed": "out of memory"},
-    ]
-    peers = {
-        "autograd": [{"setting": "a", "tasks": 32, "side": "higher", "ms": 120.0}],
-        "vmap": [{"setting": "a", "tasks": 32, "side": "vmap conv2d tf32", "ms": 2.0}],
-        "jax": [{"setting": "a", "tasks": 32, "side": "jax patches tf32", "ms": 1.2}],
+def test_goals_are_judged_by_what_was_found():
+    found = {
+        "loop": [{"ms an iteration": 0.5, "iterations/s": 2000.0}],
+        "fanfold": [
+            {"tasks": 32, "side": "fanfold fused tf32, captured", "ms": 0.3},
+            {"tasks": 32, "side": "fanfold plain, captured", "ms": 3.0},
+            {"tasks": 512, "side": "fanfold fused tf32, captured", "ms": 4.0},
+        ],
+        "autograd": [{"side": "loop", "ms": 100.0}, {"side": "higher", "ms": 120.0}],
+        "vmap": [{"side": "vmap patches tf32", "ms": 2.0}, {"side": "vmap convolution tf32", "failed": "memory"}],
+        "jax": [{"side": "jax patches tf32", "ms": 1.2}],
+        "window": [{"iterations/s": 1900.0, "test accuracy %": 98.8}],
+        "memory": [{"way": "mixed", "steps": 1, "× the first": 1.0}, {"way": "mixed", "steps": 20, "× the first": 1.1}],
     }
-    values = [goal.value({"fanfold": rows, **peers}) for goal in GOALS]
-    assert values[:4] == [0.3, 400.0, 4.0, None]
-    assert [goal.met(value) for goal, value in zip(GOALS, values[:3], strict=False)] == [True, False, True]
+    values = [goal.value(found) for goal in GOALS]
+    expected = [0.5, 0.3, 128_000, 400, 4, 60_000 / 1900, 98.8, None, 5, 1.1]
+    assert values == [value if value is None else pytest.approx(value) for value in expected]
+    met = [value is not None and goal.met(value) for goal, value in zip(GOALS, values, strict=True)]
+    assert met == [False, True, True, False, True, True, True, False, False, True]
 
 
-def test_a_rehearsal_comes_to_a_report(tmp_path):
-    parts = ["fanfold", "memory", "ceilings", "fanfold-others"]
-    command = [sys.executable, "-m", "benchmarks.gpu_check", "--quick", "--device", "cpu"]
-    command += ["--out", str(tmp_path / "found"), "--parts", ",".join(parts)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    states = {name: part["state"] for name, part in found["parts"].items()}
-    assert states == dict(zip([*parts, "roofline"], ["done", "absent", "done", "done", "done"], strict=True))
-    assert found["parts"]["memory"]["reason"] == "needs CUDA"
-    rows = [row for part in ("fanfold", "fanfold-others") for row in found["parts"][part]["rows"]]
-    assert all(row["difference"] < 1e-4 for row in rows)
-    assert list(found["planned"]) == parts
-    assert found["seconds"] >= sum(part["seconds"] for part in found["parts"].values()) > 0
-    assert {row["setting"] for row in found["parts"]["roofline"]["rows"]} == {"a", "d"}
+def test_without_a_gpu_every_goal_is_told_as_unmeasured(tmp_path):
+    assert gpu_check.main(["--goals", "--out", str(tmp_path / "h200")]) == 0
+    text = (tmp_path / "h200.md").read_text()
+    assert text.count("unmeasured") == len(GOALS)
+    if not (ROOT / "results" / "h200.json").exists():
+        assert (ROOT / "results" / "h200.md").read_text() == text == markdown({})
+
+
+def test_parts_fit_into_their_time():
+    assert LEEWAY * sum(part.seconds for part in FIRST.values()) <= SECONDS["first"]
+    assert sum(part.seconds for part in SECOND.values()) <= SECONDS["second"]
+
+
+def test_a_rehearsal_comes_to_a_report_which_a_second_one_adds_to(tmp_path):
+    for part in ("short", "memory"):
+        assert gpu_check.main(["--rehearse", "--parts", part, "--out", str(tmp_path / "found")]) == 0
+    known = json.loads((tmp_path / "found.json").read_text())["parts"]
+    assert [part["state"] for part in known.values()] == ["done", "done"]
+    assert {row["absent"] for row in known["memory"]["rows"]} == {"needs CUDA"}
     page = (tmp_path / "found.md").read_text()
-    assert all(f"## {PARTS[name].title}" in page for name in parts)
+    assert all(f"## {PARTS[name].title}" in page for name in known)
     assert "A rehearsal" in page
-    planned = sum(PARTS[name].seconds for name in parts)
-    assert f"| in all | {planned:.3g} | {found['seconds']:.3g} |" in page
-    assert {path.name for path in tmp_path.iterdir()} == {"found.md", "found.json", "found-roofline.png"}
 
 
-@pytest.mark.parametrize("part", ["autograd", "vmap"])
-def test_every_side_gives_the_same_meta_gradient(part, options):
-    rows = list(import_module(f"benchmarks.gpu.{PARTS[part].module}").measure(options))
-    assert {row["setting"] for row in rows} == {"a", "d"}
-    there = [row for row in rows if row["side"] != "higher" or find_spec("higher")]  # it comes with an extra
-    assert [row for row in there if not row.get("difference", 1) < 1e-4] == []
+def test_what_a_part_found_survives_that_its_time_is_over_and_it_ends_with_all_that_it_started(options, monkeypatch):
+    late, real, shown = [0.0], time.monotonic, []
+    monkeypatch.setattr(gpu_check.time, "monotonic", lambda: real() + late[0])
+
+    def show(outcome):
+        shown.append(outcome)
+        late[0] = 1000.0 * (len(outcome.rows) == 2)
+
+    outcome = gpu_check.run(Part("tests.benchmarks.jobs:endless", "", 1), options, 100, show)
+    assert (outcome.state, outcome.passed) == ("out of time", False)
+    first, second = outcome.rows
+    assert first == {"job": "quick", "value": 1}
+    assert shown[-1].rows == outcome.rows
+    wait_for(lambda: not psutil.pid_exists(second["process"]) or is_over(second["process"]), 20)
 
 
-def test_jax_gives_the_same_meta_gradient(options):
-    pytest.importorskip("jax", reason="needs JAX")
-    assert [row for row in with_jax.measure(options) if not row.get("difference", 1) < 1e-4] == []
+def is_over(process):
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
 
 
-def test_every_algorithm_is_checked(options):
-    rows = list(correctness.measure(options))
-    assert [row for row in rows if not row.get("passed")] == []
-    assert {type(algorithm) for algorithm in correctness.OTHERS.values()} == set(TRAINED.values())
-    assert {row["network"] for row in rows} == set(MODELS) - {"resnet12"}  # which is no stack
+def test_after_a_job_that_failed_or_died_the_others_go_on(options):
+    outcome = gpu_check.run(Part("tests.benchmarks.jobs:failing", "", 1), options, 100, lambda _: None)
+    *found, last = outcome.rows
+    assert found == [
+        {"job": "fine"},
+        {"job": "failing", "failed": "no kernel"},
+        {"job": "lacking", "absent": "needs CUDA"},
+        {"job": "dying", "failed": outcome.rows[3]["failed"]},
+    ]
+    assert last["process"] > 0
+    assert (outcome.state, outcome.passed) == ("done", False)
 
 
-def test_a_wrong_gradient_does_not_pass(options, monkeypatch):
+def test_a_part_that_does_not_begin_says_why(options):
+    outcome = gpu_check.run(Part("tests.benchmarks.jobs:nothing", "", 1), options, 100, lambda _: None)
+    assert (outcome.state, outcome.rows) == ("failed", ())
+    assert "has no attribute 'nothing'" in outcome.reason
+
+
+@pytest.mark.parametrize("jobs", [peers.autograd, peers.vmapped, peers.jaxed])
+def test_every_side_gives_the_same_meta_gradient(jobs, options):
+    if jobs is peers.jaxed:
+        pytest.importorskip("jax", reason="needs JAX")
+    known = [job for job in jobs(options) if job.what["side"] != "higher" or find_spec("higher")]  # of an extra
+    rows = rows_of(known)
+    assert rows
+    assert [row for row in rows if not row["difference"] < 1e-4] == []
+
+
+def test_what_tensor_cores_drop_is_allowed_in_single_products_and_no_more(options):
+    """They take tf32's 11 bits of a number by dropping 13; of numbers of 8 bits, 16 would be dropped."""
+    allowed = correctness.SINGLE["tf32"]
+    rows = {bits: rows_of_products(TensorCores(bits), allowed, options) for bits in (13, 16)}
+    assert all(row["passed"] for row in rows[13])
+    assert not any(row["passed"] for row in rows[16])
+    assert not any(row["passed"] for row in rows_of_products(TensorCores(13), correctness.SINGLE["tf32x3"], options))
+
+
+def rows_of_products(products, allowed, options):
+    return list(correctness.errors_of_products(products, allowed, options))
+
+
+def test_every_network_is_checked_and_a_wrong_gradient_does_not_pass(options, monkeypatch):
+    assert {job.what["network"] for job in correctness.whole(options)} == {"conv4", "conv4-stride", "article"}
+    job = correctness.whole(options)[-1]
+    assert all(row["passed"] for row in rows_of([job]))
     monkeypatch.setattr(correctness, "exact_gradient", lambda *arguments: 2 * exact_gradient(*arguments))
-    first = next(correctness.measure(options))
+    (first, *_) = rows_of([job])
     assert first["difference"] == pytest.approx(0.5, rel=0.01)
     assert not first["passed"]
 
 
-def test_meta_tests_and_kernels_are_measured(options):
-    assert all(row["tasks/s"] > 0 for row in meta_test.measure(options))
-    (row,) = kernels.measure(options)
-    assert row["launches"] > 10
-    assert "conv" in options.beside("kernels.txt").read_text()
-    assert gzip.decompress(options.beside("trace.json.gz").read_bytes()).lstrip().startswith(b"{")
-
-
-def test_a_training_run_is_measured_through_its_command(options, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    row, _ = window.measure(options)
-    assert row["iterations"] == 12
-    assert row["iterations/s"] > 0
-    assert 0 < row["outside computation %"] < 100
-
-
-def test_the_loop_of_a_training_run_is_measured_without_a_cluster(options, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    (row,) = bare_loop.measure(options)
+def test_meta_tests_kernels_and_a_ranks_loop_are_measured(options):
+    assert all(row["tasks/s"] > 0 for row in rows_of(rates.meta_test(options)))
+    first, *_ = rows_of(rates.kernels(options))
+    assert first["launches"] > 10
+    assert Path(f"{options.out}-trace.json.gz").stat().st_size > 1000
+    (row,) = rows_of(training.loop(options))
     assert row["tasks/s"] == pytest.approx(4 * row["iterations/s"])
 
 
-def test_all_parts_fit_into_the_time_that_they_have_by_default():
-    assert sum(part.seconds for part in PARTS.values()) <= 60 * 7.9 - gpu_check.RESERVE
-    assert scale(["memory", "ceilings"], 60) == 4
+def test_a_training_run_is_measured_through_its_command(options):
+    (row,) = rows_of(training.window(options))
+    assert row["iterations"] == 12
+    assert row["iterations/s"] > 0
 
 
-def test_a_part_that_fails_says_why_in_a_line(options):
-    (options.scratch / "store.zarr").mkdir()
-    with Runner(options) as parts:
-        outcome = parts.run("window", time.monotonic() + 60, ignore)
-    assert (outcome.state, outcome.passed) == ("failed", False)
-    assert "store.zarr" in outcome.reason
-    assert "\n" not in outcome.reason
+SAID = """
+import time
+print("tests/test_x.py::test_a[1] PASSED [ 50%]", flush=True)
+time.sleep({pause})
+print("tests/test_x.py::test_b FAILED [100%]")
+print("FAILED tests/test_x.py::test_b - AssertionError: 1")
+raise SystemExit(1)
+"""
 
 
-def test_parts_share_a_process_and_one_that_dies_ends_no_other(options):
-    with Runner(options) as parts:
-
-        def run(name, show=ignore):
-            return parts.run(name, time.monotonic() + 60, show)
-
-        assert run("ceilings").state == "done"
-        (first,) = processes_of_parts()
-        assert run("memory").state == "absent"
-        assert processes_of_parts() == [first]
-        outcome = run("fanfold", lambda _: first.kill())
-        assert (outcome.state, outcome.passed) == ("failed", False)
-        assert outcome.rows
-        assert run("meta-test").state == "done"
-        (second,) = processes_of_parts()
-        assert second != first
-    assert not second.is_running()
-
-
-def processes_of_parts():
-    known = psutil.Process().children()
-    return [process for process in known if "benchmarks.gpu.runner" in command_of(process)]
-
-
-def test_a_part_without_time_ends_by_itself_and_says_for_what_it_had_none(options):
-    (options.scratch / "ceilings.jsonl").touch()
-    late = replace(options, ends=time.monotonic())
-    assert runner._compute("ceilings", late) == (
-        "out of time",
-        "no time was left for ceiling matrix product, float32, unit TFLOP/s",
-    )
-
-
-def test_jobs_give_their_rows_in_order_from_several_processes(options):
-    jobs = ["protonet", "maml, first order"]
-    here, there = (list(in_processes(correctness._checks, jobs, options, count)) for count in (1, 2))
-    assert [row["algorithm"] for row in there] == jobs
-    # Another number of threads rounds otherwise.
-    assert [row | {"difference": 0} for row in there] == [row | {"difference": 0} for row in here]
-
-
-def test_all_that_is_measured_is_compiled_before(options):
-    rows = list(compiling.measure(options))
-    assert [row["what"] for row in rows] == ["a", "d", "meta-test"]
-    assert all(row["seconds"] > 0 for row in rows)
-
-
-def test_marked_tests_are_a_row_and_those_that_failed():
-    good = (0, "..\n2 passed in 3.00s\n")
-    bad = (1, "FAILED tests/test_x.py::test_y - AssertionError: 1\n1 failed, 2 passed in 3.00s\n")
-    all_of = {"test": "all marked gpu", "passed": True, "said": "2 passed in 3.00s; 2 passed in 3.00s"}
-    assert list(marked_tests.rows_of([good, good])) == [all_of]
-    assert list(marked_tests.rows_of([good, bad])) == [
-        {"test": "tests/test_x.py::test_y", "passed": False, "said": "AssertionError: 1"},
-        all_of | {"passed": False, "said": "2 passed in 3.00s; 1 failed, 2 passed in 3.00s"},
+def test_the_suites_tests_are_told_one_by_one():
+    rows = correctness.run_tests([sys.executable, "-c", SAID.format(pause=600)])
+    assert next(rows) == {"test": "test_a[1]", "passed": True}
+    rows.close()
+    assert list(correctness.run_tests([sys.executable, "-c", SAID.format(pause=0)]))[1:] == [
+        {"test": "test_b", "passed": False},
+        {"test": "test_b", "passed": False, "said": "AssertionError: 1"},
+        {"test": "all of them", "passed": False, "said": "FAILED tests/test_x.py::test_b - AssertionError: 1"},
     ]
 
 
-def test_a_training_run_ends_in_time_to_be_tested(options):
-    (options.scratch / "store.zarr").mkdir()
-    full = replace(options, quick=False, ends=time.monotonic() + window.AROUND + 90)
-    flags = window.training_flags(full)
-    assert float(flags[flags.index("--meta.minutes") + 1]) == pytest.approx(1.5, abs=0.02)
-
-
-def test_a_measurement_that_fails_says_why_in_its_row(options):
-    (options.scratch / "store.zarr").mkdir()
-    (row,) = search.measure(options)
-    assert "store.zarr" in row["failed"]
-    assert not Outcome("done", 1.0, (row,)).passed
-
-
-def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(options):
-    with Runner(options) as parts:
-        outcome = parts.run("window", time.monotonic() + 3, ignore)
-    assert (outcome.state, outcome.passed) == ("out of time", False)
-    assert outcome.seconds < 15
-    deadline = time.monotonic() + 10
-    while left := [process for process in psutil.process_iter() if str(options.scratch) in command_of(process)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-
-
-def command_of(process):
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def test_rows_are_read_while_they_are_written(tmp_path):
-    path = tmp_path / "rows"
-    path.write_text('{"setting": "a"}\n{"setting": "b"}\n{"sett')
-    assert _rows(path) == ({"setting": "a"}, {"setting": "b"})
-
-
-def test_what_checks_numbers_and_had_no_time_fails_the_whole(tmp_path, capsys):
-    flags = ["--quick", "--device", "cpu", "--out", str(tmp_path / "found"), "--minutes", "0.1"]
-    assert gpu_check.main([*flags, "--parts", "correctness"]) == 1
-    assert gpu_check.main([*flags, "--parts", "ceilings"]) == 0
-    assert "no time was left" in capsys.readouterr().out
-
-
-def test_a_check_that_cannot_be_done_says_so(tmp_path):
-    with pytest.raises(FanfoldError, match="--quick"):
-        gpu_check.main(["--device", "cpu", "--out", str(tmp_path / "found")])
-    with pytest.raises(SystemExit):
-        gpu_check.main(["--parts", "ceilings,floor"])
-    with pytest.raises(SystemExit):
-        gpu_check.main(["--settings", "a,e"])
+def test_what_there_is_not_is_refused():
+    for wrong in (["--parts", "ceilings,floor"], ["--first", "--second"], []):
+        with pytest.raises(SystemExit):
+            gpu_check.main(wrong)

@@ -10,6 +10,4 @@ NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "benchmarks").
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_finds_all_that_it_imports(name):
-    if name == "gpu_kernels":
-        pytest.importorskip("triton")
     assert callable(import_module(f"benchmarks.{name}").main)

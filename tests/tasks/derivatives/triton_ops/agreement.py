@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fanfold.tasks.derivatives.torch_ops import products
+
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
@@ -27,3 +29,29 @@ def assert_near(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     assert found.shape == expected.shape
     assert found.isfinite().all()
     assert (found - expected).double().norm() <= tolerance * expected.double().norm()
+
+
+class TensorCores:
+    """The products of `tasks.derivatives.torch_ops` of what tensor cores take of their operands: the first bits."""
+
+    def __init__(self, dropped: int = 13) -> None:
+        self._dropped = dropped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(products, name)
+
+    def convolve(self, pairs: Any, *how: Any) -> Any:
+        return products.convolve(self._cut(pairs), *how)
+
+    def convolve_with_moments(self, pairs: Any, *how: Any) -> Any:
+        return products.convolve_with_moments(self._cut(pairs), *how)
+
+    def backward(self, triples: Any, *how: Any) -> Any:
+        return products.backward(self._cut(triples), *how)
+
+    def _cut(self, operands: Any) -> Any:
+        return [tuple(self._cut_one(each) for each in group) for group in operands]
+
+    def _cut_one(self, operand: Tensor) -> Tensor:
+        mask = -(1 << self._dropped)
+        return (operand.contiguous().view(torch.int32) & mask).view(torch.float32)
