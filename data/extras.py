@@ -10,6 +10,7 @@ MODULES = {
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
     "timm": ("timm",),
+    "tls": ("cryptography",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 """The modules of each extra that Fanfold imports."""

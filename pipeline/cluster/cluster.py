@@ -26,6 +26,7 @@ from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words,
 from fanfold.pipeline.cluster.joining import ask_workers, check_versions
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 from fanfold.pipeline.cluster.preload import keeps_memory
+from fanfold.pipeline.cluster.tls import KEYS, open_to_all, refusal, security_of, temporary_security
 
 DASK_SETTINGS = {
     # Every window's graph holds a state of some megabytes on purpose.
@@ -185,7 +186,7 @@ def _closed_slowly(part: Part) -> Iterator[Part]:
 
 def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
     """Workers on the cores of this machine."""
-    started = cpu_workers(config.workers, config.protocol, config.dashboard)
+    started = cpu_workers(config.workers, config.protocol, config.dashboard, temporary_security(config))
     client = _connect(stack.enter_context(_closed_slowly(started)), config, stack)
     return _cluster(config, client, Hardware(), *notes)
 
@@ -208,7 +209,8 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         )
     with contextlib.ExitStack() as started_here:
         try:
-            started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard)
+            security = temporary_security(config)
+            started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard, security)
         except FanfoldError:
             raise
         except Exception as error:  # of dask-cuda or the driver, of any kind
@@ -240,14 +242,16 @@ def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: 
 
 
 def _join(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
-    began = time.monotonic()
+    began, security = time.monotonic(), security_of(config)
     try:
         # Asked first: a client would wait for ever for a server that accepts the connection and stays silent.
         # In a thread, as a notebook's own has a loop that runs.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, asyncio.wait_for(_ask(config), config.timeout)).result()
-        client = stack.enter_context(_closed_slowly(Client(config.kind, timeout=config.timeout)))
-    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError, missing keys of TLS a TypeError
+            thread.submit(asyncio.run, asyncio.wait_for(_ask(config, security), config.timeout)).result()
+        client = stack.enter_context(_closed_slowly(Client(config.kind, timeout=config.timeout, security=security)))
+    except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError
+        if why := refusal(error):
+            raise FanfoldError(f"No encrypted connection with {config.kind}: {why}. See {KEYS}.") from error
         waited = time.monotonic() - began
         raise FanfoldError(
             f"No scheduler answered at {config.kind} within {waited:.0f} s ({type(error).__name__}): start one "
@@ -293,6 +297,8 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
     check_versions(client)
     hardware = common(ask_workers(client, probe_device))
     notes = [f"{hardware.problem}: computing on the CPU"] if hardware.problem else []
+    if note := open_to_all(address):
+        notes.append(note)
     if note := _forgetful(client):
         notes.append(note)
     return replace(_cluster(config, client, hardware, *notes), joined=True)
@@ -309,7 +315,7 @@ def _forgetful(client: Client) -> str | None:
     )
 
 
-async def _ask(config: ClusterConfig) -> None:
-    security = Security().get_connection_args("client")
-    async with rpc(config.kind, timeout=config.timeout, connection_args=security) as scheduler:
+async def _ask(config: ClusterConfig, security: Security) -> None:
+    connection = security.get_connection_args("client")
+    async with rpc(config.kind, timeout=config.timeout, connection_args=connection) as scheduler:
         await scheduler.identity()

@@ -1,9 +1,14 @@
 """What a cluster should be. Needs no Dask to be read."""
 
 from dataclasses import dataclass
-from typing import Literal
+from ipaddress import ip_address
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from fanfold.data.errors import FanfoldError, check_at_least
+
+TLS_FILES: Final = {"tls_ca": "tls_ca_file", "tls_cert": "tls_client_cert", "tls_key": "tls_client_key"}
+"""The fields that name files, and what Dask calls these."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,12 @@ class ClusterConfig:
             `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by
             the time of a chunk.
         patience: Seconds without a heartbeat after which a gang goes on without a worker.
+        tls: `required` for encrypted connections alone: workers that Fanfold starts get temporary certificates, and
+            schedulers of others must be `tls://…`. `auto` takes schedulers as their addresses say.
+        tls_ca: The certificate of the authority that signed a `tls://…` scheduler's, a file; by default what Dask's
+            configuration says (`distributed.comm.tls`).
+        tls_cert: This driver's certificate, a file.
+        tls_key: The key of that certificate, a file.
     """
 
     kind: str = "auto"
@@ -36,6 +47,10 @@ class ClusterConfig:
     timeout: float = 60
     reduction: Literal["auto", "graph", "collective"] = "auto"
     patience: float = 10
+    tls: Literal["auto", "required"] = "auto"
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "cpu", "cuda") and "://" not in self.kind:
@@ -57,3 +72,33 @@ class ClusterConfig:
             raise FanfoldError(f"No reduction '{self.reduction}': use auto, graph or collective.")
         if not self.patience >= 2:  # a heartbeat comes every half second, in large clusters less often
             raise FanfoldError(f"`cluster.patience` must be at least 2 seconds, not {self.patience:g}.")
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        encrypted, joins, required = self.kind.startswith("tls://"), "://" in self.kind, self.tls == "required"
+        if self.tls not in ("auto", "required"):
+            raise FanfoldError(f"No `cluster.tls={self.tls}`: use auto or required.")
+        if required and joins and not encrypted:
+            raise FanfoldError(f"{self.kind} is not encrypted: name a tls:// address, or leave `cluster.tls` out.")
+        if required and self.protocol != "tcp":
+            raise FanfoldError(f"{self.protocol} is not encrypted: leave `cluster.protocol` or `cluster.tls` out.")
+        if (required or encrypted) and self.reduction == "collective":
+            raise FanfoldError(UNENCRYPTED)
+        named = [field for field in TLS_FILES if getattr(self, field) is not None]
+        if named and not encrypted:
+            raise FanfoldError(f"`cluster.{named[0]}` is for a scheduler at a tls:// address, not for {self.kind}.")
+
+
+UNENCRYPTED: Final = (
+    "Workers of a gang exchange gradients unencrypted, which nothing else of an encrypted cluster is: use "
+    "`cluster.reduction=graph`, or auto."
+)
+
+
+def is_local(address: str) -> bool:
+    """Whether a scheduler's address is one of this machine's own, which no other reaches."""
+    try:
+        host = urlsplit(address).hostname or ""
+        return address.startswith("inproc://") or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, or no address
+        return False

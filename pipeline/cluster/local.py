@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import dask
-from distributed import LocalCluster, Nanny
+from distributed import LocalCluster, Nanny, Security
 from distributed.core import Status
 
 from fanfold.data.errors import FanfoldError
@@ -19,7 +19,9 @@ from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 Protocol = Literal["tcp", "ucx"]
 
 
-def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> LocalCluster:
+def cpu_workers(
+    workers: int | None, protocol: Protocol, dashboard: str, security: Security | None = None
+) -> LocalCluster:
     """A cluster of workers on CPUs, by default one a core. It ends them when it is closed.
 
     Raises:
@@ -32,13 +34,16 @@ def cpu_workers(workers: int | None, protocol: Protocol, dashboard: str) -> Loca
             worker_class=ScriptlessNanny,
             threads_per_worker=1,
             processes=True,
-            protocol=_protocol(protocol),
+            protocol="tls" if security else _protocol(protocol),
+            security=security,
             silence_logs=logging.ERROR,  # a busy machine that ends workers slowly is nobody's concern
             dashboard_address=_free_dashboard(dashboard),
         )
 
 
-def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, dashboard: str) -> LocalCluster:
+def gpu_workers(
+    gpus: Sequence[int | str], workers: int, protocol: Protocol, dashboard: str, security: Security | None = None
+) -> LocalCluster:
     """A cluster of workers on GPUs, distributed evenly, also where there are more workers than GPUs.
 
     It ends them when it is closed.
@@ -56,7 +61,8 @@ def gpu_workers(gpus: Sequence[int | str], workers: int, protocol: Protocol, das
             n_workers=workers,
             worker_class=ScriptlessNanny,
             threads_per_worker=1,
-            protocol=_protocol(protocol),
+            protocol="tls" if security else _protocol(protocol),
+            security=security,
             silence_logs=logging.ERROR,  # a busy machine that ends workers slowly is nobody's concern
             dashboard_address=_free_dashboard(dashboard),
             # Dask holds only float32 vectors in host memory. Device memory belongs to PyTorch's allocator, so there is

@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.config import UNENCRYPTED
 from fanfold.pipeline.events import Listener, ReductionPicked
 from fanfold.pipeline.executors.base import Executor, Result, Window
 from fanfold.pipeline.executors.gang import GangExecutor, NoGangError
@@ -35,7 +37,9 @@ def open_executor(cluster: Cluster, recipe: Recipe, run: str, tell: Listener) ->
     tell(ReductionPicked("graph" if cluster.reduction == "graph" else "collective", None))
     if cluster.reduction == "graph":
         return graph
-    if cluster.reduction == "auto" and any(address.startswith("tls:") for address in cluster.addresses):
+    if any(address.startswith("tls:") for address in cluster.addresses):
+        if cluster.reduction == "collective":
+            raise FanfoldError(UNENCRYPTED)
         tell(ReductionPicked("graph", "what a gang exchanges would not be encrypted, as all else here is"))
         return graph
     gang = GangExecutor(cluster, recipe, run, tell)

@@ -6,8 +6,9 @@ import pytest
 
 import fanfold
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.config import is_local
 from fanfold.workflows.cli.configuration import of_run
-from fanfold.workflows.cli.trust import as_flags, is_local, leave_for, listed
+from fanfold.workflows.cli.trust import as_flags, leave_for, listed
 
 FOREIGN = """
 seed: 0

@@ -6,13 +6,12 @@ looking at the run. What the command's own flags or its `--config` name is trust
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from jsonargparse import ArgumentParser
 
 from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.cluster.config import is_local
 from fanfold.workflows.cli.kinds import shown
 
 OWN: Final = ("algorithm", "model")  # sections whose variant may be a user's own
@@ -81,15 +80,6 @@ def check_scheduler(run: object, address: str) -> None:
             f"The run {run} names the scheduler {shown(address)}, which could run code here: name it again if you "
             "trust it, with `cluster.kind`, or compute here with `cluster.kind=auto`."
         )
-
-
-def is_local(address: str) -> bool:
-    """Whether a scheduler's address is one of this machine's own, which no other reaches."""
-    try:
-        host = urlsplit(address).hostname or ""
-        return address.startswith("inproc://") or host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # a name, or no address
-        return False
 
 
 def _is_module(name: str) -> bool:
