@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,6 +30,12 @@ class Part(NamedTuple):
 
 Found: TypeAlias = Sequence[NDArray[np.uint8] | FanfoldError]
 """Pictures as they were read, uint8 `[channels, height, width]` each, and the errors of those to be skipped."""
+
+
+def called(source: str) -> str:
+    """The name of a folder, or of a table or an archive without its suffix: what people call the data set in it."""
+    path = PurePath(source)
+    return path.stem if path.suffix.lower() in (".csv", ".npz", ".zarr") else path.name
 
 
 class Source(ABC):

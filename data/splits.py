@@ -34,6 +34,9 @@ _VINYALS_TEST = frozenset(
 _VINYALS_TEST_CHARACTERS = frozenset(ClassName("Gurmukhi", f"character{number}") for number in range(42, 46))
 
 
+ALL = "all"
+"""The split whose classes all test: of data that nothing was trained on."""
+
 FEW = 5
 """Classes that validate, at least; where there are fewer, the same classes validate and test."""
 
@@ -54,12 +57,14 @@ class Split:
 
 
 def split_classes(store: Store, name: str | None = None) -> Split:
-    """Split a store's classes by one of `SPLITS`; by default the given one, or the data set's own.
+    """Split a store's classes by one of `SPLITS`, or `ALL`; by default the given one, or the data set's own.
 
     Raises:
         FanfoldError: There is no such split, or it doesn't fit the store; the fitting ones are named.
     """
     name = default_split(store) if name is None else name
+    if name == ALL:
+        return Split(ALL, *np.split(np.arange(len(store.names)), [0, 0]))
     kind, colon, seed = name.partition(":")
     other = "groups" if store.preprocessing.handwriting else "alphabets"  # the same by another word
     fitting = [

@@ -40,7 +40,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
 from fanfold.data.plain import JSON
 from fanfold.data.schema import CHUNKS_PER_SHARD, PARTS, SCHEMA, checksum, checksums, digest, paths_checksum, seal
-from fanfold.data.source import ClassName, Source
+from fanfold.data.source import ClassName, Source, called
 from fanfold.data.writing import Reading, Summary, fill_store, in_threads
 
 __all__ = ["SCHEMA", "Store", "open_store", "verify_store", "write_store"]
@@ -66,14 +66,14 @@ class Store:
     attributes: Mapping[str, JSON]  # of the Zarr group
 
     def __str__(self) -> str:
-        """The content in words: "folder, 81 classes of 12 groups, 5,421 pictures (9 to 192 each) …"."""
+        """The content in words: "grocery, 81 classes of 12 groups, 5,421 pictures (9 to 192 each) …"."""
         groups, pictures = ("alphabets", "drawings") if self.preprocessing.handwriting else ("groups", "pictures")
         of = f" of {len(self.groups):,} {groups}" if len(self.groups) > 1 else ""
         low, high = int(self.counts.min()), int(self.counts.max())
         each = f"{low:,} each" if low == high else f"{low:,} to {high:,} each"
         height, width = self.size
         return (
-            f"{self.dataset}, {len(self.names):,} classes{of}, {self.pictures:,} {pictures} ({each}) of "
+            f"{self.title}, {len(self.names):,} classes{of}, {self.pictures:,} {pictures} ({each}) of "
             f"{height} × {width} pixels, {'in colour' if self.channels == 3 else 'grey'}"
         )
 
@@ -112,6 +112,14 @@ class Store:
     def groups(self) -> tuple[str, ...]:
         """The groups, each once, in the order of the classes."""
         return tuple(dict.fromkeys(name.group for name in self.names))
+
+    @property
+    def title(self) -> str:
+        """What people call the data set: "omniglot", or the name of their own folder, or of the store."""
+        source = self.origin.get("source")
+        if self.dataset != "folder":
+            return self.dataset
+        return called(str(self.path if source in (None, "memory") else source))
 
     @property
     def origin(self) -> Mapping[str, JSON]:
@@ -208,7 +216,8 @@ def write_store(
         _check_replaceable(path)
     try:
         with complete_folder(path, overwrite=overwrite) as partial:
-            words = f"Writing {path}: {len(source.names):,} classes of {source.dataset}"
+            of = "" if source.dataset == "folder" else f" of {source.dataset}"
+            words = f"Writing {path}: {len(source.names):,} classes{of}"
             with _progress(words, sum(source.counts), progress) as done:
                 summary = fill_store(partial, source, done, reading)
             verify_store(partial)

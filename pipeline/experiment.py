@@ -9,7 +9,7 @@ import numpy as np
 
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
-from fanfold.data.splits import default_split
+from fanfold.data.splits import ALL, default_split
 from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
@@ -68,6 +68,8 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
             f"{asked.algorithm.name} has no inner steps: leave `evaluation.steps` out, or set it to null."
         )
     dataset, note = resolve_dataset(asked.dataset)
+    if trains and dataset.split == ALL:
+        raise FanfoldError("`dataset.split=all` has no classes to train on: it is for tests of other data.")
     store = open_store(Path(str(dataset.store)))
     turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
     shape = asked.train.shape(asked.task, handwriting=turns)

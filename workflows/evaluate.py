@@ -1,21 +1,36 @@
-"""Meta-test a run's parameters on tasks from the test classes, spread over a Dask cluster."""
+"""Meta-test a run's parameters on tasks from the test classes, or from other data, spread over a Dask cluster."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.files import check_writable
-from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.arguments import pairs
+from fanfold.workflows.cli.configuration import (
+    build_parser,
+    configuration,
+    decided,
+    flag_value,
+    of_run,
+    parse,
+    say_notes,
+)
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.kinds import shown
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.trust import add_trust_flag
 
+if TYPE_CHECKING:
+    from fanfold.tasks.episodes import EpisodeShape
+    from fanfold.workflows.actions.grid import Grid
+
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
+    argv, of_data = _data_apart(argv)
     if path is not None:
         argv = [*of_run(path, f": train one with `{command('train', '--run', path)}`", argv), *argv]
     parser = build_parser("workflows.evaluate", __doc__, argv, CONFIGURATION)
@@ -28,24 +43,79 @@ def main(argv: Sequence[str]) -> None:
         help="the best ones on validation classes, or those after the last iteration",
     )
     parser.add_argument("--predictions", type=Path | None, default=None, help="a CSV file for every prediction")
+    for name, what in (("ways", "numbers of classes"), ("shots", "numbers of support pictures")):
+        parser.add_argument(
+            f"--grid.{name}", type=str | None, default=None, help=f"{what}, such as 2,5,10, for a table"
+        )
     add_trust_flag(parser)
     add_performance_flag(parser)
     options = parse(parser, argv)
     check_performance_file(options.performance_report)
     if path is None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
+    if options.predictions is not None and (options.grid.ways or options.grid.shots):
+        raise FanfoldError("--predictions and --grid: leave one out.")
     if options.predictions is not None:
         check_writable("CSV file", options.predictions)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.recording.run_directory import RunDirectory
+    from fanfold.workflows.actions.elsewhere import on_other_data
     from fanfold.workflows.actions.evaluate import Evaluation, evaluate
+    from fanfold.workflows.actions.grid import GridOfTests, evaluate_grid
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 
-    plan = decided(options, trains=False)
-    asked = Evaluation(plan, RunDirectory(Path(path)), options.parameters, options.predictions)
+    directory, home = RunDirectory(Path(path)), None
+    if of_data:
+        dataset = parse(build_parser("workflows.evaluate", __doc__, of_data, ["dataset"]), of_data).dataset
+        plan, home = on_other_data(configuration(options), dataset, flag_value(of_data, "--dataset.split"), directory)
+        say_notes(plan)
+    else:
+        plan = decided(options, trains=False)
+    asked = Evaluation(plan, directory, options.parameters, options.predictions, bool(of_data), home)
+    grid = _grid(options.grid.ways, options.grid.shots, plan.recipe.task)
+    planned = None if grid is None else GridOfTests.of(asked, grid)
+
+    def say(line: str) -> None:
+        print(in_flags(line), flush=True)
+
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
-        evaluate(asked, cluster, lambda line: print(in_flags(line), flush=True))
+        if planned is None:
+            evaluate(asked, cluster, say)
+        else:
+            evaluate_grid(planned, cluster, say)
+
+
+def _grid(ways: str | None, shots: str | None, task: "EpisodeShape") -> "Grid | None":
+    """The grid that flags ask for, the run's own number where one says nothing; None where both do."""
+    from fanfold.workflows.actions.grid import Grid
+
+    if ways is None and shots is None:
+        return None
+    return Grid.of(_numbers("ways", ways, task.ways), _numbers("shots", shots, task.shots))
+
+
+def _numbers(name: str, text: str | None, own: int) -> list[int]:
+    if text is None:
+        return [own]
+    parts = text.strip("[]").split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise FanfoldError(f"--grid.{name} must be whole numbers, such as 2,5,10, not {shown(text)}.")
+    return [int(part) for part in parts]
+
+
+def _data_apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those that name data to test on, and these; none where only a split of the run's is."""
+    of_data, others, left = list[str](), list[str](), list(argv)
+    while left:
+        word = left.pop(0)
+        chosen = of_data if word.partition("=")[0].partition(".")[0] == "--dataset" else others
+        chosen.append(word)
+        if chosen is of_data and "=" not in word and left:
+            chosen.append(left.pop(0))
+    if {flag for flag, _ in pairs(of_data)} <= {"--dataset.split"}:
+        return list(argv), []
+    return others, of_data
 
 
 if __name__ == "__main__":

@@ -8,20 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
+from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import class_keys, csv_lines
-from fanfold.pipeline.checkpoint import newest_checkpoint, parameters_sha256
+from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.evaluation import Each, meta_test, not_learnt
+from fanfold.pipeline.evaluation import Each, meta_test, normalizations, not_learnt
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
 from fanfold.pipeline.files import make_folder, write_json, writing
+from fanfold.pipeline.optimizer import Vector
+from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
 from fanfold.pipeline.ways import for_ways
 from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.heads import Head
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.cli.result import environment, in_words, test_keys
 
@@ -36,6 +42,8 @@ class Evaluation:
     directory: RunDirectory  # of the run
     parameters: Literal["best", "last"] = "best"
     predictions: Path | None = None  # a CSV file for every prediction
+    data_named: bool = False  # whether the plan's data may be others than the run's
+    home: Recipe | None = None  # the run's own, of a test on other data
 
     def __post_init__(self) -> None:
         """Check that the plan is the run's.
@@ -43,7 +51,17 @@ class Evaluation:
         Raises:
             FanfoldError: It isn't.
         """
-        check_agreement(self.plan, self.directory.config, EVALUATE_FREE, "A test")
+        free = (*EVALUATE_FREE, "dataset.") if self.data_named else EVALUATE_FREE
+        check_agreement(self.plan, self.directory.config, free, "A test")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A test's result."""
+
+    keys: dict[str, Any]  # as they are kept in a file
+    tested: Tested  # as published
+    note: str | None = None  # on a damaged checkpoint
 
 
 def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | None = None) -> dict[str, Any]:
@@ -60,22 +78,44 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
         FanfoldError: The checkpoint can't be read, the cluster fails, or a file can't be written.
     """
     warn = warn or say
+    measured = measure(asked, cluster, say)
+    if measured.note is not None:
+        warn(measured.note)
+    result = measured.keys
+    path = asked.directory.evaluations / f"{_name(asked, result['parameters_sha256'])}.json"
+    make_folder(path.parent)
+    write_json(path, result)
+    say(in_words(result))
+    say(f"macro F1 {100 * result['macro_f1']:.2f} % over {len(result['classes'])} classes")
+    if line := not_learnt(asked.plan.recipe, measured.tested):
+        warn(line)
+    for written in (path, asked.predictions):
+        if written is not None:
+            say(f"written to {written}")
+    return result
+
+
+def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
+    """The test alone: no file is written but that of the predictions, where they are asked for.
+
+    Raises:
+        FanfoldError: The checkpoint can't be read, or the cluster fails.
+    """
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
     found, note = newest_checkpoint(directory.last)
-    if note is not None:
-        warn(note)
     found = named(plan.recipe, found, directory.last)
     parameters = found.best if best else found.state.average
-    recipe = plan.recipe if cluster is None else replace(plan.recipe, device=cluster.device)
-    recipe, tested, head = for_ways(recipe, found, parameters, recipe.task.ways)
+    recipe, tested, head, statistics = _tested(asked, found, parameters)
+    if cluster is not None:
+        recipe = replace(recipe, device=cluster.device)
     executor = (
         LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
     )
     names = open_store(Path(recipe.store)).names
     with _predictions_in(asked.predictions, names) as each:
-        tests = meta_test(executor, recipe, tested, plan.evaluation, each=each, say=say)
+        tests = meta_test(executor, recipe, tested, plan.evaluation, statistics, each, say)
     sha256 = parameters_sha256(parameters)
-    result = {
+    keys = {
         **test_keys(plan, tests, found.best_iteration if best else found.state.iteration, sha256),
         "parameters_sha256": sha256,
         "trained_ways": plan.recipe.train.ways,
@@ -86,17 +126,39 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
         "environment": environment(() if cluster is None else cluster.gpus),
         **class_keys(names, tests[0].tally),
     }
-    path = directory.evaluations / f"{_name(asked, sha256)}.json"
-    make_folder(path.parent)
-    write_json(path, result)
-    say(in_words(result))
-    say(f"macro F1 {100 * result['macro_f1']:.2f} % over {len(result['classes'])} classes")
-    if line := not_learnt(plan.recipe, tests[0]):
-        warn(line)
-    for written in (path, asked.predictions):
-        if written is not None:
-            say(f"written to {written}")
-    return result
+    return Measured(keys, tests[0], note)
+
+
+def _tested(
+    asked: Evaluation, found: Checkpoint, parameters: Vector
+) -> tuple[Recipe, Vector, Head | None, Statistics | None]:
+    """What is tested: recipe, parameters, the head in the place of their own, and batch norm's statistics.
+
+    Statistics and head are of the run's own data, whatever data are tested on; the statistics are None where the test
+    finds them itself.
+
+    Raises:
+        FanfoldError: The run's own data are needed, and are not there.
+    """
+    recipe, published = asked.plan.recipe, normalizations(asked.plan.recipe)[0]
+    if recipe.fingerprint == found.fingerprint or not asked.data_named:
+        worker.open_context(replace(recipe, device="cpu", fingerprint=found.fingerprint))
+        return *for_ways(recipe, found, parameters, recipe.task.ways), None
+    statistics = found.statistics if parameters is found.best else {}
+    needs_head = recipe.algorithm.head and recipe.train.ways != recipe.task.ways
+    needs_statistics = published == "population" and not statistics
+    if asked.home is None and (needs_head or needs_statistics):
+        raise FanfoldError(
+            f"{asked.directory.path} needs the data that it was trained on for this test: prepare them again, or test "
+            + ("with `parameters=best`." if needs_statistics else f"with `task.ways={recipe.train.ways}`.")
+        )
+    if asked.home is None:
+        return recipe, parameters, None, statistics or None
+    home = replace(asked.home, task=recipe.task, fingerprint=found.fingerprint)
+    if needs_statistics:
+        statistics = worker.statistics(home, parameters)
+    wanted, vector, head = for_ways(home, found, parameters, recipe.task.ways)
+    return replace(recipe, train=wanted.train), vector, head, statistics or None
 
 
 @contextmanager

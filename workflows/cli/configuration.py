@@ -36,6 +36,7 @@ from fanfold.workflows.cli.trust import OWN, check_leave, check_scheduler, liste
 from fanfold.workflows.cli.words import did_you_mean
 
 if TYPE_CHECKING:
+    from fanfold.pipeline.configuration import Configuration
     from fanfold.pipeline.experiment import Experiment
 
 CONFIG_HELP = (
@@ -191,22 +192,32 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     return options
 
 
+def configuration(options: Namespace) -> "Configuration":
+    """The configuration of a run that parsed arguments hold."""
+    from fanfold.pipeline.configuration import Configuration  # only here: PyTorch
+
+    return Configuration(**{field.name: getattr(options, field.name) for field in fields(Configuration)})
+
+
 def decided(options: Namespace, *, trains: bool = True) -> "Experiment":
     """The experiment that parsed arguments ask for; prints why `auto` fell back to another data set, if it did.
 
     Raises:
         FanfoldError: See `decide`.
     """
-    from fanfold.pipeline.configuration import Configuration
     from fanfold.pipeline.experiment import decide  # only here: PyTorch
 
-    asked = {field.name: getattr(options, field.name) for field in fields(Configuration)}
-    experiment = decide(Configuration(**asked), trains=trains)
+    experiment = decide(configuration(options), trains=trains)
+    say_notes(experiment)
+    return experiment
+
+
+def say_notes(experiment: "Experiment") -> None:
+    """Print what the user has to know of an experiment's data."""
     if experiment.note:
         print(in_flags(experiment.note), flush=True)
     for line in experiment.told:
         _tell_once(in_flags(line))
-    return experiment
 
 
 @cache

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fanfold.data.store import open_store
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.evaluation import normalizations
@@ -25,7 +26,7 @@ def test_keys(plan: Experiment, tests: Sequence[Tested], iteration: int | None, 
     """The settings and accuracies of tests: of the published one, then of the others."""
     recipe, (published, *others) = plan.recipe, tests
     return {
-        "dataset": plan.config["dataset"].name,
+        "dataset": open_store(Path(recipe.store)).title,
         "split": recipe.split,
         "algorithm": plan.config["algorithm"].name,
         "model": plan.config["model"].name,

@@ -1,13 +1,13 @@
 """A trained run in Python."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, overload
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
@@ -24,86 +24,31 @@ from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
 from fanfold.workflows.actions.classify import Trained, trained_run, trained_shipped
+from fanfold.workflows.actions.elsewhere import on_other_data
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
+from fanfold.workflows.actions.grid import Grid, GridOfTests, evaluate_grid
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.cli.trust import check_leave, package_of
-from fanfold.workflows.face.arguments import AModel, AnAlgorithm, Asked, ask, own_names, some
+from fanfold.workflows.face.arguments import (
+    AModel,
+    AnAlgorithm,
+    Asked,
+    Data,
+    ask,
+    configured,
+    dataset_section,
+    fitting,
+    own_names,
+    some,
+)
 from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, settings_of
+from fanfold.workflows.face.results import TestGrid, TestResult, accuracy_of
 from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
 
-LISTED = 10  # classes that a test shows as text
 Support: TypeAlias = str | PathLike[str] | Mapping[str, Sequence[Picture]]
 """Labelled pictures: a folder with a folder of pictures for each class; or a mapping of classes' names to lists of
 pictures: files, PIL images, arrays."""
-
-NUMBERS = ("queries", "accuracy", "precision", "f1")
-
-
-@dataclass(frozen=True)
-class OfClass:
-    """The predictions for the queries of one class, as shares of 1.
-
-    Args:
-        queries: How many queries of the class there were.
-        accuracy: The share of them that was found to be of the class (its recall).
-        precision: The share of those said to be of the class that are.
-        f1: The harmonic mean of both.
-    """
-
-    queries: int
-    accuracy: float
-    precision: float
-    f1: float
-
-
-@dataclass(frozen=True, repr=False)
-class TestResult:
-    """A run's accuracy on tasks from test classes.
-
-    Args:
-        accuracy: The mean over tasks as a share of 1, half the width of its 95 % interval, and the number of tasks.
-        transductive: Whether a task's queries were judged together, and so influenced each other.
-        other: The accuracy judged in the other way, where the algorithm has two.
-        by_class: The classes by name, the lowest accuracy first.
-        keys: All that was measured, as it is kept in the run directory.
-        notes: What puts the test in doubt, a line each: a damaged checkpoint, or a run that learnt nothing.
-    """
-
-    accuracy: Accuracy
-    transductive: bool
-    other: Accuracy | None
-    by_class: Mapping[str, OfClass]
-    keys: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-
-    __test__ = False  # no test of pytest's
-
-    @classmethod
-    def of(cls, keys: Mapping[str, Any], notes: Sequence[str] = ()) -> Self:
-        """The test that a file's keys describe, with notes on it."""
-        found = {one["class"]: OfClass(**{name: one[name] for name in NUMBERS}) for one in keys["classes"]}
-        ordered = sorted(found.items(), key=lambda one: (one[1].accuracy, -one[1].queries, one[0]))
-        others = [_accuracy(other) for other in keys["other_tests"]]
-        return cls(
-            _accuracy(keys), keys["transductive"], others[0] if others else None, dict(ordered), keys, tuple(notes)
-        )
-
-    def __str__(self) -> str:
-        kind = "transductive" if self.transductive else "inductive"
-        lines = [f"{self.accuracy} ({self.accuracy.tasks:,} tasks, {kind})"]
-        shown = list(self.by_class.items())[:LISTED]
-        width = max((len(name) for name, _ in shown), default=0)
-        lines += [f"  {name:{width}}  {100 * one.accuracy:5.1f} % of {one.queries:,} queries" for name, one in shown]
-        if (left := len(self.by_class) - LISTED) > 0:
-            lines.append(f"  {left} classes more, with higher accuracies")
-        return "\n".join([*lines, *self.notes])
-
-    __repr__ = __str__
-
-
-def _accuracy(keys: Mapping[str, Any]) -> Accuracy:
-    return Accuracy(keys["test_accuracy"], keys["test_ci95"], keys["test_episodes"])
 
 
 class Run:
@@ -158,14 +103,14 @@ class Run:
             raise FanfoldError(
                 f"{self.path} hasn't ended: go on with fanfold.train(path={str(self.path)!r}, resume=True)."
             )
-        return _accuracy(result)
+        return accuracy_of(result)
 
     @property
     def history(self) -> History:
         """The training's course: arrays such as `history.iteration` and `history.accuracy`, of one length."""
         return read_history(self._directory)
 
-    @spoken
+    @overload
     def test(
         self,
         tasks: int | None = None,
@@ -173,45 +118,110 @@ class Run:
         ways: int | None = None,
         shots: int | None = None,
         queries: int | None = None,
+        half_width: float | None = None,
         steps: int | None = None,
         seed: int | None = None,
+        data: Data | None = None,
         split: str | None = None,
         parameters: Literal["best", "last"] = "best",
         predictions: str | PathLike[str] | None = None,
         cluster: ACluster | None = None,
-    ) -> TestResult:
-        """Test the run's parameters on tasks from test classes.
+    ) -> TestResult: ...
+
+    @overload
+    def test(
+        self,
+        tasks: int | None = None,
+        *,
+        ways: int | Sequence[int] | None = None,
+        shots: int | Sequence[int] | None = None,
+        queries: int | None = None,
+        half_width: float | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        data: Data | None = None,
+        split: str | None = None,
+        parameters: Literal["best", "last"] = "best",
+        predictions: str | PathLike[str] | None = None,
+        cluster: ACluster | None = None,
+    ) -> TestResult | TestGrid: ...
+
+    @spoken
+    def test(
+        self,
+        tasks: int | None = None,
+        *,
+        ways: int | Sequence[int] | None = None,
+        shots: int | Sequence[int] | None = None,
+        queries: int | None = None,
+        half_width: float | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        data: Data | None = None,
+        split: str | None = None,
+        parameters: Literal["best", "last"] = "best",
+        predictions: str | PathLike[str] | None = None,
+        cluster: ACluster | None = None,
+    ) -> TestResult | TestGrid:
+        """Test the run's parameters on tasks from test classes, or on other data.
 
         Args:
             tasks: How many tasks; by default as many as at the run's end.
-            ways: Classes of a task.
-            shots: Support pictures of each class.
+            ways: Classes of a task; or several numbers, for a table.
+            shots: Support pictures of each class; or several numbers, for a table.
             queries: Pictures of each class to classify.
+            half_width: Test on as many more tasks as it takes for half the width of the 95 % interval, in percentage
+                points, to be at most this.
             steps: Inner steps, for algorithms that have them.
             seed: The seed of the tasks; by default the run's own, and so the tasks of the run's end.
-            split: Which classes test.
+            data: Other data than the run's, see `fanfold.train`: their pictures are brought to the size and colours of
+                the run's.
+            split: Which classes test; by default those of the run's split, or all of other data.
             parameters: Those that did `best` on validation classes, or the `last` ones.
-            predictions: A CSV file to write, with every prediction.
+            predictions: A CSV file to write, with every prediction; none of a table.
             cluster: Where to compute, see `fanfold.train`; by default in this process for algorithms that embed each
                 picture once, else on workers of its own.
+
+        Returns:
+            The test; or, of several ways or shots, a table of the accuracies of all of them, which is also drawn in the
+            run directory.
 
         Raises:
             fanfold.FanfoldError: There are too few classes or pictures for such tasks, or a file can't be read.
         """
+        grid = _grid(ways, shots, self.config["task"])
+        one = {} if grid is not None else some(ways=ways, shots=shots)
         asked = self._ask(
             seed=seed,
-            task=some(ways=ways, shots=shots, queries=queries),
-            evaluation=some(tasks=tasks, steps=steps),
-            dataset=some(split=split),
+            task=some(queries=queries, **one),
+            evaluation=some(tasks=tasks, half_width=half_width, steps=steps),
+            dataset=some(split=None if data is not None else split),
             cluster=settings_of(cluster),
         )
-        plan = asked.decided(trains=False)
-        evaluation = Evaluation(plan, self._directory, parameters, None if predictions is None else Path(predictions))
-        notes = list[str]()
+        if grid is not None and predictions is not None:
+            raise FanfoldError("predictions and several ways or shots: leave one out.")
+        notes, home = list[str](), None
+        if data is None:
+            plan = asked.decided(trains=False)
+        else:
+            dataset = configured("dataset", dataset_section(data))
+            plan, home = on_other_data(asked.configuration, dataset, split, self._directory)
+            plan = replace(plan, config={**plan.config, **asked.given})
+            notes += plan.told
+        file = None if predictions is None else Path(predictions)
+        evaluation = Evaluation(plan, self._directory, parameters, file, data is not None, home)
 
-        def measured(computing: Cluster | None) -> TestResult:
-            keys = evaluate(evaluation, computing, _unsaid, lambda line: notes.append(in_arguments(line)))
-            return TestResult.of(keys, notes)
+        def note(line: str) -> None:
+            notes.append(in_arguments(line))
+
+        planned = None if grid is None else GridOfTests.of(evaluation, grid)
+
+        def measured(computing: Cluster | None) -> TestResult | TestGrid:
+            if planned is None:
+                return TestResult.of(evaluate(evaluation, computing, _unsaid, note), notes)
+            table = evaluate_grid(planned, computing, _unsaid)
+            notes.extend(in_arguments(why) for why in planned.left_out)
+            return TestGrid.of(table, notes)
 
         if not plan.recipe.algorithm.head and given_cluster(cluster) is None:
             return measured(None)
@@ -357,6 +367,18 @@ def learn(
     if str(run).startswith(SHIPPED):
         return _classifier(trained_shipped(str(run)), support)
     return load(run, trust=trust).learn(support)
+
+
+def _grid(ways: Any, shots: Any, task: Mapping[str, Any]) -> Grid | None:
+    """The grid of several ways or shots; None for one of each."""
+    if not any(isinstance(one, Iterable) and not isinstance(one, str) for one in (ways, shots)):
+        return None
+    given = {"ways": ways, "shots": shots}
+    numbers = {name: task[name] if one is None else one for name, one in given.items()}
+    every = {name: list(one) if isinstance(one, Iterable) else [one] for name, one in numbers.items()}
+    if empty := next((name for name, one in every.items() if not one), None):
+        raise FanfoldError(f"{empty} is empty: give one number or more.")
+    return Grid.of(*([fitting(f"task.{name}", number, int) for number in one] for name, one in every.items()))
 
 
 def _classifier(trained: Trained, support: Support) -> Classifier:

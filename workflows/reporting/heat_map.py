@@ -1,0 +1,57 @@
+"""Accuracy by ways and shots, as a heat map."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from fanfold.workflows.reporting.style import FAINT, Picture, axes
+
+DARK, LIGHT = "#101418", "#ffffff"  # letters on light and on dark colours, in a page of either mode
+
+
+def draw_grid(found: Mapping[str, Any]) -> Picture:
+    """Draw a table of tests: a row for each number of ways, a column for each of shots; what was left out is blank."""
+    cells = {(one["ways"], one["shots"]): one for one in found["cells"]}
+    left_out = {(one["ways"], one["shots"]) for one in found["left_out"]}
+    ways, shots = (sorted({one[place] for one in (*cells, *left_out)}) for place in (0, 1))
+    shares = np.full((len(ways), len(shots)), np.nan)
+    for (way, shot), one in cells.items():
+        shares[ways.index(way), shots.index(shot)] = one["test_accuracy"]
+    low, high = float(np.nanmin(shares)), float(np.nanmax(shares))
+    low = min(low, high - 0.1)  # where all are alike, colours are, too
+    colours = matplotlib.colormaps["cividis"]
+    figure, axis = axes(height=0.9 + 0.5 * len(ways))
+    axis.imshow(100 * shares, cmap=colours, vmin=100 * low, vmax=100 * high, aspect="auto")
+    for (way, shot), one in cells.items():
+        share = one["test_accuracy"]
+        axis.text(
+            *(shots.index(shot), ways.index(way)),
+            f"{100 * share:.1f}\n± {100 * one['test_ci95']:.1f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=DARK if (share - low) / (high - low) > 0.55 else LIGHT,
+        )
+    for way, shot in left_out:
+        axis.text(shots.index(shot), ways.index(way), "–", ha="center", va="center", color=FAINT)
+    axis.set_xticks(range(len(shots)), [f"{number:,}" for number in shots])
+    axis.set_yticks(range(len(ways)), [f"{number:,}" for number in ways])
+    axis.set(xlabel="shots: support pictures of each class", ylabel="ways: classes of a task")
+    axis.grid(visible=False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    best, worst = (pick(found["cells"], key=lambda one: one["test_accuracy"]) for pick in (max, min))
+    tasks = {one["test_episodes"] for one in found["cells"]}
+    each = f"{min(tasks):,}" if len(tasks) == 1 else f"{min(tasks):,} to {max(tasks):,}"
+    how = "transductive" if found["cells"][0]["transductive"] else "inductive"
+    blank = " A dash: too few classes or pictures for such tasks." if left_out else ""
+    return Picture(
+        "grid",
+        "Accuracy by ways and shots",
+        f"Accuracy in %, from {100 * worst['test_accuracy']:.1f} with {worst['ways']} ways and {worst['shots']} shots "
+        f"to {100 * best['test_accuracy']:.1f} with {best['ways']} ways and {best['shots']} shots.",
+        figure,
+        f"Accuracy in % with its 95 % interval, {each} tasks each, {how}: {found['dataset']} {found['split']}.{blank}",
+    )
