@@ -16,6 +16,12 @@ MOST_CONFUSIONS = 1000
 COLUMNS = ("task", "class", "picture", "predicted", "confidence")
 
 
+def for_files(names: Sequence[ClassName]) -> list[str]:
+    """The classes' names with their groups before them; a group that all classes share is left out."""
+    alone = len({name.group for name in names}) == 1
+    return ["/".join(filter(None, ("" if alone else name.group, name.name))) for name in names]
+
+
 def class_keys(names: Sequence[ClassName], found: Tally) -> dict[str, Any]:
     """The keys of a test's JSON file that are by class.
 
@@ -23,6 +29,7 @@ def class_keys(names: Sequence[ClassName], found: Tally) -> dict[str, Any]:
     those said to be of it that are, `f1` the harmonic mean of both (van Rijsbergen 1979); `macro_f1` is the mean over
     the classes. `confusions` are counts of queries of a class that were said to be of another, the most frequent first.
     """
+    labels = for_files(names)
     pairs, counts = np.stack([found.true, found.said]), found.queries
     asked, right, claimed = (np.zeros(len(names), np.int64) for _ in range(3))
     np.add.at(asked, pairs[0], counts)
@@ -31,7 +38,7 @@ def class_keys(names: Sequence[ClassName], found: Tally) -> dict[str, Any]:
     right[pairs[0][hits]] = counts[hits]
     classes = [
         {
-            "class": label(names[place]),
+            "class": labels[place],
             "queries": int(asked[place]),
             "accuracy": float(right[place] / asked[place]),
             "precision": float(right[place] / claimed[place]) if claimed[place] else 0.0,
@@ -46,8 +53,8 @@ def class_keys(names: Sequence[ClassName], found: Tally) -> dict[str, Any]:
         "classes": classes,
         "confusions": [
             {
-                "class": label(names[pairs[0][place]]),
-                "predicted": label(names[pairs[1][place]]),
+                "class": labels[pairs[0][place]],
+                "predicted": labels[pairs[1][place]],
                 "queries": int(counts[place]),
             }
             for place in order[:MOST_CONFUSIONS].tolist()
@@ -69,15 +76,10 @@ def csv_lines(names: Sequence[ClassName], episodes: Episodes, predictions: Predi
     return text.getvalue()
 
 
-def label(name: ClassName) -> str:
-    """A class's name, with its group before it."""
-    return "/".join(filter(None, (name.group, name.name)))
-
-
 def _rows(
     names: Sequence[ClassName], episodes: Episodes, predictions: Predictions, first: int
 ) -> Iterator[Mapping[str, Any]]:
-    labels = [label(name) for name in names]
+    labels = for_files(names)
     true, said = predicted_classes(episodes.classes, predictions)
     queries = predictions.labels.shape[2]
     pictures = episodes.pictures[:, :, -queries:].reshape(-1)

@@ -105,7 +105,7 @@ def pictures_of(path):
 def test_a_report_says_what_was_trained_how_well_and_how_to_repeat_it(runs):
     for name in RUNS:
         result, said = result_of(runs / name), words_of(runs / name / "report.html")
-        assert f"{name}, 3-way 1-shot, folder random" in said
+        assert f"{name}, 3-way 1-shot, pictures random" in said
         for test in (result, *result["other_tests"]):
             kind = "transductive" if test["transductive"] else "inductive"
             number = f"{100 * test['test_accuracy']:.2f} % ± {100 * test['test_ci95']:.2f}"
@@ -140,7 +140,7 @@ def test_a_report_says_how_queries_were_judged_in_the_words_of_the_run(runs):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_reports_numbers_are_those_of_the_test(findings, name):
     found, result, recipe, _ = findings(name)
-    assert found.predictions.accuracies.mean() == result["test_accuracy"]
+    assert found.predictions.accuracies.mean() == pytest.approx(result["test_accuracy"])
     asked = sum(one.asked for one in found.groups)
     assert asked == TASKS * 3 * recipe.task.queries
     assert sum(one.right for one in found.groups) / asked == pytest.approx(result["test_accuracy"])
@@ -158,7 +158,8 @@ def test_the_adaptation_curve_passes_through_the_test(findings):
     found, result, recipe, best = findings("maml")
     points = dict(found.adaptation)
     assert found.steps == 1
-    assert (points[1].mean, points[1].ci95, points[1].tasks) == (result["test_accuracy"], result["test_ci95"], TASKS)
+    expected = pytest.approx((result["test_accuracy"], result["test_ci95"], TASKS))
+    assert (points[1].mean, points[1].ci95, points[1].tasks) == expected
     alone = worker.test(replace(recipe, steps=3), "batch", Stream.TEST, best, None, 0, TASKS)
     assert points[3] == summarize(alone.accuracies)
     assert findings("protonet")[0].adaptation == []

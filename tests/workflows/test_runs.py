@@ -67,7 +67,7 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
 
     directory, result = RunDirectory(tmp_path / "run"), result_of(tmp_path)
     assert set(result) >= RESULT_KEYS
-    assert (result["dataset"], result["split"], result["ways"], result["workers"]) == ("folder", "alphabets", 3, 2)
+    assert (result["dataset"], result["split"], result["ways"], result["workers"]) == ("pictures", "alphabets", 3, 2)
     assert result["iterations"] == 10
     assert result["test_episodes"] == 40
     assert result["transductive"] is True

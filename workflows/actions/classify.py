@@ -15,6 +15,7 @@ from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
 from fanfold.data.pictures import PictureError, Preprocessing
+from fanfold.data.store import open_store
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import newest_checkpoint
 from fanfold.pipeline.classifier import Classifier, Over, Prediction
@@ -63,7 +64,7 @@ def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
     if note is not None:
         say(note)
     learner = learner_of(plan.recipe, named(plan.recipe, found, directory.last))
-    origin = f"{plan.config['dataset'].name}, split {plan.recipe.split}"
+    origin = f"{open_store(Path(plan.recipe.store)).title}, split {plan.recipe.split}"
     return Trained(learner, open_preprocessing(plan.recipe), partial(calibrated, plan.recipe, learner), origin)
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
@@ -124,16 +123,3 @@ def _name(planned: GridOfTests, result: Mapping[str, Any]) -> str:
     ]
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
     return f"grid-{'-'.join(map(str, grid.ways))}way-{'-'.join(map(str, grid.shots))}shot-{digest}"
-
-
-def newest_grid(evaluations: Path) -> dict[str, Any] | None:
-    """The table that was made last; None where there is none that can be read."""
-    paths = sorted(evaluations.glob("grid-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths:
-        try:
-            found: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        if isinstance(found, dict) and isinstance(found.get("cells"), list):
-            return found
-    return None

@@ -45,6 +45,7 @@ from fanfold.workflows.face.clusters import ACluster, given_cluster, opened, set
 from fanfold.workflows.face.results import TestGrid, TestResult, accuracy_of
 from fanfold.workflows.face.words import in_arguments, spoken
 from fanfold.workflows.reporting.history import History, read_history
+from fanfold.workflows.reporting.run import data_of
 
 Support: TypeAlias = str | PathLike[str] | Mapping[str, Sequence[Picture]]
 """Labelled pictures: a folder with a folder of pictures for each class; or a mapping of classes' names to lists of
@@ -299,7 +300,7 @@ class Run:
     def __repr__(self) -> str:
         config, result = flatten_keys(dict(self.config)), self.result
         tasks = f"{config.get('task.ways')}-way {config.get('task.shots')}-shot"
-        what = f"{config.get('algorithm.name')}, {tasks}, {config.get('dataset.name')}"
+        what = f"{config.get('algorithm.name')}, {tasks}, {data_of(config)}"
         how = f"test accuracy {self.accuracy}" if result else "not ended"
         return f"<fanfold.Run {str(self.path)!r}: {what}, {how}>"
 

@@ -1,14 +1,31 @@
 """Accuracy by ways and shots, as a heat map."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.recording.kept import Schema, read_object
 from fanfold.workflows.reporting.style import FAINT, Picture, axes
 
 DARK, LIGHT = "#101418", "#ffffff"  # letters on light and on dark colours, in a page of either mode
+
+
+TABLE: Schema = {**dict.fromkeys(("dataset", "split"), str), "cells": list, "left_out": list}
+"""What a file of a table must have."""
+
+
+def newest_grid(evaluations: Path) -> dict[str, Any] | None:
+    """The table that was made last; None where there is none that can be read."""
+    paths = sorted(evaluations.glob("grid-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths:
+        with suppress(FanfoldError):  # it is none of ours
+            return read_object("table of tests", path, TABLE)
+    return None
 
 
 def draw_grid(found: Mapping[str, Any]) -> Picture:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.source import called
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.recording.kept import read_configuration, read_result, read_text
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -32,11 +33,18 @@ class Run:
     @property
     def data(self) -> str:
         """Data set and split."""
-        return f"{self.config.get('dataset.name')} {self.config.get('dataset.split') or ''}".strip()
+        return f"{data_of(self.config)} {self.config.get('dataset.split') or ''}".strip()
 
     def tasks(self, section: str) -> str:
         """A section's tasks in words, such as "5-way 1-shot"."""
         return f"{self.config.get(f'{section}.ways')}-way {self.config.get(f'{section}.shots')}-shot"
+
+
+def data_of(config: Mapping[str, Any]) -> str:
+    """What people call a configuration's data set, by dotted keys: its name, or that of its folder or store."""
+    name = str(config.get("dataset.name"))
+    place = config.get("dataset.source") or config.get("dataset.store")
+    return called(str(place)) if name == "folder" and place else name
 
 
 def read_run(path: Path) -> Run:

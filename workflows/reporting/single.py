@@ -16,6 +16,7 @@ from fanfold.workflows.reporting.embedding import draw_embedding
 from fanfold.workflows.reporting.evaluations import evaluations
 from fanfold.workflows.reporting.gather import Findings
 from fanfold.workflows.reporting.groups import draw_groups
+from fanfold.workflows.reporting.heat_map import draw_grid, newest_grid
 from fanfold.workflows.reporting.page import Card, Page, Section
 from fanfold.workflows.reporting.published import published_beside
 from fanfold.workflows.reporting.run import Run
@@ -37,6 +38,8 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
     sections = [_course(run)]
     if findings is not None:
         sections += [*_tasks(findings), _characters(findings)]
+    if (grid := newest_grid(run.directory.evaluations)) is not None:
+        sections.append(Section("Ways and shots", [], [draw_grid(grid)]))
     sections += [
         Section("How to reproduce it", words=[_reproduction(run)], code=_commands(run)),
         Section("Configuration", code=run.yaml),

@@ -1,0 +1,65 @@
+"""Another data set, brought to the size and colours that a network wants."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fanfold.data.conversion import find_converted
+from fanfold.data.datasets import Auto, Folder
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import HANDWRITING, Preprocessing, read_picture
+from fanfold.data.splits import ALL, split_classes
+from fanfold.data.store import open_store, write_store
+from tests.data.conftest import NoiseSource
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two classes of three pictures in colour, each other in its size."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "my pictures" / "ab"[number // 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20 + number, 30, 3), np.uint8)).save(path)
+    return tmp_path / "my pictures"
+
+
+@pytest.mark.parametrize("wanted", [Preprocessing(12, 3), Preprocessing(9, 1, "pad"), HANDWRITING])
+def test_a_folders_pictures_are_read_as_new_pictures_of_the_run_are(folder, wanted):
+    store = find_converted(Folder(source=str(folder), split="given"), wanted, progress=False)
+    assert (store.title, store.channels, store.size) == ("my pictures", wanted.channels, (wanted.size, wanted.size))
+    files = sorted(folder.rglob("*.png"))
+    assert (store.read() == np.stack([read_picture(str(file), wanted) for file in files])).all()
+    again = find_converted(Folder(source=str(folder)), wanted, progress=False)
+    assert (again.path, again.digest) == (store.path, store.digest)
+
+
+def test_a_stores_pictures_are_converted_once_and_left_alone_where_they_suit(folder):
+    find_converted(Folder(source=str(folder)), replace(HANDWRITING, size=10), progress=False)
+    (ink,) = folder.parent.glob("stores/*.zarr")
+    given = Auto(store=str(ink))
+    assert find_converted(given, replace(HANDWRITING, size=10, invert=False), progress=False).path == ink
+    shown = find_converted(given, Preprocessing(10, 3), progress=False)
+    assert shown.path != ink
+    assert (shown.title, shown.names) == ("my pictures", open_store(ink).names)
+    assert (shown.read() == 255 - open_store(ink).read()).all()  # handwriting is shown dark on white
+    written = (shown.path / "zarr.json").stat().st_mtime_ns
+    assert (
+        find_converted(given, Preprocessing(10, 3), progress=False).path / "zarr.json"
+    ).stat().st_mtime_ns == written
+
+
+def test_all_classes_test_where_nothing_was_trained_on(tmp_path):
+    write_store(tmp_path / "noise.zarr", NoiseSource(classes=3), progress=False)
+    split = split_classes(open_store(tmp_path / "noise.zarr"), ALL)
+    assert [part.tolist() for part in (split.train, split.validation, split.test)] == [[], [], [0, 1, 2]]
+
+
+def test_a_data_set_that_is_not_there_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FanfoldError, match="nowhere"):
+        find_converted(Folder(source="nowhere"), Preprocessing(8, 3), progress=False)
+    assert not list(tmp_path.glob("stores/*"))

@@ -1,0 +1,119 @@
+"""Tests of a run: on other data, and with many ways and shots, in Python and on the command line."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fanfold
+from fanfold.workflows.reporting.heat_map import newest_grid
+from tests.workflows.conftest import SMALL
+
+SHORT = {"tasks": 30, "other_tasks": 0, "validation_tasks": 10}
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, cluster, tmp_path_factory):
+    """A folder with a short run of Prototypical Networks, and one of MAML, on grey pictures of 16 × 16."""
+    folder = tmp_path_factory.mktemp("evaluating")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        store = fanfold.prepare(pictures, "own.zarr", size=16, progress=False)
+        for name in ("protonet", "maml"):
+            options = {"ways": 3, "batch": 2, "evaluation": SHORT, "cluster": cluster.client, "progress": False}
+            fanfold.train(store, name, iterations=4, model={"name": "conv4", "width": 8}, path=name, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    """A folder of six classes of eight discs in colours, larger than the runs' pictures."""
+    folder = tmp_path_factory.mktemp("other") / "discs"
+    random = np.random.default_rng(0)
+    places = np.hypot(*np.mgrid[-12:12, -12:12]) < 9
+    for number in range(6):
+        (folder / f"hue{number}").mkdir(parents=True)
+        for place in range(8):
+            colour = np.array([40 * number, 255 - 40 * number, 128])
+            pixels = np.where(places[..., None], colour, 255) + random.normal(0, 9, (24, 24, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"hue{number}" / f"{place}.png")
+    return folder
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch):
+    """A copy of the runs, in the current folder."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    for config in tmp_path.glob("*/config.yaml"):
+        config.write_text(config.read_text().replace(str(trained), str(tmp_path)))
+    return tmp_path
+
+
+def test_a_run_is_tested_on_other_data_of_another_size_and_colours(here, discs):
+    run = fanfold.load("protonet")
+    found = run.test(data=discs, ways=6)
+    assert set(found.by_class) == {f"hue{number}" for number in range(6)}  # all classes: none was trained on
+    assert (found.keys["dataset"], found.keys["split"], found.accuracy.tasks) == ("discs", "all", 30)
+    assert found.notes[0].startswith("tested on other data than trained on: discs, 6 classes, 48 pictures")
+    assert "of 16 × 16 pixels, grey" in found.notes[0]
+
+    own = run.test()
+    assert vars(own.accuracy) == vars(run.accuracy)
+    (here / "own.zarr").rename(here / "moved.zarr")
+    assert vars(run.test(data="moved.zarr").accuracy) == vars(own.accuracy)  # the run's own data at another place
+    again = run.test(data=discs, ways=6)  # by the statistics that the run keeps
+    assert vars(again.accuracy) == vars(found.accuracy)
+    with pytest.raises(fanfold.FanfoldError, match="needs the data that it was trained on"):
+        run.test(data=discs, parameters="last")
+
+
+def test_a_store_made_anew_of_other_pictures_is_not_taken_for_the_runs(here):
+    images, labels = np.random.default_rng(0).integers(0, 256, (64, 16, 16), np.uint8), [str(n // 8) for n in range(64)]
+    fanfold.prepare(images, "own.zarr", labels=labels, size=16, overwrite=True, progress=False)
+    with pytest.raises(fanfold.FanfoldError, match="holds other images than those that this run began with"):
+        fanfold.load("protonet").test(split="all", queries=1)
+
+
+def test_a_table_has_the_tests_of_all_ways_and_shots(here, cluster):
+    run = fanfold.load("maml")
+    found = run.test(ways=[4, 2, 99], shots=[1, 2], cluster=cluster.client)
+    assert list(found.accuracies) == [(2, 1), (2, 2), (4, 1), (4, 2)]
+    alone = run.test(ways=4, shots=2, cluster=cluster.client)
+    assert vars(found.accuracies[4, 2]) == vars(alone.accuracy)
+    (line,) = found.notes
+    assert line.startswith("ways must be at most ")
+    assert line.endswith("not 99.")
+    assert "4-way" in str(found)
+    (file,) = (here / "maml" / "evaluations").glob("grid-*.csv")
+    rows = list(csv.DictReader(file.open()))
+    assert [(row["ways"], row["shots"]) for row in rows] == [("2", "1"), ("2", "2"), ("4", "1"), ("4", "2")]
+    assert newest_grid(file.parent) == json.loads(file.with_suffix(".json").read_text()) == found.keys
+    with Image.open(file.with_suffix(".png")) as image:
+        assert np.asarray(image.convert("L")).std() > 20
+
+
+def test_the_command_tests_on_other_data_and_makes_tables(here, discs, workflow_here, joined):
+    data = ["--dataset.name", "folder", "--dataset.source", str(discs)]
+    ran = workflow_here("evaluate", "--run", "protonet", *joined, *data, "--grid.ways", "2,6", "--grid.shots", "1,9")
+    assert ran.returncode == 0, ran.stderr
+    assert "tested on other data than trained on: discs, 6 classes" in ran.stdout
+    assert "left out 2-way 9-shot: --task.shots and --task.queries must add up to at most 8" in ran.stdout
+    assert re.search(r"6-way 1-shot: \d+\.\d\d ± \d+\.\d\d %, 30 tasks, inductive", ran.stdout)
+    wrong = workflow_here("evaluate", "--run", "protonet", "--grid.shots", "1;5")
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1] == "error: --grid.shots must be whole numbers, such as 2,5,10, not '1;5'."
+    none = workflow_here("evaluate", "--run", "protonet", *joined, "--grid.ways", "77")
+    assert none.returncode == 2
+    assert "dashboard" not in none.stdout
+    assert "--task.ways must be at most" in none.stderr
+
+
+def test_other_data_are_not_for_training(workflow_here, pictures):
+    ran = workflow_here("train", *SMALL, "--dataset.source", str(pictures), "--dataset.split", "all", "--run", "run")
+    assert ran.returncode == 2
+    assert "--dataset.split all has no classes to train on: it is for tests of other data." in ran.stderr
