@@ -75,8 +75,8 @@ def train(
         lr: Meta rate; 0.001 by default.
         seed: The seed of all random draws; 0 by default.
         split: Which classes train, validate and test; by default the data set's own.
-        model: `conv4` (the default), `conv4-stride`, `article`, `resnet12`, `torchvision/NAME` or `timm/NAME`; a mapping
-            with settings; your own as `package.module:Class`; or a `torch.nn.Module`, or its class, built as
+        model: `conv4` (the default), `conv4-stride`, `article`, `resnet12`, `torchvision/NAME` or `timm/NAME`; a
+            mapping with settings; your own as `package.module:Class`; or a `torch.nn.Module`, or its class, built as
             `Class(ways=…)`.
         cluster: Where to compute: a number of workers on this machine; an address (`tcp://…`), `cpu` or `cuda`; a
             `dask.distributed.Client` or cluster; `fanfold.cluster(…)`; or settings. By default workers of its own, one
