@@ -8,7 +8,7 @@ result: each is read or written once. Of the resident images, only those count t
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -99,8 +99,11 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def meta_iteration(recipe: Recipe) -> list[Node]:
-    """The nodes of a meta-iteration of a GPU that is alone, for `SIZE` and the pooled network's like."""
+def meta_iteration(recipe: Recipe, counted: bool = True) -> list[Node]:
+    """The nodes of a meta-iteration of a GPU that is alone, of images of `SIZE`.
+
+    Not counted, kernels are launched: by whoever has taken the place of Triton's launcher, see `benchmarks.ahead`.
+    """
     module = build_network(recipe.model, recipe.train.ways, SIZE, 0)
     network = as_network(module, SIZE, recipe.train.ways)
     structure = structure_of(module)
@@ -125,9 +128,9 @@ def meta_iteration(recipe: Recipe) -> list[Node]:
         shape = recipe.train
         read = recipe.meta.batch * shape.ways * (shape.shots + shape.queries) * pixels[0].numel()
         memory = cast(Any, pixels.untyped_storage())._cdata
-        for _ in "before", "counted":  # before, what is made once
-            with counting({memory: read}) as nodes:
-                loop._iterate_alone(recipe.algorithm.phase(0))
+        nodes: list[Node] = []
+        with counting({memory: read}) if counted else nullcontext(nodes) as nodes:
+            loop._iterate_alone(recipe.algorithm.phase(0))
     return nodes
 
 

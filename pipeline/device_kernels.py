@@ -168,7 +168,7 @@ def _facts(
     if block == 0:
         task = tl.arange(0, TASKS)
         loss = tl.load(losses + task, task < tasks, 0.0)
-        infinite = tl.where(loss - loss == 0, 0, 1).to(tl.uint8)
-        tl.store(broken + iteration * broken_stride + task, infinite, task < tasks)
+        lost = tl.where(loss - loss == 0, 0, 1).to(tl.uint8)
+        tl.store(broken + iteration * broken_stride + task, lost, task < tasks)
         tl.store(sums, tl.sum(loss.to(tl.float64), 0))
         tl.store(sums + 1, tl.sum(tl.load(accuracies + task, task < tasks, 0.0).to(tl.float64), 0))

@@ -22,7 +22,7 @@ def gathered(pixels: Tensor, sources: Tensor, codes: Tensor, shots: int, size: t
     )
     labels = [pixels.new_empty(ways * each, dtype=torch.int64) for each in (shots, images - shots)]
     launch(
-        _gathered,
+        _gather,
         tasks * ways * images * channels * triton.cdiv(places, BLOCK),
         support,
         query,
@@ -42,7 +42,7 @@ def gathered(pixels: Tensor, sources: Tensor, codes: Tensor, shots: int, size: t
 
 
 @compiled
-def _gathered(
+def _gather(
     support: tl.tensor,
     query: tl.tensor,
     support_labels: tl.tensor,

@@ -222,6 +222,16 @@ def _check(inside: int, outside: int) -> None:
 
 
 @compiled
+def _cut(values: tl.tensor) -> tl.tensor:
+    """Values without the bits that a tensor core ignores.
+
+    What is computed on the way goes to a tensor core from registers. From memory, it would be brought into the order
+    that a tensor core wants by copies of four bytes.
+    """
+    return (values.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+
+
+@compiled
 def _gathered(
     results: tl.tensor,
     parts: tl.tensor,
@@ -282,7 +292,9 @@ def _gathered(
         taps_down, taps_across = SIDE, SIDE
 
     size = images * (HEIGHT * WIDTH * SUMMED)
-    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    # A tensor core's larger instructions want k last in memory of what they multiply by. Filters have it so transposed
+    # only; otherwise, places have, and the product is turned round.
+    total = tl.zeros((ROWS, COLUMNS) if TRANSPOSED else (COLUMNS, ROWS), tl.float32)
     for pair in tl.static_range(PAIRS):
         start = (maps if pair == 0 else others) + task * size
         matrix = (filters if pair == 0 else other_filters) + task * (filters_stride if pair == 0 else other_stride)
@@ -296,12 +308,21 @@ def _gathered(
                 of_filter = of_tap + column[None, :] * SUMMED + k[:, None]
             else:
                 seen_y, seen_x = top + tap_y, left + tap_x
-                of_filter = tap * (SUMMED * CHANNELS) + k[:, None] * CHANNELS + column[None, :]
+                of_filter = tap * (SUMMED * CHANNELS) + k[None, :] * CHANNELS + column[:, None]
             inside = valid & (seen_y >= 0) & (seen_y < HEIGHT) & (seen_x >= 0) & (seen_x < WIDTH)
             of_map = ((image * HEIGHT + seen_y) * WIDTH + seen_x) * SUMMED
-            seen = tl.load(start + of_map[:, None] + k[None, :], inside[:, None], 0.0)
-            total = tl.dot(seen, tl.load(matrix + of_filter), total, input_precision=PRECISION)
+            if TRANSPOSED:
+                seen = tl.load(start + of_map[:, None] + k[None, :], inside[:, None], 0.0)
+                total = tl.dot(seen, tl.load(matrix + of_filter), total, input_precision=PRECISION)
+            else:
+                seen = tl.load(start + of_map[None, :] + k[:, None], inside[None, :], 0.0)
+                of_filters = tl.load(matrix + of_filter)
+                if PRECISION == "tf32":
+                    of_filters = _cut(of_filters)
+                total = tl.dot(of_filters, seen, total, input_precision=PRECISION)
 
+    if not TRANSPOSED:
+        total = tl.trans(total)
     of_result = ((image * DOWN + y) * ACROSS + x) * CHANNELS
     result = results + task * images * (DOWN * ACROSS * CHANNELS)
     tl.store(result + of_result[:, None] + column[None, :], total, valid[:, None])
