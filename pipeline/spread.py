@@ -12,6 +12,7 @@ from distributed import Future
 from fanfold.data.pictures import Picture
 from fanfold.pipeline.classifier import Classifier, Judgement, Over
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.results import gathered
 
 AHEAD = 2  # chunks a thread of a worker
 
@@ -49,9 +50,9 @@ def _spread(
             )
         waiting.append((chunk, future))
         if len(waiting) >= most:
-            yield _taken(waiting)
+            yield _taken(cluster, waiting)
     while waiting:
-        yield _taken(waiting)
+        yield _taken(cluster, waiting)
 
 
 def judge_chunk(digest: str, content: bytes, configurations: tuple, pictures: Sequence[Picture]) -> Judgement:  # type: ignore[type-arg]
@@ -79,6 +80,8 @@ def _loaded(_digest: str, content: _Content) -> Classifier:
     return Classifier.from_bytes(content.content, "the classifier", model, algorithm)
 
 
-def _taken(waiting: deque[tuple[Sequence[Picture], "Future[Judgement]"]]) -> tuple[Sequence[Picture], Judgement]:
+def _taken(
+    cluster: Cluster, waiting: deque[tuple[Sequence[Picture], "Future[Judgement]"]]
+) -> tuple[Sequence[Picture], Judgement]:
     chunk, future = waiting.popleft()
-    return chunk, future.result()
+    return chunk, gathered(cluster, [future])[0]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import dask
 from dask.base import annotate, get_annotations
@@ -40,11 +40,19 @@ DASK_SETTINGS = {
 }
 
 
+ANSWER = 120.0  # seconds within which a scheduler answers, or workers do that only look at themselves
+
+
 @contextlib.contextmanager
 def talking_to_the_scheduler() -> Iterator[None]:
     """Turn the errors of a lost scheduler into a RunError. A task's error must not pass through here."""
     try:
         yield
+    except TimeoutError as error:
+        raise RunError(
+            f"The scheduler hasn't answered for {ANSWER:.0f} s: it is stopped or cut off. Start it again, and "
+            "go on with `resume`."
+        ) from error
     except (CancelledError, OSError, ClosedClientError) as error:
         reason = type(error).__name__  # its message has several lines
         raise RunError(f"The scheduler is gone ({reason}): start it again, and go on with `resume`.") from error
@@ -64,17 +72,29 @@ class Cluster:
     patience: float = ClusterConfig.patience
     span: Mapping[str, tuple[str, ...]] | None = None  # the part of the work on Dask's pages, see `part`
 
+    def asked(self, question: str) -> Any:
+        """The scheduler's answer to a question of Dask's protocol, such as `identity`.
+
+        Raises:
+            RunError: It is gone, or doesn't answer.
+        """
+        with talking_to_the_scheduler():
+            return self.client.sync(getattr(self.client.scheduler, question), callback_timeout=ANSWER)
+
+    @property
+    def present(self) -> list[str]:
+        """The addresses of all present workers, sorted."""
+        return sorted(self.asked("ncores"))
+
     @property
     def addresses(self) -> list[str]:
         """The addresses of the present workers that the run prefers, sorted."""
-        with talking_to_the_scheduler():
-            return self.chosen(sorted(self.client.nthreads()))
+        return self.chosen(self.present)
 
     @property
     def states(self) -> dict[str, str]:
         """The state of each present worker, in Dask's words; only those that are `running` take tasks."""
-        with talking_to_the_scheduler():
-            found = self.client.sync(self.client.scheduler.identity)["workers"]  # type: ignore[union-attr]
+        found = self.asked("identity")["workers"]
         return {address: str(worker["status"]) for address, worker in found.items()}
 
     @property
@@ -216,7 +236,7 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
         except Exception as error:  # of dask-cuda or the driver, of any kind
             raise _NoGpuError(f"dask-cuda can't start workers on the GPU ({one_line(error)})") from error
         client = _connect(started_here.enter_context(_closed_slowly(started)), config, started_here)
-        hardware = common(client.run(probe_device))
+        hardware = common(ask_workers(client, probe_device))
         if hardware.device == "cpu":
             raise _NoGpuError(hardware.problem or "the driver lists a GPU, but workers find none")
         stack.push(started_here.pop_all())
@@ -306,7 +326,7 @@ def _attach(client: Client, config: ClusterConfig) -> Cluster:
 
 def _forgetful(client: Client) -> str | None:
     """A note on workers that give memory back at once; None where there are none."""
-    kept = client.run(keeps_memory).values()
+    kept = ask_workers(client, keeps_memory).values()
     if all(kept):
         return None
     return (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from distributed import Client, Worker, WorkerPlugin
@@ -12,6 +12,9 @@ from fanfold.data.errors import FanfoldError
 from fanfold.tasks import given
 
 T = TypeVar("T")
+
+ANSWER = 120.0  # seconds within which workers tell of themselves: they may import PyTorch for that
+SHORT = 5.0  # seconds within which one does that imports nothing
 
 PACKAGE: Final = "fanfold"
 _handed: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
@@ -52,7 +55,11 @@ def check_versions(client: Client) -> None:
     Raises:
         FanfoldError: One has another, or none; it is named.
     """
-    here, found = installed(), cast(dict[str, Any], client.get_versions(packages=[PACKAGE]))
+    here = installed()
+    try:
+        found: dict[str, Any] = client.sync(client._get_versions, packages=[PACKAGE], callback_timeout=ANSWER)
+    except TimeoutError as error:
+        raise _unanswered(client) from error
     scheduler = {f"the scheduler at {_address(client)}": found["scheduler"]}
     workers = {f"worker {address}": answer for address, answer in found["workers"].items()}
     for name, answer in (scheduler | workers).items():
@@ -69,7 +76,10 @@ def ask_workers(client: Client, function: Callable[[], T]) -> dict[str, T]:
     Raises:
         FanfoldError: It fails on a worker, which is named.
     """
-    answers: dict[str, Any] = client.run(function, on_error="return")
+    try:
+        answers: dict[str, Any] = client.run(function, on_error="return", callback_timeout=ANSWER)
+    except TimeoutError as error:
+        raise _unanswered(client) from error
     for address, answer in sorted(answers.items()):
         if isinstance(answer, FanfoldError):
             raise FanfoldError(f"worker {address}: {answer}") from answer
@@ -80,6 +90,22 @@ def ask_workers(client: Client, function: Callable[[], T]) -> dict[str, T]:
         if isinstance(answer, BaseException):
             raise FanfoldError(f"worker {address} can't compute this run ({one_line(answer)}).") from answer
     return answers
+
+
+def _unanswered(client: Client) -> FanfoldError:
+    """The error of workers that don't answer in time; it names those that don't answer at all."""
+    silent = []
+    for address in sorted(client.scheduler_info(n_workers=-1)["workers"]):
+        try:
+            client.run(_nothing, workers=[address], on_error="return", callback_timeout=SHORT)
+        except TimeoutError:
+            silent.append(address)
+    who = f"worker {', '.join(silent)}" if silent else f"the scheduler at {_address(client)}"
+    return FanfoldError(f"{who} hasn't answered for {ANSWER:.0f} s: it is stopped, cut off or busy. Start it again.")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _address(client: Client) -> str:

@@ -11,6 +11,8 @@ from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
 
 WITHOUT_WORKERS = 120.0  # seconds without any worker after which a run gives up
 SLOW = 2.0  # seconds after which waiting is told of
+STUCK = 6 * 3600.0  # seconds without a result after which working workers are given up
+FETCH = 600.0  # seconds within which results come from workers
 POLL_SECONDS = 30.0  # between checks whether there still are workers
 
 
@@ -52,23 +54,42 @@ def gathered(cluster: Cluster, futures: "list[Future[Any]]") -> list[Any]:
                 ) from error
             raise error
     with talking_to_the_scheduler():
-        found: list[Any] = cluster.client.gather(futures)
+        try:
+            found: list[Any] = cluster.client.sync(cluster.client._gather, futures, callback_timeout=FETCH)
+        except TimeoutError as error:
+            raise RunError(
+                f"Workers haven't sent their results within {FETCH:.0f} s: they are stopped or cut off. Go on with "
+                "`resume`."
+            ) from error
     return found
 
 
 def _wait(cluster: Cluster, futures: "list[Future[Any]]") -> None:
-    seen = time.monotonic()
+    seen = moved = time.monotonic()
+    done = 0
     while True:
         try:
             wait(futures, timeout=POLL_SECONDS)
             return
         except TimeoutError:
             pass
-        states = cluster.states
+        states, before, done = cluster.states, done, sum(future.done() for future in futures)
+        if done > before:
+            moved = time.monotonic()
+        check_moving(moved)
         if "running" in states.values():
             seen = time.monotonic()
         elif time.monotonic() - seen > WITHOUT_WORKERS:
             raise without_workers(states)
+
+
+def check_moving(since: float) -> None:
+    """Raise RunError where nothing has been computed since a time of `time.monotonic`, and too long ago."""
+    if time.monotonic() - since > STUCK:
+        raise RunError(
+            f"Nothing has come of the workers' tasks for {STUCK / 3600:.3g} h, though there are workers: look at what "
+            "they compute (a model that never ends?), and go on with `resume`."
+        )
 
 
 def without_workers(states: Mapping[str, str]) -> RunError:

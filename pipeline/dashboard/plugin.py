@@ -12,6 +12,7 @@ from fanfold.data.advice import one_line
 from fanfold.pipeline.dashboard.board import Board
 from fanfold.pipeline.messages import TOPIC, understood
 
+ANSWER = 60.0  # seconds within which a scheduler adds the page
 COMPUTED = ("adapt", "fold", "step")  # the first words of the keys of a window's tasks
 
 
@@ -93,7 +94,7 @@ def offer(client: Client) -> str | None:
         What is missing and why, in a line; None if nothing is. A run does not need them.
     """
     try:
-        missing: str | None = client.run_on_scheduler(install)
+        missing: str | None = client.run_on_scheduler(install, callback_timeout=ANSWER)
     except Exception as error:  # a scheduler of another installation may raise anything
         how = ": install Fanfold where the scheduler runs" if isinstance(error, ImportError) else ""
         return f"no Fanfold page on the dashboard ({one_line(error)}){how}"

@@ -32,7 +32,7 @@ def open_executor(cluster: Cluster, recipe: Recipe, run: str, tell: Listener) ->
         run: The run's identifier.
         tell: Told what was chosen, and which workers were lost.
     """
-    graph = GraphExecutor(cluster, recipe, run)
+    graph = GraphExecutor(cluster, recipe, run, tell)
     # `auto` begins with gangs, whose windows it measures.
     tell(ReductionPicked("graph" if cluster.reduction == "graph" else "collective", None))
     if cluster.reduction == "graph":

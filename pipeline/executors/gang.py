@@ -59,9 +59,7 @@ class Pulse:
 
         Dask pauses a worker near its memory limit: it sends heartbeats, and starts nothing.
         """
-        client, now = self._cluster.client, time.monotonic()
-        with talking_to_the_scheduler():
-            workers = client.sync(client.scheduler.identity)["workers"]  # type: ignore[union-attr]
+        now, workers = time.monotonic(), self._cluster.asked("identity")["workers"]
         signs = {address: worker["last_seen"] for address, worker in workers.items()}
         self._paused = {address for address, worker in workers.items() if worker["status"] == "paused"}
         before = self._heard
@@ -85,8 +83,8 @@ class GangExecutor(GraphExecutor):
     """Has gangs compute a run's windows: one gang as long as it is whole, then the next. Maps by graphs."""
 
     def __init__(self, cluster: Cluster, recipe: Recipe, run: str, tell: Listener) -> None:
-        super().__init__(cluster, recipe, run)
-        self._tell, self._pulse = tell, Pulse(cluster)
+        super().__init__(cluster, recipe, run, tell)
+        self._pulse = Pulse(cluster)
         self._gang: Gang | None = None
         self._standing: State | None = None  # where the gang stands
         self._formed = self._handed = 0
@@ -198,8 +196,9 @@ class GangExecutor(GraphExecutor):
 
     def _watch(self, gang: Gang, futures: "list[Future[Any]]") -> None:
         """Wait for rank 0, which ends when all do; raise the error of any rank, or DisbandedError where one is lost."""
-        left = set(futures)
+        left, began = set(futures), time.monotonic()
         while futures[0] in left:
+            waiting.check_moving(began)
             with talking_to_the_scheduler():
                 try:
                     left = wait(left, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").not_done

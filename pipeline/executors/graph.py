@@ -20,6 +20,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.cluster.results import results
+from fanfold.pipeline.events import Listener, Noticed
 from fanfold.pipeline.executors.base import Executor, Result, Window
 from fanfold.pipeline.fold import ChunkSum, fold, levels, owners_of
 from fanfold.pipeline.optimizer import State, step
@@ -35,8 +36,11 @@ class GraphExecutor(Executor):
     The run's identifier is part of every key, so that two runs on one scheduler never share a result.
     """
 
-    def __init__(self, cluster: Cluster, recipe: Recipe, run: str | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, recipe: Recipe, run: str | None = None, tell: Listener = lambda _: None
+    ) -> None:
         self._cluster, self._recipe, self._run = cluster, recipe, run or uuid4().hex[:8]
+        self._tell, self._seen = tell, set[str]()
         hand_over(cluster.client, objects_of(recipe.model))
 
     def window(self, state: State, iterations: int) -> Window:
@@ -48,10 +52,19 @@ class GraphExecutor(Executor):
         window, end = Window(state, ()), state.iteration + iterations
         while (left := end - window.state.iteration) > 0:
             length = min(left, self._recipe.meta.longest_graph)
-            graph = window_graph(self._run, self._recipe, window.state, length, self._cluster.addresses)
+            workers = self._cluster.chosen(self._present())
+            graph = window_graph(self._run, self._recipe, window.state, length, workers)
             found: Window = results(self._cluster, [graph])[0]
             window = Window(found.state, window.records + found.records)
         return window
+
+    def _present(self) -> list[str]:
+        """The present workers; those that are gone since the last window are told."""
+        present = self._cluster.present
+        if lost := self._seen - set(present):
+            self._tell(Noticed(f"{' and '.join(sorted(lost))} is gone: what it computed is computed again"))
+        self._seen = set(present)
+        return present
 
     def map(
         self, name: str, function: Callable[..., Result], shared: Sequence[Any], chunks: Sequence[tuple[int, ...]]
