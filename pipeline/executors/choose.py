@@ -1,6 +1,7 @@
 """Which executor computes a run's windows: graphs of Dask's tasks, gangs of workers, or whichever suits the chunks."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -53,17 +54,19 @@ class AutoExecutor(Executor):
         self._gang, self._graph, self._chunks, self._tell = gang, graph, chunks, tell
         self._picked: Picked | None = None
         self._measured: list[tuple[float, ...]] = []  # seconds of a chunk by rank, window by window
+        self._paces: list[float] = []  # seconds of an iteration, likewise
 
     def window(self, state: State, iterations: int) -> Window:
         if self._picked == "graph":
             return self._graph.window(state, iterations)
+        began = time.monotonic()
         try:
             window = self._gang.window(state, iterations)
         except NoGangError as error:
             self._pick("graph", error.why)
             return self._graph.window(state, iterations)
         if self._picked is None:
-            self._measure(window.seconds)
+            self._measure(window.seconds, (time.monotonic() - began) / iterations)
         return window
 
     def map(
@@ -74,15 +77,16 @@ class AutoExecutor(Executor):
     def close(self) -> None:
         self._gang.close()
 
-    def _measure(self, seconds: tuple[float, ...]) -> None:
+    def _measure(self, seconds: tuple[float, ...], pace: float) -> None:
         """Keep a window's seconds, and pick when there are enough of one gang."""
         if self._measured and len(seconds) != len(self._measured[0]):
-            self._measured = []
+            self._measured, self._paces = [], []
         self._measured.append(seconds)
+        self._paces.append(pace)
         if len(self._measured) == MEASURED:
             # The best of each worker: it warms up in the first window, and may be disturbed in any.
             best = [min(times) for times in zip(*self._measured, strict=True)]
-            self._pick(*pick(self._chunks, best))
+            self._pick(*pick(self._chunks, best, min(self._paces)))
 
     def _pick(self, picked: Picked, why: str) -> None:
         self._picked = picked
@@ -91,22 +95,25 @@ class AutoExecutor(Executor):
             self._gang.close()
 
 
-def pick(chunks: int, seconds: Sequence[float]) -> tuple[Picked, str]:
+def pick(chunks: int, seconds: Sequence[float], paced: float = 0.0) -> tuple[Picked, str]:
     """Pick by the seconds of a chunk, by rank (0 for a rank without chunks), and say why.
 
     In a gang every worker computes its own chunks. In a graph whichever worker is free takes the next chunk, but every
-    task costs time.
+    task costs time. `paced` are the seconds that a gang's iteration took: what they exceed its chunks by is the way
+    between workers, which a graph goes more often, as adapt, fold and step each wait for what was computed elsewhere.
     """
     known = statistics.median([value for value in seconds if value])
     pace = [value or known for value in seconds]
     owners = owners_of(chunks, len(pace))
     gang = max(owners.count(rank) * value for rank, value in enumerate(pace))
+    between = max(0.0, paced - gang)
     free = [0.0] * len(pace)  # when each worker is free again; a chunk goes to whoever ends it first
     for _ in range(chunks):
         first = min(range(len(pace)), key=lambda rank: free[rank] + pace[rank])
         free[first] += pace[first]
     tasks = chunks + sum(len(level) for level in levels(chunks)) + 1
-    graph = max(free) + ITERATION_SECONDS + TASK_SECONDS * tasks
+    graph = max(free) + ITERATION_SECONDS + TASK_SECONDS * tasks + 2 * between
+    gang += between
     by = f"{_in_words(gang)} an iteration by a gang, {_in_words(graph)} by a graph"
     return "collective" if gang <= (1 - WORTH) * graph else "graph", f"chunks take {_in_words(known)}: about {by}"
 

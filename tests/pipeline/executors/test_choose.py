@@ -79,3 +79,9 @@ def test_a_graph_is_what_a_graph_was_asked_for(pair, recipe):
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(FanfoldError, match=r"No reduction 'tree'|cluster\.patience.? must be at least"):
         ClusterConfig(**wrong)
+
+
+def test_what_was_promised_is_what_was_measured_over_a_slow_link():
+    picked, why = pick(2, [0.003, 0.004], 0.209)
+    assert picked == "collective"
+    assert "about 209 ms an iteration by a gang, 43" in why
