@@ -123,7 +123,7 @@ def meta_iteration(recipe: Recipe, counted: bool = True) -> list[Node]:
         resident = Resident(pixels, sources, torch.empty((), device=DEVICE), SIZE, first, ink=True)
         images = cast(Images, SimpleNamespace(counts=np.full(CLASSES, PICTURES)))
         classes = {stream: np.arange(CLASSES) for stream in Stream}
-        opened.return_value = worker.WorkerContext(images, cast(Split, None), "", network, resident, classes)
+        opened.return_value = worker.WorkerContext(images, images, cast(Split, None), "", network, resident, classes)
         loop = DeviceLoop(recipe, Share(0, 1, tuple(recipe.meta.chunks())), count(network.shapes))
         shape = recipe.train
         read = recipe.meta.batch * shape.ways * (shape.shots + shape.queries) * pixels[0].numel()
