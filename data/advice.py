@@ -7,7 +7,7 @@ A message names a configuration field by its dotted path in backquotes: `meta.ba
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from os import PathLike
 
 from fanfold.data.plain import JSON
 
@@ -19,7 +19,7 @@ def in_fields(settings: Mapping[str, JSON], *command: str) -> str:
 
 
 def preparation(
-    path: Path, dataset: str = "auto", origin: Mapping[str, JSON] | None = None, *, overwrite: bool = False
+    path: PathLike[str], dataset: str = "auto", origin: Mapping[str, JSON] | None = None, *, overwrite: bool = False
 ) -> str:
     """The settings of `prepare` that make a store, for a message; `origin` is that of the store to make again."""
     settings: dict[str, JSON] = {"dataset.name": dataset, "dataset.store": str(path)}

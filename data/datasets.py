@@ -14,6 +14,7 @@ from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing, suffixes
 from fanfold.data.plain import JSON
+from fanfold.data.remote import Place, place
 from fanfold.data.source import Source
 from fanfold.data.sources.download import DownloadError, download_omniglot
 from fanfold.data.sources.folder import Channels, Looks, folder_source, picture_source
@@ -88,7 +89,8 @@ class Folder:
     Args:
         name: The data set's name.
         source: The folder or file.
-        store: Path of the Zarr store; by default named after the folder, in stores/.
+        store: Path of the Zarr store, or its address (s3://BUCKET/NAME.zarr); by default named after the folder, in
+            stores/.
         split: Which classes train, validate and test: given (by folders train, val and test, a table, or split_file),
             random or groups; random:SEED draws others. By default the given one, otherwise random.
         size: Height and width of the stored pictures, in pixels; by default 32, or those of a store that is there.
@@ -152,7 +154,7 @@ DATASETS: dict[str, type[Dataset]] = {"auto": Auto, "omniglot": Omniglot, "glyph
 class Prepared:
     """A store that exists."""
 
-    path: Path
+    path: Place
     dataset: str  # "omniglot", "glyphs" or "folder"
     note: str | None = None  # why `auto` fell back to another data set, or a store may be old; one line for the user
     told: tuple[str, ...] = ()  # how pictures were read, and what was skipped, a line each
@@ -166,7 +168,7 @@ def find_store(dataset: Dataset, *, progress: bool = True, reading: Reading = in
     """
     kept = False
     if dataset.store is not None:
-        path = Path(dataset.store)
+        path = place(dataset.store)
         if not path.exists() and not isinstance(dataset, Auto) and getattr(dataset, "source", None) is not None:
             _make(path, dataset, progress, reading)
     elif isinstance(dataset, Auto):
@@ -180,7 +182,7 @@ def find_store(dataset: Dataset, *, progress: bool = True, reading: Reading = in
     return Prepared(path, store.dataset, _older(store, dataset) if kept else None)
 
 
-def _make(path: Path, dataset: Omniglot | Glyphs | Folder, progress: bool, reading: Reading) -> None:
+def _make(path: Place, dataset: Omniglot | Glyphs | Folder, progress: bool, reading: Reading) -> None:
     try:
         source = _source(dataset, path, progress=progress)
         summary = write_store(path, source, progress=progress, reading=reading)
@@ -204,7 +206,7 @@ def prepare(
     if isinstance(dataset, Auto):
         again = partial(prepare, overwrite=overwrite, progress=progress, reading=reading)
         return _first_available(again, dataset)
-    path = Path(dataset.store) if dataset.store is not None else _default_path(dataset)
+    path = place(dataset.store) if dataset.store is not None else _default_path(dataset)
     if path.exists() and not overwrite:
         raise FanfoldError(f"{path}: exists already{_kept(path, dataset)}; name another place, or add `overwrite=true`")
     source = _source(dataset, path, progress=progress)
@@ -234,7 +236,7 @@ def prepare_pictures(
     origin: dict[str, JSON] = {"source": "memory", "settings": folder.settings, "digest": digest}
     source = picture_source(classes, folder.looks, origin, (), folder.strict)
     summary = write_store(folder.store, source, overwrite=overwrite, progress=progress, reading=reading)
-    return Prepared(Path(folder.store), "folder", told=tuple(told(summary, source.origin)))
+    return Prepared(place(folder.store), "folder", told=tuple(told(summary, source.origin)))
 
 
 def _first_available(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared:
@@ -266,13 +268,14 @@ def _made_from(path: Path) -> JSON:
         return None
 
 
-def _source(dataset: Omniglot | Glyphs | Folder, path: Path, *, progress: bool) -> Source:
+def _source(dataset: Omniglot | Glyphs | Folder, path: Place, *, progress: bool) -> Source:
     """The source of a store at `path`."""
     match dataset:
         case Omniglot():
             if source := dataset.source or os.environ.get("OMNIGLOT_SOURCE"):
                 return OmniglotSource(source)
-            return OmniglotSource(download_omniglot(path.parent / ".downloads", progress=progress), _OMNIGLOT_URL)
+            near = path.parent if isinstance(path, Path) else STORES
+            return OmniglotSource(download_omniglot(near / ".downloads", progress=progress), _OMNIGLOT_URL)
         case Folder():
             return folder_source(
                 Path(_folder(dataset)),
@@ -325,7 +328,7 @@ def _difference(store: Store, dataset: Folder) -> tuple[dict[str, JSON], dict[st
     return None
 
 
-def _kept(path: Path, dataset: Omniglot | Glyphs | Folder) -> str:
+def _kept(path: Place, dataset: Omniglot | Glyphs | Folder) -> str:
     """What a store is that stands where another is asked for."""
     if not isinstance(dataset, Folder):
         return ""
@@ -345,7 +348,7 @@ def _older(store: Store, dataset: Dataset) -> str | None:
     source, watched = Path(_folder(dataset)), suffixes() | {".csv", ".jsonl", ".npz"}
     files = islice(source.rglob("*") if source.is_dir() else [source], _MOST_FILES)
     try:
-        written = (store.path / "zarr.json").stat().st_mtime
+        written = Path(store.path, "zarr.json").stat().st_mtime
         newer = any(file.stat().st_mtime > written for file in files if file.suffix.lower() in watched)
     except OSError:  # what can't be read is told when it is
         return None

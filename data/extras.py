@@ -12,6 +12,7 @@ MODULES = {
     "timm": ("timm",),
     "tls": ("cryptography",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "s3": ("s3fs",),
 }
 """The modules of each extra that Fanfold imports."""
 

@@ -63,7 +63,8 @@ class Images(Protocol):
 def open_images(store: Store, memory_limit: int | None = None) -> Images:
     """Keep a store's pictures at hand: in memory, in a file that all workers of a machine map, or as many as fit.
 
-    Up to `SMALL` bytes are held in memory; more are mapped from one file a machine, where its disk has the room. Where
+    Up to `SMALL` bytes are held in memory; more, and those of a store at an address, which are copied once a machine,
+    are mapped from one file, where the disk has the room. Where
     a limit in bytes is given, all are held in memory or as many as fit. By default, as many as fit into a quarter of
     the available memory, divided by the number of cores, as every core may run a worker.
 
@@ -71,7 +72,7 @@ def open_images(store: Store, memory_limit: int | None = None) -> Images:
         FanfoldError: A chunk is damaged or missing in the store.
     """
     if memory_limit is None:
-        if store.images.nbytes <= SMALL:
+        if store.images.nbytes <= SMALL and not store.remote:
             return WholeImages(store)
         if (pixels := mapped_pixels(store)) is not None:
             return WholeImages(store, pixels)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ from fanfold.data.atomic import OccupiedError, complete_folder
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
 from fanfold.data.plain import JSON
+from fanfold.data.remote import Place, Remote, place
 from fanfold.data.schema import CHUNKS_PER_SHARD, PARTS, SCHEMA, checksum, checksums, digest, paths_checksum, seal
 from fanfold.data.source import ClassName, Source, called
 from fanfold.data.writing import Reading, Summary, fill_store, in_threads
@@ -54,7 +56,7 @@ _NAMED = 8  # damaged chunks named at most
 class Store:
     """An open store; read-only, and cheap enough for every worker to open it."""
 
-    path: Path
+    path: Place
     dataset: str  # "omniglot", "glyphs" or "folder"
     images: zarr.Array[Any]  # uint8 `[pictures, channels, height, width]`; `read` compares it with the checksums
     first: NDArray[np.int64]  # each class's first picture, and the number of pictures, `[classes + 1]`
@@ -82,6 +84,11 @@ class Store:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the store is at an address, not in a folder."""
+        return isinstance(self.path, Remote)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -195,7 +202,7 @@ class Store:
 
 
 def write_store(
-    path: Path | str,
+    path: Place | str,
     source: Source,
     *,
     overwrite: bool = False,
@@ -207,13 +214,24 @@ def write_store(
     Missing parents are made. A store to overwrite stays there until the new one is complete. On standard error,
     progress is a bar on a terminal, otherwise a line now and then. The store has the same bits whoever reads.
 
+    A store at an address is written and verified in a temporary folder, then uploaded; one to overwrite is absent
+    meanwhile.
+
     Raises:
         FanfoldError: `path` is taken; or the source can't be read; or the store can't be written (a full disk, no
             permission). Nothing new is left then, and an earlier store is unchanged.
     """
-    path = Path(path)
+    path = place(path)
     if overwrite:
         _check_replaceable(path)
+    if isinstance(path, Remote):
+        if not overwrite and path.exists():
+            raise _taken(path)
+        with TemporaryDirectory(prefix="fanfold-") as folder:
+            written = Path(folder, path.name)
+            summary = write_store(written, source, progress=progress, reading=reading)
+            path.upload(written)
+        return summary
     try:
         with complete_folder(path, overwrite=overwrite) as partial:
             of = "" if source.dataset == "folder" else f" of {source.dataset}"
@@ -223,7 +241,7 @@ def write_store(
             verify_store(partial)
             return summary
     except OccupiedError as error:
-        raise FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`") from error
+        raise _taken(path) from error
     except OSError as error:
         raise FanfoldError(
             f"{path}: the store can't be written: {error.strerror or error}; free some space, or name another place "
@@ -231,14 +249,18 @@ def write_store(
         ) from error
 
 
-def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
+def _taken(path: Place) -> FanfoldError:
+    return FanfoldError(f"{path}: exists already; name another place, or add `overwrite=true`")
+
+
+def open_store(path: Place | str, *, dataset: str = "auto") -> Store:
     """Open a store, and check all but the pictures.
 
     Raises:
         FanfoldError: There is no store, or one of another schema, or a damaged one. It says how to prepare the store of
             `dataset`.
     """
-    path = Path(path)
+    path = place(path)
     if not path.exists():
         raise FanfoldError(f"{path}: there is no such store; make it with {preparation(path, dataset)}")
     try:
@@ -268,7 +290,7 @@ def open_store(path: Path | str, *, dataset: str = "auto") -> Store:
         raise FanfoldError(f"{path}: damaged ({one_line(error)[:200]}); prepare it again with {again}") from error
 
 
-def verify_store(path: Path | str) -> None:
+def verify_store(path: Place | str) -> None:
     """Read a whole store, a shard at a time, and compare every chunk with its checksum.
 
     Raises:
@@ -281,7 +303,7 @@ def verify_store(path: Path | str) -> None:
     len(store.paths)
 
 
-def _checked(path: Path, group: zarr.Group, attributes: Mapping[str, JSON]) -> Store:
+def _checked(path: Place, group: zarr.Group, attributes: Mapping[str, JSON]) -> Store:
     """The store of a group, whose attributes and small arrays agree with each other, the seal and the digest."""
     if attributes.get("seal") != seal(attributes):
         raise _DamageError("the attributes are not what they were when it was written")
@@ -327,13 +349,13 @@ def _checked(path: Path, group: zarr.Group, attributes: Mapping[str, JSON]) -> S
     )
 
 
-def _group(path: Path) -> zarr.Group:
-    return zarr.open_group(path, mode="r", zarr_format=3)
+def _group(path: Place) -> zarr.Group:
+    return zarr.open_group(path if isinstance(path, Path) else path.address, mode="r", zarr_format=3)
 
 
-def _check_replaceable(path: Path) -> None:
+def _check_replaceable(path: Place) -> None:
     """Raise FanfoldError if `path` holds other files than a store: a wrong path must not cost someone their files."""
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+    if path.exists() and (isinstance(path, Remote) or any(path.iterdir() if path.is_dir() else [path])):
         try:
             ours = "schema" in _group(path).attrs
         except Exception:  # as in `open_store`
@@ -385,16 +407,17 @@ def _open_array(group: zarr.Group, name: str, dimensions: int) -> zarr.Array[Any
     return array
 
 
-def _check_files(path: Path, images: zarr.Array[Any]) -> None:
+def _check_files(path: Place, images: zarr.Array[Any]) -> None:
     """Check that all shards exist: Zarr would read absent ones as zeros."""
     shard = (images.shards or images.chunks)[0]
+    listed = (path / "images").files() if isinstance(path, Remote) else None  # in one request
     for number in range(-(-images.shape[0] // shard)):
         key = images.metadata.encode_chunk_key((number, 0, 0, 0))
-        if not (path / "images" / key).is_file():
+        if not (key in listed if listed is not None else (path / "images" / key).is_file()):
             raise _DamageError(f"incomplete: chunk {key} of array images is missing")
 
 
-def _read_small(path: Path, array: zarr.Array[Any]) -> NDArray[Any]:
+def _read_small(path: Place, array: zarr.Array[Any]) -> NDArray[Any]:
     try:
         key = array.metadata.encode_chunk_key((0,))
         if array.chunks != array.shape or not (path / array.path / key).is_file():

@@ -70,7 +70,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
     dataset, note = resolve_dataset(asked.dataset)
     if trains and dataset.split == ALL:
         raise FanfoldError("`dataset.split=all` has no classes to train on: it is for tests of other data.")
-    store = open_store(Path(str(dataset.store)))
+    store = open_store(str(dataset.store))
     turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
     shape = asked.train.shape(asked.task, handwriting=turns)
     if trains and asked.algorithm.head and shape.ways != asked.task.ways:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -105,4 +104,4 @@ def _judged(learner: Learner, images: Tensor, places: NDArray[np.int64], known: 
 
 def open_preprocessing(recipe: Recipe) -> Preprocessing:
     """How the pictures of a recipe's store were preprocessed."""
-    return open_store(Path(recipe.store)).preprocessing
+    return open_store(recipe.store).preprocessing

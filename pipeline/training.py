@@ -205,7 +205,7 @@ def start(job: Job) -> Checkpoint:
         head = [f".{name}" for name in opened.network.head]
         found, said = start_from(read_initial(Path(job.recipe.meta.initial)), state.parameters, layout, head)
         state, note = initial_state(found), f"{note}; {said}" if note else said
-    preprocessing = open_store(Path(job.recipe.store)).preprocessing.to_dict()
+    preprocessing = open_store(job.recipe.store).preprocessing.to_dict()
     return Checkpoint(
         state, state.parameters, opened.fingerprint, note=note, layout=layout, preprocessing=preprocessing
     )

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from threading import RLock
 
 import numpy as np
@@ -288,7 +287,7 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
 # The fingerprint is an argument, so that a store that was prepared anew is opened anew.
 @lru_cache(maxsize=4)
 def _data(store: str, split: str, expected: str | None) -> tuple[Images, Split, str]:
-    opened = open_store(Path(store))
+    opened = open_store(store)
     return open_images(opened), split_classes(opened, split), opened.digest
 
 

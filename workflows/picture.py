@@ -1,7 +1,6 @@
 """Draw tasks as a picture: their support images and their queries."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.configuration import build_parser, parse
@@ -32,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     dataset, note = resolve_dataset(options.dataset)
     if note:
         print(in_flags(note))
-    store = open_store(Path(dataset.store or ""))
+    store = open_store(dataset.store or "")
     images, classes = open_images(store), split_classes(store, dataset.split).test
     check_episode_shape(Stream.TEST, options.task, classes, images.counts)
     classes = large_enough(options.task, classes, images.counts)

@@ -111,7 +111,7 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     executor = (
         LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
     )
-    names = open_store(Path(recipe.store)).names
+    names = open_store(recipe.store).names
     with _predictions_in(asked.predictions, names) as each:
         tests = meta_test(executor, recipe, tested, plan.evaluation, statistics, each, say)
     sha256 = parameters_sha256(parameters)

@@ -13,6 +13,7 @@ from torch import nn
 
 from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
+from fanfold.data.remote import is_remote
 from fanfold.data.store import Store
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
@@ -146,6 +147,8 @@ def dataset_section(data: Data | None, **more: Any) -> dict[str, Any]:
             f"data must be a store, a folder, or the name of a data set, not {data!r:.100}: arrays and lists of "
             "pictures are made a store by fanfold.prepare."
         )
+    if is_remote(data):
+        return {"name": "auto", "store": str(data), **more}
     path = Path(data)
     if isinstance(data, str) and data in DATASETS and data != "folder":
         return {"name": data, **more}

@@ -18,6 +18,7 @@ from fanfold.data import datasets
 from fanfold.data.datasets import STORES, Folder, Prepared
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture
+from fanfold.data.remote import place
 from fanfold.data.source import Found, Part, Source
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.sources.picture_source import PictureClass
@@ -104,7 +105,7 @@ def _named(
     target = asked if path is None else replace(asked, store=str(path))
     cluster = given_cluster(cluster)
     reading = in_threads if cluster is None else partial(_over, cluster, Path(source).name, terminal(progress).say)
-    if overwrite or (path is not None and not Path(path).exists()):
+    if overwrite or (path is not None and not place(path).exists()):
         return datasets.prepare(target, overwrite=overwrite, progress=progress, reading=reading)
     return datasets.find_store(target, progress=progress, reading=reading)
 
@@ -143,15 +144,15 @@ def _in_memory(
             settings.setdefault("size", height)
         classes = classes_of_arrays(images, of_each)
     digest = _digest(classes, settings)
-    place = STORES / f"arrays-{digest[:8]}.zarr" if path is None else Path(path)
-    folder: Folder = configured("dataset", {"name": "folder", **settings, "store": str(place)})
-    if overwrite or not place.exists():
+    there = STORES / f"arrays-{digest[:8]}.zarr" if path is None else place(path)
+    folder: Folder = configured("dataset", {"name": "folder", **settings, "store": str(there)})
+    if overwrite or not there.exists():
         return datasets.prepare_pictures(classes, folder, digest, overwrite=overwrite, progress=progress)
-    if open_store(place).origin.get("digest") != digest:
+    if open_store(there).origin.get("digest") != digest:
         raise FanfoldError(
-            f"{place} exists already, of other pictures or settings: name another path, or give overwrite=True."
+            f"{there} exists already, of other pictures or settings: name another path, or give overwrite=True."
         )
-    return Prepared(place, "folder")
+    return Prepared(there, "folder")
 
 
 def _array(values: Any) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
@@ -56,7 +55,7 @@ def gather(cluster: Cluster, recipe: Recipe, parameters: Vector, tasks: int, tes
     Raises:
         RunError: The cluster lost all its workers.
     """
-    store, how = open_store(Path(recipe.store)), normalizations(recipe)[0]
+    store, how = open_store(recipe.store), normalizations(recipe)[0]
     handwriting = store.preprocessing.handwriting
     names = for_readers(store.names, handwriting=handwriting)
     if tested is None:
