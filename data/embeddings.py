@@ -97,10 +97,12 @@ class EmbeddedImages(Pictures):
 
     @property
     def _places(self) -> list[Path]:
-        """Beside the store; where that can't be written, in the user's folder of caches."""
-        name = f"{self.key[:32]}.zarr"
-        beside = self.store.path.with_name(f"{self.store.path.name.removesuffix('.zarr')}.embeddings")
-        return [beside / name, cache_folder() / "embeddings" / name]
+        """Beside the store; where that can't be written, or is at an address, in the user's folder of caches."""
+        name, store = f"{self.key[:32]}.zarr", self.store.path
+        cached = cache_folder() / "embeddings" / name
+        if not isinstance(store, Path):
+            return [cached]
+        return [store.with_name(f"{store.name.removesuffix('.zarr')}.embeddings") / name, cached]
 
     def _read(self, path: Path) -> Embedded | None:
         """The embeddings of a group, if it is there and undamaged."""

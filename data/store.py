@@ -228,18 +228,13 @@ def write_store(
         if not overwrite and path.exists():
             raise _taken(path)
         with TemporaryDirectory(prefix="fanfold-") as folder:
-            written = Path(folder, path.name)
-            summary = write_store(written, source, progress=progress, reading=reading)
+            written = Path(folder, "store.zarr")
+            summary = _fill(written, path, source, progress, reading)
             path.upload(written)
         return summary
     try:
         with complete_folder(path, overwrite=overwrite) as partial:
-            of = "" if source.dataset == "folder" else f" of {source.dataset}"
-            words = f"Writing {path}: {len(source.names):,} classes{of}"
-            with _progress(words, sum(source.counts), progress) as done:
-                summary = fill_store(partial, source, done, reading)
-            verify_store(partial)
-            return summary
+            return _fill(partial, path, source, progress, reading)
     except OccupiedError as error:
         raise _taken(path) from error
     except OSError as error:
@@ -247,6 +242,16 @@ def write_store(
             f"{path}: the store can't be written: {error.strerror or error}; free some space, or name another place "
             "with `dataset.store`"
         ) from error
+
+
+def _fill(folder: Path, path: Place, source: Source, progress: bool, reading: Reading) -> Summary:
+    """Write a data set into a folder, which becomes the store at `path`, and verify it."""
+    of = "" if source.dataset == "folder" else f" of {source.dataset}"
+    words = f"Writing {path}: {len(source.names):,} classes{of}"
+    with _progress(words, sum(source.counts), progress) as done:
+        summary = fill_store(folder, source, done, reading)
+    verify_store(folder)
+    return summary
 
 
 def _taken(path: Place) -> FanfoldError:

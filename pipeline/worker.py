@@ -305,7 +305,7 @@ def _network(
 def _embedded(
     store: str, fingerprint: str, model: Model, shape: tuple[int, int, int], seed: int, images: Images
 ) -> EmbeddedImages:
-    opened = open_store(Path(store))
+    opened = open_store(store)
     assert opened.digest == fingerprint, "the images of the store would be others"
     return open_embeddings(opened, images, model, _network(model, None, shape, seed, "cpu", False, "float32"))
 

@@ -64,7 +64,7 @@ def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
     if note is not None:
         say(note)
     learner = learner_of(plan.recipe, named(plan.recipe, found, directory.last))
-    origin = f"{open_store(Path(plan.recipe.store)).title}, split {plan.recipe.split}"
+    origin = f"{open_store(plan.recipe.store).title}, split {plan.recipe.split}"
     return Trained(learner, open_preprocessing(plan.recipe), partial(calibrated, plan.recipe, learner), origin)
 
 

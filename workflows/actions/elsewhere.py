@@ -36,7 +36,7 @@ def on_other_data(
     if found.preprocessing is not None:
         wanted = Preprocessing.from_dict(found.preprocessing)
     elif home is not None:
-        wanted = open_store(Path(home.recipe.store)).preprocessing
+        wanted = open_store(home.recipe.store).preprocessing
     else:
         raise FanfoldError(f"{directory.path} doesn't say how its pictures were prepared: train it again.")
     other = find_converted(dataset, wanted)

@@ -26,7 +26,7 @@ def test_keys(plan: Experiment, tests: Sequence[Tested], iteration: int | None, 
     """The settings and accuracies of tests: of the published one, then of the others."""
     recipe, (published, *others) = plan.recipe, tests
     return {
-        "dataset": open_store(Path(recipe.store)).title,
+        "dataset": open_store(recipe.store).title,
         "split": recipe.split,
         "algorithm": plan.config["algorithm"].name,
         "model": plan.config["model"].name,
