@@ -46,6 +46,11 @@ class Remote:
         """The last part of the address."""
         return self.address.rstrip("/").rpartition("/")[2]
 
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return self.name.removesuffix(".zarr")
+
     def resolve(self) -> Self:
         """The address itself, which is the same from everywhere."""
         return self
