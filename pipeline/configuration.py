@@ -1,7 +1,7 @@
 """The configuration of a run: one tree of typed dataclasses, by section."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import yaml_text
@@ -15,13 +15,17 @@ if TYPE_CHECKING:  # these import Zarr and PyTorch, which takes seconds; a comma
     from fanfold.tasks.algorithm import Algorithm
     from fanfold.tasks.models import Model
 
+MANY = 20
+"""Classes of a training task of many ways: more are hardly better, and take longer."""
+
 
 @dataclass(frozen=True)
 class TrainTask:
     """The training tasks, where they differ from the test tasks.
 
     Args:
-        ways: Classes of a training task; by default as tested.
+        ways: Classes of a training task; by default as tested. `many` are 20, or all training classes where there are
+            fewer, for an algorithm that is tested with any number; others train as they are tested.
         shots: Support pictures of each class; by default as tested.
         queries: Query pictures of each class; by default as tested.
         rotations: Rotate every class of a training task by a multiple of 90°: each becomes four classes; by default so
@@ -29,20 +33,28 @@ class TrainTask:
         reflections: Mirror half of a training task's classes: each of these becomes two.
     """
 
-    ways: int | None = None
+    ways: int | Literal["many"] | None = None
     shots: int | None = None
     queries: int | None = None
     rotations: bool | None = None
     reflections: bool = False
 
     def __post_init__(self) -> None:
-        check_counts("train", {"ways": self.ways, "shots": self.shots, "queries": self.queries})
+        ways = None if self.ways == "many" else self.ways
+        check_counts("train", {"ways": ways, "shots": self.shots, "queries": self.queries})
 
-    def shape(self, task: EpisodeShape, *, handwriting: bool) -> EpisodeShape:
-        """The training tasks' shape, given the test tasks' shape and whether the pictures are handwriting."""
+    def shape(self, task: EpisodeShape, *, handwriting: bool, most: int = 0) -> EpisodeShape:
+        """The training tasks' shape.
+
+        Args:
+            task: The test tasks' shape.
+            handwriting: Whether the pictures are handwriting.
+            most: How many classes `many` ways may be; 0 where an algorithm trains as it is tested.
+        """
+        ways = self.ways if self.ways != "many" else min(MANY, most) or None
         ways, shots, queries = (
-            getattr(task, name) if getattr(self, name) is None else getattr(self, name)
-            for name in ("ways", "shots", "queries")
+            getattr(task, name) if value is None else value
+            for name, value in (("ways", ways), ("shots", self.shots), ("queries", self.queries))
         )
         rotations = handwriting if self.rotations is None else self.rotations
         return EpisodeShape(ways, shots, queries, rotations, self.reflections)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
-from fanfold.data.splits import ALL, default_split
+from fanfold.data.splits import ALL, default_split, split_classes
 from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
@@ -72,7 +72,8 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         raise FanfoldError("`dataset.split=all` has no classes to train on: it is for tests of other data.")
     store = open_store(str(dataset.store))
     turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
-    shape = asked.train.shape(asked.task, handwriting=turns)
+    most = 0 if asked.algorithm.head else len(split_classes(store, str(dataset.split)).train)
+    shape = asked.train.shape(asked.task, handwriting=turns, most=most)
     if trains and asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "

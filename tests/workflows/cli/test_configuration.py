@@ -83,6 +83,9 @@ def test_the_configurations_that_come_along_are_read(name):
 def test_training_tasks_differ_only_where_told():
     task = EpisodeShape(5, 1, 2)
     assert TrainTask().shape(task, handwriting=True) == EpisodeShape(5, 1, 2, rotations=True)
+    assert TrainTask("many").shape(task, handwriting=False, most=100) == EpisodeShape(20, 1, 2)
+    assert TrainTask("many").shape(task, handwriting=False, most=9) == EpisodeShape(9, 1, 2)
+    assert TrainTask("many").shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
     assert TrainTask().shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
     assert TrainTask(rotations=True).shape(task, handwriting=False) == EpisodeShape(5, 1, 2, rotations=True)
     assert TrainTask(ways=20, rotations=False).shape(task, handwriting=True) == EpisodeShape(20, 1, 2)

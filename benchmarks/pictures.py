@@ -1,0 +1,188 @@
+"""Accuracy on colour pictures after a minute or more of training: `python -m benchmarks.pictures ROW --source …`.
+
+Rows:
+
+- `groceries`: the Grocery Store data set (Klasson, Zhang and Kjellström, WACV 2019), its 81 classes split at random,
+  five times. One network is trained a split, and tested on classes that it never saw, 5-way, 1-shot and 5-shot.
+- `hues`: 60 classes of discs that differ in hue alone, generated, 5-way 1-shot.
+
+The mean over the splits has a standard error of its own, which is larger than that of a split's tasks. Training is
+bounded by minutes on a machine that has nothing else to do; elsewhere by as many iterations as fit into these there
+(`--iterations`), which give the same parameters, bit for bit. The result says which, and how busy the machine was.
+
+Adds the row to OUT.json, and writes all rows to OUT.md.
+"""
+
+import argparse
+import colorsys
+import json
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fanfold
+from fanfold.data.errors import FanfoldError
+from fanfold.pipeline.files import write_bytes, write_json
+from fanfold.workflows.cli.entry import run
+from fanfold.workflows.cli.result import environment
+
+HUES, DISCS, SIZE = 60, 20, 32
+NAMES = {"groceries": "groceries", "hues": "hues"}
+
+
+def main(argv: list[str]) -> None:
+    """See the module, and `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
+    parser.add_argument("row", choices=NAMES, help="which pictures")
+    parser.add_argument("--source", type=Path, help="of groceries: the archive or its unpacked folder")
+    parser.add_argument("--config", default="pictures", help="a configuration, by its name or file")
+    parser.add_argument("--size", type=int, default=SIZE, help="height and width of the pictures")
+    parser.add_argument("--minutes", type=float, help="of training; by default the configuration's")
+    parser.add_argument("--iterations", type=int, help="of training, in the place of minutes")
+    parser.add_argument("--name", help="the row's name in the result")
+    parser.add_argument("--splits", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="seeds of the splits")
+    parser.add_argument("--tasks", type=int, default=1000, help="test tasks of each split and number of shots")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("pictures"), help="OUT.json and OUT.md")
+    asked = parser.parse_args(argv)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if asked.row == "groceries":
+            store = fanfold.prepare(_unpacked(asked.source, folder), folder / "groceries.zarr", size=asked.size)
+        else:
+            images, labels = hues(asked.size)
+            store = fanfold.prepare(images, folder / "hues.zarr", labels=labels, size=asked.size)
+        row = measured(asked, store, folder)
+    row["command"] = shlex.join(["python", "-m", "benchmarks.pictures", *_portable(argv)])
+    path = asked.out.with_suffix(".json")
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows[asked.name or asked.row] = row
+    write_json(path, rows)
+    write_bytes(asked.out.with_suffix(".md"), as_markdown(rows).encode())
+    print(as_markdown({asked.name or asked.row: row}))
+
+
+def measured(asked: argparse.Namespace, store: Any, folder: Path) -> dict[str, Any]:
+    """Train and test on each split."""
+    length = {"iterations": asked.iterations} if asked.iterations else {}
+    limit = {"minutes": asked.minutes} if asked.minutes else {"meta": {"minutes": None}} if asked.iterations else {}
+    splits, config = list[dict[str, Any]](), {}
+    for split in asked.splits:
+        before = os.getloadavg()[0]
+        made = fanfold.train(
+            store,
+            config=asked.config,
+            split=f"random:{split}",
+            cluster=asked.workers,
+            path=folder / f"run-{split}",
+            evaluation={"tasks": asked.tasks, "other_tasks": 0},
+            progress=sys.stderr.isatty(),
+            **length,
+            **limit,
+        )
+        five = made.test(shots=5)
+        config = {key: made.config[key] for key in ("task", "train", "algorithm", "model", "meta")}
+        keys = ("iterations", "train_seconds", "tasks_per_second", "validation_accuracy", "parameters_sha256")
+        splits.append(
+            {
+                "split": split,
+                **{key: made.result[key] for key in keys},
+                "1-shot": [made.accuracy.mean, made.accuracy.ci95],
+                "5-shot": [five.accuracy.mean, five.accuracy.ci95],
+                "load": [round(before, 2), round(os.getloadavg()[0], 2)],
+            }
+        )
+        print(f"split {split}: 1-shot {made.accuracy}, 5-shot {five.accuracy}", flush=True)
+    return {
+        "data": str(store),
+        **{shots: _mean([one[shots][0] for one in splits]) for shots in ("1-shot", "5-shot")},
+        "splits": splits,
+        "workers": asked.workers,
+        "tasks": asked.tasks,
+        "config": config,
+        "environment": environment(),
+    }
+
+
+def hues(size: int = SIZE) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Discs `[n, size, size, 3]` in 60 hues, and their labels `[n]`; place and radius are drawn, as is some noise."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size]
+    images = np.empty((HUES * DISCS, size, size, 3), np.uint8)
+    for number in range(len(images)):
+        radius = random.uniform(0.2, 0.35) * size
+        y, x = random.uniform(radius, size - radius, 2)
+        colour = 255 * np.array(colorsys.hsv_to_rgb(number // DISCS / HUES, 0.8, 0.8))
+        inside = ((rows - y) ** 2 + (columns - x) ** 2 < radius**2)[..., None]
+        pixels = np.where(inside, colour, 230) + random.normal(0, 4, (size, size, 3))
+        images[number] = pixels.clip(0, 255)
+    return images, np.arange(len(images)) // DISCS
+
+
+def as_markdown(rows: dict[str, Any]) -> str:
+    """The rows as a page."""
+    lines = [
+        "# Colour pictures: accuracy on classes never seen",
+        "",
+        "Prototypical Networks, 5-way, mean over splits of the classes at random ± its standard error, in %. Each "
+        "picture is judged by itself. Written by `python -m benchmarks.pictures`.",
+        "",
+        "| row | data | splits | 1-shot | 5-shot | training of a split |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        seconds = statistics.mean(one["train_seconds"] for one in row["splits"])
+        iterations = statistics.mean(one["iterations"] for one in row["splits"])
+        load = statistics.mean(one["load"][0] for one in row["splits"])
+        how = f"{iterations:,.0f} iterations, {seconds:,.0f} s at a load of {load:.1f} before it"
+        shots = (f"{100 * row[key][0]:.1f} ± {100 * row[key][1]:.1f}" for key in ("1-shot", "5-shot"))
+        lines.append(f"| {name} | {row['data']} | {len(row['splits'])} | {' | '.join(shots)} | {how} |")
+    lines += ["", "By split, 1-shot · 5-shot:", ""]
+    for name, row in rows.items():
+        each = (f"{100 * one['1-shot'][0]:.1f} · {100 * one['5-shot'][0]:.1f}" for one in row["splits"])
+        lines.append(f"- {name}: {', '.join(each)}")
+    machines = {name: row["environment"] for name, row in rows.items()}
+    lines += [""]
+    for name, found in machines.items():
+        lines.append(
+            f"{name}: `{rows[name]['command']}`, {found['date']}, {rows[name]['workers']} workers, "
+            f"{found['cores']} × {found['processor']}, Python {found['python']}, PyTorch {found['torch']}, "
+            f"Dask {found['dask']}."
+        )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> list[float]:
+    """Mean and its standard error; 0 for one value."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return [statistics.mean(values), error]
+
+
+def _unpacked(source: Path | None, folder: Path) -> Path:
+    """The folder of pictures; an archive is unpacked in a temporary one."""
+    if source is None or not source.exists():
+        raise FanfoldError("Name the archive or the folder of the Grocery Store data set with --source.")
+    if source.is_dir():
+        return source
+    with zipfile.ZipFile(source) as archive:
+        archive.extractall(folder / "groceries")
+    return folder / "groceries"
+
+
+def _portable(argv: list[str]) -> list[str]:
+    """The arguments without a machine's places."""
+    return [Path(word).name if "/" in word and Path(word).is_absolute() else word for word in argv]
+
+
+if __name__ == "__main__":
+    run(main)
