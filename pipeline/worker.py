@@ -51,6 +51,7 @@ from fanfold.tasks.network import (
 from fanfold.tasks.parameters import count
 from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
+from fanfold.tasks.probe import check_training
 
 POPULATION = 1000  # training images, at least, for batch norm's statistics
 GRAPHS = 2  # functions kept captured, each with memory of its own on a GPU
@@ -122,7 +123,7 @@ def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION,
     The streams are those that tasks will be drawn from; training takes its counts from the tested tasks.
 
     Raises:
-        FanfoldError: See `open_context`.
+        FanfoldError: See `open_context`; or the algorithm can't train the network.
     """
     opened = open_context(recipe)
     for stream in streams:
@@ -130,6 +131,10 @@ def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION,
         check_rotations(_shape(recipe, stream), opened.images.size)
     if opened.images is not opened.pictures:
         _check_unaugmented(recipe)
+    elif Stream.TRAIN in streams:
+        size, channels = opened.images.size, opened.images.channels
+        with _ONE_AT_A_TIME:
+            check_training(recipe.algorithm, opened.network, recipe.train.ways, size, channels)
     return replace(recipe, fingerprint=opened.fingerprint)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
+from torch.nn.parameter import is_lazy
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
@@ -36,8 +37,15 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int, cha
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return model.build(ways, size, channels)
-        except (RuntimeError, ValueError) as error:
+            module = model.build(ways, size, channels)
+            if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+                with torch.no_grad():
+                    module.eval()(torch.zeros(2, channels, *size))  # what is lazy takes its shape
+                module.train()
+            return module
+        except FanfoldError:
+            raise
+        except Exception as error:  # whatever a user's own module may raise
             raise FanfoldError(
                 f"The model can't be built for images of {size[0]} × {size[1]}: {one_line(error)}"
             ) from error

@@ -2,15 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
@@ -23,6 +25,8 @@ from fanfold.tasks.parameters import Shapes, count, unflatten
 @dataclass(frozen=True)
 class Network:
     """A module without state of its own: parameters are passed in.
+
+    Attention that is learnt is computed by plain operations, as the fast kernels can't be differentiated twice.
 
     Args:
         module: The module; maps images `[n, channels, height, width]` to logits `[n, ways]`, or to embeddings `[n, d]`.
@@ -57,7 +61,8 @@ class Network:
             images = _channels_last(images)
         # Buffers are passed in as copies, so that none carries anything from one call to the next.
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        output: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
+        with nullcontext() if self.frozen else sdpa_kernel(SDPBackend.MATH):
+            output: Tensor = functional_call(self.module, {**parameters, **buffers}, (images,))
         return output
 
     @property
@@ -161,6 +166,7 @@ def as_network(
         FanfoldError: The module has a head and keeps running statistics, or has no parameters; or it does not map an
             image to so many logits, by all its parameters; or it can't be vectorized over tasks.
     """
+    _check_parameters(module)
     if ways is None:
         module = _without_last_linear(module)
     module = _without_running(module, ways)
@@ -321,6 +327,15 @@ def _probe(network: Network, parameters: Mapping[str, Tensor], images: Tensor) -
         return output, False
     logits = linear(called[-1], *(parameters[known] for known in network.head))
     return output, logits.shape == output.shape and torch.allclose(logits, output)
+
+
+def _check_parameters(module: nn.Module) -> None:
+    """Raise FanfoldError unless all parameters have numbers, and those to be learnt real ones."""
+    for name, value in module.named_parameters():
+        if is_lazy(value):
+            raise FanfoldError(f"The model's parameter '{name}' has no shape yet: call the model on pictures before.")
+        if value.requires_grad and not value.is_floating_point():
+            raise FanfoldError(f"The model's parameter '{name}' is {value.dtype}: only real numbers can be learnt.")
 
 
 def _fixed(module: nn.Module) -> list[nn.Module]:
