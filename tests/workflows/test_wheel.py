@@ -87,7 +87,7 @@ def test_a_wheel_trains_reports_and_tabulates_in_an_empty_folder(installed, pict
     Path(tmp_path, "nets.py").write_text(NET)
     small = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | {"--cluster.workers": "1", "--model.name": "nets:Net"}
     del small["--model.width"]
-    given = [word for flag in small.items() for word in flag] + ["--dataset.source", str(pictures)]
+    given = [word for flag in small.items() for word in flag] + ["--dataset.source", str(pictures), "--train.ways", "3"]
     told = run("fanfold", "train", "--config", "quickstart", *given, "--meta.iterations", "2", "--run", "run")
     assert "report: run/report.html" in told.splitlines()
 
