@@ -13,7 +13,7 @@ from fanfold.data.images import Images
 from fanfold.data.plain import JSON
 from fanfold.data.store import Store
 from fanfold.tasks import weights
-from fanfold.tasks.learner import in_batches
+from fanfold.tasks.learner import channels_last, in_batches
 from fanfold.tasks.models import Model
 from fanfold.tasks.network import Network
 
@@ -60,7 +60,7 @@ def embedded_pictures(body: Network, images: Images, first: int, last: int) -> N
     starts, numbers = np.concatenate([[0], np.cumsum(images.counts)]), np.arange(first, last)
     classes = np.searchsorted(starts, numbers, "right") - 1
     pixels = torch.from_numpy(images.gather(classes, numbers - starts[classes]))
-    module = body.module.eval()
+    module = channels_last(body.module).eval()
     device = next((tensor.device for tensor in module.parameters()), pixels.device)
     found: NDArray[np.float32] = in_batches(module, pixels.to(device).float().div_(255)).float().cpu().numpy()
     return found

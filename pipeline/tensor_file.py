@@ -19,7 +19,8 @@ Tensors = Mapping[str, NDArray[Any]]
 def pack(facts: Mapping[str, Any], tensors: Tensors) -> bytes:
     """Facts, which JSON can hold, and tensors, as the content of a file."""
     text = json.dumps(facts)
-    return save(dict(tensors), metadata={"fanfold": text, "sha256": digest(text, tensors)})
+    in_order = {name: np.asarray(value, order="C") for name, value in tensors.items()}  # the file has no other order
+    return save(in_order, metadata={"fanfold": text, "sha256": digest(text, tensors)})
 
 
 def unpack(content: bytes, name: str) -> tuple[Mapping[str, Any], dict[str, NDArray[Any]]]:

@@ -19,6 +19,7 @@ from fanfold.pipeline.embed_once import embed_once
 from fanfold.pipeline.events import Embedding, Validated
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
+from fanfold.pipeline.fitting import fit, judge, own_parameters
 from fanfold.pipeline.labelling import learner_of, measure, open_preprocessing
 from fanfold.pipeline.learning import learn
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -26,8 +27,8 @@ from fanfold.pipeline.training import train
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.batch import gather_tasks
 from fanfold.tasks.episodes import Stream
-from fanfold.tasks.learner import in_batches
-from fanfold.tasks.models import PluginModel
+from fanfold.tasks.learner import channels_last, in_batches
+from fanfold.tasks.models import Conv4, PluginModel
 from fanfold.tasks.predict import predict
 from tests.pipeline.conftest import PatternSource
 from tests.tasks.every_algorithm import EVERY, FITTED, each
@@ -102,7 +103,7 @@ def test_every_picture_is_embedded_once_over_the_workers_and_found_again(frozen,
     with torch.no_grad():
         expected = body(torch.from_numpy(store.read()).float() / 255)
     np.testing.assert_allclose(images.values, expected, atol=1e-5)
-    alone = in_batches(body, torch.from_numpy(store.read(7, 8)).float() / 255)
+    alone = in_batches(channels_last(body), torch.from_numpy(store.read(7, 8)).float() / 255)
     assert images.values[7].tobytes() == alone.numpy().tobytes(), "in the company of others it is another"
     assert images.path.parent.name == "patterns.embeddings"
     again = []
@@ -168,6 +169,23 @@ def test_a_method_on_embeddings_needs_no_iteration(frozen, pair, directory, algo
         np.testing.assert_allclose(centre, values[train_classes].mean((0, 1)), rtol=1e-4, atol=1e-5)
     again = train(pair, recipe, SHORT, directory)
     assert again.best.tobytes() == last.best.tobytes()
+
+
+@each({name: EVERY[name] for name in ("maml", "protonet")})
+def test_the_embeddings_of_a_network_that_was_trained_otherwise_are_judged_too(recipe, algorithm):
+    """By its own parameters, and batch norm's statistics of training pictures."""
+    state = worker.initialize(replace(recipe, algorithm=algorithm))
+    found = Checkpoint(state, state.parameters, "0123abcd", layout=worker.layout(replace(recipe, algorithm=algorithm)))
+    other = replace(recipe, algorithm=FITTED["ridge"], steps=None)
+    fitted = fit(LocalExecutor(other), other, own_parameters(other, found, found.best), 40)
+    body = sum(int(np.prod(shape)) for name, shape in found.layout.items() if not name.startswith(".head"))
+    assert fitted.parameters[:body].tobytes() == state.parameters[:body].tobytes()
+    assert sorted(fitted.statistics) == sorted(worker.statistics(other, fitted.parameters))
+    assert fitted.predictions.accuracies.mean() > 0.7
+    tried = judge(other, [fitted.parameters], fitted.statistics, 0, 40)[0]
+    assert tried.labels.tobytes() == fitted.predictions.labels.tobytes()
+    with pytest.raises(FanfoldError, match=r"The run's network lacks \S+ of this configuration"):
+        own_parameters(replace(other, model=Conv4(width=3)), found, found.best)
 
 
 @each({"maml": Maml(inner_lr=3, inner_steps=5), "protonet": EVERY["protonet"]} | FITTED)

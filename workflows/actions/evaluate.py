@@ -11,15 +11,18 @@ from typing import Any, Literal
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker
+from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.embed_once import embed_once
 from fanfold.pipeline.evaluation import Each, meta_test, normalizations, not_learnt
+from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
 from fanfold.pipeline.files import make_folder, write_json, writing
+from fanfold.pipeline.fitting import fit, own_parameters
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -27,6 +30,7 @@ from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
 from fanfold.pipeline.ways import for_ways
 from fanfold.tasks.episodes import Episodes
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.heads import Head
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.cli.result import environment, in_words, test_keys
@@ -52,6 +56,7 @@ class Evaluation:
             FanfoldError: It isn't.
         """
         free = (*EVALUATE_FREE, "dataset.") if self.data_named else EVALUATE_FREE
+        free = (*free, "algorithm.") if isinstance(self.plan.recipe.algorithm, Fitted) else free
         check_agreement(self.plan, self.directory.config, free, "A test")
 
 
@@ -103,14 +108,22 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     """
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
     found, note = newest_checkpoint(directory.last)
-    found = named(plan.recipe, found, directory.last)
+    refitted = _is_of_another(plan, directory)
+    found = found if refitted else named(plan.recipe, found, directory.last)
     parameters = found.best if best else found.state.average
-    recipe, tested, head, statistics = _tested(asked, found, parameters)
+    recipe, tested, head, statistics = (
+        (plan.recipe, parameters, None, None) if refitted else _tested(asked, found, parameters)
+    )
     if cluster is not None:
         recipe = replace(recipe, device=cluster.device)
     executor = (
         LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
     )
+    embed_once(executor, recipe, lambda event: say(event.text) if isinstance(event, Noticed) else None)
+    if refitted:
+        fitted = fit(executor, recipe, own_parameters(recipe, found, parameters), plan.evaluation.validation_tasks)
+        tested, statistics = fitted.parameters, fitted.statistics
+        say(f"{recipe.algorithm.name}, fitted on validation classes, judges the embeddings of the run's network")
     names = open_store(recipe.store).names
     with _predictions_in(asked.predictions, names) as each:
         tests = meta_test(executor, recipe, tested, plan.evaluation, statistics, each, say)
@@ -175,6 +188,12 @@ def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[E
         yield write
 
 
+def _is_of_another(plan: Experiment, directory: RunDirectory) -> bool:
+    """Whether a method on embeddings judges the network of a run with another algorithm."""
+    trained = yaml_text.load(directory.config.read_text())["algorithm"]
+    return isinstance(plan.recipe.algorithm, Fitted) and trained != asdict(plan.recipe.algorithm)
+
+
 def _name(asked: Evaluation, sha256: str) -> str:
     """A file's name for what was asked: the same for the same, another for all else."""
     recipe, evaluation = asked.plan.recipe, asked.plan.evaluation
@@ -184,6 +203,7 @@ def _name(asked: Evaluation, sha256: str) -> str:
         "data": [recipe.fingerprint, recipe.split],
         "task": asdict(recipe.task),
         "train": asdict(recipe.train),
+        **({"algorithm": asdict(recipe.algorithm)} if isinstance(recipe.algorithm, Fitted) else {}),
         "evaluation": [evaluation.tasks, evaluation.half_width, evaluation.other_tasks, evaluation.steps],
     }
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
