@@ -94,9 +94,9 @@ class Folder:
         split: Which classes train, validate and test: given (by folders train, val and test, a table, or split_file),
             random or groups; random:SEED draws others. By default the given one, otherwise random.
         size: Height and width of the stored pictures, in pixels; by default 32, or those of a store that is there.
-        channels: grey, rgb, or auto, which keeps colour where there is some.
-        fit: How the aspect ratio is kept: crop to the middle square, or pad.
-        background: The colour behind transparent pictures and of padding, such as white or #102030.
+        channels: grey, rgb, or auto, the default, which keeps colour where there is some.
+        fit: How the aspect ratio is kept: crop, the default, to the middle square, or pad.
+        background: The colour behind transparent pictures and of padding, such as #102030; by default white.
         include: A pattern of the paths to take, such as *_rgb.png.
         split_file: Gives each class's part: a CSV file of class,split or a JSON mapping of parts to lists of classes.
         strict: Refuse what can't be read, rather than skip and count it.
@@ -109,9 +109,9 @@ class Folder:
     store: str | None = None
     split: str | None = None
     size: int | None = None
-    channels: Channels = "auto"
-    fit: Literal["crop", "pad"] = "crop"
-    background: str = "white"
+    channels: Channels | None = None
+    fit: Literal["crop", "pad"] | None = None
+    background: str | None = None
     include: str | None = None
     split_file: str | None = None
     strict: bool = False
@@ -125,22 +125,25 @@ class Folder:
         Raises:
             FanfoldError: A value is out of its range, or two don't fit each other.
         """
-        size = SIZE if self.size is None else self.size
+        size, background = SIZE if self.size is None else self.size, self.background or "white"
         if self.handwriting:
             invert = "auto" if self.invert is None else self.invert
-            preset = Preprocessing(size, 1, "pad", self.background, handwriting=True, invert=invert)
+            preset = Preprocessing(size, 1, "pad", background, handwriting=True, invert=invert)
         else:
-            preset = Preprocessing(size, 3, self.fit, self.background, invert=self.invert or False)
-        return Looks(preset, self.channels)
+            preset = Preprocessing(size, 3, self.fit or "crop", background, invert=self.invert or False)
+        return Looks(preset, self.channels or "auto")
 
     @property
     def settings(self) -> dict[str, JSON]:
-        """What makes the store anew, by fields of the configuration; the defaults are left out."""
+        """What makes the store anew, by fields of the configuration; what wasn't asked for is left out."""
         told = {field.name: getattr(self, field.name) for field in fields(self) if field.name in _MADE_WITH}
         default = {field.name: field.default for field in fields(self)}
         settings: dict[str, JSON] = {f"dataset.{key}": value for key, value in told.items() if value != default[key]}
         return {"dataset.size": SIZE if self.size is None else self.size, **settings}
 
+
+_UNASKED: dict[str, JSON] = {"dataset.channels": "auto", "dataset.fit": "crop", "dataset.background": "white"}
+"""What settings are where they weren't asked for."""
 
 _MADE_WITH = ("size", "channels", "fit", "background", "include", "split_file", "strict", "handwriting", "invert")
 
@@ -322,7 +325,7 @@ def _difference(store: Store, dataset: Folder) -> tuple[dict[str, JSON], dict[st
         made["dataset.source"] = store.origin.get("source")
         asked["dataset.source"] = as_text(Path(dataset.source).resolve())
     for key, value in asked.items():
-        if made.get(key) != value:
+        if made.get(key, _UNASKED.get(key)) != value:
             found = in_fields({key: made[key]}) if key in made else f"the default of `{key}`"
             return made, asked, f"made with {found}, not {value}"
     return None

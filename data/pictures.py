@@ -6,7 +6,7 @@ checked before anything of it is decoded.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from io import BytesIO
 from os import PathLike, fspath
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from fanfold.data.advice import one_line
+from fanfold.data.deep import is_deep_colour, read_deep_colour
 from fanfold.data.errors import FanfoldError
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
@@ -126,18 +127,22 @@ def read_picture(source: Picture, preprocessing: Preprocessing) -> NDArray[np.ui
             if source.dtype not in (np.uint8, np.bool_):  # Pillow has no deep pictures in colour
                 source = eight_bits(source, preprocessing)
         if preprocessing.handwriting:
-            return _handwriting(np.asarray(flat(decode(source), preprocessing)), preprocessing)[None]
-        return _fitted(flat(decode(source, preprocessing.size * _SHRINK), preprocessing), preprocessing)
+            grey = flat(decode(source, scale=preprocessing), preprocessing)
+            return _handwriting(np.asarray(grey), preprocessing)[None]
+        return _fitted(flat(decode(source, preprocessing.size * _SHRINK, preprocessing), preprocessing), preprocessing)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # decoders raise many kinds of errors on damaged bytes
         raise PictureError(f"{_named(source)}: can't be read as a picture ({_reason(error)})") from error
 
 
-def decode(source: Picture, least: int | None = None) -> Image.Image:
-    """A picture's first frame, upright, in its own mode.
+def decode(source: Picture, least: int | None = None, scale: Preprocessing | None = None) -> Image.Image:
+    """A picture's first frame, upright, in its own mode; colour deeper than 8 bits is scaled to 8, by its own range.
 
-    A JPEG file may be decoded smaller by a power of two, as long as both its sides keep `least` pixels.
+    Args:
+        source: The picture.
+        least: A JPEG file may be decoded smaller by a power of two, as long as both its sides keep so many pixels.
+        scale: Whose range deep colour is scaled by, in the place of its own.
 
     Raises:
         PictureError: It has no pixels, or too many.
@@ -150,10 +155,35 @@ def decode(source: Picture, least: int | None = None) -> Image.Image:
         file = BytesIO(source) if isinstance(source, bytes) else fspath(source)
         with Image.open(file, formats=FORMATS) as image:
             _check_size(image.size, source)
+            if is_deep_colour(image):
+                shallow = Image.fromarray(
+                    eight_bits(read_deep_colour(source, str(image.format)), scale or Preprocessing())
+                )
+                shallow.getexif().update(image.getexif())
+                return ImageOps.exif_transpose(shallow)
             if least is not None and image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
                 image.draft(None, (least, least))
             return ImageOps.exif_transpose(image)
     return _from_array(np.asarray(source), source)
+
+
+def deep_values(source: Picture) -> NDArray[Any] | None:
+    """The values of a picture deeper than 8 bits, without those of transparency; None for others.
+
+    Raises:
+        PictureError: It has no pixels, or too many.
+        Exception: Whatever a decoder raises on damaged bytes.
+    """
+    if isinstance(source, (str, bytes, PathLike)):
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else fspath(source), formats=FORMATS) as image:
+            _check_size(image.size, source)
+            if is_deep_colour(image):
+                return read_deep_colour(source, str(image.format))[..., :3]
+            return np.asarray(image) if is_deep(image) else None
+    values = np.asarray(source)
+    if values.dtype in (np.uint8, np.bool_):
+        return None
+    return values[..., :3] if values.ndim == 3 and values.shape[-1] == 4 else values
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -187,7 +217,14 @@ def suffixes() -> frozenset[str]:
 
 
 def eight_bits(values: NDArray[Any], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Deep values `[…]` as 8 bits: from black to white, clipped; values that are no numbers are black."""
+    """Deep values as 8 bits: from black to white, clipped; values that are no numbers are black.
+
+    Those of transparency, the last of `[height, width, 4]`, are scaled by what their type holds, or by 1.
+    """
+    if values.ndim == 3 and values.shape[-1] == 4:
+        full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
+        alpha = eight_bits(values[..., 3:], replace(preprocessing, black=0.0, white=float(full)))
+        return np.concatenate([eight_bits(values[..., :3], preprocessing), alpha], axis=-1)
     black, white = preprocessing.black, preprocessing.white
     finite = np.nan_to_num(values.astype(np.float64), nan=black, posinf=np.inf, neginf=-np.inf)
     if white is None:

@@ -39,6 +39,7 @@ class Summary:
     pictures: int = 0
     unreadable: list[str] = field(default_factory=list)  # why each skipped picture can't be read
     empty: list[str] = field(default_factory=list)  # classes without a readable picture
+    constant: list[str] = field(default_factory=list)  # pictures of one colour all over, which are stored
 
 
 def in_threads(source: Source, batches: Iterable[Sequence[Part]]) -> Generator[list[Found]]:
@@ -85,6 +86,8 @@ def fill_store(path: Path, source: Source, done: Callable[[int], None], reading:
                     summary.unreadable.append(str(picture))
                 else:
                     writer.add(picture)
+                    if (picture == picture[:, :1, :1]).all():
+                        summary.constant.append(name)
                     paths.append(name)
                     sizes[part.of_class] += 1
             done(part.last - part.first)
@@ -209,6 +212,7 @@ def told(summary: Summary, origin: Mapping[str, JSON], most: int = 5) -> list[st
     notes = [str(note) for note in origin.get("notes", ()) or ()]  # type: ignore[union-attr]
     for problems, one, many in (
         (summary.unreadable, "1 picture was skipped", "{} pictures were skipped"),
+        (summary.constant, "1 picture has one colour all over", "{} pictures have one colour all over"),
         (summary.empty, "1 class has no readable picture", "{} classes have no readable picture"),
     ):
         if problems:

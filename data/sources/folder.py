@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from dask.system import CPU_COUNT
 from PIL import Image
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, is_coloured, is_deep, range_in_use
+from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, deep_values, is_coloured, range_in_use
 from fanfold.data.plain import JSON
 from fanfold.data.sources.arrays import read_npz
 from fanfold.data.sources.layouts import Found, as_classes, walk, with_split
@@ -97,7 +98,7 @@ def suited(pictures: Sequence[Picture], looks: Looks) -> tuple[Preprocessing, li
                 f"{len(deep):,} pictures deeper than 8 bits were scaled by the range in use, {black:g} to {white:g}"
             )
         if looks.channels == "auto" and not preprocessing.handwriting:
-            coloured = _any_coloured(pictures, pool)
+            coloured = _any_coloured(pictures, preprocessing, pool)
             notes.append(
                 "the pictures have colour, which was kept" if coloured else "no picture has colour: all are grey"
             )
@@ -124,11 +125,10 @@ def _header(picture: Picture) -> _Header | None:
         if isinstance(picture, (str, Path)):
             with Image.open(picture, formats=FORMATS) as image:
                 frames = bool(getattr(image, "is_animated", False))
-                if not is_deep(image):
-                    return _Header(frames)
-        values = np.asarray(decode(picture) if isinstance(picture, (str, Path, bytes)) else picture)
+        if (values := deep_values(picture)) is None:
+            return _Header(frames)
         known = values[np.isfinite(values)]
-        if values.dtype in (np.uint8, np.bool_) or not known.size:
+        if not known.size:
             return _Header(frames)
         fractions = bool(np.issubdtype(values.dtype, np.floating))
         return _Header(frames, float(known.min()), float(known.max()), fractions)
@@ -136,16 +136,17 @@ def _header(picture: Picture) -> _Header | None:
         return None
 
 
-def _any_coloured(pictures: Sequence[Picture], pool: ThreadPoolExecutor) -> bool:
+def _any_coloured(pictures: Sequence[Picture], scale: Preprocessing, pool: ThreadPoolExecutor) -> bool:
     """Whether any picture has colour; pictures far from each other are looked at first."""
     stride = max(1, round(len(pictures) ** 0.5))
     order = [picture for start in range(stride) for picture in pictures[start::stride]]
-    return any(any(pool.map(_has_colour, order[start : start + 64])) for start in range(0, len(order), 64))
+    has_colour = partial(_has_colour, scale)
+    return any(any(pool.map(has_colour, order[start : start + 64])) for start in range(0, len(order), 64))
 
 
-def _has_colour(picture: Picture) -> bool:
+def _has_colour(scale: Preprocessing, picture: Picture) -> bool:
     try:
-        return is_coloured(decode(picture, _SEEN))
+        return is_coloured(decode(picture, _SEEN, scale))
     except Exception:  # told when it is read
         return False
 

@@ -1,9 +1,15 @@
-"""Pictures listed in tables: a CSV file of paths and labels, and a split of classes."""
+"""Pictures listed in tables: CSV files of paths and labels, JSON files of names and labels; and a split of classes.
+
+The JSON files are those of CloserLookFewShot (Chen and others 2019), base, val and novel: lists `image_names`,
+`image_labels`, and `label_names`, which labels number.
+"""
 
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
+from typing import Any, TypeGuard
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
@@ -15,7 +21,7 @@ PATH = ("path", "file_name", "filename", "image", "file", "image_path")
 LABEL = ("label", "class", "category", "class_name", "name")
 SPLIT = ("split", "set", "part", "phase")
 GROUP = ("group", "superclass", "supercategory")
-FILES = {"train.csv": "train", "val.csv": "validation", "validation.csv": "validation", "test.csv": "test"}
+FILES = {f"{name}{suffix}": part for suffix in (".csv", ".json") for name, part in PART_NAMES.items()}
 PICTURES = ("", "images", "data")
 """Folders beside a table that its paths may be relative to."""
 _MOST_BYTES = 2**30
@@ -26,6 +32,7 @@ def tables_in(folder: Path) -> list[tuple[Path, str]]:
     if (folder / "metadata.csv").is_file():
         return [(folder / "metadata.csv", "")]
     found = [(folder / file, part) for file, part in FILES.items() if (folder / file).is_file()]
+    found = [(file, part) for file, part in found if file.suffix == ".csv" or _is_list(file)]
     return found if any(part == "train" for _, part in found) else []
 
 
@@ -40,7 +47,7 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
     for table, part in tables:
         folders = [table.parent / name for name in PICTURES]
         for row in _rows(table):
-            path = next((folder / row["path"] for folder in folders if (folder / row["path"]).is_file()), None)
+            path = _picture(row, folders)
             if path is None:
                 missing += 1
             elif path.suffix.lower() not in suffixes():
@@ -56,13 +63,21 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
 
 
 def read_split(path: Path) -> Mapping[str, str]:
-    """The part of each class: a CSV file of `class,split`, or a JSON mapping of parts to lists of classes.
+    """The part of each class: a CSV file of `class,split`, a JSON mapping of parts to lists of classes, or a folder.
+
+    The folder has a table of pictures and their classes for each part: `train.csv` and so on, or `base.json`.
 
     Raises:
         FanfoldError: The file can't be read, or has another form.
     """
+    if path.is_dir():
+        if not (tables := tables_in(path)):
+            raise FanfoldError(f"{path}: a folder of a split has train.csv, val.csv and test.csv, or base.json, …")
+        return {row["label"]: part for table, part in tables for row in _rows(table, ("label",))}
     if path.suffix.lower() == ".json":
         content = _json(path)
+        if _lists(content):
+            raise FanfoldError(f"{path}: lists the pictures of one part: name the folder that has all parts' files")
         if not isinstance(content, dict) or not all(isinstance(names, list) for names in content.values()):
             raise FanfoldError(f"{path}: a split as JSON maps train, validation and test to lists of classes")
         return {str(name): _part(part, path) for part, names in content.items() for name in names}
@@ -83,6 +98,9 @@ def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dic
         raise FanfoldError(
             f"{path}: a picture, where a source is a folder of class folders, a table (.csv) or an .npz file"
         )
+    if path.suffix.lower() == ".json":
+        yield from _listed(path)
+        return
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise FanfoldError(f"{path}: too large for a table of pictures")
@@ -111,8 +129,45 @@ def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dic
         raise FanfoldError(f"{path}: not a table ({one_line(error)})") from error
 
 
+def _listed(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a JSON file of names and labels."""
+    if not _lists(content := _json(path)):
+        raise FanfoldError(f"{path}: a table as JSON has lists image_names and image_labels, and label_names")
+    labels = content.get("label_names") or ()
+    for picture, label in zip(content["image_names"], content["image_labels"], strict=False):
+        numbered = isinstance(label, int) and 0 <= label < len(labels)
+        yield {"path": str(picture), "label": str(labels[label] if numbered else label)}
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a JSON file lists pictures: folders of pictures have others, too."""
+    try:
+        return _lists(_json(path))
+    except FanfoldError:
+        return False
+
+
+def _lists(content: object) -> TypeGuard[dict[str, list[Any]]]:
+    """Whether the content of a JSON file is names and labels of pictures, as many of each."""
+    if not isinstance(content, dict):
+        return False
+    pictures, labels, names = (content.get(key) for key in ("image_names", "image_labels", "label_names"))
+    if not isinstance(pictures, list) or not isinstance(labels, list) or not isinstance(names, (list, NoneType)):
+        return False
+    return len(pictures) == len(labels)
+
+
+def _picture(row: Mapping[str, str], folders: Sequence[Path]) -> Path | None:
+    """The file of a table's row: where the row says, below a folder, or by its last name, as of another machine."""
+    name = Path(row["path"]).name
+    places = [folder / inside for inside in (row["path"], f"{row['label']}/{name}", name) for folder in folders]
+    return next((path for path in places if path.is_file()), None)
+
+
 def _json(path: Path) -> object:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise FanfoldError(f"{path}: too large for a table of pictures")
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise FanfoldError(f"{path}: can't be read ({one_line(error)[:100]})") from error

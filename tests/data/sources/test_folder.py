@@ -2,6 +2,8 @@
 
 import json
 import os
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +13,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
-from fanfold.data.datasets import Folder, prepare
+from fanfold.data.datasets import Folder, find_store, prepare
 from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import read_picture
 from fanfold.data.sources.arrays import read_npz
 from fanfold.data.store import Store, open_store
 
@@ -282,3 +287,73 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FanfoldError, match=r"No picture of .* can be read: .*1\.png"):
         prepared(tmp_path / "set")
     assert not (tmp_path / "made.zarr").exists()
+
+
+def test_pictures_of_one_colour_all_over_are_told(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "b/1.png"])
+    for name in ("a/2.png", "b/2.png"):
+        Image.new("RGB", (9, 9), "teal").save(tmp_path / "set" / name)
+    store, told = prepared(tmp_path / "set")
+    assert store.pictures == 4
+    assert "2 pictures have one colour all over: a/2.png; b/2.png" in told
+
+
+def test_a_default_that_is_asked_for_is_compared_with_the_store_that_is_there(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "b/1.png"])
+    store, _ = prepared(tmp_path / "set", fit="pad")
+    same = {"source": str(tmp_path / "set"), "store": str(store.path)}
+    for settings in ({}, {"fit": "pad"}, {"channels": "auto", "background": "white"}):
+        assert find_store(Folder(**same, **settings)).path == store.path
+    with pytest.raises(FanfoldError, match=r"made with `dataset\.fit=pad`, not crop"):
+        find_store(Folder(**same, fit="crop"))
+
+
+def test_the_lists_of_closer_look_few_shot_are_a_source_and_a_split(tmp_path: Path) -> None:
+    """Written on another machine, whose folders aren't there."""
+    layout(tmp_path / "birds", [f"{name}/{number}.png" for name in "abcdef" for number in range(2)])
+    for file, names in (("base", "ab"), ("val", "cd"), ("novel", "ef")):
+        rows = [(f"/data/cub/images/{name}/{number}.png", "abcdef".index(name)) for name in names for number in (0, 1)]
+        pictures, labels = zip(*rows, strict=True)
+        content = {"label_names": list("abcdef"), "image_names": pictures, "image_labels": labels}
+        (tmp_path / f"birds/{file}.json").write_text(json.dumps(content))
+    store, _ = prepared(tmp_path / "birds")
+    expected = dict(zip("abcdef", ["train"] * 2 + ["validation"] * 2 + ["test"] * 2, strict=True))
+    assert parts(store) == expected
+    assert store.counts.tolist() == [2] * 6
+    (tmp_path / "lists").mkdir()
+    for file in ("base", "val", "novel"):
+        (tmp_path / f"birds/{file}.json").rename(tmp_path / f"lists/{file}.json")
+    assert parts(prepared(tmp_path / "birds", split_file=str(tmp_path / "lists"))[0]) == expected
+    with pytest.raises(FanfoldError, match=r"base\.json: lists the pictures of one part: name the folder"):
+        prepared(tmp_path / "birds", split_file=str(tmp_path / "lists/base.json"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_colour_is_scaled_by_the_range_in_use_not_cut(tmp_path: Path, suffix: str) -> None:
+    """Colours of 12 bits in files of 16 bits, whose upper 8 bits are nearly black."""
+    values = np.full((8, 8, 3), (0, 0, 4095), np.uint16)
+    values[:4, :4] = 4095, 2048, 0
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        path = tmp_path / f"set/{name}/1.{suffix}"
+        if suffix == "png":
+            path.write_bytes(png_of_16_bits(values))
+        else:
+            tifffile.imwrite(path, values, photometric="rgb")
+    store, told = prepared(tmp_path / "set")
+    assert "2 pictures deeper than 8 bits were scaled by the range in use, 0 to 4095" in told
+    assert store.channels == 3
+    np.testing.assert_array_equal(store.read()[0, :, 7, 7], [0, 0, 255])
+    assert read_picture(path, store.preprocessing).tolist() == store.read()[0].tolist()
+
+
+def png_of_16_bits(values: NDArray[np.uint16]) -> bytes:
+    """A PNG file, as Pillow can't write one of deep colour."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
