@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
+from fanfold.data.sources.picture_source import as_text
 
 UNKNOWN = "unknown"
 """The label of pictures of none of the classes."""
@@ -53,9 +54,9 @@ def classes_in(folder: Path) -> tuple[dict[str, list[Path]], int]:
     found, others = dict[str, list[Path]](), 0
     for place in places:
         files = list(_files(place))
-        found[place.name] = [path for path, is_picture in files if is_picture]
-        others += len(files) - len(found[place.name])
-        if not found[place.name]:
+        pictures = found[as_text(place.name)] = [path for path, is_picture in files if is_picture]
+        others += len(files) - len(pictures)
+        if not pictures:
             raise FanfoldError(f"{place}: the class has no picture; {_known()}")
     return found, others
 

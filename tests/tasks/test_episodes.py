@@ -7,6 +7,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.tasks.episodes import (
     EpisodeShape,
     Stream,
+    _without_replacement,
     check_counts,
     check_episode_shape,
     draw_episodes,
@@ -234,3 +235,30 @@ def test_no_stream_ever_repeats_a_task_of_another():
         episodes = draw_episodes(3, stream, 0, 200, shape, classes, drawings)
         seen |= {row.tobytes() for row in episodes.classes}
     assert len(seen) == 200 * len(Stream)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=4, max_size=12),
+    ways=st.integers(2, 4),
+    queries=st.integers(1, 2),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_every_picture_of_unequal_classes_is_drawn_and_none_twice_in_a_task(counts, ways, queries, seed):
+    """So many tasks that a picture is missed by less than one chance in 10¹²."""
+    shape, classes, sizes = EpisodeShape(ways, 1, queries), np.arange(len(counts)), np.array(counts)
+    chance = ways / len(counts) * (1 + queries) / max(counts)  # of the rarest picture, a task
+    tasks = int(np.ceil(40 / chance))
+    found = draw_episodes(seed, Stream.TRAIN, 0, tasks, shape, classes, sizes)
+    assert all(len(set(task)) == ways for task in found.classes.tolist())
+    assert (np.diff(np.sort(found.pictures, axis=-1), axis=-1) > 0).all()
+    of_each = np.broadcast_to(found.classes[..., None], found.pictures.shape)
+    drawn = set(zip(of_each.ravel().tolist(), found.pictures.ravel().tolist(), strict=True))
+    assert drawn == {(index, picture) for index, size in enumerate(counts) for picture in range(size)}
+
+
+@given(size=st.integers(1, 2**31 - 1), share=st.floats(0, 1, exclude_max=True))
+def test_every_picture_of_a_class_of_any_size_has_a_random_word(size, share):
+    picture = int(share * size)
+    word = np.uint64(-(-picture * 2**53 // size) << 11)
+    assert _without_replacement(np.array([[word]]), np.array([size])).item() == picture

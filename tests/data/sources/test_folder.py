@@ -281,7 +281,7 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     save(tmp_path / "set/a/1.png")
     with pytest.raises(FanfoldError, match=r"`dataset\.size` must be from 1 to 1024, not 0"):
         prepare(Folder(source=str(tmp_path / "set"), size=0), progress=False)
-    with pytest.raises(FanfoldError, match=r"`dataset\.include=x\*` matches none of 1"):
+    with pytest.raises(FanfoldError, match=r"`'dataset\.include=x\*'` matches none of 1"):
         prepared(tmp_path / "set", include="x*")
     (tmp_path / "set/a/1.png").write_bytes(b"")
     with pytest.raises(FanfoldError, match=r"No picture of .* can be read: .*1\.png"):
