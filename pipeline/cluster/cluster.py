@@ -79,7 +79,14 @@ class Cluster:
             RunError: It is gone, or doesn't answer.
         """
         with talking_to_the_scheduler():
+            if not self.reachable:  # Dask would try to connect for half a minute
+                raise ClosedClientError
             return self.client.sync(getattr(self.client.scheduler, question), callback_timeout=ANSWER)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the connection to the scheduler stands. Once it is lost, so is all that was asked for."""
+        return bool(self.client.status == "running")
 
     @property
     def present(self) -> list[str]:
@@ -157,7 +164,7 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
     """
     _check_protocol(config)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(DASK_SETTINGS))
+        stack.enter_context(_settings())
         if "://" in config.kind:
             yield _join(config, stack)
             return
@@ -172,6 +179,19 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
                 raise FanfoldError(f"{why[0].upper()}{why[1:]}: use `cluster.kind=cpu`.") from error
             cluster = _on_cpus(config, stack, f"{why}: computing on the CPU")
         yield cluster
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Dask's settings for a run, in which its client leaves it to us to say that a scheduler is lost."""
+    client = logging.getLogger("distributed.client")
+    level = client.level
+    client.setLevel(logging.CRITICAL)  # it logs a lost connection with its traceback
+    try:
+        with dask.config.set(DASK_SETTINGS):
+            yield
+    finally:
+        client.setLevel(level)
 
 
 def _check_protocol(config: ClusterConfig) -> None:
@@ -289,7 +309,7 @@ def join(client: Client, config: ClusterConfig) -> Iterator[Cluster]:
     """
     if client.asynchronous:
         raise FanfoldError("The client is asynchronous: hand over one that was made with asynchronous=False.")
-    with dask.config.set(DASK_SETTINGS):
+    with _settings():
         yield _attach(client, config)
 
 

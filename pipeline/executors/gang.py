@@ -109,6 +109,8 @@ class GangExecutor(GraphExecutor):
 
     def close(self) -> None:
         """Have the workers close what they keep of the run's gang."""
+        if not self._cluster.reachable:
+            return
         with suppress(Exception):  # whoever can't be reached has nothing to close, or closes it with itself
             bound = self._cluster.patience
             self._cluster.client.run(
@@ -171,8 +173,9 @@ class GangExecutor(GraphExecutor):
         except BaseException:
             # A worker that still computes sees that nobody waits for its result any more, and leaves the gang.
             self._gang = None
-            with talking_to_the_scheduler():
-                self._cluster.client.cancel(futures)
+            if self._cluster.reachable:
+                with talking_to_the_scheduler():
+                    self._cluster.client.cancel(futures)
             raise
         self._standing = window.state
         return window

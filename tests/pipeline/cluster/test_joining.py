@@ -1,8 +1,10 @@
 """Workers that others started are checked, and the one that lacks something is named."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -108,3 +110,16 @@ def test_a_worker_that_dies_is_named_and_the_next_one_gets_what_was_handed_over(
 def _die_on(address: str, dask_worker: Worker) -> None:
     if dask_worker.address == address:
         os._exit(1)
+
+
+def test_a_worker_that_does_not_answer_is_named(pair, monkeypatch):
+    monkeypatch.setattr(joining, "ANSWER", 0.5)
+    monkeypatch.setattr(joining, "SHORT", 1.0)
+    silent = sorted(pair.client.nthreads())[1]
+
+    def asleep(dask_worker):
+        if dask_worker.address == silent:
+            time.sleep(4)  # in the worker's own loop, which answers nothing else meanwhile
+
+    with pytest.raises(FanfoldError, match=rf"^worker {re.escape(silent)} hasn't answered for 0 s: it is stopped"):
+        ask_workers(pair.client, asleep)

@@ -1,7 +1,10 @@
 """What a run does when the cluster leaves it."""
 
+import asyncio
 import threading
+import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from dask.delayed import delayed
@@ -9,10 +12,12 @@ from distributed import LocalCluster
 
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import worker
+from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.results import results
+from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.executors.gang import GangExecutor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from tests.waiting import wait_for
@@ -62,3 +67,39 @@ def test_a_tasks_own_error_is_not_taken_for_the_clusters(pair, error):
     with pytest.raises(type(error), match=r"^mine$") as caught:
         results(pair, [delayed(fail)(error)])
     assert type(caught.value) is type(error)
+
+
+def test_a_task_that_never_ends_is_given_up_in_the_end(pair, monkeypatch):
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "STUCK", 0.5)
+    with pytest.raises(RunError, match=r"Nothing has come of the workers' tasks for .* h, though there are workers"):
+        results(pair, [delayed(time.sleep)(3)])
+
+
+def test_results_that_do_not_come_are_given_up_in_the_end(pair, monkeypatch):
+    async def gather(_):
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(waiting, "FETCH", 0.2)
+    monkeypatch.setattr(pair.client, "_gather", gather)
+    with pytest.raises(RunError, match=r"Workers haven't sent their results within 0 s"):
+        results(pair, [delayed(abs)(-1)])
+
+
+def test_a_scheduler_that_does_not_answer_is_given_up_in_the_end(pair, monkeypatch):
+    async def identity():
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(engine, "ANSWER", 0.2)
+    monkeypatch.setattr(pair.client.scheduler, "identity", identity)
+    with pytest.raises(RunError, match=r"The scheduler hasn't answered for 0 s"):
+        pair.states  # noqa: B018
+
+
+def test_a_worker_that_is_lost_by_graph_is_told(recipe):
+    seen, told = [["tcp://a", "tcp://b"], ["tcp://a"], ["tcp://a"]], []
+    cluster = SimpleNamespace(client=type("Client", (), {})(), present=None)
+    executor = GraphExecutor(cluster, recipe, "01234567", told.append)
+    for cluster.present in seen:
+        executor._present()
+    assert told == [Noticed("tcp://b is gone: what it computed is computed again")]
