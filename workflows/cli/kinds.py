@@ -1,6 +1,7 @@
 """Values against the types of a configuration's fields: the one place that checks them."""
 
 import json
+import sys
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
@@ -12,6 +13,7 @@ from fanfold.pipeline import yaml_text
 from fanfold.workflows.cli.words import did_you_mean
 
 LENGTH = 100  # characters of a value that a message shows
+LARGEST = sys.float_info.max
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -101,7 +103,8 @@ def _as(kind: Any, value: Any) -> Any:
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else _NOT
     if kind is float:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _NOT
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if number and abs(value) <= LARGEST else _NOT  # neither infinite nor not a number
     if kind is Path:
         return value if isinstance(value, str) else _NOT
     if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -30,6 +30,7 @@ from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.configuration import DEFAULTS, variant
+from fanfold.workflows.cli.kinds import LARGEST
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.trust import OWN
 from fanfold.workflows.cli.words import did_you_mean
@@ -219,7 +220,7 @@ def fitting(where: str, value: Any, kind: Any) -> Any:
             if isinstance(value, (bool, np.bool_)):
                 return bool(value)
         elif part is float:
-            if _is_number(value):
+            if _is_number(value) and abs(value) <= LARGEST:  # neither infinite nor not a number
                 return float(value)
         elif part is int:
             if _is_number(value) and (isinstance(value, Integral) or float(value).is_integer()):

@@ -36,6 +36,8 @@ def refusal(*argv):
         (["--meta.lr", "x" * 300], f"--meta.lr must be a number, not '{'x' * 99}…'."),
         (["--meta.lr"], "--meta.lr needs a value: --meta.lr LR."),
         (["--meta.lr", "--seed", "1"], "--meta.lr needs a value"),
+        (["--meta.weight_decay", ".nan"], "--meta.weight_decay must be a number, not '.nan'."),
+        (["--cluster.timeout", "1e999"], "--cluster.timeout must be a number, not '1e999'."),
         (["--algorithm", "mamml"], "No algorithm 'mamml'"),
         (["--meta", "{lr: much}"], "--meta '{lr: much}': meta.lr must be a number, not 'much'."),
         (["--dataset.size", "28"], "It belongs to --dataset.name folder."),
