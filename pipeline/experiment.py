@@ -9,6 +9,7 @@ import numpy as np
 
 from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.data.splits import ALL, default_split, split_classes
 from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text
@@ -170,6 +171,7 @@ def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str |
             found["split"] = default_split(open_store(prepared.path))
         if isinstance(dataset, Folder):
             found["size"] = open_store(prepared.path).preprocessing.size
+            found["source"] = None if dataset.source is None else as_text(dataset.source)  # files of a run are UTF-8
         return replace(dataset, **found), prepared.note
     if prepared.dataset not in DATASETS:
         raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
