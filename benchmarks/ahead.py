@@ -13,9 +13,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from fanfold.pipeline.recipe import Recipe
 
 ARCHITECTURE = 90  # of an H100 or H200
 REGISTERS, SHARED = 65_536, 227 * 1024  # of one of its multiprocessors; bytes that a block may have
@@ -152,36 +156,47 @@ def _measured(kernel: Any, constants: dict[str, Any]) -> Compiled:
     return Compiled(metadata.name, constants, *needs, kernel.asm["ptx"])
 
 
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """The arguments that say what to compile, with which Triton."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--triton", help="a folder that another version was put into by `pip --target`")
+    parser.add_argument(
+        "--settings", nargs="+", default=["a"], help="of `fanfold benchmark --suite peers`, or `stride`"
+    )
+    parser.add_argument("--precisions", nargs="+", default=["tf32"], choices=["float32", "tf32x3", "tf32"])
+    parser.add_argument("--tasks", nargs="+", type=int, default=[32])
+    return parser
+
+
+def chosen(arguments: argparse.Namespace) -> "Iterator[Recipe]":
+    """What those arguments ask for; `stride` is (a) with the network of strides."""
+    from benchmarks.launches import setting
+    from fanfold.tasks.models import Conv4Stride
+
+    for name, precision, tasks in product(arguments.settings, arguments.precisions, arguments.tasks):
+        recipe = setting("a" if name == "stride" else name, tasks, precision)
+        yield replace(recipe, model=Conv4Stride()) if name == "stride" else recipe
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line for each kernel; the exit status says whether all are as they should be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--triton", help="a folder that another version of Triton was installed into")
-    parser.add_argument("--precisions", nargs="+", default=["tf32"], choices=["float32", "tf32x3", "tf32"])
-    parser.add_argument("--models", nargs="+", default=["conv4"], choices=["conv4", "conv4-stride", "article"])
-    parser.add_argument("--tasks", nargs="+", type=int, default=[32])
-    arguments = parser.parse_args(argv)
+    arguments = options(__doc__).parse_args(argv)
     if arguments.triton:
         sys.path.insert(0, arguments.triton)
     import triton
 
-    from benchmarks.launches import meta_iteration, setting_a
-    from fanfold.tasks.models import Article, Conv4, Conv4Stride
+    from benchmarks.launches import meta_iteration
 
-    models = {"conv4": Conv4(), "conv4-stride": Conv4Stride(), "article": Article()}
     print(f"Triton {triton.__version__}")
     faults: list[str] = []
     with compiling() as found:
-        for name in arguments.models:
-            for precision in arguments.precisions:
-                for tasks in arguments.tasks:
-                    recipe = replace(setting_a(tasks, tasks), model=models[name])
-                    recipe = replace(recipe, meta=replace(recipe.meta, precision=precision))
-                    before = len(found)
-                    meta_iteration(recipe, counted=False)
-                    for kernel in list(found.values())[before:]:
-                        needs = f"{kernel.registers:3} registers {kernel.shared:6} B shared"
-                        print(f"{needs}  {kernel}  {kernel.tensor_cores} {dict(kernel.copies) or ''}", flush=True)
-                        faults += kernel.faults
+        for recipe in chosen(arguments):
+            before = len(found)
+            meta_iteration(recipe, counted=False)
+            for kernel in list(found.values())[before:]:
+                needs = f"{kernel.registers:3} registers {kernel.shared:6} B shared"
+                print(f"{needs}  {kernel}  {kernel.tensor_cores} {dict(kernel.copies) or ''}", flush=True)
+                faults += kernel.faults
     print(f"{len(found)} kernels;", "; ".join(faults) or "none with a fault")
     return bool(faults)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -22,8 +22,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.floors import work_of_a_task
-from fanfold.data.images import Images
-from fanfold.data.splits import Split
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.device_loop import DeviceLoop
 from fanfold.pipeline.executors.segments import Share
@@ -33,10 +31,10 @@ from fanfold.tasks.derivatives import backends
 from fanfold.tasks.derivatives.stack import OneVector, as_stack
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.device.resident import Resident
-from fanfold.tasks.episodes import EpisodeShape, Stream
-from fanfold.tasks.models import Conv4, build_network
+from fanfold.tasks.models import build_network
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import count
+from fanfold.workflows.benchmark.peers.settings import SETTINGS
 
 SIZE, CLASSES, PICTURES = (28, 28), 1000, 20
 DEVICE = torch.device("cuda")
@@ -121,9 +119,9 @@ def meta_iteration(recipe: Recipe, counted: bool = True) -> list[Node]:
         sources = torch.empty(8, SIZE[0] * SIZE[1], dtype=torch.int64, device=DEVICE)
         first = np.arange(0, CLASSES * PICTURES, PICTURES)
         resident = Resident(pixels, sources, torch.empty((), device=DEVICE), SIZE, first, ink=True)
-        images = cast(Images, SimpleNamespace(counts=np.full(CLASSES, PICTURES)))
-        classes = {stream: np.arange(CLASSES) for stream in Stream}
-        opened.return_value = worker.WorkerContext(images, images, cast(Split, None), "", network, resident, classes)
+        images = SimpleNamespace(counts=np.full(CLASSES, PICTURES))
+        parts = {"images": images, "network": network, "resident": resident}
+        opened.return_value = SimpleNamespace(**parts, classes=lambda stream: np.arange(CLASSES))
         loop = DeviceLoop(recipe, Share(0, 1, tuple(recipe.meta.chunks())), count(network.shapes))
         shape = recipe.train
         read = recipe.meta.batch * shape.ways * (shape.shots + shape.queries) * pixels[0].numel()
@@ -145,19 +143,21 @@ def least_bytes(recipe: Recipe) -> float:
     return recipe.meta.batch * work_of_a_task(structure, shapes, SIZE, *images, recipe.algorithm).bytes
 
 
-def setting_a(tasks: int = 32, chunk: int = 32) -> Recipe:
-    """MAML as Omniglot's 5-way 1-shot results have it: one query, one step."""
-    shape = EpisodeShape(5, 1, 1, rotations=True)
-    meta = Meta(batch=tasks, chunk=chunk, iterations=1, average=0.99, precision="tf32")
-    return Recipe(0, "", "alphabets", Maml(differentiation="reverse"), Conv4(), shape, shape, None, meta, device="cuda")
+def setting(name: str, tasks: int = 32, precision: Literal["float32", "tf32x3", "tf32"] = "tf32") -> Recipe:
+    """A setting of `fanfold benchmark --suite peers` as a run's recipe, with all tasks of a meta-batch in one chunk."""
+    known = SETTINGS[name]
+    meta = Meta(batch=tasks, chunk=tasks, iterations=1, average=0.99, precision=precision)
+    shape, algorithm = known.shape, replace(known.algorithm, differentiation="reverse")
+    return Recipe(0, "", "alphabets", algorithm, known.model, shape, shape, None, meta, device="cuda")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the nodes by name, with their bytes."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setting", default="a", choices=SETTINGS)
     parser.add_argument("--tasks", type=int, default=32)
-    tasks = parser.parse_args(argv).tasks
-    recipe = setting_a(tasks, tasks)
+    arguments = parser.parse_args(argv)
+    recipe = setting(arguments.setting, arguments.tasks)
     nodes = meta_iteration(recipe)
     launches, bytes_ = Counter(node.name for node in nodes), Counter[str]()
     for node in nodes:

@@ -124,9 +124,7 @@ class Products(Protocol):
 class Norms(Protocol):
     """Batch norm, ReLU and max-pooling."""
 
-    def forward(
-        self, x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Kept = None
-    ) -> Normalized:
+    def forward(self, x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Kept) -> Normalized:
         """From x to z; `moments` are those of `Products.convolve_with_moments`."""
 
     def backward(self, norm: Kept, x: Tensor, d_z: Tensor, pool: int, into: Into = None) -> tuple[Tensor, Gradients]:

@@ -4,14 +4,14 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks.launches import least_bytes, meta_iteration, setting_a
+from benchmarks.launches import least_bytes, meta_iteration, setting
 
 NODES = 100
 OF_THE_FLOOR = 1.5
 
 
 def test_a_meta_iteration_is_few_launches_and_moves_few_bytes():
-    recipe = setting_a()
+    recipe = setting("a")
     nodes = meta_iteration(recipe)
     assert len(nodes) <= NODES, sorted(node.name for node in nodes)
     assert sum(node.name.startswith("triton") for node in nodes) > 60, "the kernels weren't counted"

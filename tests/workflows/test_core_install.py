@@ -52,7 +52,8 @@ NEED_MORE = (  # modules that only an extra's users, or GPUs, import
     *("fanfold.workflows.cli.search_space", "fanfold.workflows.reporting.search"),
     "fanfold.pipeline.recording.tensorboard",
     "fanfold.workflows.benchmark.peers.",
-    *("fanfold.tasks.derivatives.triton_ops.", "fanfold.pipeline.cluster.gpu_cluster"),
+    *("fanfold.tasks.derivatives.triton_ops.", "fanfold.tasks.device.pictures", "fanfold.pipeline.device_kernels"),
+    "fanfold.pipeline.cluster.gpu_cluster",
 )
 
 

@@ -2,18 +2,17 @@
 
 Of every block of places stand its mean and the sum of squares about that mean, which combine to those of all places
 without the loss of a difference of large numbers (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
-variance"). They are written by what has the numbers at hand: a convolution, or `moments_of`.
+variance"). They are written by what has the numbers at hand, a convolution.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)
 
 from typing import NamedTuple
 
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from fanfold.tasks.derivatives.triton_ops.launches import PARTS, block_of, compiled, divisor, launch
+from fanfold.tasks.derivatives.triton_ops.launches import PARTS, compiled, divisor, launch
 
 
 class Moments(NamedTuple):
@@ -22,18 +21,6 @@ class Moments(NamedTuple):
     parts: Tensor  # `[tasks, blocks, 2, channels]`: means, and sums of squares about them
     rows: int  # places of a block; the last has what is left
     places: int  # of a task, in all
-
-
-def moments_of(x: Tensor) -> Moments:
-    """Those of feature maps `[tasks, images, height, width, channels]`."""
-    tasks, channels = x.shape[0], x.shape[4]
-    places = x[0].numel() // channels
-    rows, columns = 128, divisor(channels, 64)
-    blocks = triton.cdiv(places, rows)
-    parts = x.new_empty(tasks, blocks, 2, channels)
-    constants = {"CHANNELS": channels, "ROWS": rows, "COLUMNS": columns}
-    launch(_moments, tasks * blocks * (channels // columns), parts, x, places, **constants)
-    return Moments(parts, rows, places)
 
 
 def few_moments(found: Moments) -> Moments:
@@ -45,23 +32,6 @@ def few_moments(found: Moments) -> Moments:
     constants = {"CHANNELS": channels, "COLUMNS": columns, "PARTS": PARTS}
     launch(_fold_moments, tasks * (channels // columns), parts, *found, **constants)
     return Moments(parts, found.places, found.places)
-
-
-@compiled
-def _moments(
-    parts: tl.tensor,
-    x: tl.tensor,
-    places: tl.tensor,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
-    task, number, place, column = block_of(places, CHANNELS, ROWS, COLUMNS)
-    valid = place < places
-    at = task * places * CHANNELS + place[:, None] * CHANNELS + column[None, :]
-    values = tl.load(x + at, valid[:, None], 0.0)
-    part = parts + (task * tl.cdiv(places, ROWS) + number) * (2 * CHANNELS) + column
-    store_moments(part, values, valid, tl.minimum(places - number * ROWS, ROWS), CHANNELS)
 
 
 @compiled

@@ -15,7 +15,7 @@ from fanfold.tasks.derivatives.protocol import Into
 from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import norm_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, few, launch, task_stride
-from fanfold.tasks.derivatives.triton_ops.moments import Moments, few_moments, moments_of
+from fanfold.tasks.derivatives.triton_ops.moments import Moments, few_moments
 
 ROWS_OF_SUMS = 64  # places that a block adds up
 
@@ -25,10 +25,9 @@ def rows_of_windows(tasks: int, windows: int) -> int:
     return 32 if tasks * windows >= 32 * 4 * 132 else 16
 
 
-def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Moments | None = None) -> Forward:
+def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, moments: Moments) -> Forward:
     tasks, images, height, width, channels = x.shape
-    x = x.contiguous()
-    found = few_moments(moments or moments_of(x))
+    found = few_moments(moments)
     u = x.new_empty(tasks, images, height // pool, width // pool, channels)
     z, place = torch.empty_like(u), torch.empty_like(u, dtype=torch.uint8)
     mean, inverse = x.new_empty(2, tasks, channels)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("triton")
 
 from benchmarks.ahead import PRODUCTS, compiling
-from benchmarks.launches import meta_iteration, setting_a
+from benchmarks.launches import meta_iteration, setting
 
 # What kernels of several sizes may differ in here; all sizes, precisions and networks: `python -m benchmarks.ahead`.
 FLAGS = {"PAIRS", "TRANSPOSED", "MOMENTS", "TANGENT"}
@@ -15,7 +15,7 @@ READ_FEATURE_MAPS = {"gate", "spread", "spread_tangent", "sum_tangent", "normali
 def test_kernels_fit_a_multiprocessor_and_read_in_whole_words(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     with compiling(only=FLAGS) as found:
-        meta_iteration(setting_a(), counted=False)
+        meta_iteration(setting("a"), counted=False)
     kernels = list(found.values())
     assert {kernel.name for kernel in kernels} >= PRODUCTS | READ_FEATURE_MAPS
     assert sum(kernel.name in PRODUCTS for kernel in kernels) == 6

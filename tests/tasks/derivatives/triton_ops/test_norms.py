@@ -49,9 +49,16 @@ def given(random, parameters):
     return make
 
 
+def moments_of(x, rows=128):
+    """As a convolution has them of its outputs."""
+    blocks = x.flatten(1, 3).double().split(rows, 1)
+    parts = [torch.stack([block.mean(1), block.var(1, correction=0) * block.shape[1]], 1) for block in blocks]
+    return moments.Moments(torch.stack(parts, 1).float(), rows, x[0].numel() // x.shape[4])
+
+
 def passes(module, start, pool, eps=1e-5):
     """All four, one after the other."""
-    norm = module.forward(start.x, start.scale, start.shift, eps, pool)
+    norm = module.forward(start.x, start.scale, start.shift, eps, pool, moments_of(start.x))
     d_x, back = module.backward(norm, start.x, start.d_z, pool)
     forth = module.tangent(norm, start.x, start.x_t, start.scale_t, start.shift_t, pool)
     return norm, d_x, back, forth, module.backward_tangent(norm, back, forth, start.x, start.x_t, start.d_z_t, pool)
@@ -90,14 +97,14 @@ def test_moments_of_the_convolution_serve_as_those_of_its_outputs(random, parame
 
 def test_variances_far_from_nought_are_not_lost(random, parameters):
     x, scale = random(1, 3, 8, 8, 16) + 1000, parameters(1, 16)
-    norm = fused_norms.forward(x, scale, scale, 1e-5, 2)
+    norm = fused_norms.forward(x, scale, scale, 1e-5, 2, moments_of(x))
     assert_near(norm.inverse, norms.forward(x.double(), scale.double(), scale.double(), 1e-5, 2).inverse)
 
 
 def test_what_is_not_a_number_shows(random, parameters):
     x, scale = random(2, 1, 5, 5, 16), parameters(2, 16)
     x[1, 0, 4, 4, 3] = torch.nan  # in no window, but in the channel's mean
-    z = fused_norms.forward(x, scale, scale, 1e-5, 2).z
+    z = fused_norms.forward(x, scale, scale, 1e-5, 2, moments_of(x)).z
     assert z.isnan().nonzero()[:, [0, 4]].unique(dim=0).tolist() == [[1, 3]]
 
 
