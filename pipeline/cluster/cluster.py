@@ -37,6 +37,9 @@ DASK_SETTINGS = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "1s",
     "distributed.worker.memory.monitor-interval": "500ms",
+    # Each connection keeps that many of its last messages for Dask's developers, 1,000 by default: those about a gang's
+    # window hold numbers of every iteration.
+    "distributed.admin.low-level-log-length": 100,
 }
 
 
