@@ -16,6 +16,7 @@ from fanfold.data.pictures import Preprocessing, suffixes
 from fanfold.data.plain import JSON
 from fanfold.data.remote import Place, place
 from fanfold.data.source import Source
+from fanfold.data.sources.cifar import cifar_source, download_cifar
 from fanfold.data.sources.download import DownloadError, download_omniglot
 from fanfold.data.sources.folder import Channels, Looks, folder_source, picture_source
 from fanfold.data.sources.omniglot import OmniglotSource
@@ -83,6 +84,23 @@ class Glyphs:
 
 
 @dataclass(frozen=True)
+class CifarFs:
+    """CIFAR-FS: the 100 classes of CIFAR-100, 600 photographs of 32 × 32 pixels each, split by Bertinetto et al. 2019.
+
+    Args:
+        name: The data set's name.
+        source: A local copy: CIFAR-100's archive for Python, or the folder that holds it; by default it is downloaded.
+        store: Path of the Zarr store; by default stores/cifar-fs.zarr.
+        split: Which classes train, validate and test: given (64, 16 and 20 classes), groups or random.
+    """
+
+    name: str = "cifar-fs"
+    source: str | None = None
+    store: str | None = None
+    split: str = "given"
+
+
+@dataclass(frozen=True)
 class Folder:
     """Your own pictures: a folder of class folders, a CSV file of path,label[,split], or an .npz file.
 
@@ -147,9 +165,15 @@ _UNASKED: dict[str, JSON] = {"dataset.channels": "auto", "dataset.fit": "crop", 
 
 _MADE_WITH = ("size", "channels", "fit", "background", "include", "split_file", "strict", "handwriting", "invert")
 
-Dataset: TypeAlias = Auto | Omniglot | Glyphs | Folder
+Dataset: TypeAlias = Auto | Omniglot | Glyphs | CifarFs | Folder
 
-DATASETS: dict[str, type[Dataset]] = {"auto": Auto, "omniglot": Omniglot, "glyphs": Glyphs, "folder": Folder}
+DATASETS: dict[str, type[Dataset]] = {
+    "auto": Auto,
+    "omniglot": Omniglot,
+    "glyphs": Glyphs,
+    "cifar-fs": CifarFs,
+    "folder": Folder,
+}
 """The configuration of each data set by its name."""
 
 
@@ -185,7 +209,7 @@ def find_store(dataset: Dataset, *, progress: bool = True, reading: Reading = in
     return Prepared(path, store.dataset, _older(store, dataset) if kept else None)
 
 
-def _make(path: Place, dataset: Omniglot | Glyphs | Folder, progress: bool, reading: Reading) -> None:
+def _make(path: Place, dataset: Omniglot | Glyphs | CifarFs | Folder, progress: bool, reading: Reading) -> None:
     try:
         source = _source(dataset, path, progress=progress)
         summary = write_store(path, source, progress=progress, reading=reading)
@@ -251,7 +275,7 @@ def _first_available(get: Callable[[Dataset], Prepared], auto: Auto) -> Prepared
         return replace(prepared, note=f"The embedded glyphs stand in for Omniglot: {error}")
 
 
-def _default_path(dataset: Omniglot | Glyphs | Folder) -> Path:
+def _default_path(dataset: Omniglot | Glyphs | CifarFs | Folder) -> Path:
     """The default place of a store; folders of one name, made from different places, have different ones."""
     if not isinstance(dataset, Folder):
         return STORES / f"{dataset.name}.zarr"
@@ -271,7 +295,7 @@ def _made_from(path: Path) -> JSON:
         return None
 
 
-def _source(dataset: Omniglot | Glyphs | Folder, path: Place, *, progress: bool) -> Source:
+def _source(dataset: Omniglot | Glyphs | CifarFs | Folder, path: Place, *, progress: bool) -> Source:
     """The source of a store at `path`."""
     match dataset:
         case Omniglot():
@@ -288,6 +312,11 @@ def _source(dataset: Omniglot | Glyphs | Folder, path: Place, *, progress: bool)
                 split_file=None if dataset.split_file is None else Path(dataset.split_file),
                 strict=dataset.strict,
             )
+        case CifarFs():
+            near = path.parent if isinstance(path, Path) else STORES
+            if dataset.source is not None:
+                return cifar_source(Path(dataset.source))
+            return cifar_source(*download_cifar(near / ".downloads", progress=progress))
         case Glyphs():
             from fanfold.data.sources.glyphs import GlyphSource  # reading a store does not need to draw glyphs
 
@@ -331,7 +360,7 @@ def _difference(store: Store, dataset: Folder) -> tuple[dict[str, JSON], dict[st
     return None
 
 
-def _kept(path: Place, dataset: Omniglot | Glyphs | Folder) -> str:
+def _kept(path: Place, dataset: Omniglot | Glyphs | CifarFs | Folder) -> str:
     """What a store is that stands where another is asked for."""
     if not isinstance(dataset, Folder):
         return ""

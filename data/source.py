@@ -42,7 +42,7 @@ class Source(ABC):
     """A data set before it is stored. Threads may read its pictures at the same time."""
 
     dataset: str
-    """The data set's name: "omniglot", "glyphs" or "folder"."""
+    """The data set's name: "omniglot", "glyphs", "cifar-fs" or "folder"."""
 
     @property
     @abstractmethod

@@ -175,7 +175,7 @@ SPLITS: dict[str, Rule] = {
 }
 """Every split by its name; alphabets are handwriting's groups."""
 
-DEFAULT_SPLITS = {"omniglot": "random1200", "glyphs": "alphabets", "folder": "random"}
+DEFAULT_SPLITS = {"omniglot": "random1200", "glyphs": "alphabets", "cifar-fs": "given", "folder": "random"}
 """The default split of each data set."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fanfold.data.datasets import DATASETS, Auto, Dataset, Folder, Glyphs, Omniglot, find_store
+from fanfold.data.datasets import DATASETS, Auto, CifarFs, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
 from fanfold.data.sources.picture_source import as_text
 from fanfold.data.splits import ALL, default_split, split_classes
@@ -153,7 +153,7 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
         raise FanfoldError(f"{what} must agree with its run: {', '.join(different)}.")
 
 
-def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str | None]:
+def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | CifarFs | Folder, str | None]:
     """Find the store, or prepare a missing default one.
 
     Returns:
@@ -175,7 +175,7 @@ def resolve_dataset(dataset: Dataset) -> tuple[Omniglot | Glyphs | Folder, str |
         return replace(dataset, **found), prepared.note
     if prepared.dataset not in DATASETS:
         raise FanfoldError(f"The store {path} holds '{prepared.dataset}': choose one of {', '.join(DATASETS)}.")
-    chosen = cast(type[Omniglot | Glyphs | Folder], DATASETS[prepared.dataset])
+    chosen = cast(type[Omniglot | Glyphs | CifarFs | Folder], DATASETS[prepared.dataset])
     kept: dict[str, Any] = {"store": path, "split": dataset.split, "source": dataset.source}
     store = open_store(prepared.path)
     kept["split"] = kept["split"] or default_split(store)

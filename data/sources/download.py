@@ -15,11 +15,11 @@ from fanfold.data.atomic import needed_folder
 from fanfold.data.errors import FanfoldError
 
 TIMEOUT_SECONDS = 20.0  # without an answer; torchvision sets no time-out
-_FAILURES = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
+FAILURES = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
 
 
 class DownloadError(FanfoldError):
-    """Omniglot can't be downloaded from here."""
+    """A data set can't be downloaded from here."""
 
 
 def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
@@ -44,11 +44,11 @@ def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
             with (
                 needed_folder(folder / "omniglot-py"),
                 _whole_or_nothing(folder / "omniglot-py", name),
-                _socket_timeout(TIMEOUT_SECONDS),
+                socket_timeout(TIMEOUT_SECONDS),
                 contextlib.redirect_stderr(sys.stderr if bar else io.StringIO()),
             ):
                 Omniglot(str(folder), background=background, download=True)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise DownloadError(
                 f"Omniglot could not be downloaded ({one_line(error)}); name a folder that holds images_background.zip "
                 f"and images_evaluation.zip with `dataset.source` or OMNIGLOT_SOURCE, or take the embedded data set "
@@ -58,7 +58,7 @@ def download_omniglot(folder: Path, *, progress: bool = True) -> Path:
 
 
 @contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
+def socket_timeout(seconds: float) -> Iterator[None]:
     """Set the time-out of new sockets; urllib takes its time-out from this global only."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

@@ -19,7 +19,8 @@ class Published:
 
 def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
     """The accuracy in an algorithm's paper for a task; None if there is none."""
-    paper = _papers().get(dataset, {}).get(algorithm, {})
+    plain = dataset.lower().replace("-", "").replace("_", "")  # a folder's name, however it is written
+    paper = (_papers().get(dataset) or _papers().get(plain, {})).get(algorithm, {})
     percent = paper.get(f"{ways}way{shots}shot")
     return None if percent is None else Published(percent, paper["source"])
 

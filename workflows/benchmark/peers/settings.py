@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fanfold.data.datasets import Folder, Glyphs, Omniglot
+from fanfold.data.datasets import CifarFs, Folder, Glyphs, Omniglot
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.episodes import EpisodeShape
@@ -29,7 +29,7 @@ class Setting:
         loop = f"{steps} inner {'step' if steps == 1 else 'steps'} of {self.algorithm.inner_lr}"
         return f"{shape.ways}-way {shape.shots}-shot, {queries}, {loop}, {self.model.name}"
 
-    def recipe(self, dataset: Omniglot | Glyphs | Folder, seed: int, meta: Meta) -> Recipe:
+    def recipe(self, dataset: Omniglot | Glyphs | CifarFs | Folder, seed: int, meta: Meta) -> Recipe:
         """The setting as a training run's recipe, with a resolved data set."""
         return Recipe(
             seed=seed,

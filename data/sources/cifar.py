@@ -1,0 +1,140 @@
+"""CIFAR-FS (Bertinetto, Henriques, Torr and Vedaldi, ICLR 2019): the classes of CIFAR-100, split by name."""
+
+import pickle
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanfold.data.advice import one_line
+from fanfold.data.errors import FanfoldError
+from fanfold.data.pictures import Preprocessing
+from fanfold.data.source import ClassName
+from fanfold.data.sources.download import FAILURES, TIMEOUT_SECONDS, DownloadError, socket_timeout
+from fanfold.data.sources.picture_source import PictureClass, PictureSource
+
+ARCHIVE = "cifar-100-python.tar.gz"
+FOLDER = "cifar-100-python"
+SIZE = 32
+VALIDATION = (
+    *("beaver", "beetle", "butterfly", "camel", "cattle", "crab", "crocodile", "flatfish"),
+    *("lamp", "maple_tree", "motorcycle", "otter", "sea", "shark", "television", "tractor"),
+)
+TEST = (
+    *("baby", "bed", "bicycle", "chimpanzee", "fox", "leopard", "man", "pickup_truck", "plain", "poppy"),
+    *("rocket", "rose", "snail", "sweet_pepper", "table", "telephone", "wardrobe", "whale", "woman", "worm"),
+)
+_PARTS = {**dict.fromkeys(VALIDATION, "validation"), **dict.fromkeys(TEST, "test")}  # others train
+_MOST_BYTES = 1_000_000_000  # of a member of the archive; the largest has 155 MB
+_ALLOWED = {  # what the archive's pickles are made of: arrays
+    *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
+    *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
+}
+
+
+class CifarSource(PictureSource):
+    """The pictures of CIFAR-100's training and test part together, by class; the groups are its superclasses."""
+
+    dataset = "cifar-fs"
+
+
+def cifar_source(place: Path, origin: str | None = None) -> CifarSource:
+    """The source of CIFAR-100's archive for Python, of the folder that holds it, or of its unpacked folder.
+
+    Args:
+        place: The archive or folder.
+        origin: Where it comes from; by default itself.
+
+    Raises:
+        FanfoldError: It can't be read, or holds anything else.
+    """
+    meta, parts = _member(place, "meta"), [_member(place, name) for name in ("train", "test")]
+    try:
+        fine, coarse = ([as_str(name) for name in meta[key]] for key in ("fine_label_names", "coarse_label_names"))
+        found: dict[ClassName, list[tuple[str, NDArray[np.uint8]]]] = {}
+        for part in parts:
+            pixels = np.ascontiguousarray(part["data"], np.uint8).reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+            labels = zip(part["coarse_labels"], part["fine_labels"], map(as_str, part["filenames"]), strict=True)
+            for picture, (group, label, name) in zip(pixels, labels, strict=True):
+                found.setdefault(ClassName(coarse[group], fine[label]), []).append((name, picture))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise FanfoldError(f"{place}: not CIFAR-100 for Python ({one_line(error)[:200]})") from error
+    classes = [
+        PictureClass(name, _PARTS.get(name.name, "train"), [one[1] for one in pictures], [one[0] for one in pictures])
+        for name, pictures in sorted(found.items(), key=lambda item: [part.encode() for part in item[0]])
+    ]
+    return CifarSource(classes, Preprocessing(SIZE, 3), {"source": origin or str(place.absolute())})
+
+
+def as_str(text: Any) -> str:
+    """Text of a pickle of Python 2's, which is bytes."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def download_cifar(folder: Path, *, progress: bool = True) -> tuple[Path, str]:
+    """Download CIFAR-100's archive, unless the folder has it, and compare its MD5 sum. Returns it, and its address.
+
+    Raises:
+        DownloadError: It can't be downloaded.
+    """
+    from torchvision.datasets import CIFAR100  # takes seconds to import
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    path = folder / ARCHIVE
+    if progress and not path.exists():
+        print(f"Downloading {CIFAR100.url}", file=sys.stderr, flush=True)
+    try:
+        with socket_timeout(TIMEOUT_SECONDS):
+            download_url(CIFAR100.url, str(folder), ARCHIVE, CIFAR100.tgz_md5)
+        if not check_integrity(str(path), CIFAR100.tgz_md5):
+            raise RuntimeError("its MD5 sum is another")
+    except FAILURES as error:
+        path.unlink(missing_ok=True)
+        raise DownloadError(
+            f"CIFAR-100 could not be downloaded ({one_line(error)}); name a folder that holds {ARCHIVE} with "
+            "`dataset.source`"
+        ) from error
+    return path, CIFAR100.url
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of numbers, texts and arrays, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it would call {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _member(place: Path, name: str) -> Mapping[str, Any]:
+    """A file of the archive, by its keys.
+
+    Raises:
+        FanfoldError: It isn't there, or can't be read.
+    """
+    if (place / FOLDER / name).exists():
+        place = place / FOLDER
+    elif (place / ARCHIVE).exists():
+        place = place / ARCHIVE
+    try:
+        if place.is_dir():
+            with (place / name).open("rb") as file:
+                found = _Arrays(file, encoding="bytes").load()
+        else:
+            with tarfile.open(place, "r:*") as archive:
+                entry = archive.getmember(f"{FOLDER}/{name}")
+                content = archive.extractfile(entry)
+                if content is None or entry.size > _MOST_BYTES:
+                    raise FanfoldError(f"{place}: {entry.name} is no file, or far too large")
+                found = _Arrays(content, encoding="bytes").load()
+        return {as_str(key): value for key, value in found.items()}
+    except FanfoldError:
+        raise
+    except FileNotFoundError as error:
+        raise FanfoldError(f"{place}: holds no {ARCHIVE}, nor what is in it ({name} is missing)") from error
+    except Exception as error:  # damaged archives and pickles raise many kinds of errors
+        raise FanfoldError(f"{place}: not CIFAR-100 for Python ({one_line(error)[:200]})") from error
