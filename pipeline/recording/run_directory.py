@@ -59,7 +59,7 @@ class RunDirectory:
         """The run's configuration by section, with the weights that its network started from as they are kept here."""
         if not self.weights.exists():
             return config
-        return {**config, "model": {**config["model"], "weights": str(self.weights)}}
+        return {**config, "model": {**config.get("model", {}), "weights": str(self.weights)}}
 
     def keep_weights(self, content: bytes | None) -> None:
         """Keep the weights that a network starts from, if any, so that the run can be loaded wherever it lies.

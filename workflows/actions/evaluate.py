@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
-from fanfold.pipeline import worker, yaml_text
+from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -25,6 +25,7 @@ from fanfold.pipeline.files import make_folder, write_json, writing
 from fanfold.pipeline.fitting import fit, own_parameters
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
@@ -190,7 +191,7 @@ def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[E
 
 def _is_of_another(plan: Experiment, directory: RunDirectory) -> bool:
     """Whether a method on embeddings judges the network of a run with another algorithm."""
-    trained = yaml_text.load(directory.config.read_text())["algorithm"]
+    trained = read_configuration(directory.config).get("algorithm")
     return isinstance(plan.recipe.algorithm, Fitted) and trained != asdict(plan.recipe.algorithm)
 
 
