@@ -1,19 +1,23 @@
 """Learn a classifier from a support set of pictures, and measure it on that."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture, PictureError, Preprocessing
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.classifier import Classifier, Skip, read_images
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner, Learnt, in_batches
 
 MOST_FOLDS = 200  # of the support set, where embeddings are at hand
+MOST_CHOSEN = 50  # where a method on embeddings chooses its numbers by it
 MOST_ADAPTED = 5  # of the support set, where each means to adapt the network anew
 
 
@@ -30,7 +34,8 @@ def learn(
         learner: A trained algorithm.
         preprocessing: How the pictures that it was trained with were prepared.
         support: Each class's pictures, one or many.
-        suited: From ways and shots to the learner for these, and its calibration; by default the learner itself.
+        suited: From ways and shots to the learner for these, and its calibration; by default the learner itself, for
+            which a method on embeddings chooses its numbers by the support set.
         skip: Told of each picture that can't be read, which is left out; by default that is an error.
 
     Raises:
@@ -55,6 +60,8 @@ def learn(
     learner, measured = (learner, None) if suited is None else suited(len(support), shots)
     if learner.embeds:
         kept = in_batches(learner.encoder, kept)
+        if suited is None and isinstance(learner.algorithm, Fitted):
+            learner = chosen_by(learner, kept, labels)
         learnt = Learnt(learner.encoder, learner.judge(kept, labels))
     else:
         learnt = learner.learn(kept, labels)
@@ -70,16 +77,50 @@ def left_out(learner: Learner, support: Tensor, labels: Tensor) -> tuple[int, in
     Pictures that are the only one of their class are in every support set, and not judged.
     """
     right = asked = 0
-    for places in folds(labels.numpy(), MOST_FOLDS if learner.embeds else MOST_ADAPTED):
+    parts = folds(labels.numpy(), MOST_FOLDS if learner.embeds else MOST_ADAPTED)
+    for logits, true in _left_out(learner, support, labels, parts):
+        right += int((logits.argmax(1) == true).sum())
+        asked += len(true)
+    return (right, asked) if asked else None
+
+
+def _left_out(
+    learner: Learner, support: Tensor, labels: Tensor, parts: Sequence[NDArray[np.int64]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of each part of a support set, by a classifier that learnt from the others."""
+    for places in parts:
         kept = torch.ones(len(labels), dtype=torch.bool)
         kept[places] = False
         if learner.embeds:
             logits = learner.judge(support[kept], labels[kept])(support[places])
         else:
             logits = in_batches(learner.learn(support[kept], labels[kept]), support[places])
-        right += int((logits.argmax(1) == labels[places]).sum())
-        asked += len(places)
-    return (right, asked) if asked else None
+        yield logits, labels[places]
+
+
+def chosen_by(learner: Learner, support: Tensor, labels: Tensor) -> Learner:
+    """A learner by a method on embeddings whose numbers are those that suit a support set best, left out in parts.
+
+    The most accurate; of these, the one of the least loss. Where every class has one picture, nothing is chosen.
+    """
+    algorithm, network = learner.algorithm, learner.network(None)
+    assert isinstance(algorithm, Fitted)
+    parts = folds(labels.numpy(), MOST_CHOSEN)
+    if not parts:
+        return learner
+    theta, chosen = network.own(learner.parameters), dict[str, float]()
+
+    def of(numbers: Mapping[str, float]) -> Learner:
+        return replace(learner, parameters=algorithm.parameters(network, theta, None, numbers))
+
+    def goodness(numbers: Mapping[str, float]) -> tuple[float, float]:
+        found = list(_left_out(of(numbers), support, labels, parts))
+        logits, asked = torch.cat([part for part, _ in found]), torch.cat([part for _, part in found])
+        return float((logits.argmax(1) == asked).double().mean()), -float(cross_entropy(logits.double(), asked))
+
+    for name, values in algorithm.grids().items():
+        chosen[name] = max(values, key=lambda value: goodness({**chosen, name: value}))
+    return of(chosen)
 
 
 def folds(labels: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:

@@ -195,7 +195,8 @@ def fixed(network: Network, parameters: Parameters, statistics: Mapping[str, Ten
 
 def channels_last(module: nn.Module) -> nn.Module:
     """The module with its filters laid out with channels last, by which a CPU is 1.6 times as fast."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found: nn.Module = module.to(memory_format=torch.channels_last)
+    return found
 
 
 def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:

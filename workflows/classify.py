@@ -10,7 +10,7 @@ from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.learner import learner, say, with_learner
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, learner, say, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 
@@ -19,7 +19,8 @@ def main(argv: Sequence[str]) -> None:
     argv = with_learner(path, argv)
     parser = build_parser("workflows.classify", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
-    parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
+    parser.add_argument("--run", type=str | None, default=None, help=RUN_HELP)
+    parser.add_argument("--size", type=int | None, default=None, help=SIZE_HELP)
     parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
     parser.add_argument("--query", type=Path | None, default=None, help="a folder of pictures to label")
     parser.add_argument("--out", type=Path, default=Path("labels.csv"), help="the CSV file to write")

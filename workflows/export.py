@@ -11,7 +11,7 @@ from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION
-from fanfold.workflows.cli.learner import learner, say, with_learner
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, learner, say, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 
@@ -20,7 +20,8 @@ def main(argv: Sequence[str]) -> None:
     argv = with_learner(path, argv)
     parser = build_parser("workflows.export", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
-    parser.add_argument("--run", type=str | None, default=None, help="the run directory, or fanfold:omniglot")
+    parser.add_argument("--run", type=str | None, default=None, help=RUN_HELP)
+    parser.add_argument("--size", type=int | None, default=None, help=SIZE_HELP)
     parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
     parser.add_argument("--format", type=Literal["onnx", "torch"], default="onnx", help="of the file")
     parser.add_argument("--out", type=Path | None, default=None, help="the file; default model.onnx or model.pt2")

@@ -5,11 +5,13 @@ import heapq
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import BinaryIO
+
+import torch
 
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
@@ -26,7 +28,11 @@ from fanfold.pipeline.learner_file import read_learner
 from fanfold.pipeline.learning import learn
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
+from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.backbones import NOT_ANY, Backbone, preprocess
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner
+from fanfold.tasks.models import Model
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.reporting.label_sheet import MOST, draw_sheet
 
@@ -50,7 +56,7 @@ class Trained:
 
     learner: Learner
     preprocessing: Preprocessing
-    suited: Suited
+    suited: Suited | None  # None where there are no classes to validate on
     origin: str  # what it was trained on, in words
 
 
@@ -82,6 +88,29 @@ def trained_shipped(name: str) -> Trained:
     with as_file(place / f"{wanted}.safetensors") as path:
         kept = read_learner(path)
     return Trained(kept.learner, kept.preprocessing, kept.suited, wanted)
+
+
+def trained_backbone(model: Model, algorithm: Algorithm, size: int | None) -> Trained:
+    """A network of torchvision or timm with its weights alone, without any run.
+
+    Pictures are in colour, of the network's own size or another one.
+
+    Raises:
+        FanfoldError: There is no such network, its weights can't be read, or the algorithm needs a run.
+    """
+    if not isinstance(algorithm, Fitted):
+        raise FanfoldError(
+            f"{algorithm.name} has to be trained, so a backbone alone can't label by it: leave `algorithm.name` out, "
+            "or name ridge or logistic."
+        )
+    if not isinstance(model, Backbone) or model.weights == NOT_ANY:
+        raise FanfoldError("A backbone alone needs weights: give `model.weights`, a file or DEFAULT.")
+    model = replace(model, freeze=True)
+    preprocessing = Preprocessing(size=size or preprocess(model).size)
+    shape = preprocessing.size, preprocessing.size
+    empty = Learner(algorithm, model.resolved(), shape, preprocessing.channels, None, torch.zeros(0), {})
+    learner = replace(empty, parameters=algorithm.initialize(empty.network(None)))
+    return Trained(learner, preprocessing, None, f"the weights of {model.name}")
 
 
 def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:

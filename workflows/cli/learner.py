@@ -1,4 +1,4 @@
-"""What `classify` and `export` learn with: a trained run, or one that comes with the package."""
+"""What `classify` and `export` learn with: a trained run, one that comes with the package, or a backbone alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,15 @@ from jsonargparse import Namespace
 
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.cli.configuration import decided, of_run
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.flags import PREFIXES, in_flags
 from fanfold.workflows.cli.program import command
+from fanfold.workflows.cli.settings import settings
+
+ALONE = ("--algorithm.name", "nearest-mean", "--model.weights", "DEFAULT", "--model.freeze", "true")
+"""How a backbone alone learns, unless the arguments after it say otherwise."""
+
+RUN_HELP = "the run directory, fanfold:omniglot, or a backbone alone: torchvision/NAME or timm/NAME"
+SIZE_HELP = "height and width of pictures, for a backbone alone; default its own"
 
 if TYPE_CHECKING:
     from fanfold.workflows.actions.classify import Trained
@@ -23,7 +30,14 @@ def with_learner(run: str | None, argv: Sequence[str]) -> Sequence[str]:
     """
     if run is None or run.startswith(SHIPPED):
         return argv
+    if is_backbone(run):
+        return [*ALONE, "--model.name", run, *argv]
     return [*of_run(run, f": train one with `{command('train', '--run', run)}`, or name fanfold:omniglot", argv), *argv]
+
+
+def is_backbone(run: str) -> bool:
+    """Whether it is the name of a network of torchvision or timm, in the place of a run."""
+    return run.startswith(settings(PREFIXES))
 
 
 def learner(run: str, options: Namespace) -> "Trained":
@@ -38,6 +52,10 @@ def learner(run: str, options: Namespace) -> "Trained":
 
     if run.startswith(SHIPPED):
         return trained_shipped(run)
+    if is_backbone(run):
+        from fanfold.workflows.actions.classify import trained_backbone
+
+        return trained_backbone(options.model, options.algorithm, options.size)
     return trained_run(decided(options, trains=False), RunDirectory(Path(run)), say)
 
 

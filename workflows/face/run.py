@@ -23,7 +23,8 @@ from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
-from fanfold.workflows.actions.classify import Trained, trained_run, trained_shipped
+from fanfold.tasks.backbones import PREFIXES, Backbone
+from fanfold.workflows.actions.classify import Trained, trained_backbone, trained_run, trained_shipped
 from fanfold.workflows.actions.elsewhere import on_other_data
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate
 from fanfold.workflows.actions.grid import Grid, GridOfTests, evaluate_grid
@@ -344,14 +345,23 @@ def load(
 
 @spoken
 def learn(
-    support: Support, run: str | PathLike[str] = f"{SHIPPED}omniglot", *, trust: Sequence[str] = ()
+    support: Support,
+    run: str | PathLike[str] = f"{SHIPPED}omniglot",
+    *,
+    algorithm: AnAlgorithm = "nearest-mean",
+    weights: str | PathLike[str] = "DEFAULT",
+    size: int | None = None,
+    trust: Sequence[str] = (),
 ) -> Classifier:
     """Learn classes of your own without a run of your own: by one that comes with the package.
 
     Args:
         support: Labelled pictures, see `Run.learn`.
-        run: `fanfold:omniglot`, Prototypical Networks trained on Omniglot, for handwriting, signs and symbols; or a run
-            directory.
+        run: `fanfold:omniglot`, Prototypical Networks trained on Omniglot, for handwriting, signs and symbols; a run
+            directory; or a backbone alone: `torchvision/NAME` or `timm/NAME`.
+        algorithm: Of a backbone alone: `nearest-mean`, `ridge` or `logistic`.
+        weights: Of a backbone alone: a file, or `DEFAULT`, which downloads those of its name.
+        size: Height and width of pictures, for a backbone alone; by default its own.
         trust: Packages that the run's own model and algorithm may be imported from, see `fanfold.load`.
 
     Returns:
@@ -367,6 +377,9 @@ def learn(
     """
     if str(run).startswith(SHIPPED):
         return _classifier(trained_shipped(str(run)), support)
+    if str(run).startswith(PREFIXES):
+        method = ask({}, {"algorithm": algorithm}).configuration.algorithm
+        return _classifier(trained_backbone(Backbone(str(run), str(weights), freeze=True), method, size), support)
     return load(run, trust=trust).learn(support)
 
 
