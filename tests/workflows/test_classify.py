@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from fanfold.pipeline.classifier import Classifier, read_images
@@ -124,6 +125,24 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     assert ran.returncode == 0, ran.stderr
     assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
     assert "1 file of other kinds passed over" in ran.stdout
+
+
+def test_a_backbone_alone_labels_without_any_run(workflow_here, own, tmp_path):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "weights.pth")
+    places = ["--support", str(own / "support"), "--query", str(own / "query")]
+    alone = ["--run", "torchvision/mobilenet_v3_small", "--model.weights", "weights.pth", "--size", "32"]
+    ran = workflow_here("classify", *alone, *places, "--algorithm.name", "ridge", "--save", "kinds.fanfold")
+    assert ran.returncode == 0, ran.stderr
+    assert "labelled 19 pictures in labels.csv" in ran.stdout
+    rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
+    (tmp_path / "weights.pth").unlink()  # the classifier needs it no more
+    kept = list(Classifier.load(tmp_path / "kinds.fanfold").predict(own / "query"))
+    assert [one.label for one in kept] == [row["label"] for row in rows]
+    assert {one.label for one in kept} <= {f"kind {number}" for number in range(5)}
+    ran = workflow_here("classify", *alone, *places, "--algorithm.name", "protonet")
+    assert ran.returncode == 2
+    assert "protonet has to be trained, so a backbone alone can't label by it" in ran.stderr
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
