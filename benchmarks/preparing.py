@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--folder", default=None, help="where the temporary folder is made")
     parser.add_argument("--out", type=Path, default=None, help="a JSON file for the result")
     options = parser.parse_args()
+    settings = {name: value for name, value in vars(options).items() if name not in ("folder", "out", "source")}
     with TemporaryDirectory(dir=options.folder) as folder:
         source = options.source or Path(folder, "pictures")
         if options.source is None:
@@ -96,7 +97,7 @@ def main() -> None:
                     flush=True,
                 )
     if options.out:
-        about = {"command": sys.argv[1:], "load": load, "environment": environment(), "bytes": bytes_read}
+        about = {"settings": settings, "load": load, "environment": environment(), "bytes": bytes_read}
         write_json(options.out, {"rounds": found, **about})
 
 

@@ -16,7 +16,6 @@ written to a temporary folder, which `--folder` names.
 import argparse
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -154,6 +153,7 @@ def main() -> None:
     parser.add_argument("--out", default=None, help="a JSON file for the result")
     parser.add_argument("--folder", default=None, help="where the temporary folder is made")
     options = parser.parse_args()
+    settings = {name: value for name, value in vars(options).items() if name not in ("folder", "out", "source")}
     torch.set_num_threads(1)
     keep_memory()
     shape = EpisodeShape(options.ways, options.shots, options.queries)
@@ -182,7 +182,7 @@ def main() -> None:
     if options.out:
         median = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
         found = {"median": median, "rounds": rounds, "written_seconds": written - start}
-        about = {"command": sys.argv[1:], "load": load, "easyfsl": version("easyfsl"), "environment": environment()}
+        about = {"settings": settings, "load": load, "easyfsl": version("easyfsl"), "environment": environment()}
         write_json(Path(options.out), {**found, "mapped_seconds": mapped - written, **about})
 
 
