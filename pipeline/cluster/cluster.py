@@ -73,6 +73,7 @@ class Cluster:
     chosen: Callable[[list[str]], list[str]] = list  # picks the workers that a run prefers
     reduction: Literal["auto", "graph", "collective"] = ClusterConfig.reduction
     patience: float = ClusterConfig.patience
+    nccl: bool = ClusterConfig.nccl
     span: Mapping[str, tuple[str, ...]] | None = None  # the part of the work on Dask's pages, see `part`
 
     def asked(self, question: str) -> Any:
@@ -281,6 +282,7 @@ def _cluster(config: ClusterConfig, client: Client, hardware: Hardware, *notes: 
         note="\n".join(all_notes) or None,
         reduction=config.reduction,
         patience=config.patience,
+        nccl=config.nccl,
     )
 
 

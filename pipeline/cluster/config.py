@@ -31,6 +31,8 @@ class ClusterConfig:
             `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by
             the time of a chunk.
         patience: Seconds without a heartbeat after which a gang goes on without a worker.
+        nccl: Whether a gang whose workers have a GPU each exchanges by NCCL, from device to device, and not through
+            their hosts. It has not been measured, nor run on GPUs yet.
         tls: `required` for encrypted connections alone: workers that Fanfold starts get temporary certificates, and
             schedulers of others must be `tls://…`. `auto` takes schedulers as their addresses say.
         tls_ca: The certificate of the authority that signed a `tls://…` scheduler's, a file; by default what Dask's
@@ -47,6 +49,7 @@ class ClusterConfig:
     timeout: float = 60
     reduction: Literal["auto", "graph", "collective"] = "auto"
     patience: float = 10
+    nccl: bool = False
     tls: Literal["auto", "required"] = "auto"
     tls_ca: str | None = None
     tls_cert: str | None = None

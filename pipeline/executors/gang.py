@@ -136,7 +136,8 @@ class GangExecutor(GraphExecutor):
         self._standing = None
         gang = Gang(self._run, f"{self._run}-{self._formed}", members)
         port, *_ = self._ask(members, gang_member.take_seat, gang)  # a new worker imports PyTorch here
-        answers = self._ask(members, gang_member.connect, gang, port, CONNECT, self._recipe.device)
+        nccl = self._cluster.nccl and self._recipe.device == "cuda"
+        answers = self._ask(members, gang_member.connect, gang, port, CONNECT, nccl)
         if failures := [str(answer) for answer in answers if answer is not None]:
             raise DisbandedError(f"workers can't reach each other ({failures[0]})")
         return gang

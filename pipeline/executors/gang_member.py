@@ -4,7 +4,7 @@
     rank 1: adapt ─┼─ exchange ─┼─ fold ─ step ─┼─ gather ─ adapt …
     rank 2: adapt ─┘            └─ fold ─ step ─┘
 
-The group is gloo's. Workers with a GPU each have one of NCCL's besides, see `pipeline.executors.nccl`. A member
+The group is gloo's. Workers with a GPU each may have one of NCCL's besides, see `pipeline.executors.nccl`. A member
 computes by a plain loop, or by its device's where that can be.
 """
 
@@ -95,10 +95,10 @@ def take_seat(gang: Gang, dask_worker: Worker) -> int | None:
     return port
 
 
-async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker: Worker) -> str | None:
+async def connect(gang: Gang, port: int, bound: float, nccl: bool, dask_worker: Worker) -> str | None:
     """Connect a worker that has its seat with the gang's others, beside its present task, in `bound` seconds.
 
-    All meet at `port`, that of rank 0's store.
+    All meet at `port`, that of rank 0's store; `nccl` says whether GPUs are to exchange by NCCL.
 
     Returns:
         What went wrong, if anything did.
@@ -109,21 +109,21 @@ async def connect(gang: Gang, port: int, bound: float, device: str, dask_worker:
         return "its seat is taken"
     try:
         # A thread of its own: should it hang, Dask must not lack one of those that it shares.
-        connecting = partial(_connect, seat, gang, address, port, timedelta(seconds=bound), device)
+        connecting = partial(_connect, seat, gang, address, port, timedelta(seconds=bound), nccl)
         await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), connecting)
     except RuntimeError as error:  # all of PyTorch's own are
         return str(error).partition("\n")[0]
     return None
 
 
-def _connect(seat: _Seat, gang: Gang, address: str, port: int, bound: timedelta, device: str) -> None:
+def _connect(seat: _Seat, gang: Gang, address: str, port: int, bound: timedelta, nccl: bool) -> None:
     store = seat.store or TCPStore(get_address_host(gang.workers[0]), port, is_master=False, timeout=bound)
     options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     # Where Dask reaches a worker, others do: the name of its machine may stand for another interface.
     options._devices = [ProcessGroupGloo.create_device(hostname=get_address_host(address))]
     options._timeout, options._threads = bound, 1
     group = ProcessGroupGloo(PrefixStore(gang.name, store), gang.workers.index(address), len(gang.workers), options)
-    if device == "cuda":
+    if nccl:
         communicator = Communicator(group, gang.workers.index(address), len(gang.workers), lambda: True)
         seat.devices = connect_devices(communicator, store, gang.name, bound)
     group._set_default_timeout(PENDING)
