@@ -41,7 +41,8 @@ def main(argv: Sequence[str]) -> None:
 
     trained = learner(path, options)
     if options.support is None:
-        export_encoder(trained.learner, trained.preprocessing, out, options.format, trained.origin)
+        encoder = trained.learner if trained.encoder is None else trained.encoder()
+        export_encoder(encoder, trained.preprocessing, out, options.format, trained.origin)
     else:
         export_classifier(learn_from(trained, options.support, say), out, options.format, trained.origin)
     say(f"written to {out}, with a model card in {card_of(out)}")

@@ -30,6 +30,7 @@ from fanfold.tasks.episodes import Stream
 from fanfold.tasks.learner import channels_last, in_batches
 from fanfold.tasks.models import Conv4, PluginModel
 from fanfold.tasks.predict import predict
+from fanfold.workflows.actions.classify import _encoder_of
 from tests.pipeline.conftest import PatternSource
 from tests.tasks.every_algorithm import EVERY, FITTED, each
 
@@ -184,6 +185,12 @@ def test_the_embeddings_of_a_network_that_was_trained_otherwise_are_judged_too(r
     assert fitted.predictions.accuracies.mean() > 0.7
     tried = judge(other, [fitted.parameters], fitted.statistics, 0, 40)[0]
     assert tried.labels.tobytes() == fitted.predictions.labels.tobytes()
+    encoder = _encoder_of(replace(recipe, algorithm=algorithm), found)  # for `export`
+    assert encoder.embeds
+    assert in_batches(encoder.encoder, torch.rand(3, 1, 16, 16)).shape == (
+        3,
+        worker.open_context(other).network.outputs,
+    )
     with pytest.raises(FanfoldError, match=r"The run's network lacks \S+ of this configuration"):
         own_parameters(replace(other, model=Conv4(width=3)), found, found.best)
 

@@ -9,8 +9,10 @@ import torch
 import torchvision
 from PIL import Image
 
+from fanfold.data.labelled import classes_in
+from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.classifier import Classifier, read_images
-from fanfold.workflows.actions.classify import learn_from, trained_shipped
+from fanfold.workflows.actions.classify import learn_from, seen_otherwise, trained_shipped
 
 RUN = ["--run", "fanfold:omniglot"]
 
@@ -125,6 +127,15 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     assert ran.returncode == 0, ran.stderr
     assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
     assert "1 file of other kinds passed over" in ran.stdout
+    support = tmp_path / "sup"
+    shutil.copytree(own / "support", support)
+    wave = Image.effect_noise((30, 20), 90)
+    Image.merge("RGB", [wave, wave.rotate(90), wave.rotate(180)]).save(support / "kind 0" / "colour.png")
+    Image.new("L", (30, 20), 7).save(support / "kind 1" / "constant.png")
+    said = seen_otherwise(classes_in(support)[0], trained_shipped("fanfold:omniglot").preprocessing)
+    assert said[0] == "the run is of grey pictures: the colour of 1 labelled picture is left out"
+    assert said[1].startswith("1 labelled picture of one colour alone")
+    assert seen_otherwise(classes_in(own / "support")[0], Preprocessing(channels=3)) == []
 
 
 def test_a_backbone_alone_labels_without_any_run(workflow_here, own, tmp_path):

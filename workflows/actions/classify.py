@@ -4,31 +4,37 @@ import csv
 import heapq
 import io
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
-from fanfold.data.pictures import PictureError, Preprocessing
+from fanfold.data.pictures import PictureError, Preprocessing, decode, is_coloured
 from fanfold.data.store import open_store
+from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
-from fanfold.pipeline.checkpoint import newest_checkpoint
+from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
 from fanfold.pipeline.classifier import Classifier, Over, Prediction
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
+from fanfold.pipeline.fitting import own_parameters
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learner_file import read_learner
 from fanfold.pipeline.learning import learn
+from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
 from fanfold.tasks.algorithm import Algorithm
+from fanfold.tasks.algorithms.nearest_mean import NearestMean
 from fanfold.tasks.backbones import NOT_ANY, Backbone, preprocess
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner
@@ -58,6 +64,7 @@ class Trained:
     preprocessing: Preprocessing
     suited: Suited | None  # None where there are no classes to validate on
     origin: str  # what it was trained on, in words
+    encoder: Callable[[], Learner] | None = None  # its network by itself, for a learner that adapts it to a support set
 
 
 def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
@@ -69,9 +76,20 @@ def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
     found, note = newest_checkpoint(directory.last)
     if note is not None:
         say(note)
-    learner = learner_of(plan.recipe, named(plan.recipe, found, directory.last))
+    found = named(plan.recipe, found, directory.last)
+    learner = learner_of(plan.recipe, found)
     origin = f"{open_store(plan.recipe.store).title}, split {plan.recipe.split}"
-    return Trained(learner, open_preprocessing(plan.recipe), partial(calibrated, plan.recipe, learner), origin)
+    suited, encoder = partial(calibrated, plan.recipe, learner), partial(_encoder_of, plan.recipe, found)
+    return Trained(learner, open_preprocessing(plan.recipe), suited, origin, None if learner.embeds else encoder)
+
+
+def _encoder_of(recipe: Recipe, found: Checkpoint) -> Learner:
+    """The network of a run before it adapts to a task, with batch norm's statistics of training pictures."""
+    method = NearestMean()
+    recipe = replace(recipe, algorithm=method, steps=None)
+    network = worker.open_context(recipe).network
+    theta = network.unflatten(torch.from_numpy(own_parameters(recipe, found, found.best)))
+    return learner_of(recipe, found, method.parameters(network, theta, None, {}).numpy())
 
 
 def trained_shipped(name: str) -> Trained:
@@ -120,6 +138,8 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
         FanfoldError: The folder can't be read, or has too few classes.
     """
     classes, others = classes_in(support)
+    for line in seen_otherwise(classes, trained.preprocessing):
+        say(line)
     skipped = list[str]()
     found = learn(
         trained.learner, trained.preprocessing, classes, trained.suited, skip=lambda error: skipped.append(str(error))
@@ -131,6 +151,19 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
     for line in trust(found):
         say(line)
     return found
+
+
+def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preprocessing) -> list[str]:
+    """What of labelled pictures a run doesn't see: their colour, where it is of grey ones; or anything at all."""
+    coloured = constant = 0
+    for path in (path for paths in classes.values() for path in paths):
+        with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
+            picture = decode(path, 64)
+            coloured += preprocessing.channels == 1 and is_coloured(picture)
+            constant += all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2)))
+    lines = [f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"]
+    lines += [f"{counted(constant, 'labelled picture')} of one colour alone: nothing can be learnt from such"]
+    return [line for line, number in zip(lines, (coloured, constant), strict=True) if number]
 
 
 def classify(

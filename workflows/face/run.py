@@ -260,7 +260,7 @@ class Run:
         Args:
             path: The file: `.onnx` (needs the extra `onnx`), or `.pt2` for `torch.export.load`.
             support: Labelled pictures, see `learn`: the file is a classifier of their classes then; without them it
-                embeds pictures, which only algorithms without a head can.
+                embeds pictures, by the network as it is before it adapts to any.
 
         Raises:
             fanfold.FanfoldError: The suffix is another, an extra is missing, or the network can't be exported.
@@ -269,7 +269,8 @@ class Run:
         kind = format_of(out)  # before any work
         trained = trained_run(self._ask().decided(trains=False), self._directory, _warn)
         if support is None:
-            export_encoder(trained.learner, trained.preprocessing, out, kind, trained.origin)
+            encoder = trained.learner if trained.encoder is None else trained.encoder()
+            export_encoder(encoder, trained.preprocessing, out, kind, trained.origin)
         else:
             export_classifier(self.learn(support), out, kind, trained.origin)
         return out
