@@ -5,7 +5,8 @@
 # OMNIGLOT_SOURCE names a folder with Omniglot's archives, TRITON the machine's version of Triton, OUT a folder.
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
+[ -x .venv/bin/python ] && own=.venv/bin/python || own=python3
+python=${PYTHON:-$own}
 site=/tmp/fanfold-site
 kernels=/tmp/fanfold-kernels # where the compiled kernels are told to lie
 
@@ -24,7 +25,11 @@ pack)
     # shellcheck disable=SC2086
     "$python" -m pip download -q $for_machine -d "$triton" "triton==${TRITON:-3.6.0}"
     "$python" -m zipfile -e "$triton"/triton-*.whl "$triton/machine"
-    "$python" -m benchmarks.warm_cache .gpu/kernels --at "$kernels" --triton "$triton/own" --wheel "$triton/machine"
+    for what in "--tasks 32 512 2048" "--precisions float32 tf32x3"; do # of the first half, and of a training
+        # shellcheck disable=SC2086
+        "$python" -m benchmarks.warm_cache .gpu/kernels --at "$kernels" \
+            --triton "$triton/own" --wheel "$triton/machine" $what
+    done
     rm -r "$triton"
     du -sh .gpu
     ;;
