@@ -99,6 +99,9 @@ def train(
 
     if directory.last.exists():
         now = resume(recipe, directory, tell)
+        if job.ended(now) and not job.stopped_early(now):
+            done = f"{now.state.iteration:,} iterations in {now.seconds / 60:.1f} minutes"
+            tell(Noticed(f"the run has {done} already: none are left to train"))
     else:
         now = start(job)
         if recipe.meta.initial is not None and now.note is not None:

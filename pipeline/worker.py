@@ -49,6 +49,7 @@ from fanfold.tasks.network import (
     with_statistics,
 )
 from fanfold.tasks.parameters import count
+from fanfold.tasks.plugins import own_faults
 from fanfold.tasks.predict import from_logits, predict, query_logits, to_host
 from fanfold.tasks.predictions import Predictions
 from fanfold.tasks.probe import check_training
@@ -286,7 +287,8 @@ def in_context(recipe: Recipe, stream: Stream, first: int) -> Iterator[WorkerCon
         fast = recipe.meta.precision == "tf32" and opened.network.stack is None
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = fast
         opened.network.train(stream is Stream.TRAIN)
-        yield opened
+        with own_faults():
+            yield opened
 
 
 # The fingerprint is an argument, so that a store that was prepared anew is opened anew.

@@ -3,12 +3,16 @@
 import importlib
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fanfold.data.advice import one_line
-from fanfold.data.errors import FanfoldError
+from fanfold.data.errors import FanfoldError, RunError
 from fanfold.tasks.given import PREFIX
+
+OURS = Path(__file__).parents[1]
 
 
 def import_class(kind: str, name: str) -> Any:
@@ -31,6 +35,23 @@ def import_class(kind: str, name: str) -> Any:
         raise FanfoldError(f"No {kind} '{name}' ({one_line(error)}): name it as package.module:Class.") from error
 
 
+@contextmanager
+def own_faults() -> Iterator[None]:
+    """A block in which the code of a user's algorithm or model runs: what it raises is said with its place.
+
+    Raises:
+        RunError: It raises anything; file, line and error are named.
+    """
+    try:
+        yield
+    except FanfoldError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        if fault := _fault(error):
+            raise RunError(f"{fault} ({type(error).__name__}).") from error
+        raise
+
+
 def _fault(error: Exception) -> str | None:
     """What is wrong in a user's own file, and where; None where it is none of theirs."""
     if isinstance(error, SyntaxError) and error.filename is not None:
@@ -45,7 +66,7 @@ def _fault(error: Exception) -> str | None:
 def _is_own(file: str) -> bool:
     """Whether a file belongs to the user: not to Fanfold, to Python or to what is installed."""
     others = [sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")]
-    return not file.startswith("<") and file != __file__ and not any(map(Path(file).is_relative_to, others))
+    return not file.startswith("<") and not any(map(Path(file).is_relative_to, (*others, OURS)))
 
 
 def _short(file: str) -> str:

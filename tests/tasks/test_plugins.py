@@ -1,7 +1,7 @@
 import pytest
 
-from fanfold.data.errors import FanfoldError
-from fanfold.tasks.plugins import import_class
+from fanfold.data.errors import FanfoldError, RunError
+from fanfold.tasks.plugins import import_class, own_faults
 
 
 class Here:
@@ -45,3 +45,15 @@ def test_a_fault_in_a_users_module_is_said_with_its_place(code, says, tmp_path, 
     (tmp_path / "broken_plugin.py").write_text(code)
     with pytest.raises(FanfoldError, match=f"'broken_plugin:Mine' can't be imported: broken_plugin.py, {says}"):
         import_class("algorithm", "broken_plugin:Mine")
+
+
+def test_a_fault_of_a_users_code_as_it_runs_is_said_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "faulty_plugin.py").write_text("def gradient():\n    return undefined_name\n")
+    gradient = import_class("algorithm", "faulty_plugin:gradient")
+    said = r"^faulty_plugin.py, line 2: name 'undefined_name' is not defined \(NameError\)\.$"
+    with pytest.raises(RunError, match=said), own_faults():
+        gradient()
+    with pytest.raises(FanfoldError, match="as it was"), own_faults():
+        raise FanfoldError("as it was")
