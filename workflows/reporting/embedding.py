@@ -43,13 +43,17 @@ def embed(recipe: Recipe, parameters: Vector) -> Embedding:
     every = opened.classes(Stream.TEST)
     classes = every[np.unique(np.linspace(0, len(every) - 1, min(CLASSES, len(every))).round().astype(int))]
     pictures = np.arange(min(PICTURES, opened.images.counts[classes].min()))
-    images = np.float32(1 / 255) * opened.images.gather(*np.broadcast_arrays(classes[:, None], pictures))
-    seen = {name: torch.from_numpy(value) for name, value in worker.statistics(recipe, parameters).items()}
-    network = with_statistics(opened.network, seen)
-    network.module.eval()
-    with torch.no_grad():
-        theta = network.own(torch.from_numpy(np.array(parameters)))
-        embedded = network(theta, torch.from_numpy(images).flatten(0, 1)).double().numpy()
+    places = np.broadcast_arrays(classes[:, None], pictures)
+    images = np.float32(1 / 255) * opened.pictures.gather(*places)
+    if opened.images is not opened.pictures:  # they were embedded before
+        embedded = opened.images.gather(*places).reshape(-1, opened.network.outputs).astype(np.float64)
+    else:
+        seen = {name: torch.from_numpy(value) for name, value in worker.statistics(recipe, parameters).items()}
+        network = with_statistics(opened.network, seen)
+        network.module.eval()
+        with torch.no_grad():
+            theta = network.own(torch.from_numpy(np.array(parameters)))
+            embedded = network(theta, torch.from_numpy(images).flatten(0, 1)).double().numpy()
     points, share = in_the_plane(embedded.reshape(*images.shape[:2], -1))
     each, labels = torch.from_numpy(images[None, :, 0]), torch.arange(len(classes))
     shown = TaskBatch(each, labels, each, labels, ink=opened.images.handwriting)
