@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ HUES, DISCS, SIZE = 60, 20, 32
 NAMES = {"groceries": "groceries", "hues": "hues"}
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
     parser.add_argument("row", choices=NAMES, help="which pictures")
@@ -179,7 +180,7 @@ def _unpacked(source: Path | None, folder: Path) -> Path:
     return folder / "groceries"
 
 
-def _portable(argv: list[str]) -> list[str]:
+def _portable(argv: Sequence[str]) -> list[str]:
     """The arguments without a machine's places."""
     return [Path(word).name if "/" in word and Path(word).is_absolute() else word for word in argv]
 

@@ -65,8 +65,8 @@ def _fault(error: Exception) -> str | None:
 
 def _is_own(file: str) -> bool:
     """Whether a file belongs to the user: not to Fanfold, to Python or to what is installed."""
-    others = [sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")]
-    return not file.startswith("<") and not any(map(Path(file).is_relative_to, (*others, OURS)))
+    others = [OURS, *(Path(sysconfig.get_path(place)) for place in ("stdlib", "purelib", "platlib"))]
+    return not file.startswith("<") and not any(Path(file).is_relative_to(other) for other in others)
 
 
 def _short(file: str) -> str:
