@@ -33,7 +33,9 @@ class Run:
     @property
     def data(self) -> str:
         """Data set and split."""
-        return f"{data_of(self.config)} {self.config.get('dataset.split') or ''}".strip()
+        known = (self.result or {}).get("dataset", "folder")  # a result of before has the kind of data set alone
+        name = data_of(self.config) if known == "folder" else known
+        return f"{name} {self.config.get('dataset.split') or ''}".strip()
 
     def tasks(self, section: str) -> str:
         """A section's tasks in words, such as "5-way 1-shot"."""
