@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="a folder of class folders")
     parser.add_argument("--work", type=Path, required=True, help="where stores and embeddings are kept")
     parser.add_argument("--sizes", type=int, nargs="+", default=[112])
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS))
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=1000, help="test tasks of each split")
     parser.add_argument("--out", type=Path, default=Path("results/frozen.json"))
@@ -54,35 +55,39 @@ def main() -> None:
     torch.set_num_threads(1)
     weights = options.work / "tf_efficientnet_lite0.safetensors"
     safetensors.torch.save_file(renamed(), weights)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in options.sizes:
         store = options.work / f"pictures-{size}.zarr"
         if not store.exists():
             prepare(Folder(source=str(options.source), store=str(store), size=size))
         model = Backbone(NAME, str(weights), freeze=True)
-        for method in METHODS:
-            for shots in (1, 5):
-                began = time.perf_counter()
-                each = [
-                    measure(store, size, model, method, shots, split, options.tasks) for split in range(options.splits)
-                ]
-                rows.append(
-                    {
-                        "size": size,
-                        "algorithm": method,
-                        "shots": shots,
-                        "accuracy": mean(each),
-                        "splits_sd": stdev(each) if len(each) > 1 else None,
-                        "by_split": each,
-                        "seconds": round(time.perf_counter() - began, 1),
-                    }
-                )
-                print(f"{size} {method} {shots}-shot: {100 * mean(each):.2f} %", flush=True)
-    sizes = " ".join(map(str, options.sizes))
+        for method, shots in ((method, shots) for method in options.methods for shots in (1, 5)):
+            began, splits = time.perf_counter(), range(options.splits)
+            each = [measure(store, size, model, method, shots, split, options.tasks) for split in splits]
+            rows.append(
+                {
+                    "size": size,
+                    "algorithm": method,
+                    "shots": shots,
+                    "accuracy": mean(each),
+                    "splits_sd": stdev(each) if len(each) > 1 else None,
+                    "by_split": each,
+                    "seconds": round(time.perf_counter() - began, 1),
+                }
+            )
+            print(f"{size} {method} {shots}-shot: {100 * mean(each):.2f} %", flush=True)
+            if shots == 5:  # what is measured is kept, whatever becomes of the rest
+                write(options, str(open_store(store)), rows)
+
+
+def write(options: argparse.Namespace, data: str, rows: list[dict[str, Any]]) -> None:
+    """Write what was measured so far, as JSON and Markdown."""
+    words = {name: " ".join(map(str, getattr(options, name))) for name in ("sizes", "methods")}
     found = {
         "what": f"frozen {NAME}, 5 ways, 15 queries, {options.tasks:,} test tasks in each of {options.splits} splits",
-        "data": str(open_store(options.work / f"pictures-{options.sizes[0]}.zarr")),
-        "command": f"python -m benchmarks.frozen --source FOLDER --work FOLDER --sizes {sizes}",
+        "data": data,
+        "command": "python -m benchmarks.frozen --source FOLDER --work FOLDER "
+        + " ".join(f"--{name} {value}" for name, value in words.items()),
         "rows": rows,
         "environment": environment(),
     }
