@@ -27,9 +27,10 @@ pack)
     "$python" -m zipfile -e "$triton"/triton-*.whl "$triton/machine"
     for what in "--tasks 32 512 2048" "--precisions float32 tf32x3"; do # of the first half, and of a training
         # shellcheck disable=SC2086
-        "$python" -m benchmarks.warm_cache .gpu/kernels --at "$kernels" \
+        "$python" -m benchmarks.warm_cache "$triton/kernels" --at "$kernels" \
             --triton "$triton/own" --wheel "$triton/machine" $what
     done
+    tar -czf .gpu/kernels.tgz -C "$triton/kernels" .
     rm -r "$triton"
     du -sh .gpu
     ;;
@@ -37,8 +38,8 @@ check)
     shift
     "$python" -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" .gpu/wheels/*.whl
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
-    if [ -d .gpu/kernels ]; then
-        mkdir -p "$kernels" && cp -r .gpu/kernels/. "$kernels"
+    if [ -e .gpu/kernels.tgz ]; then
+        mkdir -p "$kernels" && tar -xzf .gpu/kernels.tgz -C "$kernels"
         export TRITON_CACHE_DIR="$kernels"
     fi
     exec "$python" -m benchmarks.gpu_check --store .gpu/omniglot.zarr --out "${OUT:-results}/h200" "$@"
