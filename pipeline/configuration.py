@@ -8,7 +8,7 @@ from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.half_width import FIRST
 from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.episodes import EpisodeShape, check_counts
+from fanfold.tasks.episodes import EpisodeShape, check_augment, check_counts
 
 if TYPE_CHECKING:  # these import Zarr and PyTorch, which takes seconds; a command's help needs neither
     from fanfold.data.datasets import Dataset
@@ -31,6 +31,9 @@ class TrainTask:
         rotations: Rotate every class of a training task by a multiple of 90°: each becomes four classes; by default so
             for handwriting alone.
         reflections: Mirror half of a training task's classes: each of these becomes two.
+        augment: How each training picture is changed at random: some of `flip` (left to right), `crop` (to 35 to 100 %
+            of its area, and back to its size) and `colour` (brightness, contrast and saturation by up to 40 %), with
+            commas between them; none for as it is.
     """
 
     ways: int | Literal["many"] | None = None
@@ -38,8 +41,10 @@ class TrainTask:
     queries: int | None = None
     rotations: bool | None = None
     reflections: bool = False
+    augment: str | None = None
 
     def __post_init__(self) -> None:
+        check_augment(self.augment)
         ways = None if self.ways == "many" else self.ways
         check_counts("train", {"ways": ways, "shots": self.shots, "queries": self.queries})
 

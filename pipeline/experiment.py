@@ -29,7 +29,8 @@ RESUME_FREE = ("meta.iterations", "meta.minutes", "evaluation.patience", "cluste
 # A test may differ in these keys from the training of its parameters.
 EVALUATE_FREE = (
     *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
-    *("train.shots", "train.queries", "train.rotations", "train.reflections", "meta.chunk", "meta.threads"),
+    *("train.shots", "train.queries", "train.rotations", "train.reflections", "train.augment"),
+    *("meta.chunk", "meta.threads"),
     *("evaluation.", "cluster.", *PATHS),
 )
 
@@ -93,12 +94,15 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         task=asked.task,
         steps=asked.evaluation.steps,
         meta=asked.meta,
+        augment=asked.train.augment,
     )
     config = {
         "seed": asked.seed,
         **{section: getattr(asked, section) for section in SECTIONS},
         "dataset": dataset,
-        "train": TrainTask(shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections),
+        "train": TrainTask(
+            shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections, asked.train.augment
+        ),
     }
     streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
     recipe = worker.check_recipe(recipe, streams)

@@ -113,6 +113,7 @@ class Recipe:
     meta: Meta
     device: Literal["cpu", "cuda"] = "cpu"  # where chunks are computed
     fingerprint: str | None = None  # identifies the store's content; None where it was not opened yet
+    augment: str | None = None  # how training pictures are changed, see `tasks.augmentation`
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -25,6 +25,7 @@ from fanfold.pipeline.fold import ChunkSum
 from fanfold.pipeline.optimizer import State, Vector, initial_state
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.algorithm import MetaGradient, Normalization
+from fanfold.tasks.augmentation import augmented
 from fanfold.tasks.batch import TaskBatch, as_tasks, gather_distinct, gather_tasks
 from fanfold.tasks.derivatives.backends import compile_kernels, triton_runs
 from fanfold.tasks.device.cuda_graph import Captured
@@ -102,7 +103,9 @@ def open_context(recipe: Recipe) -> WorkerContext:
         if embeddable(network):
             images = _embedded(recipe.store, fingerprint, recipe.model, shape, recipe.seed, pictures)
             network = embedded(network)
-        resident = _resident(pictures, recipe.device) if recipe.vectorized and images is pictures else None
+        # Pictures that are changed one by one are gathered on the host.
+        whole = recipe.vectorized and images is pictures and recipe.augment is None
+        resident = _resident(pictures, recipe.device) if whole else None
     parts = {stream: part_of(split, stream) for stream in Stream}
     large = {stream: large_enough(_shape(recipe, stream), part, pictures.counts) for stream, part in parts.items()}
     return WorkerContext(images, pictures, split, fingerprint, network, resident, large)
@@ -147,6 +150,8 @@ def _check_unaugmented(recipe: Recipe) -> None:
         for name in ("rotations", "reflections")
         if getattr(shape, name)
     ]
+    if recipe.augment is not None:
+        asked.append("`train.augment=null`")
     if asked:
         raise FanfoldError(
             f"A frozen model embeds every picture once, so pictures can't be augmented: add {', '.join(asked)}."
@@ -370,7 +375,10 @@ def _tasks(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, la
     if opened.resident is not None:
         return opened.resident.tasks(_codes(recipe, opened, stream, first, last), _shape(recipe, stream))
     episodes = _episodes(recipe, opened, stream, first, last)
-    return gather_tasks(episodes, _shape(recipe, stream), opened.images).to(recipe.device)
+    tasks = gather_tasks(episodes, _shape(recipe, stream), opened.images)
+    if stream is Stream.TRAIN and opened.images is opened.pictures:
+        tasks = augmented(tasks, recipe.augment, recipe.seed, first)
+    return tasks.to(recipe.device)
 
 
 def _codes(recipe: Recipe, opened: WorkerContext, stream: Stream, first: int, last: int) -> Tensor:

@@ -19,6 +19,7 @@ from fanfold.data.errors import FanfoldError
 PHILOX_WORDS = 4  # random words of one step of Philox4x64
 BATCH_WORDS = 2**17  # random words of a batch: few enough for intermediate results to stay in a core's cache
 FEW = 5  # a split into so many classes is of a small data set
+AUGMENTATIONS = ("flip", "crop", "colour")
 LEAST = {"ways": 2, "shots": 1, "queries": 1}
 
 
@@ -75,6 +76,16 @@ def check_seed(seed: int) -> None:
     """Raise FanfoldError unless the generator can take the seed."""
     if not 0 <= seed < 2**64:
         raise FanfoldError(f"`seed` must be from 0 to 2⁶⁴ - 1, not {seed}.")
+
+
+def check_augment(augment: str | None) -> None:
+    """Raise FanfoldError unless it is some of `AUGMENTATIONS` with commas between them, or None."""
+    kinds = [] if augment is None else augment.split(",")
+    if len(set(kinds)) < len(kinds) or not set(kinds) <= set(AUGMENTATIONS):
+        raise FanfoldError(
+            f"`train.augment` must be some of {', '.join(AUGMENTATIONS)} with commas between them, not "
+            f"{str(augment)[:100]!r}: leave it out for none."
+        )
 
 
 def check_counts(section: str, counts: Mapping[str, int | None]) -> None:
