@@ -12,7 +12,7 @@ from fanfold.data.embeddings import EmbeddedImages
 from fanfold.data.images import Images
 from fanfold.data.plain import JSON
 from fanfold.data.store import Store
-from fanfold.tasks import weights
+from fanfold.tasks.backbones import weights_digest
 from fanfold.tasks.learner import channels_last, in_batches
 from fanfold.tasks.models import Model
 from fanfold.tasks.network import Network
@@ -33,10 +33,9 @@ def open_embeddings(store: Store, images: Images, model: Model, body: Network) -
         model: The network's configuration.
         body: The network without a head, on the CPU.
     """
-    tensors = {**dict(body.module.named_parameters()), **dict(body.module.named_buffers())}
     facts: dict[str, JSON] = {
         "model": str(getattr(model, "name", type(model).__name__)),
-        "network": weights.digest(tensors, str(body.module)),
+        "network": weights_digest(body),
         "size": list(images.size),
     }
 

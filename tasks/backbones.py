@@ -59,6 +59,11 @@ class Backbone:
             raise FanfoldError("`model.statistics=fixed` needs statistics: give `model.weights`, or leave it out.")
 
     @property
+    def starts_from_weights(self) -> bool:
+        """Whether there are weights that it starts from, whether or not they are still to be filled in."""
+        return self.weights != NOT_ANY or self.sha256 is not None
+
+    @property
     def fixes_statistics(self) -> bool:
         """Whether batch norm's statistics stay as they are."""
         return self.statistics == "fixed" or (self.statistics == "auto" and (self.freeze or self.weights != NOT_ANY))
@@ -71,7 +76,7 @@ class Backbone:
         """
         scaled = size if self.size is None else (self.size, self.size)
         try:
-            network = _network(self.name, scaled, self.weights != NOT_ANY)
+            network = _network(self.name, scaled, self.starts_from_weights)
             if self.weights != NOT_ANY:
                 _fill(network, weights.tensors(self.weights, self.sha256, self._downloaded), self.name)
             if self.name.startswith("torchvision/"):
@@ -189,8 +194,9 @@ def preprocess(model: Model) -> Preprocess:
 
 
 def weights_digest(network: Network) -> str:
-    """A SHA-256 of a frozen network: of its layers, and of all its tensors."""
-    return weights.digest(network.module.state_dict(), str(network.module))
+    """A SHA-256 of a frozen network: of its layers, and of all its tensors, also of those that no state dict has."""
+    module = network.module
+    return weights.digest({**dict(module.named_parameters()), **dict(module.named_buffers())}, str(module))
 
 
 def _timm() -> Any:
@@ -220,8 +226,11 @@ def _check_name(full: str) -> tuple[str, str]:
     raise FanfoldError(f"{library} has no model '{name[:100]}': {advice}.")
 
 
-def _network(full: str, size: tuple[int, int], filled: bool) -> nn.Module:
-    """A network with the layers that its weights are of, freshly initialized, for pictures of a size."""
+def _network(full: str, size: tuple[int, int], trained: bool) -> nn.Module:
+    """A network with the layers that its weights are of, freshly initialized, for pictures of a size.
+
+    Of googlenet and inception_v3, it depends on whether they were trained how they normalize pictures.
+    """
     library, name = _check_name(full)
     if library == "timm":
         fixed = _timm().get_pretrained_cfg(name).fixed_input_size
@@ -235,7 +244,7 @@ def _network(full: str, size: tuple[int, int], filled: bool) -> nn.Module:
     elif name == "maxvit_t":
         more = {"input_size": size}
     elif name in ("googlenet", "inception_v3"):  # their weights take other means than the transforms say
-        more = {"aux_logits": False, "init_weights": not filled, "transform_input": filled}
+        more = {"aux_logits": False, "init_weights": not trained, "transform_input": trained}
     made: nn.Module = models.get_model(name, weights=None, **more)
     return made
 

@@ -12,7 +12,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.tasks import given
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.protonet import ProtoNet
-from fanfold.tasks.backbones import Backbone, preprocess, resolved, unfilled, weights_digest, weights_of
+from fanfold.tasks.backbones import Backbone, _network, preprocess, resolved, unfilled, weights_digest, weights_of
 from fanfold.tasks.learner import Learner, fixed
 from fanfold.tasks.models import build_network
 from fanfold.tasks.network import as_network, batch_statistics
@@ -227,6 +227,14 @@ def test_a_learner_needs_no_file_of_weights_where_its_tensors_are_kept(file):
         assert torch.equal(again.encoder(images), learner.encoder(images))
         assert torch.equal(again.encoder(images), fixed(built, built.initial(), {})(images))
         assert unfilled(again.model) == again.model
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_network_that_normalizes_pictures_as_it_was_trained_does_so_from_kept_tensors(name):
+    trained = Backbone(f"torchvision/{name}", "elsewhere", freeze=True, sha256="0" * 64)
+    assert _network(trained.name, (96, 96), trained.starts_from_weights).transform_input
+    assert _network(trained.name, (96, 96), unfilled(trained).starts_from_weights).transform_input
+    assert not Backbone(trained.name).starts_from_weights
 
 
 def test_timms_networks():
