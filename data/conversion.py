@@ -67,7 +67,10 @@ def _key(of: str, wanted: Preprocessing) -> str:
 
 
 class _Converted(Source):
-    """A store's pictures, preprocessed anew; handwriting, bright on 0 in its store, as the dark ink that it shows."""
+    """A store's pictures, preprocessed anew.
+
+    Handwriting, bright on 0 in its store, is read as the dark ink that it shows; as it is where bright ink is wanted.
+    """
 
     dataset = "folder"
 
@@ -101,6 +104,6 @@ class _Converted(Source):
     def read(self, index: int, first: int, last: int) -> Sequence[NDArray[np.uint8] | FanfoldError]:
         begin = int(self._store.first[index])
         pixels = self._store.read(begin + first, begin + last)
-        if self._store.preprocessing.handwriting:
+        if self._store.preprocessing.handwriting and (not self._wanted.handwriting or self._wanted.invert):
             pixels = 255 - pixels
         return [read_picture(picture, self._wanted) for picture in pixels]

@@ -182,7 +182,7 @@ class Prepared:
     """A store that exists."""
 
     path: Place
-    dataset: str  # "omniglot", "glyphs" or "folder"
+    dataset: str  # a name of `DATASETS`, but for "auto"
     note: str | None = None  # why `auto` fell back to another data set, or a store may be old; one line for the user
     told: tuple[str, ...] = ()  # how pictures were read, and what was skipped, a line each
 

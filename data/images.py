@@ -64,9 +64,9 @@ def open_images(store: Store, memory_limit: int | None = None) -> Images:
     """Keep a store's pictures at hand: in memory, in a file that all workers of a machine map, or as many as fit.
 
     Up to `SMALL` bytes are held in memory; more, and those of a store at an address, which are copied once a machine,
-    are mapped from one file, where the disk has the room. Where
-    a limit in bytes is given, all are held in memory or as many as fit. By default, as many as fit into a quarter of
-    the available memory, divided by the number of cores, as every core may run a worker.
+    are mapped from one file. Where the disk has no room for that, as many are held as fit into a quarter of the
+    available memory, divided by the number of cores, as every core may run a worker. Where a limit in bytes is given,
+    as many are held as fit into that.
 
     Raises:
         FanfoldError: A chunk is damaged or missing in the store.

@@ -57,7 +57,7 @@ class Store:
     """An open store; read-only, and cheap enough for every worker to open it."""
 
     path: Place
-    dataset: str  # "omniglot", "glyphs" or "folder"
+    dataset: str  # "omniglot", "glyphs", "cifar-fs" or "folder"
     images: zarr.Array[Any]  # uint8 `[pictures, channels, height, width]`; `read` compares it with the checksums
     first: NDArray[np.int64]  # each class's first picture, and the number of pictures, `[classes + 1]`
     names: tuple[ClassName, ...]  # of the classes

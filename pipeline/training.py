@@ -117,8 +117,6 @@ def train(
     judge = partial(judge_by_validation, job, validating)
     tell(TrainingStarted(run, now.state.iteration, meta.iterations, now.seconds, limit))
     prepare_workers(training, recipe, tell)
-    if not now.state.parameters.size:
-        tell(Noticed("the network is frozen, and nothing else is to be learnt: it is tested as it is"))
     with open_executor(training, recipe, run, tell) as executor:
         while not job.ended(now) or now.validated != now.state.iteration:
             now = train_segment(job, now, executor, judge, tell, partial(save_checkpoint, directory.last))
@@ -151,6 +149,7 @@ def _settle(
         judged = Judged(found.predictions, found.statistics)
         now = replace(now, state=initial_state(found.parameters))
     else:
+        tell(Noticed("the network is frozen, and nothing else is to be learnt: it is tested as it is"))
         judged = judge_by_validation(job, executor, now.state.average)
     now = replace(_validate(now, judged, tell), seconds=time.monotonic() - began)
     save_checkpoint(directory.last, now)

@@ -52,6 +52,21 @@ def test_a_stores_pictures_are_converted_once_and_left_alone_where_they_suit(fol
     ).stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("invert", ["auto", True, False])
+def test_handwriting_of_another_size_stays_bright_on_0(folder, invert):
+    pixels = np.zeros((3, 20, 20), np.uint8)
+    pixels[:, 8:12, 4:16] = 255
+    for name in "ab":
+        (folder.parent / "ink" / name).mkdir(parents=True)
+        for number, drawing in enumerate(pixels):
+            Image.fromarray(255 - drawing).save(folder.parent / "ink" / name / f"{number}.png")
+    find_converted(Folder(source=str(folder.parent / "ink")), replace(HANDWRITING, size=20), progress=False)
+    (ink,) = folder.parent.glob("stores/ink*.zarr")
+    assert (open_store(ink).read() == pixels[0]).all()
+    found = find_converted(Auto(store=str(ink)), replace(HANDWRITING, size=10, invert=invert), progress=False)
+    assert (found.read() == pixels[0, ::2, ::2]).all()
+
+
 def test_all_classes_test_where_nothing_was_trained_on(tmp_path):
     write_store(tmp_path / "noise.zarr", NoiseSource(classes=3), progress=False)
     split = split_classes(open_store(tmp_path / "noise.zarr"), ALL)
