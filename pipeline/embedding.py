@@ -1,12 +1,17 @@
 """Embeddings by a frozen network: each picture of a store is embedded once, see `fanfold.data.embeddings`."""
 
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fanfold.data.embeddings import EmbeddedImages
 from fanfold.data.images import Images
@@ -14,7 +19,7 @@ from fanfold.data.plain import JSON
 from fanfold.data.store import Store
 from fanfold.tasks.backbones import weights_digest
 from fanfold.tasks.learner import channels_last, in_batches
-from fanfold.tasks.models import Model
+from fanfold.tasks.models import GivenModel, Model
 from fanfold.tasks.network import Network
 
 CHUNK = 64  # pictures of a chunk
@@ -36,6 +41,7 @@ def open_embeddings(store: Store, images: Images, model: Model, body: Network) -
     facts: dict[str, JSON] = {
         "model": str(getattr(model, "name", type(model).__name__)),
         "network": weights_digest(body),
+        "code": _code(model, body.module),
         "size": list(images.size),
     }
 
@@ -43,6 +49,21 @@ def open_embeddings(store: Store, images: Images, model: Model, body: Network) -
         return [embedded_pictures(body, images, *chunk) for chunk in chunks]
 
     return EmbeddedImages(store, facts, body.outputs, lambda found: fill(found, alone))
+
+
+def _code(model: Model, module: nn.Module) -> str:
+    """What stands for the code of a network's own layers, which may change while its tensors stay.
+
+    It is the same in every process: the digest of a module that was handed over, otherwise that of the files.
+    """
+    if isinstance(model, GivenModel):
+        return model.digest
+    found = hashlib.sha256()
+    names = {type(layer).__module__ for layer in module.modules()}
+    for name in sorted(one for one in names if one.partition(".")[0] != "torch"):
+        with suppress(OSError, TypeError):  # compiled, or without a file
+            found.update(inspect.getsource(sys.modules[name]).encode())
+    return found.hexdigest()
 
 
 def fill(images: EmbeddedImages, compute: Compute, told: Callable[[int], None] = lambda _: None) -> None:

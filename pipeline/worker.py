@@ -233,6 +233,8 @@ def embed(recipe: Recipe, first: int, last: int) -> NDArray[np.float32]:
     with in_context(recipe, Stream.POPULATION, 0) as opened:
         shape = opened.pictures.channels, *opened.pictures.size
         body = _network(recipe.model, None, shape, recipe.seed, recipe.device, False, "float32")
+        # Runs of any precision read these embeddings.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         return embedded_pictures(body, opened.pictures, first, last)
 
 

@@ -1,6 +1,9 @@
 """A frozen network: pictures are embedded once, and tasks are made of embeddings."""
 
+import importlib
+import linecache
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +114,32 @@ def test_every_picture_is_embedded_once_over_the_workers_and_found_again(frozen,
     embed_once(LocalExecutor(frozen), frozen, again.append)
     assert [event.text for event in again] == [f"480 pictures were embedded before: {images.path}"]
     assert images_of(replace(frozen, model=replace(MODEL, arguments={"seed": 1}))).path is None
+
+
+def test_embeddings_by_other_code_are_computed_anew(elsewhere, tmp_path, monkeypatch):
+    """The same tensors and layers, called otherwise."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code = """from tests.pipeline.test_embedding import Frozen
+
+class Own(Frozen):
+    def forward(self, images):
+        return super().forward({} * images)
+"""
+    name, found = "own_embedding_net", []
+    for factor in (1, 2, 1):
+        (tmp_path / f"{name}.py").write_text(code.format(f"{factor}.0"))
+        linecache.clearcache()
+        sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        worker._network.cache_clear()
+        found.append(images_of(replace(elsewhere, model=PluginModel(f"{name}:Own"))))
+        assert (found[-1].path is None) == (len(found) < 3)
+        assert found[-1].values.any()
+    assert found[0].key == found[2].key != found[1].key
+    assert not np.allclose(found[0].values, found[1].values)
+    worker._network.cache_clear()
+    worker._embedded.cache_clear()
 
 
 def test_embeddings_that_are_damaged_are_computed_anew(elsewhere):
