@@ -248,6 +248,15 @@ def test_names_can_not_break_the_page(own):
     assert "<img" not in page
 
 
+def test_suggested_commands_give_leave_for_the_runs_own_modules(own):
+    config = yaml.safe_load((own / "maml" / "config.yaml").read_text())
+    config["model"]["name"] = "nets.small:Net"
+    (own / "maml" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "--evaluation.tasks 10000 --trust nets" in render(single(read_run(own / "maml"), None))
+    (own / "maml" / "result.json").unlink()
+    assert f"--resume --run {own / 'maml'} --trust nets" in render(single(read_run(own / "maml"), None))
+
+
 def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, cluster, monkeypatch, capsys):
     monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: nullcontext(cluster))
     before = result_of(own / "maml")

@@ -37,8 +37,13 @@ def leave_for(config: Mapping[str, Any]) -> list[str]:
     Args:
         config: The configuration by section, each a dataclass.
     """
-    packages = [package_of(getattr(config[section], "name", "")) for section in OWN]
-    found, kind = [f"trust={package}" for package in dict.fromkeys(packages) if package], config["cluster"].kind
+    return leave_of((getattr(config[section], "name", "") for section in OWN), config["cluster"].kind)
+
+
+def leave_of(names: Iterable[Any], kind: str) -> list[str]:
+    """Likewise, for the names of a model and an algorithm, and where a run computes."""
+    packages = map(package_of, names)
+    found = [f"trust={package}" for package in dict.fromkeys(packages) if package]
     return found if "://" not in kind or is_local(kind) else [*found, f"cluster.kind={kind}"]
 
 

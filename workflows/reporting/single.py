@@ -7,6 +7,7 @@ from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.result import judged, kind
+from fanfold.workflows.cli.trust import OWN, as_flags, leave_of
 from fanfold.workflows.reporting.adaptation import draw_adaptation
 from fanfold.workflows.reporting.calibration import calibration, draw_calibration
 from fanfold.workflows.reporting.confusions import draw_confusions
@@ -31,7 +32,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
         last = int(run.history.iteration[-1]) if len(run.history) else 0
         words.append(
             f"This run has not been tested yet: its metrics end after {last:,} iterations. "
-            f"`{command('train', '--resume', '--run', str(run.directory.path))}` goes on with it."
+            f"`{command('train', '--resume', '--run', str(run.directory.path), *_leave(run))}` goes on with it."
         )
     elif run.result.get("note"):
         words.append(in_flags(str(run.result["note"])))
@@ -166,6 +167,12 @@ def _reproduction(run: Run) -> str:
     return "The run's time ended it in the middle of its schedule: another run may end at another iteration."
 
 
+def _leave(run: Run) -> list[str]:
+    """Flags without which a command would refuse the run's own models and algorithms, or its scheduler."""
+    names = (run.config.get(f"{section}.name") for section in OWN)
+    return as_flags(leave_of(names, str(run.config.get("cluster.kind"))))
+
+
 def _commands(run: Run) -> str:
     path = run.directory.path
     again = ["--config", str(run.directory.config), "--run", f"{path}-again"]
@@ -175,6 +182,6 @@ def _commands(run: Run) -> str:
             again += ["--meta.minutes", "null"]
         elif config.get("meta.schedule") == "constant":
             again += ["--meta.minutes", "null", "--meta.iterations", str(result["iterations"])]
-    evaluate = ["--run", str(path), "--evaluation.tasks", "10000"]
+    evaluate = ["--run", str(path), "--evaluation.tasks", "10000", *_leave(run)]
     commands = [("train", again), *([("evaluate", evaluate)] if result is not None else [])]
     return "\n".join(command(name, *words) for name, words in commands)
