@@ -243,6 +243,9 @@ def test_a_table_names_the_gpus_that_its_rows_were_trained_on():
 def test_the_published_figures_are_those_of_the_papers():
     assert published("omniglot", "protonet", 20, 1).percent == 96.0
     assert published("omniglot", "maml++", 5, 5).percent == 99.93
+    for name in ("cifar-fs", "CIFAR_FS", "cifarfs"):
+        assert published(name, "protonet", 5, 1).percent == 55.5
+    assert published("mini-imagenet", "maml", 5, 5).percent == 63.11
     assert published("glyphs", "maml", 5, 1) is None
     assert published("omniglot", "maml", 7, 1) is None
 

@@ -19,8 +19,7 @@ class Published:
 
 def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
     """The accuracy in an algorithm's paper for a task; None if there is none."""
-    plain = dataset.lower().replace("-", "").replace("_", "")  # a folder's name, however it is written
-    paper = (_papers().get(dataset) or _papers().get(plain, {})).get(algorithm, {})
+    paper = _papers().get(_plain(dataset), {}).get(algorithm, {})
     percent = paper.get(f"{ways}way{shots}shot")
     return None if percent is None else Published(percent, paper["source"])
 
@@ -33,4 +32,9 @@ def published_beside(result: Mapping[str, Any]) -> Published | None:
 @cache
 def _papers() -> dict[str, Any]:
     papers: dict[str, Any] = yaml_text.load(Path(__file__).with_suffix(".yaml").read_text())
-    return papers
+    return {_plain(dataset): paper for dataset, paper in papers.items()}
+
+
+def _plain(dataset: str) -> str:
+    """A data set's name, or that of its folder, however it is written."""
+    return dataset.lower().replace("-", "").replace("_", "")
