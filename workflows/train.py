@@ -68,13 +68,11 @@ def _run_to_resume(argv: Sequence[str]) -> str | None:
 def _longer(plan: "Experiment", result: dict[str, Any]) -> list[str]:
     """Flags that double the run's length, or the patience that ended it, if its schedule allows that."""
     meta, patience = plan.recipe.meta, plan.evaluation.patience
-    if not result["iterations"]:  # nothing is trained
+    if not result["iterations"]:  # a frozen network
         return []
     if patience and result["iterations"] - result["tested_iteration"] >= patience * plan.evaluation.every:
         return ["--evaluation.patience", str(2 * patience)]
     minutes = ["--meta.minutes", f"{round(result['train_seconds'] / 30, 1):g}"]
-    if not result["iterations"]:  # a frozen network
-        return []
     if meta.iterations is None:
         return minutes
     if meta.schedule != "constant":
