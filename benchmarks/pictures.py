@@ -37,13 +37,13 @@ from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.result import environment
 
 HUES, DISCS, SIZE = 60, 20, 32
-NAMES = {"groceries": "groceries", "hues": "hues"}
+ROWS = ("groceries", "hues")
 
 
 def main(argv: Sequence[str]) -> None:
     """See the module, and `--help`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
-    parser.add_argument("row", choices=NAMES, help="which pictures")
+    parser.add_argument("row", choices=ROWS, help="which pictures")
     parser.add_argument("--source", type=Path, help="of groceries: the archive or its unpacked folder")
     parser.add_argument("--config", default="pictures", help="a configuration, by its name or file")
     parser.add_argument("--size", type=int, default=SIZE, help="height and width of the pictures")
