@@ -57,6 +57,10 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
     if missing:
         found.notes.append(f"{missing:,} pictures that the table lists are not there")
+    once = list(dict.fromkeys(found.entries))
+    if repeated := len(found.entries) - len(once):  # a task would be asked for what it has learnt from
+        found.entries = once
+        found.notes.append(f"{repeated:,} pictures that the table lists again were taken once")
     if not found.entries:
         raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists is there")
     return found
@@ -68,20 +72,31 @@ def read_split(path: Path) -> Mapping[str, str]:
     The folder has a table of pictures and their classes for each part: `train.csv` and so on, or `base.json`.
 
     Raises:
-        FanfoldError: The file can't be read, or has another form.
+        FanfoldError: The file can't be read, has another form, or puts a class into two parts.
     """
+    parts: dict[str, str] = {}
+    for name, part in _class_parts(path):
+        if parts.setdefault(name, part) != part:
+            both = " and ".join(one or "none" for one in (parts[name], part))
+            raise FanfoldError(f"{path}: the class {name!r:.100} is of two parts, {both}: a split gives each class one")
+    return parts
+
+
+def _class_parts(path: Path) -> Iterator[tuple[str, str]]:
+    """The classes of a split, each as often as it is named, with their parts."""
     if path.is_dir():
         if not (tables := tables_in(path)):
             raise FanfoldError(f"{path}: a folder of a split has train.csv, val.csv and test.csv, or base.json, …")
-        return {row["label"]: part for table, part in tables for row in _rows(table, ("label",))}
-    if path.suffix.lower() == ".json":
+        yield from ((row["label"], part) for table, part in tables for row in _rows(table, ("label",)))
+    elif path.suffix.lower() == ".json":
         content = _json(path)
         if _lists(content):
             raise FanfoldError(f"{path}: lists the pictures of one part: name the folder that has all parts' files")
         if not isinstance(content, dict) or not all(isinstance(names, list) for names in content.values()):
             raise FanfoldError(f"{path}: a split as JSON maps train, validation and test to lists of classes")
-        return {str(name): _part(part, path) for part, names in content.items() for name in names}
-    return {row["label"]: _part(row["split"], path) for row in _rows(path, ("label", "split"))}
+        yield from ((str(name), _part(part, path)) for part, names in content.items() for name in names)
+    else:
+        yield from ((row["label"], _part(row["split"], path)) for row in _rows(path, ("label", "split")))
 
 
 def _part(text: str, path: Path) -> str:
@@ -158,9 +173,10 @@ def _lists(content: object) -> TypeGuard[dict[str, list[Any]]]:
 
 
 def _picture(row: Mapping[str, str], folders: Sequence[Path]) -> Path | None:
-    """The file of a table's row: where the row says, below a folder, or by its last name, as of another machine."""
-    name = Path(row["path"]).name
-    places = [folder / inside for inside in (row["path"], f"{row['label']}/{name}", name) for folder in folders]
+    """The file of a table's row: where the row says, below a folder; of another machine's path, by its last name."""
+    path = Path(row["path"])
+    insides = (path, Path(row["label"], path.name), Path(path.name)) if path.is_absolute() else (path,)
+    places = [folder / inside for inside in insides for folder in folders]
     return next((path for path in places if path.is_file()), None)
 
 

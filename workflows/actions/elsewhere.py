@@ -1,13 +1,14 @@
 """Tests on other data than a run was trained on."""
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Literal
 
 from fanfold.data.conversion import find_converted
 from fanfold.data.datasets import Auto, Dataset
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
-from fanfold.data.splits import ALL
+from fanfold.data.remote import place
+from fanfold.data.splits import ALL, split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline.checkpoint import newest_checkpoint
 from fanfold.pipeline.configuration import Configuration
@@ -31,8 +32,7 @@ def on_other_data(
         FanfoldError: The data can't be read, or the tasks can't be drawn from them.
     """
     found, _ = newest_checkpoint(directory.last)
-    store = None if own.dataset.store is None else Path(own.dataset.store)
-    home = decide(own, trains=False) if store is not None and store.exists() else None
+    home = decide(own, trains=False) if own.dataset.store is not None and place(own.dataset.store).exists() else None
     if found.preprocessing is not None:
         wanted = Preprocessing.from_dict(found.preprocessing)
     elif home is not None:
@@ -45,5 +45,16 @@ def on_other_data(
         return decide(replace(own, dataset=there), trains=False), None
     there = Auto(store=str(other.path), split=split or ALL)
     plan = decide(replace(own, dataset=there), trains=False)
-    line = f"tested on other data than trained on: {other}"
-    return replace(plan, told=(line, *plan.told)), None if home is None else home.recipe
+    lines = [f"tested on other data than trained on: {other}"]
+    if home is not None and (shared := _classes(home.recipe, "train") & _classes(plan.recipe, "test")):
+        lines.append(
+            f"{len(shared):,} of its classes, such as {min(shared)}, are called as classes that the run was trained "
+            "on: where they are the same, the test accuracy is optimistic"
+        )
+    return replace(plan, told=(*lines, *plan.told)), None if home is None else home.recipe
+
+
+def _classes(recipe: Recipe, part: Literal["train", "test"]) -> set[str]:
+    """The names of the classes of a part of a recipe's split."""
+    store = open_store(recipe.store)
+    return {store.names[place].name for place in getattr(split_classes(store, recipe.split), part).tolist()}

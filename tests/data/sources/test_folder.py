@@ -173,6 +173,16 @@ def test_a_picture_is_no_source_and_heic_is_to_be_converted(tmp_path: Path) -> N
         prepared(tmp_path / "set")
 
 
+def test_a_picture_that_a_table_lists_again_is_taken_once_and_none_in_the_place_of_another(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "b/1.png", "b/2.png", "1.png"])
+    rows = "a/1.png,a", "b/1.png,b", "b/2.png,b", "b/1.png,b", "c/1.png,c"
+    (tmp_path / "set/metadata.csv").write_text("\n".join(("path,label", *rows)))
+    store, lines = prepared(tmp_path / "set")
+    assert counts(store) == {"set/a": 1, "set/b": 2}
+    assert "1 pictures that the table lists are not there" in lines
+    assert "1 pictures that the table lists again were taken once" in lines
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_a_split_file_gives_each_classs_part(tmp_path: Path, suffix: str) -> None:
     layout(tmp_path / "set", [f"g/{name}/1.png" for name in "abcd"])
@@ -182,6 +192,9 @@ def test_a_split_file_gives_each_classs_part(tmp_path: Path, suffix: str) -> Non
     file.write_text(json.dumps(by_part) if suffix == "json" else f"class,split\n{rows}")
     store, _ = prepared(tmp_path / "set", split_file=str(file))
     assert parts(store) == {"a": "train", "b": "train", "c": "validation", "d": ""}
+    file.write_text('{"train": ["a"], "test": ["a"]}' if suffix == "json" else "class,split\na,train\na,test\n")
+    with pytest.raises(FanfoldError, match="the class 'a' is of two parts, train and test"):
+        prepared(tmp_path / "set", split_file=str(file))
     file.write_text('{"train": ["x"]}' if suffix == "json" else "class,split\nx,train\n")
     with pytest.raises(FanfoldError, match="there is no class 'x'"):
         prepared(tmp_path / "set", split_file=str(file))

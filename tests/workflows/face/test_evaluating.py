@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 import fanfold
+from fanfold.data.splits import split_classes
+from fanfold.data.store import open_store
 from fanfold.workflows.reporting.heat_map import newest_grid
 from tests.workflows.conftest import SMALL
 
@@ -61,6 +63,13 @@ def test_a_run_is_tested_on_other_data_of_another_size_and_colours(here, discs):
     assert (found.keys["dataset"], found.keys["split"], found.accuracy.tasks) == ("discs", "all", 30)
     assert found.notes[0].startswith("tested on other data than trained on: discs, 6 classes, 48 pictures")
     assert "of 16 × 16 pixels, grey" in found.notes[0]
+
+    assert not any("optimistic" in note for note in found.notes)
+    store = open_store(here / "own.zarr")
+    known = store.names[split_classes(store).train[0]].name
+    shutil.copytree(discs, here / "known")
+    (here / "known" / "hue0").rename(here / "known" / known)
+    assert f"1 of its classes, such as {known}, are called as classes that" in run.test(data="known", ways=6).notes[1]
 
     own = run.test()
     assert vars(own.accuracy) == vars(run.accuracy)
