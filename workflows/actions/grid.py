@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -15,6 +15,7 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.files import make_folder, write_bytes, write_json
 from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.episodes import Stream
+from fanfold.tasks.fitted import Fitted
 from fanfold.workflows.actions.evaluate import Evaluation, Say, measure
 from fanfold.workflows.cli.result import kind
 
@@ -68,8 +69,10 @@ class GridOfTests:
         return cls(asked, grid, tests, left_out)
 
 
-def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say) -> dict[str, Any]:
+def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say, warn: Say | None = None) -> dict[str, Any]:
     """Test a run with all ways and shots of a grid; `say` shows a line. Without a cluster, in this process.
+
+    `warn` shows what puts the tests in doubt, by default as `say` does: a damaged checkpoint, once.
 
     Tasks that the test classes are too few or too small for are left out, and said.
 
@@ -84,9 +87,13 @@ def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say) -> di
 
     for why, cells in planned.left_out.items():
         say(f"left out {', '.join(f'{ways}-way {shots}-shot' for ways, shots in cells)}: {why}")
-    tests = list[Mapping[str, Any]]()
+    tests, note = list[Mapping[str, Any]](), None
     for one in planned.tests:
-        keys = measure(one, cluster, lambda _: None).keys
+        measured = measure(one, cluster, lambda _: None)
+        if measured.note is not None and note is None:
+            note = measured.note
+            (warn or say)(note)
+        keys = measured.keys
         accuracy = Accuracy(keys["test_accuracy"], keys["test_ci95"], keys["test_episodes"])
         say(f"{keys['ways']}-way {keys['shots']}-shot: {accuracy}, {accuracy.tasks:,} tasks, {kind(keys)}")
         tests.append(keys)
@@ -120,6 +127,8 @@ def _name(planned: GridOfTests, result: Mapping[str, Any]) -> str:
     judged = [
         *(grid.ways, grid.shots, recipe.task.queries, recipe.seed, recipe.fingerprint, recipe.split),
         *(result["tested_sha256"], evaluation.tasks, evaluation.half_width, evaluation.steps),
+        # A method on embeddings may be another one than the run's.
+        *([asdict(recipe.algorithm)] if isinstance(recipe.algorithm, Fitted) else []),
     ]
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
     return f"grid-{'-'.join(map(str, grid.ways))}way-{'-'.join(map(str, grid.shots))}shot-{digest}"

@@ -221,7 +221,7 @@ class Run:
         def measured(computing: Cluster | None) -> TestResult | TestGrid:
             if planned is None:
                 return TestResult.of(evaluate(evaluation, computing, _unsaid, note), notes)
-            table = evaluate_grid(planned, computing, _unsaid)
+            table = evaluate_grid(planned, computing, _unsaid, note)
             notes.extend(in_arguments(why) for why in planned.left_out)
             return TestGrid.of(table, notes)
 

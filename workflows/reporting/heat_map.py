@@ -1,6 +1,6 @@
 """Accuracy by ways and shots, as a heat map."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.recording.kept import Schema, read_object
+from fanfold.pipeline.recording.kept import TESTED, Schema, read_object, wrong_key
 from fanfold.workflows.reporting.style import FAINT, Picture, axes
 
 DARK, LIGHT = "#101418", "#ffffff"  # letters on light and on dark colours, in a page of either mode
@@ -17,6 +17,8 @@ DARK, LIGHT = "#101418", "#ffffff"  # letters on light and on dark colours, in a
 
 TABLE: Schema = {**dict.fromkeys(("dataset", "split"), str), "cells": list, "left_out": list}
 """What a file of a table must have."""
+PLACE: Schema = dict.fromkeys(("ways", "shots"), int)
+CELL: Schema = {**PLACE, **TESTED}
 
 
 def newest_grid(evaluations: Path) -> dict[str, Any] | None:
@@ -24,8 +26,16 @@ def newest_grid(evaluations: Path) -> dict[str, Any] | None:
     paths = sorted(evaluations.glob("grid-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in paths:
         with suppress(FanfoldError):  # it is none of ours
-            return read_object("table of tests", path, TABLE)
+            found = read_object("table of tests", path, TABLE)
+            if found["cells"] and not any(_wrong_cells(found)):
+                return found
     return None
+
+
+def _wrong_cells(found: Mapping[str, Any]) -> Iterator[str]:
+    """The keys that are wrong in a table's cells."""
+    for schema, part in ((CELL, "cells"), (PLACE, "left_out")):
+        yield from filter(None, (wrong_key(one, schema) for one in found[part]))
 
 
 def draw_grid(found: Mapping[str, Any]) -> Picture:

@@ -104,6 +104,25 @@ def test_a_table_has_the_tests_of_all_ways_and_shots(here, cluster):
     assert newest_grid(file.parent) == json.loads(file.with_suffix(".json").read_text()) == found.keys
     with Image.open(file.with_suffix(".png")) as image:
         assert np.asarray(image.convert("L")).std() > 20
+    for cells in ([], [{"ways": 2}], [3]):
+        (file.parent / "grid-damaged.json").write_text(json.dumps({**found.keys, "cells": cells}))
+        assert newest_grid(file.parent) == found.keys
+
+
+def test_tables_of_other_methods_on_one_network_are_kept_apart(here):
+    for method in ("ridge", "nearest-mean"):
+        fanfold.load("protonet", algorithm=method).test(tasks=5, ways=[2, 3])
+    tables = [json.loads(file.read_text()) for file in (here / "protonet" / "evaluations").glob("grid-*.json")]
+    assert sorted(table["algorithm"] for table in tables) == ["nearest-mean", "ridge"]
+
+
+def test_a_table_of_a_damaged_checkpoint_says_so_once(here):
+    checkpoints = here / "protonet" / "checkpoints"
+    shutil.copy(checkpoints / "last.safetensors", checkpoints / "previous.safetensors")
+    (checkpoints / "last.safetensors").write_bytes(b"damaged")
+    found = fanfold.load("protonet").test(tasks=5, ways=[2, 3])
+    assert len(found.notes) == 1
+    assert "last.safetensors" in found.notes[0]
 
 
 def test_the_command_tests_on_other_data_and_makes_tables(here, discs, workflow_here, joined):
