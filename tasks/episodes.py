@@ -120,9 +120,11 @@ def check_episode_shape(
     able = len(large_enough(shape, classes, counts))
     if able < shape.ways:
         most = int(np.sort(counts[classes])[-shape.ways])
+        fewer = f", or `{section}.ways` be at most {able}" if able >= LEAST["ways"] else ""
         raise FanfoldError(
-            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}: only {able} of "
-            f"the {len(classes)} {stream.name.lower()} classes have so many pictures, and a task needs {shape.ways}."
+            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}{fewer}: "
+            f"only {able} of the {len(classes)} {stream.name.lower()} classes have so many pictures, and a task needs "
+            f"{shape.ways}."
         )
 
 

@@ -87,7 +87,8 @@ def walk(folder: Path, include: str | None = None) -> Found:
     if left_out:
         found.notes.append(f"{left_out:,} pictures don't match `dataset.include`, and were left out")
     if foreign := sum(found.unread[suffix] for suffix in HEIC):
-        found.notes.append(f"{foreign:,} pictures are HEIC: convert them to JPEG to have them read")
+        are, them = ("picture is", "it") if foreign == 1 else ("pictures are", "them")
+        found.notes.append(f"{foreign:,} {are} HEIC: convert {them} to JPEG to have {them} read")
     if not found.entries:
         if foreign:
             raise FanfoldError(f"{folder}: {found.notes[-1]}")

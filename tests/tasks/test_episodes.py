@@ -116,8 +116,11 @@ def test_what_can_not_be_drawn_is_said():
     large = int((DRAWINGS[CLASSES] >= 5).sum())
     check_episode_shape(Stream.TEST, EpisodeShape(large, 3, 2), CLASSES, DRAWINGS)  # of the larger classes alone
     assert (DRAWINGS[large_enough(EpisodeShape(2, 3, 2), CLASSES, DRAWINGS)] >= 5).all()
-    with pytest.raises(FanfoldError, match=r"`task.shots` and `task.queries` must add up to at most 4, not to 5"):
+    with pytest.raises(
+        FanfoldError, match=r"`task.shots` and `task.queries` must add up to at most 4, not to 5"
+    ) as caught:
         check_episode_shape(Stream.TEST, EpisodeShape(large + 1, 3, 2), CLASSES, DRAWINGS)
+    assert f", or `task.ways` be at most {large}: only {large} of" in str(caught.value)
 
 
 PINNED = [

@@ -111,6 +111,9 @@ def variant(section: str, name: str) -> type:
     if section == "model":
         plugin = f", {', '.join(f'{prefix}NAME' for prefix in settings(PREFIXES))}{plugin}"
     hint = did_you_mean(name, known)
+    if section == "model" and "/" in name and name.isprintable():
+        library, _, network = name.partition("/")
+        hint = did_you_mean(library, [prefix.rstrip("/") for prefix in settings(PREFIXES)]).replace("?", f"/{network}?")
     if plugin and name.isidentifier() and Path(f"{name}.py").is_file():
         hint = f" The class in {name}.py is {name}:CLASS."
     raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{hint}")

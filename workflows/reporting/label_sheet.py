@@ -27,7 +27,7 @@ def draw_sheet(found: Sequence[Prediction], preprocessing: Preprocessing) -> byt
         left, top = GAP + place % columns * cell, GAP + place // columns * (TILE + GAP)
         tile = _tile(one, preprocessing)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        words = [(one.label, large, INK), (f"{100 * one.confidence:.1f} %", small, INK), (_name(one), small, GREY)]
+        words = [(one.label, large, INK), (_confidence(one), small, INK), (_name(one), small, GREY)]
         for line, (text, font, colour) in enumerate(words):
             pen.text((left + TILE + GAP, top + 8 + 20 * line), _cut(text, font), colour, font)
     content = BytesIO()
@@ -44,6 +44,13 @@ def _tile(one: Prediction, preprocessing: Preprocessing) -> Image.Image:
     except (PictureError, OSError):  # gone since it was labelled
         shown = Image.fromarray(np.full((TILE, TILE, 3), 220, np.uint8))
     return shown
+
+
+def _confidence(one: Prediction) -> str:
+    """The confidence; of an unknown picture with the class that it is in, as nobody is so sure that it is unknown."""
+    share = f"{100 * one.confidence:.1f} %"
+    nearest = max(one.probabilities, key=lambda name: one.probabilities[name])
+    return share if nearest == one.label else f"{share} {nearest}"
 
 
 def _name(one: Prediction) -> str:

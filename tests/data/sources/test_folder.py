@@ -169,7 +169,7 @@ def test_a_picture_is_no_source_and_heic_is_to_be_converted(tmp_path: Path) -> N
     with pytest.raises(FanfoldError, match=r"1\.png: a picture, where a source is a folder of class folders"):
         prepared(tmp_path / "set/a/1.png")
     (tmp_path / "set/a/1.png").rename(tmp_path / "set/a/1.HEIC")
-    with pytest.raises(FanfoldError, match="set: 1 pictures are HEIC: convert them to JPEG"):
+    with pytest.raises(FanfoldError, match="set: 1 picture is HEIC: convert it to JPEG"):
         prepared(tmp_path / "set")
 
 

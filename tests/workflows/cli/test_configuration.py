@@ -106,6 +106,7 @@ def test_training_tasks_differ_only_where_told():
         (["--meta.batch", "0"], "--meta.batch must be at least 1, not 0"),
         (["--algorithm.name", "mamml"], "No algorithm 'mamml': there are maml.* Did you mean maml?"),
         (["--model.name", "resnet"], "No model 'resnet'.*package.module:Class"),
+        (["--model.name", "torchvison/resnet18"], "Did you mean torchvision/resnet18?"),
         (["--dataset.name", "mnist"], "No dataset 'mnist'"),
         (["--cluster.kind", "gpu"], "No cluster 'gpu'.* Did you mean cuda?"),
         (["--cluster.kind", "127.0.0.1:8786"], "Did you mean tcp://127.0.0.1:8786?"),

@@ -1,0 +1,11 @@
+"""The sheet of labelled pictures."""
+
+import pytest
+
+from fanfold.pipeline.classifier import Prediction
+from fanfold.workflows.reporting.label_sheet import _confidence
+
+
+@pytest.mark.parametrize(("label", "words"), [("cat", "94.4 %"), ("unknown", "94.4 % cat")])
+def test_the_confidence_of_an_unknown_picture_names_its_class(label, words):
+    assert _confidence(Prediction(None, label, 0.9444, {"dog": 0.0556, "cat": 0.9444})) == words
