@@ -99,7 +99,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     hardware = [str(environment.get("processor", environment.get("machine", "unknown")))]
     hardware += [f"{environment['cores']} cores"] if "cores" in environment else []
     hardware += [in_words(environment["gpus"])] if environment.get("gpus") else []
-    workers = [str(result["workers"]), result["device"], *([result["reduction"]] if "reduction" in result else [])]
+    workers = [str(result["workers"]), result["device"], *filter(None, [result.get("reduction")])]
     return [
         *facts,
         ("Best on validation", f"{percent(result['validation_accuracy'])}, iteration {result['tested_iteration']:,}"),
