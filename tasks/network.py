@@ -275,8 +275,10 @@ def embedded(network: Network) -> Network:
 
 
 def embeddable(network: Network) -> bool:
-    """Whether a network's body stays as it is, and embeds each image by itself."""
-    return network.frozen and not network.normalizes_by_batch and (network.ends_in_head or not network.shapes)
+    """Whether a network's body stays as it is, computes something, and embeds each image by itself."""
+    body = {name for name, _ in network.module.named_parameters()} - set(network.head)
+    own = network.ends_in_head or not network.shapes
+    return bool(body) and network.frozen and not network.normalizes_by_batch and own
 
 
 def _generators_kept(images: Tensor) -> AbstractContextManager[None]:

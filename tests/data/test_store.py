@@ -82,6 +82,7 @@ def test_what_can_not_be_read_is_skipped_and_told(tmp_path: Path) -> None:
     assert lines == [
         "a note",
         "5 pictures were skipped: bad; bad; bad; bad; bad",
+        "4 pictures have one colour all over: 0; 1; 2; 3",  # those of BLANK
         "1 class has no readable picture: Group 2/ж2",
     ]
 

@@ -79,7 +79,14 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
     assert len(directory.metrics.read_text().splitlines()) == 10
     config = yaml.safe_load(directory.config.read_text())
     assert config["dataset"]["name"] == "folder"
-    assert config["train"] == {"ways": 3, "shots": 1, "queries": 1, "rotations": False, "reflections": False}
+    assert config["train"] == {
+        "ways": 3,
+        "shots": 1,
+        "queries": 1,
+        "rotations": False,
+        "reflections": False,
+        "augment": None,
+    }
 
     few = ["--evaluation.tasks", "60", "--task.queries", "2", "--task.ways", "5", "--predictions", "found.csv"]
     evaluated = workflow_here("evaluate", "--run", "run", *joined, *few)

@@ -72,7 +72,7 @@ def prepare(
     >>> import numpy as np
     >>> pictures = np.random.default_rng(0).random((12, 3, 8, 8))
     >>> fanfold.prepare(pictures, labels=["cat", "dog", "owl", "fox"] * 3, progress=False)
-    <store 'stores/arrays-....zarr': folder, 4 classes, 12 pictures (3 each) of 8 × 8 pixels, in colour>
+    <store 'stores/arrays-....zarr': arrays-..., 4 classes, 12 pictures (3 each) of 8 × 8 pixels, in colour>
     """
     settings = with_plain("dataset", dataset, size=size)
     if isinstance(source, (np.ndarray, Tensor, Mapping)):

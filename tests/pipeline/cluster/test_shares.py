@@ -6,7 +6,9 @@ from fanfold.pipeline.cluster.shares import Shares
 
 def cluster_of(*workers):
     """A cluster as far as its workers' addresses go."""
-    return Cluster(SimpleNamespace(nthreads=lambda: dict.fromkeys(workers, 1)), "cpu")
+    scheduler = SimpleNamespace(ncores=lambda: dict.fromkeys(workers, 1))
+    client = SimpleNamespace(status="running", scheduler=scheduler, sync=lambda asked, callback_timeout: asked())
+    return Cluster(client, "cpu")
 
 
 def test_runs_divide_the_workers_anew_as_they_begin_and_end():

@@ -20,6 +20,7 @@ from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.fold import FAN_IN
 from fanfold.pipeline.optimizer import Vectors
 from fanfold.pipeline.recipe import Meta
+from fanfold.pipeline.search.trial import UnwantedError
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.maml_plus_plus import MamlPlusPlus
 from fanfold.tasks.algorithms.protonet import ProtoNet
@@ -245,9 +246,6 @@ def test_the_local_executor_computes_by_a_loop_until_nobody_wants_it(recipe):
     first = executor.window(worker.initialize(recipe), 2)
     last = executor.window(first.state, 3)
     assert_same(Window(last.state, first.records + last.records), alone(recipe, 5))
-
-    class UnwantedError(Exception):
-        pass
 
     def unwanted():
         raise UnwantedError
