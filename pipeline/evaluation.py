@@ -17,6 +17,7 @@ from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.tally import Tested, tally
 from fanfold.tasks.algorithm import Normalization
 from fanfold.tasks.episodes import Episodes, Stream
+from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.predictions import Predictions, join
 
 STREAM_NAMES = {Stream.VALIDATION: "validate", Stream.TEST: "meta-testing"}  # on Dask's pages
@@ -159,15 +160,24 @@ def not_learnt(recipe: Recipe, tested: Tested) -> str | None:
     useless = not tested.tally.mean_loss < log(recipe.task.ways)
     if not (accuracy.mean - accuracy.ci95 <= chance or (useless and accuracy.mean < chance + 0.1 * (1 - chance))):
         return None
-    rates = [f"`meta.lr` ({recipe.meta.lr:g})"]
-    if (inner := getattr(recipe.algorithm, "inner_lr", None)) is not None:
-        rates.append(f"`algorithm.inner_lr` ({inner:g})")
+    if isinstance(recipe.algorithm, Fitted):
+        advice = "Try other weights, larger pictures, or more shots"
+    else:
+        advice = _slower(recipe)
     return (
         f"The run did not learn: {accuracy} is hardly better than a guess among {recipe.task.ways} classes "
         f"({100 * chance:.2f} %)"
         + (f", and the loss is not finite in {wild:,} of {tested.tally.tasks:,} tasks" if wild else "")
-        + f". Try a lower {' or '.join(rates)}, or train longer (`meta.iterations`)."
+        + f". {advice}."
     )
+
+
+def _slower(recipe: Recipe) -> str:
+    """Advice to a run whose meta-training came to nothing."""
+    rates = [f"`meta.lr` ({recipe.meta.lr:g})"]
+    if (inner := getattr(recipe.algorithm, "inner_lr", None)) is not None:
+        rates.append(f"`algorithm.inner_lr` ({inner:g})")
+    return f"Try a lower {' or '.join(rates)}, or train longer (`meta.iterations`)"
 
 
 def evaluation_chunks(recipe: Recipe, tasks: int, normalization: Normalization) -> list[tuple[int, int]]:

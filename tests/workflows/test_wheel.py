@@ -98,7 +98,7 @@ from fanfold.workflows.cli.main import _dispatch
 
 if __name__ == "__main__":
     print(fanfold.__file__)
-    _dispatch(["report", "--run", "run", "--tasks", "0"], [])
+    _dispatch(["report", "--run", "run", "--tasks", "0", "--trust", "nets"], [])
     _dispatch(["table", "row.yaml", "--out", "table", "--cluster.kind", "cpu", "--cluster.workers", "1"], [])
 """
     Path(tmp_path, "again.py").write_text(script)

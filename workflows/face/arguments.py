@@ -24,6 +24,7 @@ from fanfold.pipeline.search.config import SearchConfig
 from fanfold.tasks import given
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
+from fanfold.tasks.backbones import PREFIXES, Backbone
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, PluginModel, handed_over
 from fanfold.tasks.plugins import import_class
@@ -297,6 +298,8 @@ def _variant(section: str, name: str) -> type:
         return VARIANTS[section][name]
     if name.startswith(f"{given.PREFIX}:"):
         import_class(section, name)  # says that the object is needed again
+    if section == "model" and name.startswith(PREFIXES):
+        return Backbone
     return PluginModel if section == "model" and ":" in name else variant(section, name)
 
 

@@ -145,3 +145,13 @@ def test_other_data_are_not_for_training(workflow_here, pictures):
     ran = workflow_here("train", *SMALL, "--dataset.source", str(pictures), "--dataset.split", "all", "--run", "run")
     assert ran.returncode == 2
     assert "--dataset.split all has no classes to train on: it is for tests of other data." in ran.stderr
+
+
+def test_a_method_on_a_frozen_networks_embeddings_is_tested_reported_and_loaded(here, cluster):
+    model = {"name": "torchvision/mobilenet_v3_small", "weights": "none", "freeze": True}
+    options = {"ways": 3, "evaluation": SHORT, "cluster": cluster.client, "progress": False}
+    run = fanfold.train("own.zarr", "nearest-mean", model=model, path="frozen", **options)
+    assert "Best on validation" in run.report().read_text()
+    again = fanfold.load("frozen").test()
+    assert vars(again.accuracy) == vars(run.accuracy)
+    assert not any("meta.lr" in note for note in again.notes)  # nothing was meta-trained
