@@ -45,11 +45,19 @@ def real(config: Any) -> Any:
     Raises:
         FanfoldError: The class refuses a setting.
     """
-    if type(config) not in _origins:
+    found = real_class(type(config))
+    if found is type(config):
         return config
-    module, name = _origins[type(config)]
-    found = getattr(import_module(module), name)
     return found(**{field.name: getattr(config, field.name) for field in fields(config)})
+
+
+def real_class(kind: type) -> type:
+    """The class that one reduced to its fields stands for; any other class as it is."""
+    if kind not in _origins:
+        return kind
+    module, name = _origins[kind]
+    found: type = getattr(import_module(module), name)
+    return found
 
 
 def is_section(value: Any) -> bool:

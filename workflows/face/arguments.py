@@ -24,15 +24,15 @@ from fanfold.pipeline.search.config import SearchConfig
 from fanfold.tasks import given
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
-from fanfold.tasks.backbones import PREFIXES, Backbone
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import MODELS, PluginModel, handed_over
+from fanfold.tasks.models import PluginModel, handed_over
 from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.configuration import DEFAULTS, variant
 from fanfold.workflows.cli.kinds import LARGEST
 from fanfold.workflows.cli.listeners import Recording
+from fanfold.workflows.cli.settings import real_class
 from fanfold.workflows.cli.trust import OWN
 from fanfold.workflows.cli.words import did_you_mean
 
@@ -45,7 +45,6 @@ AnAlgorithm: TypeAlias = str | Section | Algorithm
 AModel: TypeAlias = str | Section | nn.Module | type[nn.Module]
 """A name, a name with settings such as `{"name": "conv4", "width": 32}`, a module, or a module's class."""
 
-VARIANTS: Mapping[str, Mapping[str, type]] = {"dataset": DATASETS, "algorithm": ALGORITHMS, "model": MODELS}
 KINDS: Mapping[str, type] = {
     "task": EpisodeShape,
     "train": TrainTask,
@@ -272,7 +271,7 @@ def _handed_model(found: nn.Module | type[nn.Module]) -> _Handed:
 def _algorithm(found: Algorithm) -> Any:
     """An algorithm as a section's configuration: by name where its class has one, else handed over."""
     kind = type(found)
-    if kind in VARIANTS["algorithm"].values():
+    if kind in ALGORITHMS.values():
         return found
     try:
         hash(found)
@@ -294,13 +293,9 @@ def _variant(section: str, name: str) -> type:
     Raises:
         FanfoldError: There is no variant of that name.
     """
-    if name in VARIANTS[section]:
-        return VARIANTS[section][name]
     if name.startswith(f"{given.PREFIX}:"):
         import_class(section, name)  # says that the object is needed again
-    if section == "model" and name.startswith(PREFIXES):
-        return Backbone
-    return PluginModel if section == "model" and ":" in name else variant(section, name)
+    return real_class(variant(section, name))
 
 
 def _is_whole(found: Any) -> bool:
