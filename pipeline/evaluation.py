@@ -27,6 +27,7 @@ VECTORIZED_IMAGES = 10_000  # images a chunk of a test that is vectorized over t
 ROUND = 10_000  # tasks whose predictions are held at a time, about
 KEPT = 1_000  # tasks whose predictions a test keeps, for its report
 
+Judging = Callable[[int, int], Predictions]  # of the test tasks from the first number to the last (exclusive)
 Each = Callable[[int, Episodes, Predictions], None]  # is given tasks by the first one's number, and their predictions
 
 
@@ -65,31 +66,48 @@ def meta_test(
         each: Is given the published test's tasks and their predictions, part after part.
         say: Shows a line.
     """
-    published, *others = normalizations(recipe)
+
+    def judging(how: Normalization | None) -> Judging:
+        statistics = population or find_statistics(executor, recipe, parameters, how) if how == "population" else None
+        return lambda first, last: predict(executor, recipe, parameters, Stream.TEST, last, how, statistics, first)
+
+    return in_each_way(recipe, normalizations(recipe), judging, evaluation, each, say)
+
+
+def in_each_way(
+    recipe: Recipe,
+    ways: Sequence[Normalization | None],
+    judging: Callable[[Normalization | None], Judging],
+    evaluation: EvaluationConfig,
+    each: Each = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Tested]:
+    """Meta-test in the published way, the first one, and on fewer tasks in the others, see `meta_test`.
+
+    `judging` gives the predictions in one of these ways.
+    """
+    published, *others = ways
     wanted = None if evaluation.half_width is None else evaluation.half_width / 100
-    testing = partial(_tested, executor, recipe, parameters, population)
-    tests = [testing(published, evaluation.tasks, wanted, each, say)]
-    return tests + [testing(how, evaluation.other_tasks) for how in others if evaluation.other_tasks]
+    tests = [_tested(recipe, published, judging(published), evaluation.tasks, wanted, each, say)]
+    return tests + [
+        _tested(recipe, how, judging(how), evaluation.other_tasks) for how in others if evaluation.other_tasks
+    ]
 
 
 def _tested(
-    executor: Executor,
     recipe: Recipe,
-    parameters: Vector,
-    population: Statistics | None,
     how: Normalization | None,
+    judge: Judging,
     tasks: int,
     half_width: float | None = None,
     each: Each = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tested:
     """A test in one way: on so many tasks, and for a half-width, a share of 1, on as many more as that takes."""
-    if how == "population":
-        population = population or find_statistics(executor, recipe, parameters, how)
     found, kept, first = None, list[Predictions](), 0
     while first < tasks:
         last = min(tasks, first + ROUND)
-        predictions = predict(executor, recipe, parameters, Stream.TEST, last, how, population, first)
+        predictions = judge(first, last)
         episodes = worker.drawn(recipe, Stream.TEST, first, last)
         each(first, episodes, predictions)
         part = tally(episodes, predictions)

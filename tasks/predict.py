@@ -1,6 +1,7 @@
 """Classify the queries of tasks with a meta-learning algorithm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import log
 
 import torch
 from torch import Tensor
@@ -67,6 +68,15 @@ def from_logits(logits: Tensor, query_labels: Tensor) -> tuple[Tensor, Tensor, T
     confidences = logits.softmax(2).gather(2, labels[..., None])[..., 0]
     losses = cross_entropy(logits.transpose(1, 2), query_labels.expand(len(logits), -1), reduction="none")
     return labels, confidences, losses.mean(1)
+
+
+def averaged(logits: Sequence[Tensor]) -> Tensor:
+    """The logits of an ensemble, `[tasks, queries, ways]` as those of each member.
+
+    They are the logarithms of the mean of the members' class probabilities, and so have that mean as their softmax.
+    """
+    logs = torch.stack([one.log_softmax(2) for one in logits])
+    return logs.logsumexp(0) - log(len(logits))
 
 
 def to_host(labels: Tensor, confidences: Tensor, losses: Tensor, ways: int) -> Predictions:

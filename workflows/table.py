@@ -18,6 +18,14 @@ def main(argv: Sequence[str]) -> None:
     parser = build_parser("workflows.table", __doc__, argv, ["cluster", "record"])
     parser.add_argument("rows", type=Path, nargs="+", help="configuration files, one a row")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds each row is trained with, from 0")
+    parser.add_argument(
+        "--ensemble",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="a further line for each row: the ensemble of its seeds, by the mean of their class probabilities",
+    )
     parser.add_argument("--tasks", type=int | None, default=None, help="test tasks; default each row's own number")
     parser.add_argument("--at_once", type=int | None, default=None, help="how many runs at once; default one a worker")
     parser.add_argument("--runs", type=Path, default=Path("runs/table"), help="the folder of the run directories")
@@ -28,11 +36,13 @@ def main(argv: Sequence[str]) -> None:
     for name in ("seeds", "at_once"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise FanfoldError(f"--{name} must be at least 1, not {value}.")
+    if options.ensemble and options.seeds == 1:
+        raise FanfoldError("--ensemble needs --seeds 2 or more: an ensemble is of a row's seeds.")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.workflows.actions.table import run_all
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
     from fanfold.workflows.reporting.table import make_folder
-    from fanfold.workflows.reporting.table_rows import Row, read_plan, trainings, with_tasks
+    from fanfold.workflows.reporting.table_rows import Row, ensembles, read_plan, trainings, with_tasks
 
     rows = [
         with_tasks(Row(path.stem, seed, read_plan(path, seed)), options.tasks)
@@ -45,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
-        failures = run_all(planned, cluster, options.at_once or cluster.workers, options.out, options.record)
+        together = ensembles(planned) if options.ensemble else []
+        failures = run_all(planned, together, cluster, options.at_once or cluster.workers, options.out, options.record)
     print(f"written to {options.out}.md and {options.out}.json")
     if failures:
         raise RunError(f"{len(failures)} of {len(planned)} runs failed, the others are done: {'; '.join(failures)}")

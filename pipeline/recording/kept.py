@@ -31,6 +31,15 @@ ROW: Schema = {
     **{"rotations": bool, "environment": dict},
 }
 """A result in a table."""
+ENSEMBLE: Schema = {
+    **{
+        key: kind
+        for key, kind in ROW.items()
+        if key not in ("tested_iteration", "validation_accuracy", "tasks_per_second")
+    },
+    "members": list,
+}
+"""An ensemble's."""
 MACHINE: Schema = {**dict.fromkeys(("python", "torch", "dask", "processor"), str), "cores": int}
 """The environment of such a result."""
 
@@ -124,7 +133,9 @@ def wrong_row(rows: Any) -> str | None:
     """What is wrong in the rows of a table; None where nothing is."""
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         return "results"
-    wrong = (wrong_key(row, ROW) or wrong_key(row["environment"], MACHINE) for row in rows)
+    wrong = (
+        wrong_key(row, ENSEMBLE if "members" in row else ROW) or wrong_key(row["environment"], MACHINE) for row in rows
+    )
     return next(filter(None, wrong), None)
 
 

@@ -102,9 +102,13 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
 
     # A row alone finds the run that it shared; more seeds come beside it; the other rows stay.
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/table/*/row-*.json")}
-    ran = workflow_here("table", rows[2], "--seeds", "2", "--out", "table", *joined)
+    ran = workflow_here("table", rows[2], "--seeds", "2", "--ensemble", "--out", "table", *joined)
     assert ran.returncode == 0, ran.stderr
-    assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1)}
+    together = ("proto-2way-ensemble", 0)
+    assert set(table_of(tmp_path)) == {*found, ("proto-2way", 1), together}
+    ensemble = table_of(tmp_path)[together]
+    assert ensemble["members"] == ["proto-3way-seed0", "proto-2way-seed1"]
+    assert (ensemble["test_episodes"], ensemble["iterations"]) == (30, 12)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert _tests_of(tmp_path, "proto-3way-seed0") == shared
 
@@ -116,8 +120,9 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert (again["queries"], again["tested_sha256"]) == (3, found["proto-2way", 0]["tested_sha256"])
     assert len((tmp_path / "runs/table/proto-3way-seed0/metrics.jsonl").read_text().splitlines()) == 6
     text = (tmp_path / "table.md").read_text()
-    assert text.count("\n| `") == 3
+    assert text.count("\n| `") == 4
     assert "| 2 · 30 |" in text
+    assert "| ensemble of 2 · 30 |" in text
 
 
 def test_a_row_that_fails_leaves_the_others_and_is_named(workflow, row, tmp_path):
@@ -232,6 +237,14 @@ def test_seeds_are_put_together_and_set_beside_the_paper():
     assert "98.50 ± 0.21, seeds ± 0.71 transductive | 98.7 | -0.20 | 90.00 ± 0.71 inductive" in line
     assert "Finn, Abbeel and Levine" in text
     assert "2 workers (cpu) of 2 × Some" in text
+
+
+def test_what_a_row_is_of_is_said():
+    """Seeds with fewer tasks, and an ensemble with its members."""
+    text = markdown([result(seed=0), result(seed=1, test_episodes=300)])
+    assert "| 2 · 10,000 and 300 |" in text
+    together = result(row="maml-5way1shot-ensemble", members=["a-seed0", "a-seed1", "a-seed2"])
+    assert "| ensemble of 3 · 10,000 | 98.00 ± 0.30 transductive |" in markdown([result(), together])
 
 
 def test_a_table_names_the_gpus_that_its_rows_were_trained_on():

@@ -303,14 +303,15 @@ def test_best(request: Request, study: optuna.Study, cluster: Cluster, seconds: 
 
 def _test(request: Request, plan: Experiment, recipe: Recipe, last: Checkpoint, cluster: Cluster) -> dict[str, Any]:
     """The test's keys, from the test of before where that is the same."""
+    sha256 = parameters_sha256(last.best)
 
     def measure(before: dict[str, Any]) -> dict[str, Any]:
         tests = test(cluster, recipe, last.best, plan.evaluation)
-        keys = test_keys(plan, tests, last.best_iteration, parameters_sha256(last.best))
+        keys = test_keys(plan, tests, last.best_iteration, sha256)
         # A search that goes on looks at test classes again whenever another trial has won: it counts how often.
         return {**keys, "tests": before.get("tests", 0) + 1}
 
-    return tested_once(request.directory / "test.json", plan, last, measure)
+    return tested_once(request.directory / "test.json", plan, sha256, measure)
 
 
 def _take(request: Request, plan: Experiment, best: FrozenTrial, cluster: Cluster) -> Checkpoint:

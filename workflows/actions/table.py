@@ -8,31 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
+from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.shares import Shares
+from fanfold.pipeline.ensemble import Member, ensemble_sha256, meta_test_together
 from fanfold.pipeline.evaluation import test
 from fanfold.pipeline.events import Event, Listener, MetaTested
+from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.recording.progress import Terminal
 from fanfold.pipeline.training import train
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, run_keys, test_keys, tested_once
 from fanfold.workflows.reporting.table import add_to_table
-from fanfold.workflows.reporting.table_rows import Row, Training
+from fanfold.workflows.reporting.table_rows import Ensemble, Row, Training
 
 
-def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Path, recording: Recording) -> list[str]:
+def run_all(
+    planned: Sequence[Training],
+    ensembles: Sequence[Ensemble],
+    cluster: Cluster,
+    at_once: int,
+    out: Path,
+    recording: Recording,
+) -> list[str]:
     """Train and test several runs at once, each on its share of the workers; the table is written after each.
 
-    A failed run stops no other. Returns the errors of failed runs, a line each.
+    Ensembles are tested at the end, each on all workers. A failed run stops no other, but the ensembles that it is of.
+    Returns the errors of failed runs, a line each.
     """
-    shares, stopped, failures = Shares(cluster), threading.Event(), []
+    shares, stopped, failures = Shares(cluster), threading.Event(), dict[str, str]()
     with Terminal(in_flags) as terminal, ThreadPoolExecutor(at_once) as pool:
 
         def complete(training: Training) -> list[dict[str, Any]]:
             with shares.one() as share:
                 return _complete(training, share.part(training.name), terminal, stopped, recording)
+
+        def add(found: Sequence[dict[str, Any]]) -> None:
+            for keys in found:
+                terminal.say(f"{keys['row']}: {in_words(keys)}")
+            add_to_table(out, found)
 
         running = {pool.submit(complete, training): training for training in planned}
         try:
@@ -41,17 +56,20 @@ def run_all(planned: Sequence[Training], cluster: Cluster, at_once: int, out: Pa
                 try:
                     found = future.result()
                 except FanfoldError as error:
-                    failures.append(f"{name}: {error}")
-                    terminal.say(f"{name}: {error}", style="red")
+                    failures[name] = f"{name}: {error}"
+                    terminal.say(failures[name], style="red")
                     continue
-                for keys in found:
-                    terminal.say(f"{keys['row']}: {in_words(keys)}")
-                add_to_table(out, found)
+                add(found)
+            for ensemble in ensembles:
+                if lacking := [run.name for run in ensemble.trainings if run.name in failures]:
+                    terminal.say(f"{ensemble.name}: not tested, as {', '.join(lacking)} failed", style="red")
+                else:
+                    add([_test_ensemble(ensemble, cluster)])
         except BaseException:
             stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return failures
+    return list(failures.values())
 
 
 def _complete(
@@ -77,14 +95,34 @@ def _test(
     row: Row, training: Training, last: Checkpoint, cluster: Cluster, listeners: Sequence[Listener]
 ) -> dict[str, Any]:
     """A row's result, from the test of before where that is the same."""
-    recipe = replace(row.plan.recipe, device=cluster.device)
+    recipe, sha256 = replace(row.plan.recipe, device=cluster.device), parameters_sha256(last.best)
 
     def measure(_: dict[str, Any]) -> dict[str, Any]:
         tests = test(cluster, recipe, last.best, row.plan.evaluation)
         for listener in listeners:
             listener(MetaTested(tuple(tests), None if training.name == row.run else row.name))
-        keys = test_keys(row.plan, tests, last.best_iteration, parameters_sha256(last.best))
+        keys = test_keys(row.plan, tests, last.best_iteration, sha256)
         return {"row": row.name, **keys, **run_keys(last, recipe, cluster)}
 
-    found = tested_once(training.directory.path / f"row-{row.name}.json", row.plan, last, measure)
+    found = tested_once(training.directory.path / f"row-{row.name}.json", row.plan, sha256, measure)
     return found | run_keys(last, recipe, cluster)  # a run that went on may have found nothing better
+
+
+def _test_ensemble(ensemble: Ensemble, cluster: Cluster) -> dict[str, Any]:
+    """The result of an ensemble of trained runs, on the test tasks of its first seed."""
+    ends = [newest_checkpoint(run.directory.last)[0] for run in ensemble.trainings]
+    recipes = [replace(row.plan.recipe, device=cluster.device) for row in ensemble.rows]
+    names = [run.name for run in ensemble.trainings]
+    members = [Member(name, recipe, end.best) for name, recipe, end in zip(names, recipes, ends, strict=True)]
+    plan, sha256 = ensemble.rows[0].plan, ensemble_sha256([end.best for end in ends])
+
+    def measure(_: dict[str, Any]) -> dict[str, Any]:
+        executor = GraphExecutor(cluster.part(ensemble.name, "test"), recipes[0])
+        tests = meta_test_together(executor, members, plan.evaluation)
+        return {"row": ensemble.name, "members": names, **test_keys(plan, tests, None, sha256)}
+
+    found = tested_once(ensemble.trainings[0].directory.path / f"row-{ensemble.name}.json", plan, sha256, measure)
+    runs = [run_keys(end, recipe, cluster) for end, recipe in zip(ends, recipes, strict=True)]
+    total = {key: sum(run[key] for run in runs) for key in ("iterations", "train_seconds")}
+    shared = {key: runs[0][key] for key in ("workers", "device", "initial", "environment")}
+    return {**found, **shared, **total, "parameters_sha256": ensemble_sha256([end.state.parameters for end in ends])}

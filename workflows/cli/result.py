@@ -93,9 +93,9 @@ def _processor() -> str:
 
 
 def tested_once(
-    path: Path, plan: Experiment, last: Checkpoint, measure: Callable[[dict[str, Any]], dict[str, Any]]
+    path: Path, plan: Experiment, sha256: str, measure: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """A test's keys: from its file where the same parameters were tested in the same way before, else measured.
+    """A test's keys: from its file where parameters of this SHA-256 were tested in the same way before, else measured.
 
     `measure` is given the keys of the test before, none at the first test.
 
@@ -105,7 +105,7 @@ def tested_once(
     evaluation = {key: value for key, value in asdict(plan.evaluation).items() if (key, value) != ("half_width", None)}
     judged = {"task": asdict(plan.recipe.task), "evaluation": evaluation}  # as before there was a half-width
     before = read_object("test", path, TESTED) if path.exists() else {}
-    if (before.get("tested_sha256"), before.get("judged")) == (parameters_sha256(last.best), judged):
+    if (before.get("tested_sha256"), before.get("judged")) == (sha256, judged):
         return before
     found = {**measure(before), "judged": judged}
     write_json(path, found)
@@ -134,9 +134,10 @@ def kind(test: Mapping[str, Any]) -> str:
 
 def in_words(keys: dict[str, Any]) -> str:
     """The tests' accuracies, a line each."""
+    together = f", ensemble of {len(keys['members'])}" if "members" in keys else ""
     return "\n".join(
         f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
         f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "
-        f"{test['test_episodes']:,} test tasks, {kind(test)}"
+        f"{test['test_episodes']:,} test tasks, {kind(test)}{together}"
         for test in (keys, *keys["other_tests"])
     )

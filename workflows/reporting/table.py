@@ -22,7 +22,9 @@ HEAD = """# Few-shot classification of {datasets}: measured beside published
 Accuracy in %, with its 95 % confidence interval, on classes that were never trained on; checkpoints were chosen on
 validation classes. *Transductive*: a task's queries are normalized together. *Inductive*: each is judged by itself.
 The first is as published, *the other way* is the other one. Training is from nothing, or *from* another run's network,
-whose own training is not in the minutes. Written by `fanfold table`.
+whose own training is not in the minutes. A row of several seeds has the mean over them, ± its interval over the tasks
+of all, and *seeds ±* the standard deviation between them. An *ensemble* is the runs of several seeds, whose class
+probabilities are averaged; its training is theirs together. Written by `fanfold table`.
 
 """
 COLUMNS = (
@@ -90,19 +92,26 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     others = [other for run in runs for other in run["other_tests"]]
     spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
     initial = f", from `{first['initial']}`" if first.get("initial") else ""
+    tasks = sorted({run["test_episodes"] for run in runs}, reverse=True)
     steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
     return [
         f"`{first['row']}`",
         first["model"],
         first["split"] + (", rotations" if first["rotations"] else ""),
         f"{first['queries']}{steps}",
-        f"{len(runs)} · {first['test_episodes']:,}",
+        f"{_seeds(runs)} · {' and '.join(f'{count:,}' for count in tasks)}",
         f"{_percent(runs)}{spread} {kind(first)}",
         str(float(paper.percent)) if paper else "",
         f"{combined(runs)[0] - paper.percent:+.2f}" if paper else "",
         f"{_percent(others)} {kind(others[0])}" if others else "",
         f"{first['iterations']:,} iterations, {fmean(run['train_seconds'] for run in runs) / 60:.0f} min{initial}",
     ]
+
+
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
+    """How many seeds a row is of, and whether they are an ensemble."""
+    members = runs[0].get("members")
+    return str(len(runs)) if members is None else f"ensemble of {len(members)}"
 
 
 def _percent(results: Sequence[Mapping[str, Any]]) -> str:

@@ -45,6 +45,18 @@ class Training:
         return self.directory.path.name
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """The runs of a row's seeds, which judge the test tasks together."""
+
+    rows: tuple[Row, ...]  # by seed
+    trainings: tuple[Training, ...]  # of each
+
+    @property
+    def name(self) -> str:
+        return f"{self.rows[0].name}-ensemble"
+
+
 def read_plan(path: Path, seed: int | None = None) -> Experiment:
     """The experiment of a configuration file, with its own seed or another one.
 
@@ -84,6 +96,16 @@ def trainings(rows: Iterable[Row], runs: Path) -> list[Training]:
         else Training(_new_directory(group[0], runs), group[0].plan, tuple(group))
         for learned, group in groups.items()
     ]
+
+
+def ensembles(planned: Iterable[Training]) -> list[Ensemble]:
+    """The ensembles of the rows that have several seeds."""
+    of_row: dict[str, dict[int, tuple[Row, Training]]] = {}
+    for training in planned:
+        for row in training.rows:
+            of_row.setdefault(row.name, {})[row.seed] = row, training
+    seeds = [[runs[seed] for seed in sorted(runs)] for runs in of_row.values() if len(runs) > 1]
+    return [Ensemble(*zip(*runs, strict=True)) for runs in seeds]
 
 
 def with_tasks(row: Row, tasks: int | None) -> Row:
