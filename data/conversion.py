@@ -9,40 +9,41 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.data.datasets import STORES, Dataset, Folder, find_store
+from fanfold.data.datasets import STORES, Dataset, Folder, find_store, make_store, newer_pictures
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing, read_picture
 from fanfold.data.plain import JSON
 from fanfold.data.source import ClassName, Source, called
-from fanfold.data.store import Store, open_store, write_store
+from fanfold.data.sources.folder import Looks, folder_source
+from fanfold.data.store import Store, open_store
 
 
-def find_converted(dataset: Dataset, wanted: Preprocessing, *, progress: bool = True) -> Store:
+def find_converted(dataset: Dataset, wanted: Preprocessing, *, progress: bool = True) -> tuple[Store, str | None]:
     """The store of a data set whose pictures are as a network wants them, which is made where there is none.
 
     A folder's pictures are read from their files as new pictures are. The pictures of a store that are of another size
     or have other colours are converted from what it holds.
 
+    Returns:
+        The store, and a line for the user, or None: that another data set stands in, or the folder may have changed.
+
     Raises:
         FanfoldError: There is no such data set, or it can't be read, or the store can't be written.
     """
     if isinstance(dataset, Folder) and dataset.store is None and dataset.source is not None:
-        return open_store(find_store(_as_wanted(dataset, dataset.source, wanted), progress=progress).path)
-    store = open_store(find_store(dataset, progress=progress).path)
+        return _of_folder(dataset, Path(dataset.source), wanted, progress)
+    prepared = find_store(dataset, progress=progress)
+    store = open_store(prepared.path)
     if _suits(store.preprocessing, wanted):
-        return store
+        return store, prepared.note
     path = STORES / f"{store.path.stem}-{_key(store.digest, wanted)}.zarr"
     if not path.exists():
-        try:
-            write_store(path, _Converted(store, wanted), progress=progress)
-        except FanfoldError:
-            if not path.exists():  # unless another process made it meanwhile
-                raise
-    return open_store(path)
+        make_store(path, lambda: _Converted(store, wanted), progress=progress)
+    return open_store(path), prepared.note
 
 
-def _as_wanted(dataset: Folder, source: str, wanted: Preprocessing) -> Folder:
-    """A folder's configuration, to be read as wanted, with a store of its own."""
+def _of_folder(dataset: Folder, source: Path, wanted: Preprocessing, progress: bool) -> tuple[Store, str | None]:
+    """A folder's pictures, read as wanted, in a store of their own."""
     asked = replace(
         dataset,
         size=wanted.size,
@@ -52,15 +53,28 @@ def _as_wanted(dataset: Folder, source: str, wanted: Preprocessing) -> Folder:
         handwriting=wanted.handwriting,
         invert=wanted.invert if wanted.handwriting else None,
     )
-    where = Path(source).resolve()
-    return replace(asked, store=str(STORES / f"{called(str(where))}-{_key(str(where), wanted)}.zarr"))
+    looks = Looks(wanted, asked.looks.channels, as_given=True)
+
+    def find() -> Source:
+        split_file = None if asked.split_file is None else Path(asked.split_file)
+        settings, strict = asked.settings, asked.strict
+        return folder_source(source, looks, settings, include=asked.include, split_file=split_file, strict=strict)
+
+    where = str(source.resolve())
+    path = STORES / f"{called(where)}-{_key([where, asked.settings], wanted)}.zarr"
+    if not path.exists():
+        make_store(path, find, progress=progress)
+        return open_store(path), None
+    store = open_store(path)
+    newer = newer_pictures(store, source)
+    return store, None if newer is None else f"{newer}: remove it, and it is made anew."
 
 
 def _suits(found: Preprocessing, wanted: Preprocessing) -> bool:
     return all(getattr(found, name) == getattr(wanted, name) for name in ("size", "channels", "handwriting"))
 
 
-def _key(of: str, wanted: Preprocessing) -> str:
+def _key(of: JSON, wanted: Preprocessing) -> str:
     text = json.dumps([of, wanted.to_dict()], sort_keys=True)
     kind = "ink" if wanted.handwriting else "grey" if wanted.channels == 1 else "rgb"
     return f"{wanted.size}{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

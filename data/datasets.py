@@ -197,21 +197,31 @@ def find_store(dataset: Dataset, *, progress: bool = True, reading: Reading = in
     if dataset.store is not None:
         path = place(dataset.store)
         if not path.exists() and not isinstance(dataset, Auto) and getattr(dataset, "source", None) is not None:
-            _make(path, dataset, progress, reading)
+            make_store(path, partial(_source, dataset, path, progress=progress), progress=progress, reading=reading)
     elif isinstance(dataset, Auto):
         return _first_available(partial(find_store, progress=progress, reading=reading), dataset)
     elif not (path := _default_path(dataset)).exists():
-        _make(path, dataset, progress, reading)
+        make_store(path, partial(_source, dataset, path, progress=progress), progress=progress, reading=reading)
     else:
         kept = True
     store = open_store(path, dataset=dataset.name)
     _check_agrees(store, dataset)
-    return Prepared(path, store.dataset, _older(store, dataset) if kept else None)
+    if not kept or not isinstance(dataset, Folder) or (newer := newer_pictures(store, Path(_folder(dataset)))) is None:
+        return Prepared(path, store.dataset)
+    again = preparation(store.path, "folder", store.origin, overwrite=True)
+    return Prepared(path, store.dataset, f"{newer}: {again} prepares it anew.")
 
 
-def _make(path: Place, dataset: Omniglot | Glyphs | CifarFs | Folder, progress: bool, reading: Reading) -> None:
+def make_store(
+    path: Place, find: Callable[[], Source], *, progress: bool = True, reading: Reading = in_threads
+) -> None:
+    """Write a store of what `find` finds, and print what is to be told of it, unless another process does so meanwhile.
+
+    Raises:
+        FanfoldError: It can't be read or written.
+    """
     try:
-        source = _source(dataset, path, progress=progress)
+        source = find()
         summary = write_store(path, source, progress=progress, reading=reading)
     except FanfoldError:
         if not path.exists():  # unless another process made it meanwhile
@@ -373,21 +383,16 @@ def _kept(path: Place, dataset: Omniglot | Glyphs | CifarFs | Folder) -> str:
     return "" if store.dataset != "folder" else ", made of the same with the same settings"
 
 
-def _older(store: Store, dataset: Dataset) -> str | None:
-    """A line where pictures are newer than the store of their folder; None where they aren't."""
-    if not isinstance(dataset, Folder):
-        return None
-    source, watched = Path(_folder(dataset)), suffixes() | {".csv", ".jsonl", ".npz"}
+def newer_pictures(store: Store, source: Path) -> str | None:
+    """What to tell where pictures of a folder are newer than its store, without a full stop; None where none is."""
+    watched = suffixes() | {".csv", ".jsonl", ".npz"}
     files = islice(source.rglob("*") if source.is_dir() else [source], _MOST_FILES)
     try:
         written = Path(store.path, "zarr.json").stat().st_mtime
         newer = any(file.stat().st_mtime > written for file in files if file.suffix.lower() in watched)
     except OSError:  # what can't be read is told when it is
         return None
-    if not newer:
-        return None
-    again = preparation(store.path, "folder", store.origin, overwrite=True)
-    return f"Pictures may have changed since {store.path} was written: {again} prepares it anew."
+    return f"Pictures may have changed since {store.path} was written" if newer else None
 
 
 _MOST_FILES = 100_000  # whose time is looked at: some seconds

@@ -141,6 +141,7 @@ class EmbeddedImages(Pictures):
 
         Raises:
             FanfoldError: They can't be written.
+            Exception: Whatever `parts` raises, an OSError too: a picture that can't be read is no disk that is full.
         """
         problem: OSError | None = None
         for path in self._places:
@@ -149,12 +150,14 @@ class EmbeddedImages(Pictures):
                     if (found := self.path) is None:
                         shutil.rmtree(path, ignore_errors=True)  # a damaged one
                         with complete_folder(path) as partial:
-                            self._fill_group(partial, parts())
+                            self._fill_group(partial, _computed(parts()))
                             if self._read(partial) is None:
                                 raise FanfoldError(f"{path}: what was written can't be read back: look at the disk.")
                         found = self.path
                     assert found is not None
                     return found
+            except _ComputingError as error:
+                raise error.cause from None
             except OSError as error:
                 problem = problem or error
         raise FanfoldError(f"{self._places[0]}: the embeddings can't be written ({problem}).") from problem
@@ -182,6 +185,22 @@ class EmbeddedImages(Pictures):
         group.create_array("checksum", data=found, chunks=(len(found),), config={"write_empty_chunks": True})
         attributes = {**self._facts, "key": self.key}
         group.attrs.update({**attributes, "seal": _seal(attributes, found)})
+
+
+class _ComputingError(Exception):
+    """An OSError of what computes embeddings, on the way through what writes them."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _computed(parts: Iterable[Embedded]) -> Iterator[Embedded]:
+    """The parts; an OSError as they are computed is told apart from those of writing."""
+    try:
+        yield from parts
+    except OSError as error:
+        raise _ComputingError(error) from error
 
 
 def _regrouped(parts: Iterable[Embedded], size: int) -> Iterator[Embedded]:

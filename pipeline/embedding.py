@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TypeAlias
 
@@ -31,6 +31,10 @@ Compute: TypeAlias = Callable[[Sequence[tuple[int, int]]], Sequence[NDArray[np.f
 
 def open_embeddings(store: Store, images: Images, model: Model, body: Network) -> EmbeddedImages:
     """The embeddings of a store's pictures by a frozen network; who asks for them while they are absent computes them.
+
+    They are the same bits in any company, on any worker, and for any number of threads. A GPU's differ from a CPU's in
+    the last ones; as all runs beside a store read the same embeddings, that is no part of what names them: who computes
+    first decides.
 
     Args:
         store: The store.
@@ -82,8 +86,20 @@ def embedded_pictures(body: Network, images: Images, first: int, last: int) -> N
     pixels = torch.from_numpy(images.gather(classes, numbers - starts[classes]))
     module = channels_last(body.module).eval()
     device = next((tensor.device for tensor in module.parameters()), pixels.device)
-    found: NDArray[np.float32] = in_batches(module, pixels.to(device).float().div_(255)).float().cpu().numpy()
+    with _one_thread():
+        found: NDArray[np.float32] = in_batches(module, pixels.to(device).float().div_(255)).float().cpu().numpy()
     return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread: with more, EfficientNet's embeddings differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _in_groups(pictures: int, compute: Compute, told: Callable[[int], None]) -> Iterator[NDArray[np.float32]]:

@@ -1,14 +1,18 @@
 """Writing a file whole or not at all."""
 
 import contextlib
+import io
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fanfold.data.errors import FanfoldError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -23,19 +27,42 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
+        Exception: Whatever the block raises, an OSError too: it has other reasons than this file.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with partial.open("wb") as file:
+        with _told(path):
+            raw = _Destination(partial, "wb")
+        raw.told = path
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise FanfoldError(f"{path} can't be written ({error.strerror}): the earlier file is unchanged.") from error
+            with _told(path):
+                os.fsync(file.fileno())
+        with _told(path):
+            partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+class _Destination(io.FileIO):
+    """A file that tells by the name of its path that it can't be written."""
+
+    told: Path
+
+    def write(self, content: "ReadableBuffer", /) -> int:
+        with _told(self.told):
+            return super().write(content) or 0
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raises an OSError as what it means for a path: that it can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise FanfoldError(f"{path} can't be written ({error.strerror}): the earlier file is unchanged.") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from fanfold.tasks.learner import Learner, Learnt, in_batches
 
 MOST_FOLDS = 200  # of the support set, where embeddings are at hand
 MOST_CHOSEN = 50  # where a method on embeddings chooses its numbers by it
-MOST_ADAPTED = 5  # of the support set, where each means to adapt the network anew
+MOST_ADAPTED = 5  # of the support set, where each means to adapt the network, or to choose a method's numbers, anew
 
 
 def learn(
@@ -58,54 +58,58 @@ def learn(
     kept, labels = torch.cat(images), torch.tensor(numbers)
     shots = int(labels.bincount().double().median().round())
     learner, measured = (learner, None) if suited is None else suited(len(support), shots)
+    chooses = suited is None and isinstance(learner.algorithm, Fitted)
     if learner.embeds:
         kept = in_batches(learner.encoder, kept)
-        if suited is None and isinstance(learner.algorithm, Fitted):
+        if chooses:
             learner = chosen_by(learner, kept, labels)
         learnt = Learnt(learner.encoder, learner.judge(kept, labels))
     else:
         learnt = learner.learn(kept, labels)
-    return Classifier(
-        tuple(support), learnt, learner, preprocessing, kept, labels, measured, left_out(learner, kept, labels)
-    )
+    right = left_out(learner, kept, labels, chooses=chooses)
+    return Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
 
 
-def left_out(learner: Learner, support: Tensor, labels: Tensor) -> tuple[int, int] | None:
+def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:
     """How many support pictures are found by a classifier that learnt without them, and of how many.
 
     Embeddings are left out one at a time; from images, which the network adapts to anew, one of every class at a time.
-    Pictures that are the only one of their class are in every support set, and not judged.
+    So it is for a learner that `chooses` its numbers by the support set: it does so anew from the others alone, as
+    pictures that its numbers suit would be found too well. Pictures that are the only one of their class are in every
+    support set, and not judged.
     """
     right = asked = 0
-    parts = folds(labels.numpy(), MOST_FOLDS if learner.embeds else MOST_ADAPTED)
-    for logits, true in _left_out(learner, support, labels, parts):
+    parts = folds(labels.numpy(), MOST_FOLDS if learner.embeds and not chooses else MOST_ADAPTED)
+    for logits, true in _left_out(learner, support, labels, parts, chooses):
         right += int((logits.argmax(1) == true).sum())
         asked += len(true)
     return (right, asked) if asked else None
 
 
 def _left_out(
-    learner: Learner, support: Tensor, labels: Tensor, parts: Sequence[NDArray[np.int64]]
+    learner: Learner, support: Tensor, labels: Tensor, parts: Sequence[NDArray[np.int64]], chooses: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and labels of each part of a support set, by a classifier that learnt from the others."""
     for places in parts:
         kept = torch.ones(len(labels), dtype=torch.bool)
         kept[places] = False
         if learner.embeds:
-            logits = learner.judge(support[kept], labels[kept])(support[places])
+            others = support[kept], labels[kept]
+            one = chosen_by(learner, *others, most=MOST_ADAPTED) if chooses else learner
+            logits = one.judge(*others)(support[places])
         else:
             logits = in_batches(learner.learn(support[kept], labels[kept]), support[places])
         yield logits, labels[places]
 
 
-def chosen_by(learner: Learner, support: Tensor, labels: Tensor) -> Learner:
+def chosen_by(learner: Learner, support: Tensor, labels: Tensor, most: int = MOST_CHOSEN) -> Learner:
     """A learner by a method on embeddings whose numbers are those that suit a support set best, left out in parts.
 
     The most accurate; of these, the one of the least loss. Where every class has one picture, nothing is chosen.
     """
     algorithm, network = learner.algorithm, learner.network(None)
     assert isinstance(algorithm, Fitted)
-    parts = folds(labels.numpy(), MOST_CHOSEN)
+    parts = folds(labels.numpy(), most)
     if not parts:
         return learner
     theta, chosen = network.own(learner.parameters), dict[str, float]()

@@ -32,10 +32,12 @@ class Looks:
     Args:
         preprocessing: The size, the aspect ratio and the background; channels and range of values are found.
         channels: `grey`, `rgb`, or `auto`, which keeps colour where a picture has some.
+        as_given: Whether the range of values is that of the preprocessing, too, as for new pictures of a run.
     """
 
     preprocessing: Preprocessing
     channels: Channels = "auto"
+    as_given: bool = False
 
 
 def folder_source(
@@ -89,7 +91,7 @@ def suited(pictures: Sequence[Picture], looks: Looks) -> tuple[Preprocessing, li
         if animated := sum(header.frames for header in headers):
             notes.append(f"{animated:,} files hold several frames: the first of each was read")
         deep = [header for header in headers if header.low is not None]
-        if deep:
+        if deep and not looks.as_given:
             low, high = min(h.low for h in deep), max(h.high for h in deep)  # type: ignore[type-var]
             fractions = any(header.fractions for header in deep)
             black, white = range_in_use(low, high, fractions=fractions)  # type: ignore[arg-type]

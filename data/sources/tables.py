@@ -28,12 +28,21 @@ _MOST_BYTES = 2**30
 
 
 def tables_in(folder: Path) -> list[tuple[Path, str]]:
-    """The tables that describe a folder, with the part of a split that each lists: `metadata.csv`, or one a part."""
+    """The tables that describe a folder, with the part of a split that each lists: `metadata.csv`, or one a part.
+
+    Raises:
+        FanfoldError: Two tables are of one part.
+    """
     if (folder / "metadata.csv").is_file():
         return [(folder / "metadata.csv", "")]
     found = [(folder / file, part) for file, part in FILES.items() if (folder / file).is_file()]
     found = [(file, part) for file, part in found if file.suffix == ".csv" or _is_list(file)]
-    return found if any(part == "train" for _, part in found) else []
+    if not any(part == "train" for _, part in found):
+        return []
+    for file, part in found:
+        if other := next((one for one, its in found if its == part and one != file), None):
+            raise FanfoldError(f"{folder}: {file.name} and {other.name} both list the pictures of one part: keep one")
+    return found
 
 
 def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:

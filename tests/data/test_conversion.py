@@ -1,5 +1,6 @@
 """Another data set, brought to the size and colours that a network wants."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,10 @@ from fanfold.data.pictures import HANDWRITING, Preprocessing, read_picture
 from fanfold.data.splits import ALL, split_classes
 from fanfold.data.store import open_store, write_store
 from tests.data.conftest import NoiseSource
+
+
+def converted(dataset, wanted):
+    return find_converted(dataset, wanted, progress=False)[0]
 
 
 @pytest.fixture
@@ -29,27 +34,47 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [Preprocessing(12, 3), Preprocessing(9, 1, "pad"), HANDWRITING])
 def test_a_folders_pictures_are_read_as_new_pictures_of_the_run_are(folder, wanted):
-    store = find_converted(Folder(source=str(folder), split="given"), wanted, progress=False)
+    store = converted(Folder(source=str(folder), split="given"), wanted)
     assert (store.title, store.channels, store.size) == ("my pictures", wanted.channels, (wanted.size, wanted.size))
     files = sorted(folder.rglob("*.png"))
     assert (store.read() == np.stack([read_picture(str(file), wanted) for file in files])).all()
-    again = find_converted(Folder(source=str(folder)), wanted, progress=False)
-    assert (again.path, again.digest) == (store.path, store.digest)
+    again, note = find_converted(Folder(source=str(folder)), wanted, progress=False)
+    assert (again.path, again.digest, note) == (store.path, store.digest, None)
+    some = converted(Folder(source=str(folder), include="a/*"), wanted)
+    assert len(some.names) == 1
+
+
+def test_a_folder_that_changed_since_it_was_converted_is_told(folder):
+    store = converted(Folder(source=str(folder)), Preprocessing(12, 3))
+    later = (store.path / "zarr.json").stat().st_mtime + 10
+    os.utime(folder / "a" / "0.png", (later, later))
+    _, note = find_converted(Folder(source=str(folder)), Preprocessing(12, 3), progress=False)
+    assert note == f"Pictures may have changed since {store.path} was written: remove it, and it is made anew."
+
+
+def test_deep_pictures_are_scaled_by_the_runs_range_not_by_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        Image.fromarray(np.arange(0, 900, 100, np.uint16).reshape(3, 3)).save(tmp_path / "deep" / name / "0.png")
+    wanted = Preprocessing(3, 1, black=100, white=4095)
+    store = converted(Folder(source="deep"), wanted)
+    assert store.preprocessing == wanted
+    assert store.read()[0].tolist() == read_picture(str(tmp_path / "deep" / "a" / "0.png"), wanted).tolist()
+    assert store.read().max() == round(700 / 3995 * 255)
 
 
 def test_a_stores_pictures_are_converted_once_and_left_alone_where_they_suit(folder):
-    find_converted(Folder(source=str(folder)), replace(HANDWRITING, size=10), progress=False)
+    converted(Folder(source=str(folder)), replace(HANDWRITING, size=10))
     (ink,) = folder.parent.glob("stores/*.zarr")
     given = Auto(store=str(ink))
-    assert find_converted(given, replace(HANDWRITING, size=10, invert=False), progress=False).path == ink
-    shown = find_converted(given, Preprocessing(10, 3), progress=False)
+    assert converted(given, replace(HANDWRITING, size=10, invert=False)).path == ink
+    shown = converted(given, Preprocessing(10, 3))
     assert shown.path != ink
     assert (shown.title, shown.names) == ("my pictures", open_store(ink).names)
     assert (shown.read() == 255 - open_store(ink).read()).all()  # handwriting is shown dark on white
     written = (shown.path / "zarr.json").stat().st_mtime_ns
-    assert (
-        find_converted(given, Preprocessing(10, 3), progress=False).path / "zarr.json"
-    ).stat().st_mtime_ns == written
+    assert (converted(given, Preprocessing(10, 3)).path / "zarr.json").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("invert", ["auto", True, False])
@@ -60,10 +85,10 @@ def test_handwriting_of_another_size_stays_bright_on_0(folder, invert):
         (folder.parent / "ink" / name).mkdir(parents=True)
         for number, drawing in enumerate(pixels):
             Image.fromarray(255 - drawing).save(folder.parent / "ink" / name / f"{number}.png")
-    find_converted(Folder(source=str(folder.parent / "ink")), replace(HANDWRITING, size=20), progress=False)
+    converted(Folder(source=str(folder.parent / "ink")), replace(HANDWRITING, size=20))
     (ink,) = folder.parent.glob("stores/ink*.zarr")
     assert (open_store(ink).read() == pixels[0]).all()
-    found = find_converted(Auto(store=str(ink)), replace(HANDWRITING, size=10, invert=invert), progress=False)
+    found = converted(Auto(store=str(ink)), replace(HANDWRITING, size=10, invert=invert))
     assert (found.read() == pixels[0, ::2, ::2]).all()
 
 

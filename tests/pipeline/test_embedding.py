@@ -5,6 +5,7 @@ import linecache
 import shutil
 import sys
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from torch import nn
 from fanfold.data.embeddings import EmbeddedImages
 from fanfold.data.errors import FanfoldError
 from fanfold.data.store import open_store
-from fanfold.pipeline import evaluation, worker
+from fanfold.pipeline import evaluation, learning, worker
 from fanfold.pipeline.checkpoint import Checkpoint, load_checkpoint
 from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.embed_once import embed_once
+from fanfold.pipeline.embedding import embedded_pictures
 from fanfold.pipeline.events import Embedding, Validated
+from fanfold.pipeline.executors.choose import open_executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.fitting import fit, judge, own_parameters
@@ -35,6 +38,7 @@ from fanfold.tasks.models import Conv4, PluginModel
 from fanfold.tasks.predict import predict
 from fanfold.workflows.actions.classify import _encoder_of
 from tests.pipeline.conftest import PatternSource
+from tests.pipeline.reference import alone, assert_same
 from tests.tasks.every_algorithm import EVERY, FITTED, each
 
 MODEL = PluginModel("tests.pipeline.test_embedding:Frozen")
@@ -142,6 +146,36 @@ class Own(Frozen):
     worker._embedded.cache_clear()
 
 
+def test_embeddings_are_the_same_bits_for_any_number_of_threads(frozen):
+    """By one: some networks' are others by two."""
+    seen, threads = [], torch.get_num_threads()
+    body = worker._network(MODEL, None, (1, 16, 16), 3, "cpu", False, "float32")
+    opened = worker.open_context(frozen).pictures
+    hook = body.module.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        assert embedded_pictures(body, opened, 0, 3).shape == (3, 144)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        hook.remove()
+        torch.set_num_threads(threads)
+
+
+def test_what_can_not_be_computed_is_not_taken_for_a_full_disk(elsewhere, monkeypatch):
+    images = images_of(elsewhere)
+
+    def lost():
+        yield np.zeros((64, images.width), np.float32)
+        raise ConnectionResetError("a worker left")
+
+    with pytest.raises(ConnectionResetError, match="a worker left"):
+        images.write(lost)
+    assert images.path is None
+    monkeypatch.setattr(EmbeddedImages, "_fill_group", lambda *_: exec("raise OSError(28, 'No space left')"))
+    with pytest.raises(FanfoldError, match=r"the embeddings can't be written .*No space left"):
+        images.write(lost)
+
+
 def test_embeddings_that_are_damaged_are_computed_anew(elsewhere):
     images = images_of(elsewhere)
     values, path = images.values.copy(), images.path
@@ -155,6 +189,14 @@ def test_embeddings_that_are_damaged_are_computed_anew(elsewhere):
     assert images_of(elsewhere).path == path
     shutil.rmtree(path / "checksum")
     assert images_of(elsewhere).path is None
+
+
+def test_a_head_on_embeddings_has_the_same_bits_by_graph_and_gang(frozen, pair):
+    recipe = replace(frozen, algorithm=Maml(inner_lr=3, inner_steps=2))
+    expected = alone(recipe, 3)
+    for reduction in ("graph", "gang"):
+        with open_executor(replace(pair, reduction=reduction), recipe, uuid4().hex[:8], lambda _: None) as executor:
+            assert_same(executor.window(worker.initialize(recipe), 3), expected)
 
 
 @each({name: EVERY[name] for name in ("maml", "anil", "protonet", "proto-maml", "matching")} | FITTED)
@@ -239,6 +281,29 @@ def test_new_pictures_are_labelled_by_a_frozen_network(frozen, algorithm):
     assert [one.label for one in said] == ["0", "1", "2"]
     assert next(classifier.predict(query[1:2])) == said[1]
     assert list(Classifier.from_bytes(classifier.to_bytes(), "kept", MODEL).predict(query)) == said
+
+
+@each(FITTED)
+def test_pictures_that_are_left_out_choose_nothing(frozen, algorithm, monkeypatch):
+    """A backbone alone chooses its method's numbers by the support set."""
+    recipe, asked = replace(frozen, algorithm=algorithm), []
+    state, chosen_by = worker.initialize(recipe), learning.chosen_by
+
+    def spied(learner, support, labels, **how):
+        asked.append(support)
+        return chosen_by(learner, support, labels, **how)
+
+    monkeypatch.setattr(learning, "chosen_by", spied)
+    support = {
+        str(number): [PatternSource().read(number, shot, shot + 1)[0][0] for shot in range(3)] for number in range(3)
+    }
+    learner = learner_of(recipe, Checkpoint(state, state.parameters, "0123abcd"))
+    classifier = learn(learner, open_preprocessing(recipe), support)
+    whole, *parts = asked
+    assert classifier.right[1] == len(whole) == 9
+    assert [len(part) for part in parts] == [6, 6, 6]
+    kept = sum((part[:, None] == whole[None]).all(2).sum(0) for part in parts)
+    assert kept.tolist() == [2] * 9
 
 
 def test_pictures_that_are_embedded_once_are_not_augmented(frozen):

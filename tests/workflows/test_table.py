@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.workflows.cli.configuration import build_parser, parse
-from fanfold.workflows.reporting.published import published
+from fanfold.workflows.reporting.published import published, published_beside
 from fanfold.workflows.reporting.table import add_to_table, combined, markdown
 from tests.workflows.conftest import SMALL, wait_while_running
 
@@ -254,13 +254,21 @@ def test_a_table_names_the_gpus_that_its_rows_were_trained_on():
 
 
 def test_the_published_figures_are_those_of_the_papers():
-    assert published("omniglot", "protonet", 20, 1).percent == 96.0
-    assert published("omniglot", "maml++", 5, 5).percent == 99.93
+    assert published("omniglot", "protonet", "conv4", 20, 1).percent == 96.0
+    assert published("omniglot", "maml++", "conv4-stride", 5, 5).percent == 99.93
     for name in ("cifar-fs", "CIFAR_FS", "cifarfs"):
-        assert published(name, "protonet", 5, 1).percent == 55.5
-    assert published("mini-imagenet", "maml", 5, 5).percent == 63.11
-    assert published("glyphs", "maml", 5, 1) is None
-    assert published("omniglot", "maml", 7, 1) is None
+        assert published(name, "protonet", "conv4", 5, 1).percent == 55.5
+    assert published("mini-imagenet", "maml", "conv4", 5, 5).percent == 63.11
+    assert published("glyphs", "maml", "conv4", 5, 1) is None
+    assert published("omniglot", "maml", "conv4", 7, 1) is None
+
+
+def test_published_figures_stand_beside_runs_of_their_own_network_alone():
+    papers = "Published: Finn, Abbeel and Levine, ICML 2017, table 1."
+    assert papers in markdown([result()])
+    for model in ("resnet12", "article", "torchvision/resnet18", "own:Net"):
+        assert published_beside(result(model=model)) is None
+        assert "Published" not in markdown([result(model=model)]).partition("Measured on")[2]
 
 
 def test_a_file_that_is_no_table_is_left_as_it_is(tmp_path):

@@ -39,10 +39,12 @@ def on_other_data(
         wanted = open_store(home.recipe.store).preprocessing
     else:
         raise FanfoldError(f"{directory.path} doesn't say how its pictures were prepared: train it again.")
-    other = find_converted(dataset, wanted)
+    other, note = find_converted(dataset, wanted)
+    noted = () if note is None else (note,)
     if other.digest == found.fingerprint:
         there = Auto(store=str(other.path), split=split or own.dataset.split)
-        return decide(replace(own, dataset=there), trains=False), None
+        plan = decide(replace(own, dataset=there), trains=False)
+        return replace(plan, told=(*noted, *plan.told)), None
     there = Auto(store=str(other.path), split=split or ALL)
     plan = decide(replace(own, dataset=there), trains=False)
     lines = [f"tested on other data than trained on: {other}"]
@@ -51,7 +53,7 @@ def on_other_data(
             f"{len(shared):,} of its classes, such as {min(shared)}, are called as classes that the run was trained "
             "on: where they are the same, the test accuracy is optimistic"
         )
-    return replace(plan, told=(*lines, *plan.told)), None if home is None else home.recipe
+    return replace(plan, told=(*noted, *lines, *plan.told)), None if home is None else home.recipe
 
 
 def _classes(recipe: Recipe, part: Literal["train", "test"]) -> set[str]:

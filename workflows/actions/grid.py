@@ -12,6 +12,7 @@ from typing import Any
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.evaluation import not_learnt
 from fanfold.pipeline.files import make_folder, write_bytes, write_json
 from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.episodes import Stream
@@ -72,7 +73,8 @@ class GridOfTests:
 def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say, warn: Say | None = None) -> dict[str, Any]:
     """Test a run with all ways and shots of a grid; `say` shows a line. Without a cluster, in this process.
 
-    `warn` shows what puts the tests in doubt, by default as `say` does: a damaged checkpoint, once.
+    `warn` shows what puts the tests in doubt, by default as `say` does: a damaged checkpoint, and tests that are hardly
+    better than guessing, each once.
 
     Tasks that the test classes are too few or too small for are left out, and said.
 
@@ -87,7 +89,7 @@ def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say, warn:
 
     for why, cells in planned.left_out.items():
         say(f"left out {', '.join(f'{ways}-way {shots}-shot' for ways, shots in cells)}: {why}")
-    tests, note = list[Mapping[str, Any]](), None
+    tests, note, doubts = list[Mapping[str, Any]](), None, dict[str, str]()
     for one in planned.tests:
         measured = measure(one, cluster, lambda _: None)
         if measured.note is not None and note is None:
@@ -96,7 +98,13 @@ def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say, warn:
         keys = measured.keys
         accuracy = Accuracy(keys["test_accuracy"], keys["test_ci95"], keys["test_episodes"])
         say(f"{keys['ways']}-way {keys['shots']}-shot: {accuracy}, {accuracy.tasks:,} tasks, {kind(keys)}")
+        if line := not_learnt(one.plan.recipe, measured.tested):
+            doubts[f"{keys['ways']}-way {keys['shots']}-shot"] = line
         tests.append(keys)
+    if doubts:
+        (first, line), *others = doubts.items()
+        same = f" The same holds for {', '.join(name for name, _ in others)}." if others else ""
+        (warn or say)(f"{first}: {line}{same}")
     result = {
         **{key: tests[0][key] for key in SHARED},
         "cells": [{key: keys[key] for key in CELL} for keys in tests],

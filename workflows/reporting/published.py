@@ -17,16 +17,22 @@ class Published:
     source: str  # the paper
 
 
-def published(dataset: str, algorithm: str, ways: int, shots: int) -> Published | None:
-    """The accuracy in an algorithm's paper for a task; None if there is none."""
+NETWORKS = ("conv4", "conv4-stride")
+"""The networks of all these figures: four blocks of convolution (Vinyals et al. 2016)."""
+
+
+def published(dataset: str, algorithm: str, model: str, ways: int, shots: int) -> Published | None:
+    """The accuracy in an algorithm's paper for a task, by the same network; None if there is none."""
+    if model not in NETWORKS:
+        return None
     paper = _papers().get(_plain(dataset), {}).get(algorithm, {})
     percent = paper.get(f"{ways}way{shots}shot")
     return None if percent is None else Published(percent, paper["source"])
 
 
 def published_beside(result: Mapping[str, Any]) -> Published | None:
-    """The published accuracy for a result's data set, algorithm and task."""
-    return published(*(result[key] for key in ("dataset", "algorithm", "ways", "shots")))
+    """The published accuracy for a result's data set, algorithm, network and task."""
+    return published(*(result[key] for key in ("dataset", "algorithm", "model", "ways", "shots")))
 
 
 @cache

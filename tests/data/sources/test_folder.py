@@ -117,6 +117,17 @@ def test_parts_that_are_neither_are_refused(tmp_path: Path) -> None:
         prepared(tmp_path / "set")
 
 
+def test_two_tables_of_one_part_are_refused(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a1.png", "b1.png"])
+    listed = json.dumps({"image_names": ["b1.png"], "image_labels": [0], "label_names": ["b"]})
+    for name, text in {"train.csv": "path,label\na1.png,a\n", "val.csv": "path,label\nb1.png,b\n"}.items():
+        (tmp_path / "set" / name).write_text(text)
+    assert counts(prepared(tmp_path / "set")[0]) == {"set/a": 1, "set/b": 1}
+    (tmp_path / "set" / "val.json").write_text(listed)
+    with pytest.raises(FanfoldError, match=r"set: val\.csv and val\.json both list the pictures of one part: keep one"):
+        prepared(tmp_path / "set")
+
+
 TABLE = "path,label,split\na1.png,a,train\na2.png,a,train\nsub/b1.png,b,val\nc1.png,c,test\n"
 
 

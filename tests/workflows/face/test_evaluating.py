@@ -94,9 +94,10 @@ def test_a_table_has_the_tests_of_all_ways_and_shots(here, cluster):
     assert list(found.accuracies) == [(2, 1), (2, 2), (4, 1), (4, 2)]
     alone = run.test(ways=4, shots=2, cluster=cluster.client)
     assert vars(found.accuracies[4, 2]) == vars(alone.accuracy)
-    (line,) = found.notes
-    assert line.startswith("ways must be at most ")
-    assert line.endswith("not 99.")
+    lines = list(found.notes)
+    assert lines[0].startswith("ways must be at most ")
+    assert lines[0].endswith("not 99.")
+    assert len(lines) < 3  # that some tests are no better than guessing is said once
     assert "4-way" in str(found)
     (file,) = (here / "maml" / "evaluations").glob("grid-*.csv")
     rows = list(csv.DictReader(file.open()))
