@@ -178,6 +178,16 @@ def chosen(arguments: argparse.Namespace) -> "Iterator[Recipe]":
         yield replace(recipe, model=Conv4Stride()) if name == "stride" else recipe
 
 
+def _most(kernels: Sequence[Compiled]) -> str:
+    """What any of them needs at most."""
+    registers, stack, shared = (
+        max(getattr(kernel, name) for kernel in kernels) for name in ("registers", "stack", "shared")
+    )
+    by_cores = sum(bool(kernel.tensor_cores) for kernel in kernels)
+    needs = f"{registers} registers, {stack} bytes of stack and {shared} of shared memory"
+    return f"{len(kernels)} kernels, {by_cores} of them by tensor cores, with at most {needs};"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line for each kernel; the exit status says whether all are as they should be."""
     arguments = options(__doc__).parse_args(argv)
@@ -197,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 needs = f"{kernel.registers:3} registers {kernel.shared:6} B shared"
                 print(f"{needs}  {kernel}  {kernel.tensor_cores} {dict(kernel.copies) or ''}", flush=True)
                 faults += kernel.faults
-    print(f"{len(found)} kernels;", "; ".join(faults) or "none with a fault")
+    print(_most(list(found.values())), "; ".join(faults) or "none with a fault")
     return bool(faults)
 
 

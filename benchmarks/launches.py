@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.gpu.floors import work_of_a_task
+from benchmarks.gpu.floors import bytes_of_a_task
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.device_loop import DeviceLoop
 from fanfold.pipeline.executors.segments import Share
@@ -132,7 +132,7 @@ def meta_iteration(recipe: Recipe, counted: bool = True) -> list[Node]:
     return nodes
 
 
-def least_bytes(recipe: Recipe) -> float:
+def least_bytes(recipe: Recipe) -> int:
     """The floor of a meta-batch, see `benchmarks.gpu.floors`."""
     module, shape = build_network(recipe.model, recipe.train.ways, SIZE, 0), recipe.train
     structure = structure_of(module)
@@ -140,7 +140,7 @@ def least_bytes(recipe: Recipe) -> float:
     assert isinstance(recipe.algorithm, Maml)
     shapes = {name: value.shape for name, value in module.named_parameters()}
     images = shape.ways * shape.shots, shape.ways * shape.queries
-    return recipe.meta.batch * work_of_a_task(structure, shapes, SIZE, *images, recipe.algorithm).bytes
+    return recipe.meta.batch * bytes_of_a_task(structure, shapes, SIZE, *images, recipe.algorithm)
 
 
 def setting(name: str, tasks: int = 32, precision: Literal["float32", "tf32x3", "tf32"] = "tf32") -> Recipe:

@@ -114,7 +114,7 @@ def _maml(model: Model, steps: int, ways: Sequence[Literal["reverse", "mixed"]],
     kinds = [*((name, torch.float32) for name in sets), ("plain", torch.float64)]
     for way, (name, dtype) in product(ways, kinds):
         algorithm, exact = replace(maml, differentiation=way), dtype == torch.float64
-        compute = meta_gradient_of(algorithm, network_of(model, SHAPE.ways, options.place, sets[name], dtype), tasks)
+        compute = meta_gradient_of(algorithm, network_of(setting, sets[name], options.place, dtype), tasks)
         theta = torch.nn.utils.parameters_to_vector(start.parameters()).detach()
         arguments = [part.to(options.place, dtype) for part in (theta, tasks.support, tasks.query)]
         first, again = (compute(*arguments)[0].clone() for _ in range(2))

@@ -15,7 +15,7 @@ from fanfold.tasks.derivatives.protocol import Operations
 from fanfold.tasks.derivatives.stack import as_stack
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import Model, build_network
+from fanfold.tasks.models import build_network
 from fanfold.tasks.network import Network, as_network
 from fanfold.workflows.benchmark.peers.loop import prepare
 from fanfold.workflows.benchmark.peers.settings import SETTINGS, Setting
@@ -65,18 +65,10 @@ def kernel_sets(device: torch.device) -> dict[str, Operations]:
     return {"plain": TORCH} | {name: kernels for name, kernels in fused.items() if kernels != TORCH}
 
 
-def network_of(model: Model, ways: int, device: torch.device, own: Operations, dtype: torch.dtype) -> Network:
-    """A network for tasks side by side, initialized as a run with seed 0 has it, on a set of kernels.
-
-    Args:
-        model: The network.
-        ways: Classes.
-        device: Where.
-        own: What a network of known layers computes with.
-        dtype: What its parameters are.
-    """
+def network_of(setting: Setting, own: Operations, device: torch.device, dtype: torch.dtype = torch.float32) -> Network:
+    """A setting's network for tasks side by side, on a set of kernels, with parameters of a type."""
     # Wrapped on the CPU, where nothing is tried before: on a device, trying would compile kernels that nobody needs.
-    network = as_network(build_network(model, ways, SIZE, 0), SIZE, ways, vectorized=True)
+    network = as_network(module_of(setting), SIZE, setting.shape.ways, vectorized=True)
     network, structure = replace(network, module=network.module.to(device, dtype)), structure_of(network.module)
     assert structure is not None
     return replace(network, stack=as_stack(structure, network.shapes, SIZE, own, device))

@@ -11,6 +11,7 @@ asking whether it is done.
 """
 
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from functools import cache, lru_cache, partial
@@ -93,11 +94,14 @@ class DeviceLoop(MemberLoop):
         self._found = empty(len(self._left_tasks), self._length + FACTS)
         # A tensor: CUDA divides by a number of the host's by multiplying with its reciprocal, which rounds differently.
         self._batch = torch.tensor(float(recipe.meta.batch), device=device)
-        self._differences = lru_cache(maxsize=2)(self._numbers_of)  # of this block, and of the next one
+        self._differences = lru_cache(maxsize=2)(partial(_differences, recipe))  # of this block, and of the next one
+        # What is captured has no hold on the loop: else the graphs' memory would be free only where Python looks for
+        # circles, which it does not do for want of a GPU's memory.
+        own = weakref.proxy(self)
         # One of each for every phase of the algorithm, and the step, which all phases share.
-        self._alone = cache(lambda phase: Captured(partial(self._iterate_alone, phase), device))
-        self._before = cache(lambda phase: Captured(partial(self._adapt, phase), device))
-        self._after = Captured(self._step, device)
+        self._alone = cache(lambda phase: Captured(lambda: own._iterate_alone(phase), device))
+        self._before = cache(lambda phase: Captured(lambda: own._adapt(phase), device))
+        self._after = Captured(lambda: own._step(), device)
         self._calls = Counter[Hashable]()  # by phase
 
     def start(self, parameters: Vector, segment: State) -> None:
@@ -146,12 +150,6 @@ class DeviceLoop(MemberLoop):
         self._rates[: len(block)].copy_(rates)
         self._numbers[: len(block)].copy_(numbers)
         self._at.zero_()
-
-    def _numbers_of(self, block: range) -> tuple[Tensor, Tensor]:
-        """The rates of some iterations, and the algorithm's numbers within its phase, `[iterations, …]`."""
-        rates = [rates_at(iteration, self._recipe.meta) for iteration in block]
-        numbers = [self._recipe.algorithm.numbers(iteration) for iteration in block]
-        return torch.from_numpy(np.array(rates, np.float32)), torch.from_numpy(np.array(numbers, np.float32))
 
     def _launch(self, block: range, check: Check, communicator: Communicator | None) -> Mark:
         """Launch some iterations, never far ahead of the device; the last one's mark."""
@@ -254,6 +252,13 @@ class DeviceLoop(MemberLoop):
                 here.copy_(there)
             self._sums.index_copy_(0, self._at, torch.stack([total.loss, total.accuracy])[None])
         self._at += 1
+
+
+def _differences(recipe: Recipe, block: range) -> tuple[Tensor, Tensor]:
+    """The rates of some iterations, and the algorithm's numbers within its phase, `[iterations, …]`."""
+    rates = [rates_at(iteration, recipe.meta) for iteration in block]
+    numbers = [recipe.algorithm.numbers(iteration) for iteration in block]
+    return torch.from_numpy(np.array(rates, np.float32)), torch.from_numpy(np.array(numbers, np.float32))
 
 
 def _wait(mark: Mark, check: Check) -> None:

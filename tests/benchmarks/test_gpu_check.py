@@ -3,27 +3,23 @@
 import json
 import sys
 import time
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu_check
 from benchmarks.gpu import correctness, peers, rates, training
-from benchmarks.gpu.floors import layers, work_of_a_task
+from benchmarks.gpu.floors import bytes_of_a_task, layers
 from benchmarks.gpu.part import Options
-from benchmarks.gpu.problem import SIZE, exact_gradient, module_of, tasks_of
+from benchmarks.gpu.problem import SIZE, exact_gradient, module_of
 from benchmarks.gpu.report import GOALS, markdown
 from benchmarks.gpu_check import FIRST, LEEWAY, PARTS, SECOND, SECONDS, Part
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.derivatives.structure import structure_of
 from fanfold.tasks.episodes import EpisodeShape
-from fanfold.tasks.models import Article, Conv4, Conv4Stride
-from fanfold.workflows.benchmark.peers.loop import prepare
+from fanfold.tasks.models import Conv4
 from fanfold.workflows.benchmark.peers.settings import Setting
 from tests.environment import ROOT
 from tests.tasks.derivatives.triton_ops.agreement import TensorCores
@@ -43,40 +39,15 @@ def rows_of(jobs):
     return [what | row for what, rows in found for row in ([rows] if isinstance(rows, dict) else rows)]
 
 
-@pytest.mark.parametrize("model", [Conv4(width=4), Article(width=3, hidden=7)], ids=str)
-@pytest.mark.parametrize("steps", [1, 3])
-def test_operations_are_those_that_autograd_does(model, steps):
-    setting = Setting(EpisodeShape(3, 2, 1), Maml(inner_steps=steps, differentiation="reverse"), model)
-    module, tasks = module_of(setting), tasks_of(setting.shape, 1, torch.device("cpu"))
-    compute = prepare(module, 0.1, steps)
-    with FlopCounterMode(display=False) as counter:
-        compute(tasks)
-    # PyTorch differentiates the first convolution's backward pass by the images, too, though nobody asks for it.
-    idle = steps * 2 * 6 * 28 * 28 * 9 * model.width
-    assert of_a_task(setting, module).operations == counter.get_total_flops() - idle
-
-
-def test_operations_with_strides_are_those_of_the_places_alone():
-    setting = Setting(EpisodeShape(5, 1, 1), Maml(differentiation="reverse"), Conv4Stride())
-    first, *others = (2 * 5 * places * 9 * 64 * inside for places, inside in ((196, 1), (49, 64), (16, 64), (4, 64)))
-    head = 2 * 5 * 64 * 5
-    assert of_a_task(setting).operations == 6 * first + 12 * (sum(others) + head)
-
-
-def of_a_task(setting, module=None):
-    module = module or module_of(setting)
-    shapes = {name: value.shape for name, value in module.named_parameters()}
-    support, queries = (setting.shape.ways * each for each in (setting.shape.shots, setting.shape.queries))
-    return work_of_a_task(structure_of(module), shapes, SIZE, support, queries, setting.algorithm)
-
-
 def test_a_step_by_mixed_differentiation_goes_forward_and_backward_once_more():
-    setting = Setting(EpisodeShape(3, 2, 1), Maml(inner_steps=1, differentiation="reverse"), Conv4(width=4))
-    mixed = replace(setting, algorithm=Maml(inner_steps=1, differentiation="mixed"))
-    module = module_of(setting)
+    module = module_of(Setting(EpisodeShape(3, 2, 1), Maml(), Conv4(width=4)))
     shapes = {name: value.shape for name, value in module.named_parameters()}
-    again = [layer.forward(6, shared=False) + layer.backward(6) for layer in layers(structure_of(module), shapes, SIZE)]
-    assert of_a_task(mixed).operations - of_a_task(setting).operations == sum(work.operations for work in again)
+    given = structure_of(module), shapes, SIZE
+    mixed, reverse = (
+        bytes_of_a_task(*given, 6, 3, Maml(inner_steps=2, differentiation=way)) for way in ("mixed", "reverse")
+    )
+    again = [layer.forward(6, shared=False) + layer.backward(6) for layer in layers(*given)]
+    assert mixed - reverse == 2 * sum(again)
 
 
 def test_least_bytes_of_a_layer_are_its_tensors():
@@ -84,8 +55,8 @@ def test_least_bytes_of_a_layer_are_its_tensors():
     shapes = {name: value.shape for name, value in module.named_parameters()}
     first, second, *_ = layers(structure_of(module), shapes, SIZE)
     picture, pooled, weights = 14 * 14 * 4, 7 * 7 * 4, 4 * 4 * 9 + 2 * 4
-    assert first.forward(5, shared=True).bytes == 4 * 5 * (28 * 28 + picture) + 5 * picture
-    assert second.forward(5, shared=False).bytes == 4 * (5 * (picture + picture + pooled) + weights) + 5 * pooled
+    assert first.forward(5, shared=True) == 4 * 5 * (28 * 28 + picture) + 5 * picture
+    assert second.forward(5, shared=False) == 4 * (5 * (picture + picture + pooled) + weights) + 5 * pooled
 
 
 def test_goals_are_judged_by_what_was_found():

@@ -39,28 +39,26 @@ def forward(
 
 
 def backward(norm: Forward, patches: Patches, d_z: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums by blocks `[tasks, blocks, K + 2, channels]`, for `triton_ops.covariance`; and d_q."""
-    d_q = torch.empty_like(norm.u)
-    parts = _parts(patches, norm)
-    _launch(kernels.gate, patches, parts, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, norm.place, TANGENT=False)
-    return parts, d_q
+    """The sums by blocks `[tasks, blocks, K + 2, channels]`, for `triton_ops.covariance`; and d_z."""
+    parts, d_z = _parts(patches, norm), d_z.contiguous()
+    _launch(kernels.gate, patches, parts, norm.place, d_z, norm.u, d_z, norm.u, TANGENT=False)
+    return parts, d_z
 
 
 def tangent(
     norm: Forward, patches: Patches, matrix_t: Tensor, mean_t: Tensor, shared: Tensor, scale_t: Tensor, shift_t: Tensor
 ) -> Tangent:
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
-    arguments = norm.place, norm.u, norm.z, norm.inverse, norm.scale, task_stride(norm.scale)
+    arguments = norm.place, norm.u, norm.inverse, norm.scale, task_stride(norm.scale)
     directions = matrix_t, task_stride(matrix_t), mean_t, shared
     more = scale_t, task_stride(scale_t), shift_t, task_stride(shift_t)
     _launch(kernels.normalize_tangent, patches, u_t, z_t, *arguments, *directions, *more)
     return Tangent(mean_t, shared, scale_t, u_t, z_t)
 
 
-def backward_tangent(norm: Forward, d_q: Tensor, forth: Tangent, patches: Patches, d_z_t: Tensor) -> Tensor:
+def backward_tangent(norm: Forward, d_z: Tensor, forth: Tangent, patches: Patches, d_z_t: Tensor) -> Tensor:
     parts = _parts(patches, norm)
-    arguments = d_q, d_z_t.contiguous(), norm.z, norm.u, forth.u_t, norm.place
-    _launch(kernels.gate, patches, parts, *arguments, TANGENT=True)
+    _launch(kernels.gate, patches, parts, norm.place, d_z, norm.u, d_z_t.contiguous(), forth.u_t, TANGENT=True)
     return parts
 
 

@@ -1,7 +1,8 @@
 """The kernels of `tasks.derivatives.triton_ops.first`; `gate` serves `backward` and its tangent.
 
-Names are those of `tasks.derivatives.torch_ops.norms`; `…_stride` is from one task's numbers to the next one's, 0 where
-all share them. Patches and matrices come as tuples of their numbers and rows, which Triton keeps in registers.
+Names and places are those of `tasks.derivatives.triton_ops.norm_kernels`; `…_stride` is from one task's numbers to the
+next one's, 0 where all share them. Patches and matrices come as tuples of their numbers and rows, which Triton keeps in
+registers.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)
@@ -9,7 +10,7 @@ all share them. Patches and matrices come as tuples of their numbers and rows, w
 import triton.language as tl
 
 from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, offsets
-from fanfold.tasks.derivatives.triton_ops.norm_kernels import gated
+from fanfold.tasks.derivatives.triton_ops.norm_kernels import SHUT, back_through, gated, store_rectified
 
 
 @compiled
@@ -173,19 +174,17 @@ def normalize(
     at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     valid = (window < windows)[:, None]
     tl.store(u + at, normalized, valid)
-    tl.store(z + at, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
-    tl.store(place + at, found, valid)
+    store_rectified(z, place, at, q, found, valid)
 
 
 @compiled
 def gate(
     parts: tl.tensor,
-    d_q: tl.tensor,
+    places: tl.tensor,
     d_z: tl.tensor,
-    z: tl.tensor,
     u: tl.tensor,
+    d_z_t: tl.tensor,
     u_t: tl.tensor,
-    place: tl.tensor,
     images_of: tl.tensor,
     images: tl.tensor,
     HEIGHT: tl.constexpr,
@@ -202,18 +201,12 @@ def gate(
     COLUMNS: tl.constexpr,
     TANGENT: tl.constexpr,
 ) -> None:
-    """For the tangent, `d_z` is d_z_t, and d_q is read; otherwise it is written."""
     windows = images * (DOWN * ACROSS)
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
     at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    value = gated(tl.load(d_z + at, valid, 0.0), z + at, valid)
-    by_scale = value * tl.load(u + at, valid, 0.0)
-    if TANGENT:
-        by_scale += tl.load(d_q + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
-    else:
-        tl.store(d_q + at, value, valid)
-    found = tl.load(place + at, valid, 0)
+    by_scale, value = back_through(at, places, d_z, u, d_z_t, u_t, valid, TANGENT)
+    found = tl.load(places + at, valid, SHUT)
     pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     blocks = tl.cdiv(windows, ROWS)
     _store_sums(
@@ -227,7 +220,6 @@ def normalize_tangent(
     z_t: tl.tensor,
     place: tl.tensor,
     u: tl.tensor,
-    z: tl.tensor,
     inverses: tl.tensor,
     scales: tl.tensor,
     scale_stride: tl.tensor,
@@ -265,7 +257,7 @@ def normalize_tangent(
 
     valid = (window < windows)[:, None]
     at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    found = tl.load(place + at, valid, 0)
+    found = tl.load(place + at, valid, SHUT)
     pixels = _pixels(images_of, task, window, images, HEIGHT, WIDTH, INSIDE, DOWN, ACROSS, SIDE, STRIDE, PADDING, POOL)
     rows = _rows(matrices_t + task * matrix_t_stride + column, CHANNELS, SIDE * SIDE * INSIDE)
     chosen_t = _product(pixels, rows, 0, INSIDE, SIDE, STRIDE, POOL)
@@ -275,4 +267,4 @@ def normalize_tangent(
     moved = inverse * (chosen_t - normalized * shared - mean_t)
     q_t = scale_t * normalized + scale * moved + shift_t
     tl.store(u_t + at, moved, valid)
-    tl.store(z_t + at, gated(q_t, z + at, valid), valid)
+    tl.store(z_t + at, gated(q_t, found), valid)

@@ -2,6 +2,9 @@
 
 A block has one task, some places or windows, and up to 64 channels, which follow one another in memory. Names are those
 of `tasks.derivatives.torch_ops.norms`; `…_stride` is from one task's numbers to the next one's, 0 where all share them.
+
+The place of a window's largest number is `SHUT` where ReLU lets nothing through: so that who gates reads a byte in the
+place of z, and derivatives behind ReLU are nowhere kept. What u and its tangent are there, nobody asks.
 """
 
 # ruff: noqa: N803  (in capitals what a kernel is compiled for, as is Triton's custom)
@@ -10,6 +13,8 @@ import triton.language as tl
 
 from fanfold.tasks.derivatives.triton_ops.launches import block_of, compiled, offsets, summed
 from fanfold.tasks.derivatives.triton_ops.moments import combined
+
+SHUT = tl.constexpr(255)
 
 
 @compiled
@@ -62,9 +67,18 @@ def _pooled(
 
 
 @compiled
-def gated(values: tl.tensor, z: tl.tensor, valid: tl.tensor) -> tl.tensor:
-    """Values where ReLU has let numbers through, which are read at z; elsewhere zeros."""
-    return values * (tl.load(z, valid, 0.0) > 0).to(tl.float32)
+def gated(values: tl.tensor, place: tl.tensor) -> tl.tensor:
+    """Values where ReLU has let numbers through, elsewhere zeros."""
+    return values * (place != SHUT).to(tl.float32)
+
+
+@compiled
+def store_rectified(
+    z: tl.tensor, place: tl.tensor, at: tl.tensor, q: tl.tensor, found: tl.tensor, valid: tl.tensor
+) -> None:
+    """Write ReLU's numbers, and the windows' places."""
+    tl.store(z + at, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
+    tl.store(place + at, tl.where(q > 0, found, SHUT).to(tl.uint8), valid)
 
 
 @compiled
@@ -147,17 +161,36 @@ def normalize(
     q = scale[None, :] * normalized + shift[None, :]
     result = task * windows * CHANNELS + offsets(window, column, CHANNELS)
     tl.store(u + result, normalized, valid)
-    tl.store(z + result, tl.maximum(q, 0.0, propagate_nan=tl.PropagateNan.ALL), valid)
-    tl.store(place + result, found, valid)
+    store_rectified(z, place, result, q, found, valid)
+
+
+@compiled
+def back_through(
+    at: tl.tensor,
+    places: tl.tensor,
+    d_z: tl.tensor,
+    u: tl.tensor,
+    d_z_t: tl.tensor,
+    u_t: tl.tensor,
+    valid: tl.tensor,
+    TANGENT: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """Back through ReLU: what windows add to the derivatives by scale and shift, or to those derivatives' tangents."""
+    place = tl.load(places + at, valid, SHUT)
+    value, normalized = tl.load((d_z_t if TANGENT else d_z) + at, valid, 0.0), tl.load(u + at, valid, 0.0)
+    by_scale = value * normalized
+    if TANGENT:
+        by_scale += tl.load(d_z + at, valid, 0.0) * tl.load(u_t + at, valid, 0.0)
+    return gated(by_scale, place), gated(value, place)
 
 
 @compiled
 def gate(
     parts: tl.tensor,
-    d_q: tl.tensor,
+    places: tl.tensor,
     d_z: tl.tensor,
-    z: tl.tensor,
     u: tl.tensor,
+    d_z_t: tl.tensor,
     u_t: tl.tensor,
     windows: tl.tensor,
     CHANNELS: tl.constexpr,
@@ -165,16 +198,10 @@ def gate(
     COLUMNS: tl.constexpr,
     TANGENT: tl.constexpr,
 ) -> None:
-    """For the tangent, `d_z` is d_z_t, and d_q is read; otherwise it is written."""
     task, number, window, column = block_of(windows, CHANNELS, ROWS, COLUMNS)
     valid = (window < windows)[:, None]
-    place = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    value = gated(tl.load(d_z + place, valid, 0.0), z + place, valid)
-    by_scale = value * tl.load(u + place, valid, 0.0)
-    if TANGENT:
-        by_scale += tl.load(d_q + place, valid, 0.0) * tl.load(u_t + place, valid, 0.0)
-    else:
-        tl.store(d_q + place, value, valid)
+    at = task * windows * CHANNELS + offsets(window, column, CHANNELS)
+    by_scale, value = back_through(at, places, d_z, u, d_z_t, u_t, valid, TANGENT)
     _store_parts(parts, task, number, tl.cdiv(windows, ROWS), column, by_scale, value, CHANNELS)
 
 
@@ -206,7 +233,6 @@ def normalize_tangent(
     x_t: tl.tensor,
     place: tl.tensor,
     u: tl.tensor,
-    z: tl.tensor,
     inverses: tl.tensor,
     scales: tl.tensor,
     scale_stride: tl.tensor,
@@ -240,7 +266,7 @@ def normalize_tangent(
 
     valid = (window < windows)[:, None]
     result = task * windows * CHANNELS + offsets(window, column, CHANNELS)
-    found = tl.load(place + result, valid, 0)
+    found = tl.load(place + result, valid, SHUT)
     image, row, left = _window(window, HEIGHT // POOL, WIDTH // POOL, POOL)
     chosen_t = tl.zeros((ROWS, COLUMNS), tl.float32)
     for other in tl.static_range(POOL * POOL):
@@ -250,7 +276,7 @@ def normalize_tangent(
     moved = inverse[None, :] * (chosen_t - normalized * shared[None, :] - mean_t[None, :])
     q_t = scale_t * normalized + scale * moved + shift_t
     tl.store(u_t + result, moved, valid)
-    tl.store(z_t + result, gated(q_t, z + result, valid), valid)
+    tl.store(z_t + result, gated(q_t, found), valid)
 
 
 @compiled
@@ -261,7 +287,7 @@ def spread(
     d_shifts: tl.tensor,
     d_shift_stride: tl.tensor,
     x: tl.tensor,
-    d_q: tl.tensor,
+    d_z: tl.tensor,
     place: tl.tensor,
     means: tl.tensor,
     inverses: tl.tensor,
@@ -294,8 +320,8 @@ def spread(
 
     image, row, left = _window(window, down, across, POOL)
     pooled, chosen = _pooled(task, image, row, left, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
-    found = tl.load(place + pooled, chosen, 255)
-    value = gain[None, :] * tl.load(d_q + pooled, chosen, 0.0)
+    found = tl.load(place + pooled, chosen, SHUT)
+    value = gain[None, :] * tl.load(d_z + pooled, chosen, 0.0)
     for other in tl.static_range(POOL * POOL):
         at, valid = _place(task, image, row, left, other, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
         result = of_x[None, :] * tl.load(x + at, valid, 0.0) + constant[None, :]
@@ -311,9 +337,8 @@ def spread_tangent(
     d_shift_t_stride: tl.tensor,
     x: tl.tensor,
     x_t: tl.tensor,
-    d_q: tl.tensor,
+    d_z: tl.tensor,
     d_z_t: tl.tensor,
-    z: tl.tensor,
     place: tl.tensor,
     means: tl.tensor,
     inverses: tl.tensor,
@@ -360,9 +385,9 @@ def spread_tangent(
 
     image, row, left = _window(window, down, across, POOL)
     pooled, chosen = _pooled(task, image, row, left, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
-    found = tl.load(place + pooled, chosen, 255)
-    d_q_t = gated(tl.load(d_z_t + pooled, chosen, 0.0), z + pooled, chosen)
-    value = gain_t[None, :] * tl.load(d_q + pooled, chosen, 0.0) + gain[None, :] * d_q_t
+    found = tl.load(place + pooled, chosen, SHUT)
+    value = gain_t[None, :] * tl.load(d_z + pooled, chosen, 0.0)
+    value += gain[None, :] * tl.load(d_z_t + pooled, chosen, 0.0)
     for other in tl.static_range(POOL * POOL):
         at, valid = _place(task, image, row, left, other, column, images, HEIGHT, WIDTH, CHANNELS, POOL)
         result = of_x[None, :] * tl.load(x + at, valid, 0.0) + of_x_t[None, :] * tl.load(x_t + at, valid, 0.0)

@@ -5,19 +5,27 @@ takes sums over all places, in parts; the other adds the parts up, every block f
 feature maps, by windows.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
 from fanfold.tasks.derivatives.protocol import Into
-from fanfold.tasks.derivatives.torch_ops.norms import Backward, Forward, Tangent
+from fanfold.tasks.derivatives.torch_ops.norms import Forward, Tangent
 from fanfold.tasks.derivatives.triton_ops import norm_kernels as kernels
 from fanfold.tasks.derivatives.triton_ops.launches import divisor, few, launch, task_stride
 from fanfold.tasks.derivatives.triton_ops.moments import Moments, few_moments
 
 ROWS_OF_SUMS = 64  # places that a block adds up
+
+
+class Backward(NamedTuple):
+    """Back through ReLU, scale and shift; see `triton_ops.norm_kernels` for what tells where ReLU let through."""
+
+    d_z: Tensor
+    d_scale: Tensor  # `[tasks, channels]`
+    d_shift: Tensor  # `[tasks, channels]`
 
 
 def rows_of_windows(tasks: int, windows: int) -> int:
@@ -37,19 +45,19 @@ def forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float, pool: int, mome
 
 
 def backward(norm: Forward, x: Tensor, d_z: Tensor, pool: int, into: Into = None) -> tuple[Tensor, Backward]:
-    d_q, d_x = torch.empty_like(norm.u), torch.empty_like(x)
+    d_x, d_z = torch.empty_like(x), d_z.contiguous()
     d_scale, d_shift = into or x.new_empty(2, len(x), x.shape[4])
-    sums = _sums(kernels.gate, norm.u, d_q, d_z.contiguous(), norm.z, norm.u, norm.u, TANGENT=False)
-    arguments = d_x, *_each(d_scale), *_each(d_shift), x, d_q, norm.place, norm.mean, norm.inverse, *_each(norm.scale)
+    sums = _sums(kernels.gate, norm.u, norm.place, d_z, norm.u, d_z, norm.u, TANGENT=False)
+    arguments = d_x, *_each(d_scale), *_each(d_shift), x, d_z, norm.place, norm.mean, norm.inverse, *_each(norm.scale)
     _by_windows(kernels.spread, x, pool, _all_windows(x, pool), sums, *arguments, sums, sums.shape[1], x.shape[1])
-    return d_x, Backward(d_q, d_scale, d_shift)
+    return d_x, Backward(d_z, d_scale, d_shift)
 
 
 def tangent(norm: Forward, x: Tensor, x_t: Tensor, scale_t: Tensor, shift_t: Tensor, pool: int) -> Tangent:
     u_t, z_t = torch.empty_like(norm.u), torch.empty_like(norm.u)
     mean_t, shared = x.new_empty(2, len(x), x.shape[4])
     sums = _sums(kernels.sum_tangent, x, x, x_t, norm.mean)
-    arguments = u_t, z_t, mean_t, shared, x_t, norm.place, norm.u, norm.z, norm.inverse, *_each(norm.scale)
+    arguments = u_t, z_t, mean_t, shared, x_t, norm.place, norm.u, norm.inverse, *_each(norm.scale)
     directions = *_each(scale_t), *_each(shift_t), sums, sums.shape[1], x.shape[1]
     windows = u_t[0].numel() // u_t.shape[4]
     _by_windows(kernels.normalize_tangent, x, pool, windows, sums, *arguments, *directions)
@@ -68,9 +76,9 @@ def backward_tangent(
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_x_t, d_z_t = torch.empty_like(x), d_z_t.contiguous()
     d_scale_t, d_shift_t = into or x.new_empty(2, len(x), x.shape[4])
-    sums = _sums(kernels.gate, norm.u, back.d_q, d_z_t, norm.z, norm.u, forth.u_t, TANGENT=True)
+    sums = _sums(kernels.gate, norm.u, norm.place, back.d_z, norm.u, d_z_t, forth.u_t, TANGENT=True)
     written = d_x_t, *_each(d_scale_t), *_each(d_shift_t)
-    arguments = *written, x, x_t, back.d_q, d_z_t, norm.z, norm.place, norm.mean, norm.inverse
+    arguments = *written, x, x_t, back.d_z, d_z_t, norm.place, norm.mean, norm.inverse
     of_back = *_each(back.d_scale), *_each(back.d_shift)
     directions = *_each(norm.scale), *of_back, forth.mean_t, forth.shared, *_each(forth.scale_t)
     more = sums, sums.shape[1], x.shape[1]

@@ -44,7 +44,9 @@ def tile_of_places(precision: str, tasks: int, places: int, summed: int, channel
     # A tensor core's sums leave room for twice as many in a thread's registers.
     warps = 8 if rows == 128 and precision != "tf32" else 4
     columns = _columns(channels, tasks * -(-places // rows), MULTIPROCESSORS)
-    return Tile(rows, columns, divisor(summed, 32), warps, 3)
+    # A turn of many products without tensor cores takes longer than the loads of the next one.
+    stages = 2 if rows == 128 and precision == "ieee" else 3
+    return Tile(rows, columns, divisor(summed, 32), warps, stages)
 
 
 def tile_of_filters(precision: str, tasks: int, side: int, inside: int, outside: int) -> Tile:

@@ -1,6 +1,9 @@
 """Windows computed without a word to the host give the bits of a graph of Dask's tasks; here on a CPU."""
 
+import gc
 import time
+import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -254,3 +257,44 @@ def test_the_local_executor_computes_by_a_loop_until_nobody_wants_it(recipe):
         LocalExecutor(recipe, unwanted).window(last.state, 2)
     with pytest.raises(UnwantedError):
         started(recipe).window(2, unwanted, Stopwatch())
+
+
+@contextmanager
+def captures_counted(monkeypatch):
+    """Weak references to all `Captured` that are made, each of which has graphs and their memory on a GPU."""
+    made, real = [], device_loop.Captured
+
+    def make(*given):
+        captured = real(*given)
+        made.append(weakref.ref(captured))
+        return captured
+
+    for module in (device_loop, worker):
+        monkeypatch.setattr(module, "Captured", make)
+    gc.collect()
+    gc.disable()  # Python looks for circles when it likes, whatever they hold of a GPU's memory
+    try:
+        yield made
+    finally:
+        gc.enable()
+
+
+def alive(references):
+    return sum(reference() is not None for reference in references)
+
+
+def test_the_graphs_of_a_searchs_ended_trials_are_let_go(recipe, monkeypatch):
+    """Trials come back segment by segment: those of the last two are kept, which a GPU's memory has to hold."""
+    trials = [replace(side_by_side(recipe), seed=seed) for seed in range(4)]
+    with captures_counted(monkeypatch) as made:
+        for trial in trials:
+            state = LocalExecutor(trial).window(worker.initialize(trial), 1).state
+            for _ in range(2):
+                worker.adapt(trial, state, 0, 3)
+                worker.test(trial, "batch", Stream.VALIDATION, state.parameters, None, 0, 2)
+        each = len(made) // len(trials)  # the loop's iteration and step, a chunk's gradient, predictions
+        assert each == 4
+        assert alive(made) == 2 * each
+        for trial in trials[-2:]:
+            LocalExecutor(trial).window(worker.initialize(trial), 1)
+        assert len(made) == 4 * each  # nothing is captured anew

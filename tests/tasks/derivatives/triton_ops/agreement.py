@@ -31,6 +31,16 @@ def assert_near(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     assert (found - expected).double().norm() <= tolerance * expected.double().norm()
 
 
+def behind_relu(norm: Any) -> tuple[Tensor, Any]:
+    """Where ReLU has let numbers through, as places say that kernels have found; and their forward pass's results.
+
+    What was chosen where it has not says nothing: places are 0 there.
+    """
+    is_open = norm.place != 255
+    assert torch.equal(is_open, norm.z > 0)
+    return is_open, norm._replace(place=norm.place * is_open)
+
+
 class TensorCores:
     """The products of `tasks.derivatives.torch_ops` of what tensor cores take of their operands: the first bits."""
 

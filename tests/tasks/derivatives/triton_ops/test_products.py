@@ -10,12 +10,13 @@ pytest.importorskip("triton")
 from fanfold.tasks.derivatives.triton_ops.products import Products
 
 # tasks, images, height, width, channels in, channels out, side, stride, padding
+# In the interpreter, blocks and taps take time, whatever their sizes.
 SMALL = [
-    (2, 2, 7, 5, 16, 32, 3, 1, 1),
+    (2, 2, 7, 5, 16, 16, 3, 1, 1),
     (2, 1, 7, 6, 16, 16, 3, 2, 1),
     (1, 1, 6, 9, 48, 16, 3, 2, 0),
     (1, 1, 6, 6, 64, 16, 3, 1, 0),
-    (1, 2, 5, 5, 16, 16, 1, 2, 0),
+    (2, 2, 5, 5, 16, 32, 1, 2, 0),
     (1, 1, 6, 6, 16, 16, 2, 2, 0),
 ]
 LARGE = [
@@ -47,7 +48,7 @@ def pairs(random, parameters):
 @pytest.mark.parametrize(
     ("case", "count"),
     [
-        (SMALL[0], 1),
+        (SMALL[4], 1),
         *((case, 2) for case in SMALL),
         *(pytest.param(case, count, marks=GPU) for case in LARGE for count in (1, 2)),
     ],
@@ -69,7 +70,7 @@ def test_products_are_those_of_what_is_unfolded(pairs, poisoned, case, count):
     assert_near(d_filters, unfolded.by_filters(exact(by_filters), side, stride, padding), tolerance)
 
 
-@pytest.mark.parametrize("case", [(2, 3, 7, 7, 16, 32, 3, 1, 1), *(pytest.param(case, marks=GPU) for case in LARGE)])
+@pytest.mark.parametrize("case", [(2, 3, 7, 7, 16, 32, 1, 1, 0), *(pytest.param(case, marks=GPU) for case in LARGE)])
 def test_moments_are_those_of_the_outputs_block_by_block(pairs, poisoned, case):
     inputs, _, filters = pairs(case)
     with poisoned():
