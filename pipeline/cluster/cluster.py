@@ -23,7 +23,7 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.cluster import preload
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Hardware, common, find_gpus, in_words, probe_device
-from fanfold.pipeline.cluster.joining import ask_workers, check_versions
+from fanfold.pipeline.cluster.joining import ask_workers, check_versions, register
 from fanfold.pipeline.cluster.local import cpu_workers, gpu_workers
 from fanfold.pipeline.cluster.preload import keeps_memory
 from fanfold.pipeline.cluster.tls import KEYS, open_to_all, refusal, security_of, temporary_security
@@ -38,8 +38,10 @@ DASK_SETTINGS = {
     "distributed.admin.system-monitor.interval": "1s",
     "distributed.worker.memory.monitor-interval": "500ms",
     # Each connection keeps that many of its last messages for Dask's developers, 1,000 by default: those about a gang's
-    # window hold numbers of every iteration.
+    # window hold numbers of every iteration. A worker keeps as many trees of its profile, one a second: a thousand took
+    # tens of megabytes. Of the load each process keeps two hours by default.
     "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.system-monitor.log-length": 600,
 }
 
 
@@ -230,7 +232,7 @@ def _closed_slowly(part: Part) -> Iterator[Part]:
 
 def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:
     """Workers on the cores of this machine."""
-    started = cpu_workers(config.workers, config.protocol, config.dashboard, temporary_security(config))
+    started = cpu_workers(config.workers, config.protocol, config.dashboard, config.timeout, temporary_security(config))
     client = _connect(stack.enter_context(_closed_slowly(started)), config, stack)
     return _cluster(config, client, Hardware(), *notes)
 
@@ -254,7 +256,9 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
     with contextlib.ExitStack() as started_here:
         try:
             security = temporary_security(config)
-            started = gpu_workers(gpus.names, config.workers or places, config.protocol, config.dashboard, security)
+            started = gpu_workers(
+                gpus.names, config.workers or places, config.protocol, config.dashboard, config.timeout, security
+            )
         except FanfoldError:
             raise
         except Exception as error:  # of dask-cuda or the driver, of any kind
@@ -269,7 +273,7 @@ def _on_gpus(config: ClusterConfig, stack: contextlib.ExitStack) -> Cluster:
 
 def _connect(started: LocalCluster, config: ClusterConfig, stack: contextlib.ExitStack) -> Client:
     client = stack.enter_context(_closed_slowly(Client(started, timeout=config.timeout)))
-    client.register_plugin(QuietWorker())
+    register(client, QuietWorker(), QuietWorker.name)
     return client
 
 

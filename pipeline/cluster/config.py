@@ -26,7 +26,7 @@ class ClusterConfig:
             each chunk or window, and no images.
         dashboard: The dashboard's address: `:port` is the loopback address alone, `0.0.0.0:8787` opens it to others;
             port 0 takes any free one.
-        timeout: Seconds to wait for a scheduler and for workers.
+        timeout: Seconds to wait for a scheduler and for workers, also for those of this machine to start.
         reduction: How gradients are combined, which changes no number: `graph` as tasks of Dask, for any worker;
             `collective` by a gang of workers that exchange gradients directly, with less overhead; `auto` chooses by
             the time of a chunk.

@@ -37,8 +37,21 @@ def hand_over(client: Client, digests: Sequence[str]) -> None:
     there = _handed.setdefault(client, set())
     for digest in digests:
         if digest not in there:
-            client.register_plugin(HandOver(digest))
+            plugin = HandOver(digest)
+            register(client, plugin, plugin.name)
             there.add(digest)
+
+
+def register(client: Client, plugin: WorkerPlugin, name: str) -> None:
+    """Have all workers set a plugin up under a name, also those that come later.
+
+    Raises:
+        FanfoldError: Workers don't answer; they are named.
+    """
+    try:  # `register_plugin` would wait for ever
+        client.sync(client._register_worker_plugin, plugin=plugin, name=name, idempotent=False, callback_timeout=ANSWER)
+    except TimeoutError as error:
+        raise _unanswered(client) from error
 
 
 def installed() -> str:

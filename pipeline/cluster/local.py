@@ -1,12 +1,13 @@
 """Workers on this machine: processes that Dask starts, and their scheduler."""
 
+import asyncio
 import contextlib
 import logging
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import dask
 from distributed import LocalCluster, Nanny, Security
@@ -20,18 +21,19 @@ Protocol = Literal["tcp", "ucx"]
 
 
 def cpu_workers(
-    workers: int | None, protocol: Protocol, dashboard: str, security: Security | None = None
+    workers: int | None, protocol: Protocol, dashboard: str, timeout: float, security: Security | None = None
 ) -> LocalCluster:
     """A cluster of workers on CPUs, by default one a core. It ends them when it is closed.
 
     Raises:
-        FanfoldError: The dashboard's address is malformed.
+        FanfoldError: The dashboard's address is malformed, or workers haven't started within `timeout` seconds.
     """
     # Dask would monitor the first GPU of CUDA_VISIBLE_DEVICES, and fail where that names none.
     with _spawning(), dask.config.set({"distributed.diagnostics.nvml": False}):
         return LocalCluster(
             n_workers=workers or dask.system.CPU_COUNT,
-            worker_class=ScriptlessNanny,
+            worker_class=BoundedNanny,
+            start_timeout=timeout,
             threads_per_worker=1,
             processes=True,
             protocol="tls" if security else _protocol(protocol),
@@ -42,14 +44,19 @@ def cpu_workers(
 
 
 def gpu_workers(
-    gpus: Sequence[int | str], workers: int, protocol: Protocol, dashboard: str, security: Security | None = None
+    gpus: Sequence[int | str],
+    workers: int,
+    protocol: Protocol,
+    dashboard: str,
+    timeout: float,
+    security: Security | None = None,
 ) -> LocalCluster:
     """A cluster of workers on GPUs, distributed evenly, also where there are more workers than GPUs.
 
     It ends them when it is closed.
 
     Raises:
-        FanfoldError: The dashboard's address is malformed.
+        FanfoldError: The dashboard's address is malformed, or workers haven't started within `timeout` seconds.
         Exception: dask-cuda or the driver fails.
     """
     # Imported here: dask-cuda can't be imported on every machine.
@@ -59,7 +66,8 @@ def gpu_workers(
         cluster: LocalCluster = GpuCluster(
             CUDA_VISIBLE_DEVICES=list(gpus[:workers]),
             n_workers=workers,
-            worker_class=ScriptlessNanny,
+            worker_class=BoundedNanny,
+            start_timeout=timeout,
             threads_per_worker=1,
             protocol="tls" if security else _protocol(protocol),
             security=security,
@@ -74,16 +82,43 @@ def gpu_workers(
     return cluster
 
 
-class ScriptlessNanny(Nanny):
-    """Starts worker processes that don't import the driver's main script.
+class BoundedNanny(Nanny):
+    """Starts worker processes within bounds of time, which don't import the driver's main script.
 
     They would run all of it again, where it has no `if __name__ == "__main__"`, and need nothing of it.
     """
 
+    def __init__(self, *arguments: Any, start_timeout: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._start_timeout, self._late = start_timeout, False
+
     async def instantiate(self) -> Status:
-        """Start the worker's process, the first one or the next."""
-        with _without_main_script():
-            return await super().instantiate()
+        """Start the worker's process, the first one or the next; it is killed where that takes too long.
+
+        A later process is followed by another one then.
+
+        Raises:
+            FanfoldError: The first one takes too long, or ends by itself.
+        """
+        # Dask's own bound, `death_timeout`, leaves a process that hangs, and a nanny that can't be closed.
+        self._late, bound = False, asyncio.get_running_loop().call_later(self._start_timeout, self._give_up)
+        try:
+            with _without_main_script():
+                status = await super().instantiate()
+        finally:
+            bound.cancel()
+        if status != Status.running and self.status == Status.init:
+            why = f"has not started within {self._start_timeout:g} s" if self._late else "ended while it started"
+            raise FanfoldError(
+                f"Worker {self.name} of this machine {why}: see what else the machine does, and what its workers "
+                "import; raise `cluster.timeout`, or lower `cluster.workers`."
+            )
+        return status
+
+    def _give_up(self) -> None:
+        if self.process is not None and self.process.process is not None:
+            self._late = True
+            self.process.process.kill()
 
 
 _hidden: dict[str, object] = {}  # attributes of the main module
@@ -117,10 +152,18 @@ def _spawning() -> Iterator[None]:
     """A context whose new workers start with `WORKER_ENVIRONMENT`: the allocator reads it once.
 
     Workers on GPUs need it too: they draw tasks and gather their images on the CPU.
+
+    Raises:
+        FanfoldError: That of a nanny whose worker doesn't start.
     """
     environment = dask.config.get("distributed.nanny.pre-spawn-environ") | WORKER_ENVIRONMENT
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), uninterrupted():
-        yield
+        try:
+            yield
+        except RuntimeError as error:  # a nanny's, from its own
+            if isinstance(error.__cause__, FanfoldError):
+                raise error.__cause__ from error
+            raise
 
 
 def _protocol(protocol: Protocol) -> str | None:

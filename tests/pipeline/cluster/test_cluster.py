@@ -8,6 +8,7 @@ from contextlib import closing
 from importlib.util import find_spec
 
 import dask
+import psutil
 import pytest
 import torch
 from dask.utils import key_split
@@ -114,6 +115,27 @@ def test_a_scheduler_that_does_not_answer_is_said_within_the_bound():
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(
+    ("setup", "what"), [("time.sleep(1000)", "has not started within 1.5 s"), ("os._exit(3)", "ended while it started")]
+)
+def test_a_worker_of_this_machine_that_does_not_start_is_said_and_leaves_nothing(tmp_path, setup, what):
+    preload = tmp_path / "preload.py"
+    preload.write_text(f"import os, time\n\ndef dask_setup(_):\n    {setup}\n")
+    before, began = _workers(), time.monotonic()
+    with (
+        dask.config.set({"distributed.worker.preload": [str(preload)]}),
+        pytest.raises(FanfoldError, match=rf"^Worker 0 of this machine {what}: .* raise `cluster.timeout`"),
+    ):
+        opened(kind="cpu", timeout=1.5 if "sleep" in setup else 60)
+    assert time.monotonic() - began < 30
+    assert _workers() <= before
+
+
+def _workers():
+    """The children of this process but multiprocessing's own helper."""
+    return {one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())}
+
+
 def test_a_second_cluster_finds_another_dashboard():
     with socket.socket() as taken:
         taken.bind(("", 0))
@@ -201,7 +223,7 @@ def promised_gpus(monkeypatch):
 
 
 def test_workers_take_the_gpus_in_turn(promised_gpus):
-    with closing(gpu_workers((0, 1), 3, "tcp", ":0")) as started, Client(started) as client:
+    with closing(gpu_workers((0, 1), 3, "tcp", ":0", 60)) as started, Client(started) as client:
         names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MALLOC_ARENA_MAX"]
         found = client.run(lambda: [os.environ[name] for name in names]).values()
         assert sorted(found) == [[seen, "PCI_BUS_ID", "1"] for seen in ("0,1", "0,1", "1,0")]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
@@ -121,5 +121,13 @@ def test_a_worker_that_does_not_answer_is_named(pair, monkeypatch):
         if dask_worker.address == silent:
             time.sleep(4)  # in the worker's own loop, which answers nothing else meanwhile
 
+    class Asleep(WorkerPlugin):
+        def setup(self, worker):
+            asleep(worker)
+
     with pytest.raises(FanfoldError, match=rf"^worker {re.escape(silent)} hasn't answered for 0 s: it is stopped"):
         ask_workers(pair.client, asleep)
+    wait_for(lambda: len(pair.client.run(lambda: 0)) == 2)
+    with pytest.raises(FanfoldError, match=rf"^worker {re.escape(silent)} hasn't answered for 0 s: it is stopped"):
+        joining.register(pair.client, Asleep(), "asleep")
+    pair.client.unregister_worker_plugin("asleep")

@@ -1,0 +1,1 @@
+"""Hundreds of random faults over one run, see `benchmarks.soak.__main__`."""

@@ -1,0 +1,153 @@
+"""What a soak found, as JSON, a page and a picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from benchmarks.soak.sampling import LEAST, WARM, Sample, Slope, by_process, slope
+from fanfold.pipeline.files import write_bytes, write_json
+
+COLOURS = {"driver": "#d55e00", "scheduler": "#009e73", "worker": "#0072b2"}
+MINUTE = 60.0
+
+
+def write(out: Path, result: Mapping[str, Any], quiet: Sequence[Sample], noisy: Sequence[Sample], turn: int) -> None:
+    """Write OUT.json, OUT.md and OUT.png.
+
+    Args:
+        out: OUT.
+        result: The facts of the run.
+        quiet: Samples of the undisturbed run.
+        noisy: Samples of the disturbed one.
+        turn: The iteration from which the undisturbed run went by graph.
+    """
+    parts = {
+        "undisturbed, by gang": slopes([one for one in quiet if one.iteration < turn]),
+        "undisturbed, by graph": slopes([one for one in quiet if one.iteration >= turn]),
+        "disturbed": slopes(noisy),
+    }
+    write_json(out.with_suffix(".json"), {**result, "slopes": parts})
+    write_bytes(out.with_suffix(".md"), page(result, parts).encode())
+    picture(quiet, noisy, out.with_suffix(".png"))
+
+
+def slopes(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """The slopes of every process that lived long enough: memory in KiB a minute and an iteration, and the others."""
+    found = []
+    for (role, number, _), part in by_process(samples).items():
+        minutes, iterations = [one.seconds / MINUTE for one in part], [one.iteration for one in part]
+        memory = [one.memory / 1024 for one in part]
+        moved = len(set(iterations)) > 1
+        found.append(
+            {
+                "role": role,
+                "process": number,
+                "minutes": minutes[-1] - minutes[0],
+                "iterations": iterations[-1] - iterations[0],
+                "memory_mib": memory[-1] / 1024,
+                "kib_a_minute": asdict(slope(minutes, memory)),
+                "kib_an_iteration": asdict(slope(iterations, memory)) if moved else None,
+                "files": [min(one.files for one in part), max(one.files for one in part)],
+                "files_a_minute": asdict(slope(minutes, [one.files for one in part])),
+                "threads": [min(one.threads for one in part), max(one.threads for one in part)],
+                "threads_a_minute": asdict(slope(minutes, [one.threads for one in part])),
+            }
+        )
+    return found
+
+
+def page(result: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The page."""
+    machine, wrong = result["environment"], result["wrong"]
+    undisturbed, disturbed = result["seconds"]["undisturbed"], result["seconds"]["disturbed"]
+    same = len(set(result["parameters_sha256"])) == 1 and len(result["parameters_sha256"]) == 2
+    lines = [
+        "# Soak",
+        "",
+        f"{sum(result['faults'].values())} random faults (seed {result['seed']}) over one run of "
+        f"{result['iterations']:,} meta-iterations on glyphs, by {len(result['drivers'])} drivers over a scheduler and "
+        f"two workers, in {disturbed / 60:.0f} minutes; {undisturbed / 60:.0f} minutes undisturbed. "
+        + (
+            f"The parameters at the end are the undisturbed run's, bit for bit: `{result['parameters_sha256'][0]}`."
+            if same
+            else f"The parameters at the end differ: {result['parameters_sha256']}."
+        ),
+        "",
+        "What did not hold: " + ("; ".join(wrong) + "." if wrong else "nothing."),
+        "",
+        f"`{result['command']}`, {result['date']}. Versions and processor: "
+        + ", ".join(f"{name} {value}" for name, value in machine.items() if value)
+        + ".",
+        "",
+        "| fault | times |",
+        "| --- | ---: |",
+        *(f"| {kind} | {count} |" for kind, count in sorted(result["faults"].items(), key=lambda one: -one[1])),
+        "",
+        "How drivers ended:",
+        "",
+        "| status | times | the last line, of one of them |",
+        "| ---: | ---: | --- |",
+    ]
+    for status in sorted({end["status"] for end in result["drivers"]}):
+        ends = [end for end in result["drivers"] if end["status"] == status]
+        said = next((end["said"] for end in ends if end["said"]), "").replace("|", "\\|")
+        lines.append(f"| {status} | {len(ends)} | {said} |")
+    lines += [
+        "",
+        f"Growth of each process that lived longer than {(WARM + LEAST) / 60:.1f} minutes, without its first "
+        f"{WARM / 60:.1f}: Dask's histories fill then. 95 % confidence intervals, over means of ten successive parts.",
+        "",
+        "| part | process | minutes | iterations | MiB | KiB a minute | KiB an iteration | files | threads |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, rows in parts.items():
+        lines += [
+            f"| {name} | {row['role']} | {row['minutes']:.1f} | {row['iterations']:,} | {row['memory_mib']:.0f} | "
+            f"{_interval(row['kib_a_minute'])} | {_interval(row['kib_an_iteration'], 2)} | {_span(row['files'])} | "
+            f"{_span(row['threads'])} |"
+            for row in sorted(rows, key=lambda row: (row["role"], -row["minutes"]))
+        ]
+    return "\n".join([*lines, "", "![Memory, files and threads](soak.png)", ""])
+
+
+def _interval(found: Mapping[str, float] | None, digits: int = 0) -> str:
+    if found is None:
+        return ""
+    one = Slope(**found)
+    return f"{one.value:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
+
+
+def _span(ends: Sequence[int]) -> str:
+    return f"{ends[0]}" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def picture(quiet: Sequence[Sample], noisy: Sequence[Sample], path: Path) -> None:
+    """Memory, file descriptors and threads over time, a line a process."""
+    figure, axes = pyplot.subplots(3, 2, figsize=(11, 8), sharey="row", sharex="col", layout="constrained")
+    for column, (title, samples) in enumerate((("undisturbed", quiet), ("with faults", noisy))):
+        lines: dict[tuple[str, int, float], list[Sample]] = {}
+        for sample in samples:
+            lines.setdefault((sample.role, *sample.process), []).append(sample)
+        seen = set[str]()
+        for (role, *_), part in lines.items():
+            times = [one.seconds / MINUTE for one in part]
+            label = None if role in seen else role
+            seen.add(role)
+            for row, values in enumerate(
+                ([one.memory / 2**20 for one in part], [one.files for one in part], [one.threads for one in part])
+            ):
+                axes[row][column].plot(times, values, color=COLOURS[role], linewidth=1, label=label)
+        axes[0][column].set_title(title)
+        axes[2][column].set_xlabel("minutes")
+    for row, name in enumerate(("resident memory, MiB", "open files", "threads")):
+        axes[row][0].set_ylabel(name)
+        axes[row][0].set_ylim(bottom=0)
+    axes[0][0].legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
