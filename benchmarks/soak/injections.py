@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,7 @@ class Fault:
 
     kind: str
     iteration: int  # once so many meta-iterations are done
-    delay: float  # seconds after that
+    delay: float  # seconds after that, below a half
     draw: int  # what else is random in it
 
 
@@ -143,23 +144,23 @@ def kill_scheduler(scene: Scene, _: Random) -> None:
     scene.stage.scheduler.wait()
 
 
-# How often each kind is drawn; and, of those that end the driver, how many iterations it has done before. A second
-# damage to checkpoints, before there are two sound ones again, would end the run for good.
+# How often each kind is drawn; and, of those that end the driver or compete with it, how many iterations it has done
+# before. A second damage to checkpoints, before there are two sound ones again, would end the run for good.
 KINDS: dict[str, tuple[Inject, float, int | None]] = {
     "worker killed": (kill_worker, 44, None),
-    "all workers killed": (kill_all_workers, 12, None),
+    "all workers killed": (kill_all_workers, 7, None),
     "worker stopped, then continued": (stop_worker, 40, None),
-    "worker and nanny killed, another started": (kill_nanny, 14, None),
-    "worker added, another asked to go": (exchange_worker, 14, None),
+    "worker and nanny killed, another started": (kill_nanny, 12, None),
+    "worker added, another asked to go": (exchange_worker, 12, None),
     "scheduler stopped, then continued": (stop_scheduler, 18, None),
     "driver stopped, then continued": (stop_driver, 18, None),
-    "second driver on the run": (second_driver, 5, None),
-    "driver killed": (kill_driver, 12, 1),
-    "driver ended by Ctrl-C, SIGTERM or SIGHUP": (end_driver, 12, 1),
-    "disk full for the driver": (full_disk, 4, 1),
-    "checkpoint cut short": (cut_checkpoint, 3, 25),
-    "checkpoint's bit flipped": (flip_checkpoint, 3, 25),
-    "scheduler killed": (kill_scheduler, 4, 1),
+    "second driver on the run": (second_driver, 2, 1),
+    "driver killed": (kill_driver, 9, 1),
+    "driver ended by Ctrl-C, SIGTERM or SIGHUP": (end_driver, 9, 1),
+    "disk full for the driver": (full_disk, 3, 1),
+    "checkpoint cut short": (cut_checkpoint, 2, 25),
+    "checkpoint's bit flipped": (flip_checkpoint, 2, 25),
+    "scheduler killed": (kill_scheduler, 2, 1),
 }
 
 
@@ -170,9 +171,9 @@ def draw(seed: int, faults: int, iterations: int) -> list[Fault]:
     more = random.choices(kinds, [weight for _, weight, _ in KINDS.values()], k=max(faults - len(kinds), 0))
     drawn = (kinds + more)[:faults]
     random.shuffle(drawn)
-    moments = sorted(random.randrange(20, iterations - 10) for _ in drawn)
+    moments = sorted(random.randrange(20, iterations - 100) for _ in drawn)
     return [
-        Fault(kind, moment, random.random(), random.getrandbits(32))
+        Fault(kind, moment, random.random() / 2, random.getrandbits(32))
         for kind, moment in zip(drawn, moments, strict=True)
     ]
 
@@ -195,9 +196,11 @@ def _send(process: psutil.Process | None, number: int) -> None:
 
 
 def _pause(process: psutil.Process | None, random: Random) -> None:
+    """Stop a process for a while; other faults come meanwhile."""
     _send(process, signal.SIGSTOP)
-    time.sleep(random.uniform(0, 1) ** 2 * LONGEST)
-    _send(process, signal.SIGCONT)
+    going_on = threading.Timer(random.uniform(0, 1) ** 2 * LONGEST, _send, (process, signal.SIGCONT))
+    going_on.daemon = True
+    going_on.start()
 
 
 def _signal_driver(scene: Scene, number: int) -> None:

@@ -44,9 +44,9 @@ class Slope:
 class Sampler:
     """Samples processes in a thread, as a context manager."""
 
-    def __init__(self, roles: Roles, iteration: Callable[[], int]) -> None:
+    def __init__(self, roles: Roles, iteration: Callable[[], int], every: float = EVERY) -> None:
         self.samples: list[Sample] = []
-        self._roles, self._iteration = roles, iteration
+        self._roles, self._iteration, self._every = roles, iteration, every
         self._over, self._began = threading.Event(), time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -61,7 +61,7 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(EVERY):
+        while not self._over.wait(self._every):
             now, iteration = time.monotonic() - self._began, self._iteration()
             for role, processes in self._roles().items():
                 for process in processes:
@@ -70,7 +70,8 @@ class Sampler:
                         name = process.pid, process.create_time()
                     except psutil.Error:  # it has ended meanwhile
                         continue
-                    self.samples.append(Sample(role, name, now, iteration, *facts))
+                    if facts[0]:  # else it has ended, and its parent hasn't taken note of that yet
+                        self.samples.append(Sample(role, name, now, iteration, *facts))
 
 
 def by_process(samples: Sequence[Sample]) -> dict[tuple[str, int, float], list[Sample]]:
