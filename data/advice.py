@@ -4,9 +4,10 @@ A message names a configuration field by its dotted path in backquotes: `meta.ba
 `dataset.size=28`. Whoever shows a message may word the fields otherwise, as the command line words them as flags.
 """
 
+import difflib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 
 from fanfold.data.plain import JSON
@@ -31,6 +32,12 @@ def preparation(
     if overwrite:
         settings["overwrite"] = True
     return in_fields(settings, "prepare")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that is most like another; empty where none is."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def counted(number: int, thing: str) -> str:

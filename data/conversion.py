@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.data.datasets import STORES, Dataset, Folder, find_store, make_store, newer_pictures
+from fanfold.data.datasets import Dataset, Folder, find_store, make_store, newer_pictures
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing, read_picture
+from fanfold.data.places import STORES
 from fanfold.data.plain import JSON
 from fanfold.data.source import ClassName, Source, called
 from fanfold.data.sources.folder import Looks, folder_source

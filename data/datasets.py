@@ -1,6 +1,5 @@
 """The data sets, and how the store of each is found or made."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Literal, TypeAlias
 from fanfold.data.advice import in_fields, preparation
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing, suffixes
+from fanfold.data.places import STORES, of_folder
 from fanfold.data.plain import JSON
 from fanfold.data.remote import Place, place
 from fanfold.data.source import Source
@@ -23,9 +23,6 @@ from fanfold.data.sources.omniglot import OmniglotSource
 from fanfold.data.sources.picture_source import PictureClass, as_text
 from fanfold.data.store import Store, open_store, write_store
 from fanfold.data.writing import Reading, in_threads, told
-
-STORES = Path("stores")
-"""The default folder of stores, below the current directory."""
 
 _OMNIGLOT_URL = "https://github.com/brendenlake/omniglot"
 SIZE = 32
@@ -145,6 +142,10 @@ class Folder:
         """
         size, background = SIZE if self.size is None else self.size, self.background or "white"
         if self.handwriting:
+            if self.fit == "crop" or self.channels == "rgb":
+                raise FanfoldError(
+                    "`dataset.handwriting` is grey and padded: leave `dataset.fit` and `dataset.channels` out."
+                )
             invert = "auto" if self.invert is None else self.invert
             preset = Preprocessing(size, 1, "pad", background, handwriting=True, invert=invert)
         else:
@@ -289,10 +290,9 @@ def _default_path(dataset: Omniglot | Glyphs | CifarFs | Folder) -> Path:
     """The default place of a store; folders of one name, made from different places, have different ones."""
     if not isinstance(dataset, Folder):
         return STORES / f"{dataset.name}.zarr"
-    source = Path(_folder(dataset)).resolve()
-    plain = STORES / f"{source.stem if source.is_file() else as_text(source.name)}.zarr"
-    own = plain.with_name(f"{plain.stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:6]}.zarr")
-    if own.exists() or (plain.exists() and _made_from(plain) not in (None, as_text(source))):
+    plain, own = of_folder(_folder(dataset))
+    source = as_text(Path(_folder(dataset)).resolve())
+    if own.exists() or (plain.exists() and _made_from(plain) not in (None, source)):
         return own
     return plain
 

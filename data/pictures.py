@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from io import BytesIO
 from os import PathLike, fspath
-from typing import Any, Literal, TypeAlias, cast, get_args, get_type_hints
+from typing import Any, Literal, TypeAlias, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from fanfold.data.advice import one_line
 from fanfold.data.deep import is_deep_colour, read_deep_colour
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import KindError, of_kind
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
 
@@ -103,10 +104,13 @@ class Preprocessing:
         kinds = get_type_hints(cls)
         if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(cls)}:
             raise FanfoldError("The description of the preprocessing doesn't have the fields that it should have.")
+        found = dict[str, Any]()
         for name, value in values.items():
-            if not _fits(value, kinds[name]):
-                raise FanfoldError(f"The preprocessing's {name} can't be {value!r:.100}.")
-        return cls(**cast(dict[str, Any], dict(values)))
+            try:
+                found[name] = of_kind(kinds[name], value)
+            except KindError as error:
+                raise FanfoldError(f"The preprocessing's {name} {error}") from error
+        return cls(**found)
 
 
 HANDWRITING = Preprocessing(size=28, channels=1, fit="pad", background="white", handwriting=True, invert="auto")
@@ -310,14 +314,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(error)[:200]
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a plain value is of a field's type."""
-    if choices := get_args(kind):
-        return any(_fits(value, choice) for choice in choices)
-    if not isinstance(kind, type):  # a choice of a literal
-        return type(value) is type(kind) and value == kind
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind

@@ -18,7 +18,7 @@ from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationCo
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.tasks.backbones import resolved
-from fanfold.tasks.episodes import Stream
+from fanfold.tasks.episodes import LEAST, Stream, large_enough
 from fanfold.tasks.fitted import Fitted
 
 _NAMED = 8  # small classes at most
@@ -74,7 +74,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         raise FanfoldError("`dataset.split=all` has no classes to train on: it is for tests of other data.")
     store = open_store(str(dataset.store))
     turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
-    most = 0 if asked.algorithm.head else len(split_classes(store, str(dataset.split)).train)
+    most = 0 if asked.algorithm.head else _able(asked, store, str(dataset.split))
     shape = asked.train.shape(asked.task, handwriting=turns, most=most)
     if trains and asked.algorithm.head and shape.ways != asked.task.ways:
         raise FanfoldError(
@@ -114,6 +114,13 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         )
     told = tuple(_told(recipe, store, streams))
     return Experiment(config, recipe, asked.evaluation, asked.cluster, note, told)
+
+
+def _able(asked: Configuration, store: Store, split: str) -> int:
+    """How many training classes have enough pictures for a training task; 0 where no task can be made of them."""
+    shape = asked.train.shape(asked.task, handwriting=False)
+    able = len(large_enough(shape, split_classes(store, split).train, store.counts))
+    return able if able >= LEAST["ways"] else 0
 
 
 def _told(recipe: Recipe, store: Store, streams: Sequence[Stream]) -> list[str]:

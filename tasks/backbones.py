@@ -297,7 +297,7 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], full: str) -> None:
     except Exception as error:  # it expects the names of its own network
         raise FanfoldError(f"The weights don't fit {full} ({one_line(error)[:200]}).") from error
     wrong = [f"{key} is missing" for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
-    wrong += [f"{key} is too many" for key in found if key not in wanted]
+    wrong += [f"{key} is none of its tensors" for key in found if key not in wanted]
     wrong += [
         f"{key} is {list(found[key].shape)}, not {list(value.shape)}"
         for key, value in wanted.items()

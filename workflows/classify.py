@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+
+from jsonargparse import Namespace
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import check_unknown, classes_in, count_pictures
@@ -10,13 +13,13 @@ from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, learner, say, with_learner
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, say, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
-    argv = with_learner(path, argv)
+    own, argv = argv, with_learner(path, argv)
     parser = build_parser("workflows.classify", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help=RUN_HELP)
@@ -33,22 +36,9 @@ def main(argv: Sequence[str]) -> None:
         "--spread", type=bool, nargs="?", const=True, default=False, help="label over a cluster's workers"
     )
     add_trust_flag(parser)
-    options = parse(parser, argv)
-    if path is None or options.support is None or options.query is None:
-        raise FanfoldError(
-            "--run, --support and --query are needed: a run, a folder with a folder of pictures for each class, and a "
-            "folder of pictures to label."
-        )
-    classes, _ = classes_in(options.support)
-    if options.unknown is not None:
-        if not 0 < options.unknown < 1:
-            raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
-        check_unknown(classes)
+    options = parse(parser, argv, partial(_check, path, own))
+    assert path is not None
     total, _ = count_pictures(options.query)
-    written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
-    for what, place in written.items():
-        if place is not None:
-            check_writable(what, place)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.recording.progress import Counted, Terminal
     from fanfold.pipeline.spread import over_workers
@@ -68,6 +58,26 @@ def main(argv: Sequence[str]) -> None:
             show_cluster(cluster)
             over = over_workers(cluster)
         classify(asked, classifier, say, over, Counted(terminal, "labelling", total))
+
+
+def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
+    """Raise FanfoldError where a flag or a folder is wrong, before anything is imported that takes seconds."""
+    if path is None or options.support is None or options.query is None:
+        raise FanfoldError(
+            "--run, --support and --query are needed: a run, a folder with a folder of pictures for each class, and a "
+            "folder of pictures to label."
+        )
+    check_used(path, own, spread=options.spread)
+    classes, _ = classes_in(options.support)
+    if options.unknown is not None:
+        if not 0 < options.unknown < 1:
+            raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
+        check_unknown(classes)
+    count_pictures(options.query)
+    written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
+    for what, place in written.items():
+        if place is not None:
+            check_writable(what, place)
 
 
 if __name__ == "__main__":

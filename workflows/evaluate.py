@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import shown
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import (
@@ -18,7 +19,6 @@ from fanfold.workflows.cli.configuration import (
 )
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.kinds import shown
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.trust import add_trust_flag

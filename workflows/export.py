@@ -1,8 +1,11 @@
 """Write a run's network for use without Fanfold: the encoder, or with --support a whole classifier."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from jsonargparse import Namespace
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
@@ -11,13 +14,13 @@ from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION
-from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, learner, say, with_learner
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, say, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 
 def main(argv: Sequence[str]) -> None:
     path = flag_value(argv, "--run")
-    argv = with_learner(path, argv)
+    own, argv = argv, with_learner(path, argv)
     parser = build_parser("workflows.export", __doc__, argv, CONFIGURATION)
     parser.add_argument("--seed", type=int, default=0, help="default the run's own")
     parser.add_argument("--run", type=str | None, default=None, help=RUN_HELP)
@@ -26,15 +29,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", type=Literal["onnx", "torch"], default="onnx", help="of the file")
     parser.add_argument("--out", type=Path | None, default=None, help="the file; default model.onnx or model.pt2")
     add_trust_flag(parser)
-    options = parse(parser, argv)
-    if path is None:
-        raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
-    out = options.out or Path("model.onnx" if options.format == "onnx" else "model.pt2")
-    check_writable("file", out)
-    if options.support is not None:
-        classes_in(options.support)
-    if options.format == "onnx":
-        need("onnx", "Export to ONNX")
+    options = parse(parser, argv, partial(_check, path, own))
+    assert path is not None
+    out = _out(options)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.export import card_of, export_classifier, export_encoder
     from fanfold.workflows.actions.classify import learn_from
@@ -46,6 +43,23 @@ def main(argv: Sequence[str]) -> None:
     else:
         export_classifier(learn_from(trained, options.support, say), out, options.format, trained.origin)
     say(f"written to {out}, with a model card in {card_of(out)}")
+
+
+def _out(options: Namespace) -> Path:
+    found: Path | None = options.out
+    return found or Path("model.onnx" if options.format == "onnx" else "model.pt2")
+
+
+def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
+    """Raise FanfoldError where a flag or a folder is wrong, before anything is imported that takes seconds."""
+    if path is None:
+        raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
+    check_used(path, own)
+    check_writable("file", _out(options))
+    if options.support is not None:
+        classes_in(options.support)
+    if options.format == "onnx":
+        need("onnx", "Export to ONNX")
 
 
 if __name__ == "__main__":

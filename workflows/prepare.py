@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.configuration import build_parser, check_source, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--overwrite", type=bool, nargs="?", const=True, default=False, help="replace an existing store"
     )
-    options = parse(parser, argv)
+    options = parse(parser, argv, check_source)
     # Only here: help and wrong arguments need no Zarr, which takes seconds to import.
     from fanfold.data.datasets import prepare
     from fanfold.data.store import open_store

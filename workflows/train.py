@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.configuration import build_parser, decided, flag_value, of_run, parse
+from fanfold.workflows.cli.configuration import build_parser, check_source, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     add_trust_flag(parser)
     add_performance_flag(parser)
     parser.add_argument("--report", type=bool, default=True, help="whether to report on the run in pictures at the end")
-    options = parse(parser, argv)
+    options = parse(parser, argv, check_source)
     check_performance_file(options.performance_report)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.pipeline.recording.progress import Terminal

@@ -15,7 +15,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, deep_values, is_coloured, range_in_use
 from fanfold.data.plain import JSON
 from fanfold.data.sources.arrays import read_npz
-from fanfold.data.sources.layouts import Found, as_classes, walk, with_split
+from fanfold.data.sources.layouts import as_classes, walk, with_split
 from fanfold.data.sources.picture_source import PictureClass, PictureSource, as_text
 from fanfold.data.sources.tables import read_split, read_tables, tables_in
 
@@ -155,14 +155,13 @@ def _has_colour(scale: Preprocessing, picture: Picture) -> bool:
 
 def _classes(source: Path, include: str | None, strict: bool) -> tuple[list[PictureClass], list[str]]:
     if source.suffix.lower() == ".npz" and source.is_file():
+        if include is not None:
+            raise FanfoldError(f"{source}: arrays have no paths: leave `dataset.include` out")
         return read_npz(source), []
-    found: Found
-    if source.is_file():
-        found = read_tables([(source, "")])
-    elif tables := tables_in(source):
-        found = read_tables(tables)
-    else:
-        found = walk(source, include)
+    tables = [(source, "")] if source.is_file() else tables_in(source)
+    if tables and include is not None:
+        raise FanfoldError(f"{tables[0][0]}: a table lists its pictures itself: leave `dataset.include` out")
+    found = read_tables(tables) if tables else walk(source, include)
     if found.unread:
         pictures = set(found.unread) - _NO_PICTURES
         kinds = sorted(found.unread.items(), key=lambda item: (-item[1], item[0]))

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from fanfold.data.advice import in_fields
+from fanfold.data.advice import counted, in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
@@ -29,6 +29,9 @@ PART_NAMES = {
 
 HEIC = (".heic", ".heif")
 """Suffixes of phones' pictures, which Pillow doesn't read."""
+
+
+_NAMED = 5  # empty folders at most
 
 
 class Entry(NamedTuple):
@@ -61,6 +64,7 @@ def walk(folder: Path, include: str | None = None) -> Found:
     if not folder.is_dir():
         raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
     found = Found()
+    empty: list[str] = []
     loose = left_out = 0
     parts = _parts(folder)
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
@@ -71,17 +75,25 @@ def walk(folder: Path, include: str | None = None) -> Found:
         inside = Path(place).relative_to(folder).parts
         part = PART_NAMES[inside[0].lower()] if parts and inside else ""
         inside = inside[1:] if part else inside
+        pictures = 0
         for file in sorted((name for name in files if not name.startswith(".")), key=os.fsencode):
             path = Path(place, file)
             if path.suffix.lower() not in suffixes():
                 found.unread[path.suffix.lower() or "no suffix"] += 1
-            elif not inside:
+                continue
+            pictures += 1
+            if not inside:
                 loose += 1
             elif include is not None and not _matches(path.relative_to(folder), include):
                 left_out += 1
             else:
                 group = "/".join(map(as_text, inside[:-1])) or as_text(folder.resolve().name)
                 found.entries.append(Entry(path, ClassName(group, as_text(inside[-1])), part))
+        if inside and not folders and not pictures:
+            empty.append(as_text(Path(place).relative_to(folder).as_posix()))
+    if empty:
+        named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
+        found.notes.append(f"no picture in {counted(len(empty), 'class folder')}: {named}")
     if loose:
         found.notes.append(f"{loose:,} pictures lie in no class folder, and were left out")
     if left_out:

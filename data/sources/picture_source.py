@@ -100,4 +100,7 @@ def _anywhere(picture: Picture) -> Picture:
 
 def as_text(name: str | os.PathLike[str]) -> str:
     r"""A file's name as text: bytes that are no UTF-8 become escapes such as `\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a pair of surrogates, which JSON can spell and no file's name has
+        return os.fspath(name).encode("utf-8", "backslashreplace").decode()

@@ -7,6 +7,7 @@ The JSON files are those of CloserLookFewShot (Chen and others 2019), base, val 
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
@@ -16,6 +17,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
 from fanfold.data.sources.layouts import HEIC, PART_NAMES, Entry, Found
+from fanfold.data.sources.picture_source import as_text
 
 PATH = ("path", "file_name", "filename", "image", "file", "image_path")
 LABEL = ("label", "class", "category", "class_name", "name")
@@ -62,7 +64,7 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
             elif path.suffix.lower() not in suffixes():
                 found.unread[path.suffix.lower() or "no suffix"] += 1
             else:
-                name = ClassName(row.get("group") or table.resolve().parent.name, row["label"])
+                name = ClassName(as_text(row.get("group") or table.resolve().parent.name), as_text(row["label"]))
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
     if missing:
         found.notes.append(f"{missing:,} pictures that the table lists are not there")
@@ -96,7 +98,7 @@ def _class_parts(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_dir():
         if not (tables := tables_in(path)):
             raise FanfoldError(f"{path}: a folder of a split has train.csv, val.csv and test.csv, or base.json, …")
-        yield from ((row["label"], part) for table, part in tables for row in _rows(table, ("label",)))
+        yield from ((as_text(row["label"]), part) for table, part in tables for row in _rows(table, ("label",)))
     elif path.suffix.lower() == ".json":
         content = _json(path)
         if _lists(content):
@@ -105,7 +107,7 @@ def _class_parts(path: Path) -> Iterator[tuple[str, str]]:
             raise FanfoldError(f"{path}: a split as JSON maps train, validation and test to lists of classes")
         yield from ((str(name), _part(part, path)) for part, names in content.items() for name in names)
     else:
-        yield from ((row["label"], _part(row["split"], path)) for row in _rows(path, ("label", "split")))
+        yield from ((as_text(row["label"]), _part(row["split"], path)) for row in _rows(path, ("label", "split")))
 
 
 def _part(text: str, path: Path) -> str:
@@ -128,10 +130,10 @@ def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dic
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise FanfoldError(f"{path}: too large for a table of pictures")
-        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise FanfoldError(f"{path}: can't be read ({error.strerror})") from error
-    reader = csv.reader(lines)
+    reader = csv.reader(StringIO(text, newline=""))  # a quoted cell may hold ends of lines
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         columns = {

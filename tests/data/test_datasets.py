@@ -19,6 +19,7 @@ from fanfold.data.datasets import (
 )
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import read_picture
+from fanfold.data.places import check_source
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.store import open_store, write_store
 from tests.data.conftest import NoiseSource
@@ -120,6 +121,24 @@ def test_folders_of_one_name_have_stores_of_their_own() -> None:
     assert [len(open_store(found.path).names) for found in (first, second)] == [3, 5]
     assert find_store(Folder(source="other/pets"), progress=False) == second
     assert find_store(Folder(source="pets"), progress=False) == first
+
+
+def test_a_source_has_to_be_there_unless_its_store_is() -> None:
+    for name in ("auto", "omniglot", "cifar-fs", "folder"):
+        with pytest.raises(FanfoldError, match="nowhere: there is no such folder or file"):
+            check_source(name, "nowhere", None)
+        with pytest.raises(FanfoldError, match="nowhere: there is no such folder or file"):
+            check_source(name, "nowhere", "stores/absent.zarr")
+        check_source(name, None, "stores/absent.zarr")
+        check_source(name, "nowhere", "s3://bucket/absent.zarr")
+    write_pictures("mine")
+    check_source("folder", "mine", None)
+    made = find_store(Folder(source="mine")).path
+    Path("mine").rename("elsewhere")
+    check_source("folder", "mine", None)
+    check_source("folder", "nowhere", str(made))
+    write_noise("stores/glyphs.zarr", "glyphs")
+    check_source("auto", "nowhere", None)
 
 
 def test_a_store_is_made_where_it_is_wanted() -> None:

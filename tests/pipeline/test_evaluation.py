@@ -4,8 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fanfold.data.datasets import Glyphs
+from fanfold.data.datasets import Folder, Glyphs, prepare_pictures
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.arrays import classes_of_lists
+from fanfold.data.splits import split_classes
+from fanfold.data.store import open_store
 from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig
 from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TrainTask
@@ -76,6 +79,20 @@ def test_steps_are_refused_where_a_learner_has_none(recipe):
     asked = Configuration(0, Glyphs(), *sections)
     with pytest.raises(FanfoldError, match=r"protonet has no inner steps: leave `evaluation.steps` out"):
         decide(asked)
+
+
+def test_many_ways_are_as_many_as_have_enough_pictures(tmp_path):
+    """Of 30 classes few have pictures for a training task: 20 ways would be refused."""
+    picture = np.eye(16, dtype=np.uint8)
+    pictures = {f"{number:02}": [picture] * (2 if number % 6 else 6) for number in range(30)}
+    folder = Folder(store=str(tmp_path / "few.zarr"), size=16)
+    prepare_pictures(classes_of_lists(pictures), folder, progress=False)
+    store = open_store(folder.store)
+    able = int((store.counts[split_classes(store).train] >= 4).sum())
+    assert 2 <= able < 20
+    task, model = EpisodeShape(2, 1, 1), Conv4(width=2)
+    sections = task, TrainTask("many", queries=3), ProtoNet(), model, Meta(), EvaluationConfig(), ClusterConfig()
+    assert decide(Configuration(0, folder, *sections)).recipe.train.ways == able
 
 
 def test_a_test_needs_no_validation_classes(recipe):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 import torchvision
 from PIL import Image
 
+from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.classifier import Classifier, read_images
 from fanfold.workflows.actions.classify import learn_from, seen_otherwise, trained_shipped
+from fanfold.workflows.cli.learner import check_used
 
 RUN = ["--run", "fanfold:omniglot"]
 
@@ -77,6 +80,9 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
         ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
         ("unknown", "--unknown must be above 0 and below 1"),
         ("unknown class", "A class is called unknown already"),
+        ("size", "--size has no effect with fanfold:omniglot: leave it out"),
+        ("algorithm", "--algorithm.name has no effect with fanfold:omniglot: leave it out"),
+        ("workers", "--cluster.workers has no effect here: only `--spread`"),
         ("nothing", "--run, --support and --query are needed"),
     ],
 )
@@ -108,6 +114,12 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
         case "unknown class":
             (tmp_path / "folder" / "b").rename(tmp_path / "folder" / "unknown")
             ran = classify("--support", folder, "--unknown", "0.05")
+        case "size":
+            ran = classify("--size", "32")
+        case "algorithm":
+            ran = classify("--algorithm.name", "ridge")
+        case "workers":
+            ran = classify("--cluster.workers", "2")
         case "nothing":
             ran = workflow_here("classify", *RUN)
     assert ran.returncode == 2
@@ -115,6 +127,27 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
     (line,) = ran.stderr.splitlines()
     assert said in line
     assert not (tmp_path / "labels.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "flag", "with_effect"),
+    [
+        ("runs/1", "size", False),
+        ("runs/1", "meta.lr", False),
+        ("runs/1", "task.ways", False),
+        ("runs/1", "evaluation.steps", True),
+        ("runs/1", "dataset.store", True),
+        ("runs/1", "algorithm", True),
+        ("timm/vit", "size", True),
+        ("timm/vit", "model.weights", True),
+        ("timm/vit", "dataset.store", False),
+        ("fanfold:omniglot", "model.width", False),
+        ("fanfold:omniglot", "out", True),
+    ],
+)
+def test_flags_that_labels_do_not_depend_on_are_refused(run, flag, with_effect):
+    with nullcontext() if with_effect else pytest.raises(FanfoldError, match=f"--{flag} has no effect with"):
+        check_used(run, [f"--{flag}", "1"])
 
 
 def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own, tmp_path):

@@ -176,7 +176,7 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
         ({"meta.lr": {"choices": [0.1], "low": 1}}, "both `choices` and `low`"),
         ({"algorithm.inner_steps": {"low": 1.5, "high": 3}}, "`low` must be a whole number"),
         ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "algorithm.inner_steps`? must be at least 1, not 0"),
-        ({"algorithm.first_order": {"low": 0, "high": 1}}, "of type bool, which has no range: give `choices`"),
+        ({"algorithm.first_order": {"low": 0, "high": 1}}, "it is true or false, which has no range: give `choices`"),
         ({"algorithm.first_order": {"choices": [True, "maybe"]}}, "--algorithm.first_order must be true or false"),
         ({"algorithm.first_order": {"choices": True}}, "`choices` must be a list"),
         ({"algorithm.first_order": {"choices": [True, True]}}, "is given twice"),

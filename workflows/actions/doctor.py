@@ -17,9 +17,9 @@ from packaging.requirements import Requirement
 
 from fanfold.data import extras
 from fanfold.data.advice import counted, one_line
-from fanfold.data.datasets import STORES
 from fanfold.data.errors import FanfoldError
 from fanfold.data.mapped import cache_folder
+from fanfold.data.places import STORES
 from fanfold.data.store import open_store
 
 SHOWN = ("torch", "torchvision", "dask", "distributed", "dask-cuda", "zarr", "numpy", "numba")

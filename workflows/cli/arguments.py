@@ -8,15 +8,17 @@ import json
 from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_origin
 
 from jsonargparse import ArgumentParser
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import KindError, of_kind, parts, shown
 from fanfold.pipeline import yaml_text
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import SECTIONS, VARIANTS
-from fanfold.workflows.cli.kinds import KindError, of_kind, of_text, shown
 from fanfold.workflows.cli.suggestions import unknown_flag
 
 ANYWHERE = {*SECTIONS, *VARIANTS, "seed"}  # a configuration's keys, of which a command may take only some
@@ -162,6 +164,26 @@ def _typed(where: str, path: str, action: Action, value: Any) -> Any:
         return of_kind(kind_of(action) or Any, value)
     except KindError as error:
         raise FanfoldError(f"{where}{path} {error}") from error
+
+
+def of_text(kind: Any, text: str) -> Any:
+    """A flag's value as a field of a type takes it; text that stands where text may stand is taken as it is.
+
+    Raises:
+        KindError: It is of no such type.
+    """
+    if text == "null" and NoneType in parts(kind):
+        return None
+    if str in parts(kind) or Path in parts(kind):
+        return text
+    try:
+        value = yaml_text.load(text)
+    except yaml_text.YAMLError:
+        value = text
+    try:
+        return of_kind(kind, value)
+    except KindError:
+        return of_kind(kind, text)  # a choice may look like a number; an error shows the text
 
 
 def kind_of(action: Action) -> Any:

@@ -6,9 +6,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.recording.kept import read_yaml
-from fanfold.workflows.cli.words import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 """The folder of the configurations that come with Fanfold."""

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import in_words, shown
 from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import (
@@ -29,11 +31,9 @@ from fanfold.workflows.cli.flags import (
     in_flags,
     variants,
 )
-from fanfold.workflows.cli.kinds import in_words, shown
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import is_section, real, settings
 from fanfold.workflows.cli.trust import OWN, check_leave, check_scheduler, listed
-from fanfold.workflows.cli.words import did_you_mean
 
 if TYPE_CHECKING:
     from fanfold.pipeline.configuration import Configuration
@@ -173,8 +173,20 @@ def flag_value(argv: Sequence[str], flag: str) -> str | None:
     return dict(pairs(argv)).get(flag)
 
 
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+def check_source(options: Namespace) -> None:
+    """Raise FanfoldError where neither the store nor the source of the data set is there."""
+    from fanfold.data import places  # only here: NumPy
+
+    dataset = options.dataset
+    places.check_source(dataset.name, getattr(dataset, "source", None), dataset.store)
+
+
+def parse(
+    parser: ArgumentParser, argv: Sequence[str], check: Callable[[Namespace], None] = lambda _: None
+) -> Namespace:
     """Parse the arguments; every section becomes its dataclass.
+
+    `check` sees them before anything is imported that takes seconds.
 
     Raises:
         FanfoldError: An unknown flag, a value of the wrong type, or one out of its range.
@@ -188,6 +200,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         if isinstance(error.__cause__, FanfoldError):
             raise error.__cause__ from error
         raise FanfoldError(_one_line(str(error), parser)) from error
+    check(options)
     # Those without variants are imported quickly, and so come first.
     for name in sorted(vars(options), key=lambda name: name in VARIANTS):
         if is_section(getattr(options, name)):

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from fanfold.data.errors import FanfoldError
 from fanfold.workflows.actions.shipped import SHIPPED
+from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import decided, of_run
-from fanfold.workflows.cli.flags import PREFIXES, in_flags
+from fanfold.workflows.cli.flags import CONFIGURATION, PREFIXES, in_flags
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import settings
 
@@ -38,6 +40,30 @@ def with_learner(run: str | None, argv: Sequence[str]) -> Sequence[str]:
 def is_backbone(run: str) -> bool:
     """Whether it is the name of a network of torchvision or timm, in the place of a run."""
     return run.startswith(settings(PREFIXES))
+
+
+USED = {
+    SHIPPED: (),
+    "a backbone alone": ("model", "algorithm", "size"),
+    "a run": ("dataset", "algorithm", "model", "seed", "evaluation.steps", "task.rotations", "task.reflections"),
+}
+"""The sections and flags of the configuration that decide how labels are found, by what finds them."""
+
+
+def check_used(run: str, argv: Sequence[str], *, spread: bool = False) -> None:
+    """Check that every flag of the configuration that a command's own arguments give has an effect.
+
+    Raises:
+        FanfoldError: One has none.
+    """
+    kind = SHIPPED if run.startswith(SHIPPED) else "a backbone alone" if is_backbone(run) else "a run"
+    used = (*USED[kind], *(["cluster"] if spread else []))
+    for path in (flag.removeprefix("--") for flag, _ in pairs(argv)):
+        section = path.partition(".")[0]
+        if (section in CONFIGURATION or path in ("seed", "size")) and not {path, section} & {*used}:
+            if section == "cluster":
+                raise FanfoldError(f"--{path} has no effect here: only `--spread` of classify labels over a cluster.")
+            raise FanfoldError(f"--{path} has no effect with {run if kind == SHIPPED else kind}: leave it out.")
 
 
 def learner(run: str, options: Namespace) -> "Trained":

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.program import command, started_by
 from fanfold.workflows.cli.verbs import VERBS, module_of, summary
-from fanfold.workflows.cli.words import did_you_mean
 
 USAGE = """\
 usage: fanfold VERB [OPTIONS]

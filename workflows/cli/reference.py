@@ -10,8 +10,8 @@ from typing import get_type_hints
 
 from docstring_parser import parse
 
+from fanfold.data.kinds import in_words
 from fanfold.workflows.cli.flags import VARIANTS, variants
-from fanfold.workflows.cli.kinds import in_words
 from fanfold.workflows.cli.verbs import VERBS, module_of, verb_parser
 
 WIDTH = 100  # columns of help on the page

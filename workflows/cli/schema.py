@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
 
+from fanfold.data.kinds import parts
 from fanfold.workflows.cli.configuration import DEFAULTS
 from fanfold.workflows.cli.flags import PLUGIN_MODEL, SECTIONS, VARIANTS, variants
-from fanfold.workflows.cli.kinds import parts
 from fanfold.workflows.cli.settings import settings
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -11,23 +11,23 @@ wants these, or `choices`. With `when`, a key counts only in trials in which oth
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from itertools import product
-from math import isfinite
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import KindError, in_words, of_kind, parts
 from fanfold.pipeline.recording.kept import read_yaml
 from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.space import Dimension, Space
 from fanfold.workflows.cli.configuration import variant
 from fanfold.workflows.cli.flags import SECTIONS
 from fanfold.workflows.cli.settings import settings
-from fanfold.workflows.cli.words import did_you_mean
 
 SPACES = Path(__file__).parents[1] / "spaces"
 
@@ -185,9 +185,9 @@ def _choices(choices: Any) -> BaseDistribution:
 
 
 def _range(entry: Mapping[str, Any], kind: Any) -> BaseDistribution:
-    kinds = set(_parts(kind))
+    kinds = set(parts(kind))
     if not kinds & {int, float}:
-        raise FanfoldError(f"it is of type {_in_words(kind)}, which has no range: give `choices`.")
+        raise FanfoldError(f"it is {in_words(kind)}, which has no range: give `choices`.")
     for word in ("low", "high"):
         if word not in entry:
             raise FanfoldError(f"it lacks `{word}`: give `low` and `high`, or `choices`.")
@@ -219,25 +219,14 @@ def _range(entry: Mapping[str, Any], kind: Any) -> BaseDistribution:
 def _number(word: str, value: Any, number: type[int] | type[float]) -> int | float | None:
     if value is None and word == "step":
         return None
-    if isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
-            value = float(value)
-        except ValueError:
-            raise FanfoldError(f"`{word}` must be a number, not '{value}'.") from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        raise FanfoldError(f"`{word}` must be a number, not {value}.")
-    if number is int and value != int(value):
-        raise FanfoldError(f"`{word}` must be a whole number, as the field is of type int, not {value}.")
-    return value
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself."""
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _in_words(kind: Any) -> str:
-    return " or ".join("none" if part is NoneType else getattr(part, "__name__", str(part)) for part in _parts(kind))
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)  # YAML reads 1e-3 as text
+    try:
+        found: int | float = of_kind(number, value)
+    except KindError as error:
+        raise FanfoldError(f"`{word}` {error}") from error
+    return found
 
 
 def _probes(dimension: Dimension, space: Space) -> list[dict[str, Value]]:

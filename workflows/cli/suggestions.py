@@ -6,8 +6,8 @@ from argparse import Action
 from collections.abc import Mapping
 from dataclasses import fields
 
+from fanfold.data.kinds import either, shown
 from fanfold.workflows.cli.flags import VARIANTS, variants
-from fanfold.workflows.cli.kinds import either, shown
 
 MOST = 3  # flags that a message suggests
 SYNONYMS = {

@@ -11,8 +11,8 @@ from typing import Any, Final
 from jsonargparse import ArgumentParser
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import shown
 from fanfold.pipeline.cluster.config import is_local
-from fanfold.workflows.cli.kinds import shown
 
 OWN: Final = ("algorithm", "model")  # sections whose variant may be a user's own
 OBJECT: Final = "object"  # stands in the place of a package for what Python handed over; it is never imported

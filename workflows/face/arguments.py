@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
-from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeAlias, get_type_hints
 
 import numpy as np
 from torch import nn
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import WORDS, KindError, in_words, of_kind
 from fanfold.data.remote import is_remote
 from fanfold.data.store import Store
 from fanfold.pipeline import yaml_text
@@ -30,11 +31,9 @@ from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.configuration import DEFAULTS, variant
-from fanfold.workflows.cli.kinds import LARGEST
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.settings import real_class
 from fanfold.workflows.cli.trust import OWN
-from fanfold.workflows.cli.words import did_you_mean
 
 Section: TypeAlias = Mapping[str, Any]
 """Fields of one section of the configuration, such as `{"lr": 0.01}`."""
@@ -59,6 +58,10 @@ WANTED = {
     "model": "a name, a mapping such as {'name': 'conv4', 'width': 32}, or a torch.nn.Module or its class",
 }
 """What the arguments may be that take more than fields."""
+
+
+IN_PYTHON = {**WORDS, bool: "True or False", str: "a text", NoneType: "None"}
+"""Types in the words of Python."""
 
 
 @dataclass(frozen=True)
@@ -212,31 +215,22 @@ def fitting(where: str, value: Any, kind: Any) -> Any:
     Raises:
         FanfoldError: It is of another type.
     """
-    for part in _parts(kind):
-        if get_origin(part) is Literal:
-            if value in get_args(part):
-                return value
-        elif part is bool:
-            if isinstance(value, (bool, np.bool_)):
-                return bool(value)
-        elif part is float:
-            if _is_number(value) and abs(value) <= LARGEST:  # neither infinite nor not a number
-                return float(value)
-        elif part is int:
-            if _is_number(value) and (isinstance(value, Integral) or float(value).is_integer()):
-                return int(value)
-        elif part is str:
-            if isinstance(value, (str, PathLike)):
-                return fspath(value)
-        elif get_origin(part) is dict:
-            if isinstance(value, Mapping):
-                return dict(value)
-        elif get_origin(part) in (tuple, list, Sequence):
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                return tuple(value)
-        elif value is None and part is NoneType:
-            return None
-    raise FanfoldError(f"`{where}` must be {_in_words(kind)}, not {value!r:.100}.")
+    plain = _plain(value)
+    try:
+        return of_kind(kind, plain)
+    except KindError as error:
+        raise FanfoldError(f"`{where}` must be {in_words(kind, IN_PYTHON)}, not {value!r:.100}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML would give it: NumPy's as Python's, a path as text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value
 
 
 @dataclass(frozen=True)
@@ -311,20 +305,3 @@ def _merge(section: str, base: Section, found: Any) -> Section:
         )
     other = "name" in fields_given and fields_given["name"] != base.get("name")
     return dict(fields_given) if other else {**base, **fields_given}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself; whole numbers come before fractions."""
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _in_words(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
-    return " or ".join(
-        ", ".join(map(repr, get_args(part))) if get_origin(part) is Literal else names.get(part, f"a {part}")
-        for part in _parts(kind)
-    )

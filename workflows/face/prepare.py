@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from fanfold.data import datasets
-from fanfold.data.datasets import STORES, Folder, Prepared
+from fanfold.data.datasets import Folder, Prepared
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture
+from fanfold.data.places import STORES
 from fanfold.data.remote import place
 from fanfold.data.source import Found, Part, Source
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists

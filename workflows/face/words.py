@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.flags import COMMANDS, is_field
 from fanfold.workflows.cli.suggestions import SYNONYMS
-from fanfold.workflows.cli.words import did_you_mean
 
 P = ParamSpec("P")
 T = TypeVar("T")

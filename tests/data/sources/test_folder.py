@@ -175,6 +175,39 @@ def test_a_table_that_does_not_say_it_is_refused(tmp_path: Path, text: str, says
         prepared(tmp_path / "list.csv")
 
 
+def test_cells_of_a_table_may_hold_ends_of_lines_commas_and_any_bytes(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a.png", "b.png", "c.png", "d.png"])
+    cells = ["a.png", '"red\r\nfox"', "b.png", '"oak, old"', "c.png", "t\x85\u2028u", "d.png"]
+    rows = "path,label\r\n{},{}\r\n{},{}\r\n{},{}\r\n{},".format(*cells).encode() + b"caf\xe9\r\n"
+    (tmp_path / "set/metadata.csv").write_bytes(rows)
+    store, _ = prepared(tmp_path / "set")
+    assert {name.name for name in store.names} == {"red\r\nfox", "oak, old", "t\x85\u2028u", "caf\\xe9"}
+
+
+def test_class_folders_without_a_picture_are_told(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "g/b/1.png"])
+    for name in ("none", "g/notes", ".hidden"):
+        (tmp_path / "set" / name).mkdir()
+    (tmp_path / "set/g/notes/read.txt").write_text("no picture")
+    _, lines = prepared(tmp_path / "set")
+    assert "no picture in 2 class folders: g/notes, none" in lines
+    (tmp_path / "set/none").rmdir()
+    (tmp_path / "set/g/notes").rename(tmp_path / "notes")
+    assert not any("no picture in" in line for line in prepared(tmp_path / "set")[1])
+
+
+def test_settings_without_an_effect_are_refused(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png", "b/1.png"])
+    with pytest.raises(FanfoldError, match=r"`dataset.handwriting` is grey and padded: leave `dataset.fit`"):
+        prepared(tmp_path / "set", handwriting=True, fit="crop")
+    (tmp_path / "set/metadata.csv").write_text("path,label\na/1.png,a\nb/1.png,b\n")
+    with pytest.raises(FanfoldError, match=r"metadata.csv: a table lists its pictures itself: leave `dataset.include`"):
+        prepared(tmp_path / "set", include="*.png")
+    np.savez(tmp_path / "set.npz", images=np.zeros((2, 4, 4), np.uint8), labels=["a", "b"])
+    with pytest.raises(FanfoldError, match=r"set.npz: arrays have no paths: leave `dataset.include` out"):
+        prepared(tmp_path / "set.npz", include="*.png")
+
+
 def test_a_picture_is_no_source_and_heic_is_to_be_converted(tmp_path: Path) -> None:
     layout(tmp_path / "set", ["a/1.png"])
     with pytest.raises(FanfoldError, match=r"1\.png: a picture, where a source is a folder of class folders"):

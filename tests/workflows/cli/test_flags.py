@@ -1,10 +1,15 @@
+from dataclasses import fields
+
 import pytest
 
 from fanfold.data.datasets import DATASETS
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.configuration import SECTIONS
+from fanfold.workflows.cli.flags import SECTIONS as OF_SECTIONS
 from fanfold.workflows.cli.flags import in_flags, is_field
 from fanfold.workflows.cli.search_options import read_options
+from fanfold.workflows.cli.settings import settings
+from tests.environment import ROOT
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,11 @@ def test_every_field_of_the_configuration_has_its_flag():
     assert all(is_field(f"dataset.{name}") for kind in DATASETS.values() for name in kind.__dataclass_fields__)
     assert all(is_field(f"cluster.{name}") for name in ClusterConfig.__dataclass_fields__)
     assert not any(is_field(path) for path in ("meta", "meta.", "meta.batches", "space.meta.lr", "", "."))
+
+
+def test_every_field_of_a_section_stands_on_the_page_of_the_configuration():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for section in (*(name for name in SECTIONS if name not in ("algorithm", "model")), "record"):
+        kinds = DATASETS.values() if section == "dataset" else [settings(OF_SECTIONS[section])]
+        absent = {field.name for kind in kinds for field in fields(kind) if f"--{section}.{field.name}" not in page}
+        assert absent == set()

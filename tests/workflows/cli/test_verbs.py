@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 
 import jsonschema
@@ -66,6 +67,30 @@ def test_dasks_command_has_the_same_verbs():
     started_by("fanfold")
     assert ran.exit_code == 2
     assert "--meta.lr must be a number, not 'x'" in ran.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --config pictures --dataset.source nowhere --run new",
+        "prepare --dataset.name cifar-fs --dataset.source nowhere",
+        "classify --run fanfold:omniglot --support nowhere --query nowhere",
+        "export --run fanfold:omniglot --meta.batch 3",
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_imported_that_takes_seconds(tmp_path, environment, words):
+    source = (
+        "import sys\nfrom fanfold.workflows.cli.main import run_verb\n"
+        "try: run_verb(sys.argv[1:])\nfinally: print({'torch', 'zarr', 'distributed'} & {*sys.modules})\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", source, *words.split()],
+        **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False},
+    )
+    assert (ran.returncode, ran.stdout) == (2, "set()\n")
+    assert ran.stderr.count("\n") == 1
+    assert "nowhere" in ran.stderr or "--meta.batch" in ran.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_configurations_are_listed(say):

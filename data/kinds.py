@@ -1,20 +1,18 @@
-"""Values against the types of a configuration's fields: the one place that checks them."""
+"""Plain values against the types of fields: the one place that checks them, for files, flags, Python and stores."""
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from fanfold.data.advice import one_printable_line
-from fanfold.pipeline import yaml_text
-from fanfold.workflows.cli.words import did_you_mean
+from fanfold.data.advice import did_you_mean, one_printable_line
 
 LENGTH = 100  # characters of a value that a message shows
 LARGEST = sys.float_info.max
-_WORDS = {
+WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -24,6 +22,7 @@ _WORDS = {
     dict: "a mapping",
     list: "a list",
 }
+"""Types in the words of files and flags."""
 
 
 class KindError(Exception):
@@ -45,34 +44,14 @@ def of_kind(kind: Any, value: Any) -> Any:
     raise KindError(f"must be {in_words(kind)}, not {shown(value)}.{hint}")
 
 
-def of_text(kind: Any, text: str) -> Any:
-    """The same for a flag's value; text that stands where text may stand is taken as it is.
-
-    Raises:
-        KindError: It is of no such type.
-    """
-    if text == "null" and NoneType in parts(kind):
-        return None
-    if str in parts(kind) or Path in parts(kind):
-        return text
-    try:
-        value = yaml_text.load(text)
-    except yaml_text.YAMLError:
-        value = text
-    try:
-        return of_kind(kind, value)
-    except KindError:
-        return of_kind(kind, text)  # a choice may look like a number; an error shows the text
-
-
 def parts(kind: Any) -> tuple[Any, ...]:
     """The members of a union, or the type itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
-def in_words(kind: Any) -> str:
+def in_words(kind: Any, words: Mapping[Any, str] = WORDS) -> str:
     """A type in words: "a whole number or null"."""
-    return either(word for part in parts(kind) for word in _words(part))
+    return either(word for part in parts(kind) for word in _words(part, words))
 
 
 def either(words: Iterable[str]) -> str:
@@ -110,11 +89,13 @@ def _as(kind: Any, value: Any) -> Any:
     if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)  # a folder may be called 2024
     plain = get_origin(kind) or kind
+    if plain is Sequence:
+        return value if isinstance(value, (list, tuple)) else _NOT
     return value if isinstance(plain, type) and isinstance(value, plain) else _NOT
 
 
-def _words(kind: Any) -> list[str]:
+def _words(kind: Any, words: Mapping[Any, str]) -> list[str]:
     if get_origin(kind) is Literal:
         return [str(choice) for choice in get_args(kind)]
     plain = get_origin(kind) or kind
-    return [_WORDS.get(plain, getattr(plain, "__name__", str(plain)))]
+    return [words.get(plain, getattr(plain, "__name__", str(plain)))]
