@@ -134,7 +134,7 @@ def test_other_weights_than_those_of_the_run_are_refused(file, tmp_path):
     ("change", "message"),
     [
         (lambda state: state.pop("features.0.0.weight"), r"features.0.0.weight is missing\.$"),
-        (lambda state: state.update(more=torch.zeros(2)), r"more is too many\.$"),
+        (lambda state: state.update(more=torch.zeros(2)), r"more is none of its tensors\.$"),
         (
             lambda state: state.update({"features.0.0.weight": torch.zeros(1)}),
             r"features.0.0.weight is \[1\], not \[16, 3, 3, 3\]\.$",
