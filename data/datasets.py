@@ -142,10 +142,6 @@ class Folder:
         """
         size, background = SIZE if self.size is None else self.size, self.background or "white"
         if self.handwriting:
-            if self.fit == "crop" or self.channels == "rgb":
-                raise FanfoldError(
-                    "`dataset.handwriting` is grey and padded: leave `dataset.fit` and `dataset.channels` out."
-                )
             invert = "auto" if self.invert is None else self.invert
             preset = Preprocessing(size, 1, "pad", background, handwriting=True, invert=invert)
         else:
@@ -314,6 +310,10 @@ def _source(dataset: Omniglot | Glyphs | CifarFs | Folder, path: Place, *, progr
             near = path.parent if isinstance(path, Path) else STORES
             return OmniglotSource(download_omniglot(near / ".downloads", progress=progress), _OMNIGLOT_URL)
         case Folder():
+            if dataset.handwriting and (dataset.fit == "crop" or dataset.channels == "rgb"):
+                raise FanfoldError(
+                    "`dataset.handwriting` is grey and padded: leave `dataset.fit` and `dataset.channels` out."
+                )
             return folder_source(
                 Path(_folder(dataset)),
                 dataset.looks,
