@@ -5,28 +5,31 @@ seed draws, and then anew, undisturbed, the first half by gang and the second by
 the next one goes on by `--resume`, with a reduction that the seed draws. The parameters at the end must be the same,
 bit for bit. Memory, file descriptors and threads of driver, scheduler and workers are sampled all the time.
 
-Writes OUT.json, OUT.md and OUT.png; the processes' own words stay in the folder SCRATCH. Exit status 1 where anything
-did not hold.
+Writes OUT.json, OUT.md and OUT.png; the processes' own words stay in the folder SCRATCH, as does what came so far: a
+soak that is interrupted goes on when the same command is given again. Exit status 1 where anything did not hold.
 """
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
 
-from benchmarks.soak.injections import KINDS, Fault, Scene, draw, inject
+from benchmarks.soak.injections import KINDS, Fault, Scene, draw, inject, refusal
 from benchmarks.soak.page import write
+from benchmarks.soak.record import Record
 from benchmarks.soak.sampling import Sampler
-from benchmarks.soak.stage import Stage
+from benchmarks.soak.stage import Stage, end_group
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.result import environment
 
@@ -38,17 +41,17 @@ SETTINGS = (
     *("--report", "false", "--cluster.workers", "1", "--cluster.timeout", "180", "--record.tensorboard", "false"),
 )
 STILL = 300.0  # seconds without progress after which a run is said to hang
-ROLES = ("driver", "scheduler", "worker")
 
 
 class Run:
     """A run over a stage, by one driver after another."""
 
-    def __init__(self, stage: Stage, name: str, iterations: int) -> None:
+    def __init__(self, stage: Stage, name: str, iterations: int, record: Record) -> None:
         self.stage, self.directory, self.iterations = stage, RunDirectory(stage.folder / name), iterations
-        self.drivers = 0
-        self.ends: list[dict[str, Any]] = []  # of the drivers
+        self.name, self.record = name, record
+        self.drivers = len(list(stage.folder.glob(f"{name}-*.out")))
         self.driver: subprocess.Popen[bytes] | None = None
+        self.rivals: list[subprocess.Popen[bytes]] = []  # second drivers
         self.began = 0  # iterations done where the driver began
 
     def command(self, reduction: str, iterations: int | None = None) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ class Run:
         cluster = ["--cluster.kind", self.stage.address, "--cluster.reduction", reduction]
         length = ["--meta.iterations", str(iterations or self.iterations)]
         resume = ["--resume"] if self.directory.config.exists() else []
-        return ("-m", "fanfold", "train", *SETTINGS, *cluster, *length, *resume, "--run", self.directory.path.name)
+        return ("-m", "fanfold", "train", *SETTINGS, *cluster, *length, *resume, "--run", self.name)
 
     def start(self, command: Sequence[str]) -> None:
         """Start the next driver."""
@@ -68,7 +71,7 @@ class Run:
     @property
     def out(self) -> Path:
         """What the driver says."""
-        return self.stage.folder / f"{self.directory.path.name}-{self.drivers}.out"
+        return self.stage.folder / f"{self.name}-{self.drivers}.out"
 
     @property
     def iteration(self) -> int:
@@ -80,23 +83,39 @@ class Run:
                     return int(json.loads(line)["iteration"])
         return 0
 
-    def ended(self, after: Sequence[str] = ()) -> int | None:
-        """The status of a driver that has ended, which is noted with what it said last; None if it goes on."""
+    def sampled(self) -> Sampler:
+        """Samples the run's processes while it is entered."""
+        return Sampler(self.processes, lambda: self.iteration, partial(self.record.sample, self.name))
+
+    def judge_rivals(self) -> None:
+        """Note what is wrong with second drivers that have ended; without a driver they would be in the right."""
         assert self.driver is not None
-        status = self.driver.poll()
-        if status is not None:
-            time.sleep(0.5)  # the last lines are on their way
-            said = self.out.read_text(errors="replace").splitlines()
-            self.ends.append(
-                {
-                    "driver": self.drivers,
-                    "status": status,
-                    "said": said[-1] if said else "",
-                    "traceback": any("Traceback" in line for line in said),
-                    "after": list(after),
-                }
-            )
-        return status
+        gone = self.driver.poll() is not None
+        for rival in self.rivals:
+            if gone:
+                end_group(rival)
+            elif rival.poll() is not None and (wrong := refusal(rival)):
+                self.record.fails(wrong)
+        self.rivals[:] = [rival for rival in self.rivals if rival.poll() is None]
+
+    def ended(self, after: Sequence[str] = ()) -> Mapping[str, Any] | None:
+        """How the driver has ended, and what it said last, which is noted; None if it goes on."""
+        assert self.driver is not None
+        if (status := self.driver.poll()) is None:
+            return None
+        time.sleep(0.5)  # the last lines are on their way
+        lines = self.out.read_text(errors="replace").splitlines()
+        found: dict[str, Any] = {
+            "run": self.name,
+            "driver": self.drivers,
+            "status": status,
+            "said": lines[-1] if lines else "",
+            "traceback": any("Traceback" in line for line in lines),
+            "after": list(after),
+        }
+        self.record.end(found)
+        tell(f"{self.name}, driver {self.drivers}: status {status} after {list(after)}: {found['said'][:150]}")
+        return found
 
     def processes(self) -> Mapping[str, Sequence[psutil.Process]]:
         """The processes to sample."""
@@ -108,65 +127,67 @@ class Run:
         return found
 
 
-def undisturbed(stage: Stage, iterations: int) -> tuple[Run, Sampler]:
+def undisturbed(run: Run) -> None:
     """Train without faults, the first half by gang and the second by graph."""
-    run = Run(stage, "undisturbed", iterations)
-    with Sampler(run.processes, lambda: run.iteration) as sampler:
-        for reduction, end in (("collective", iterations // 2), ("graph", iterations)):
+    with run.record.part(run.name), run.sampled():
+        for reduction, end in (("collective", run.iterations // 2), ("graph", run.iterations)):
+            if run.iteration >= end and run.directory.result.exists():  # gone on with
+                continue
             run.start(run.command(reduction, end))
             assert run.driver is not None
             run.driver.wait()
-            if run.ended():
-                raise SystemExit(f"the undisturbed run failed: {run.ends[-1]}")
-            tell(f"undisturbed: {end:,} iterations")
-    return run, sampler
+            found = run.ended()
+            if found and found["status"]:
+                run.record.fails(f"the undisturbed run: {found['said']}")
+                return
 
 
-def disturbed(stage: Stage, iterations: int, faults: Sequence[Fault], seed: int) -> tuple[Run, Sampler, list[str]]:
-    """Train while faults come; returns also what did not hold."""
-    run, random, wrong = Run(stage, "disturbed", iterations), Random(seed), list[str]()
-    left, since = list(faults), list[str]()  # faults since the driver began
-    run.start(run.command("collective"))
-    most, moved = 0, time.monotonic()
-    with Sampler(run.processes, lambda: run.iteration) as sampler:
+def disturbed(run: Run, faults: Sequence[Fault], seed: int) -> None:
+    """Train while faults come; those that came before the soak was interrupted are left out."""
+    record, since = run.record, list[str]()  # faults since the driver began
+    left = list(faults[len(record.faults) :])
+    most, moved = run.iteration, time.monotonic()
+    with record.part(run.name), run.sampled():
+        _next_driver(run, seed)
         while True:
-            if (status := run.ended(since)) is not None:
-                end = run.ends[-1]
-                tell(f"driver {run.drivers}: status {status} after {since or 'nothing'}: {end['said'][:150]}")
-                if end["traceback"]:
-                    wrong.append(f"driver {run.drivers} ended with a traceback after {since}")
-                if status == 0 and run.directory.result.exists():
+            run.judge_rivals()
+            if found := run.ended(since):
+                if found["traceback"]:
+                    record.fails(f"driver {run.drivers} ended with a traceback after {since}")
+                if found["status"] == 0 and run.directory.result.exists():
                     break
-                if status == 2 and "can't be written" not in end["said"]:
-                    wrong.append(f"driver {run.drivers} was refused: {end['said']}")
+                if found["status"] == 2 and "can't be written" not in found["said"]:
+                    record.fails(f"driver {run.drivers} was refused: {found['said']}")
                     break
                 since.clear()
-                run.start(run.command(random.choice(["collective", "graph", "auto"])))
+                _next_driver(run, seed)
             if run.iteration > most:
                 most, moved = run.iteration, time.monotonic()
             elif time.monotonic() - moved > STILL:
-                wrong.append(f"no progress within {STILL:g} s at iteration {most} after {since}")
+                record.fails(f"no progress within {STILL:g} s at iteration {most} after {since}")
                 break
-            stage.open()
-            due = left and left[0].iteration <= most and ready(run, left[0])
-            if due:
+            run.stage.open()
+            if left and left[0].iteration <= most and ready(run, left[0]):
                 fault = left.pop(0)
                 since.append(fault.kind)
-                again = run.command("graph")
+                record.fault(fault.kind)
+                tell(f"fault {len(record.faults)} at {run.iteration:,}: {fault.kind}")
                 assert run.driver is not None
-                tell(f"fault {len(faults) - len(left)} at {run.iteration:,}: {fault.kind}")
-                if found := inject(fault, Scene(stage, run.driver, run.directory.path, again)):
-                    wrong.append(found)
+                inject(fault, Scene(run.stage, run.driver, run.directory.path, run.command("graph"), run.rivals))
             time.sleep(0.1)
     if left:
-        wrong.append(f"{len(left)} faults did not come: the run ended before")
-    return run, sampler, wrong
+        record.fails(f"{len(left)} faults did not come: the run ended before")
+
+
+def _next_driver(run: Run, seed: int) -> None:
+    """Start the next driver, with a reduction that seed and number draw."""
+    run.start(run.command(Random(f"{seed} {run.drivers}").choice(["collective", "graph", "auto"])))
 
 
 def ready(run: Run, fault: Fault) -> bool:
-    """Whether a fault may come: one that ends the driver where that has done some iterations."""
+    """Whether a fault may come: one that ends the driver where that has done some iterations, and has no rival."""
     least = KINDS[fault.kind][2]
-    return least is None or run.iteration >= run.began + least
+    return least is None or (run.iteration >= run.began + least and not run.rivals)
 
 
 def verdict(run: Run, reference: Run) -> list[str]:
@@ -206,41 +227,42 @@ def main() -> int:
     """See the module, and `--help`."""
     parser = argparse.ArgumentParser("benchmarks.soak", description=__doc__)
     parser.add_argument("--faults", type=int, default=200, help="how many faults (default: 200)")
-    parser.add_argument("--iterations", type=int, default=2400, help="meta-iterations of the run (default: 2400)")
+    parser.add_argument("--iterations", type=int, default=2000, help="meta-iterations of the run (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="what faults and moments depend on")
     parser.add_argument("--out", type=Path, default=Path("soak"), help="OUT.json, OUT.md and OUT.png")
-    parser.add_argument("--scratch", type=Path, default=Path("soak-scratch"), help="a folder that is not there yet")
+    parser.add_argument("--scratch", type=Path, default=Path("soak-scratch"), help="a folder for what the soak keeps")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     folder = options.scratch.resolve()
-    folder.mkdir(parents=True)
-    faults, began = draw(options.seed, options.faults, options.iterations), time.monotonic()
-    stage = Stage(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record, stage = Record(folder / "record.jsonl"), Stage(folder)
+    run, reference = (Run(stage, name, options.iterations, record) for name in ("disturbed", "undisturbed"))
     try:
         stage.open()
-        run, noisy, wrong = disturbed(stage, options.iterations, faults, options.seed)
-        middle = time.monotonic()
-        reference, quiet = undisturbed(stage, options.iterations)
+        if not run.directory.result.exists():
+            disturbed(run, draw(options.seed, options.faults, options.iterations), options.seed)
+        if not record.wrong:
+            undisturbed(reference)
     finally:
+        for rival in run.rivals:
+            end_group(rival)
         stage.close()
-    wrong += verdict(run, reference) + left_processes(folder)
+    wrong = [*record.wrong, *verdict(run, reference), *left_processes(folder)]
+    ends = [one.directory.result for one in (reference, run)]
     result = {
         "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "settings": " ".join(SETTINGS),
         "iterations": options.iterations,
         "seed": options.seed,
-        "faults": dict(Counter(fault.kind for fault in faults)),
-        "seconds": {"disturbed": middle - began, "undisturbed": time.monotonic() - middle},
-        "drivers": run.ends,
+        "faults": dict(Counter(record.faults)),
+        "seconds": record.seconds,
+        "drivers": [end for end in record.ends if end["run"] == run.name],
         "wrong": wrong,
-        "parameters_sha256": [
-            json.loads(one.directory.result.read_text())["parameters_sha256"]
-            for one in (reference, run)
-            if one.directory.result.exists()
-        ],
+        "parameters_sha256": [json.loads(end.read_text())["parameters_sha256"] for end in ends if end.exists()],
         "environment": environment(),
     }
-    write(options.out, result, quiet.samples, noisy.samples, options.iterations // 2)
+    write(options.out, result, record.samples, options.iterations // 2)
     for line in wrong:
         tell(f"did not hold: {line}")
     return 1 if wrong else 0

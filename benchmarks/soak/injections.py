@@ -38,9 +38,10 @@ class Scene:
     driver: subprocess.Popen[bytes]
     run: Path  # the run directory
     again: tuple[str, ...]  # the command that goes on with the run
+    rivals: "list[subprocess.Popen[bytes]]"  # second drivers
 
 
-Inject = Callable[[Scene, Random], str | None]  # what was found wrong, if the fault has an answer of its own
+Inject = Callable[[Scene, Random], None]
 
 
 def kill_worker(scene: Scene, random: Random) -> None:
@@ -88,20 +89,27 @@ def exchange_worker(scene: Scene, random: Random) -> None:
         os.killpg(old.pid, signal.SIGTERM)
 
 
-def second_driver(scene: Scene, _: Random) -> str | None:
-    """A second driver goes on with the same run; it is refused."""
-    ran = subprocess.run(
-        [sys.executable, *scene.again],
-        cwd=scene.stage.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
+def second_driver(scene: Scene, _: Random) -> None:
+    """A second driver goes on with the same run, see `refusal`; other faults come meanwhile."""
+    scene.rivals.append(
+        subprocess.Popen(
+            [sys.executable, *scene.again],
+            cwd=scene.stage.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     )
-    last = (ran.stderr.splitlines() or [""])[-1]
-    if ran.returncode == 2 and "is being written by process" in last and "Traceback" not in ran.stderr:
+
+
+def refusal(rival: "subprocess.Popen[bytes]") -> str | None:
+    """What is wrong with the end of a second driver, which must have been refused."""
+    said = rival.communicate()[1].decode(errors="replace")
+    last = (said.splitlines() or [""])[-1]
+    if rival.returncode == 2 and "is being written by process" in last and "Traceback" not in said:
         return None
-    return None if scene.driver.poll() is not None else f"a second driver: status {ran.returncode}, {last!r}"
+    return f"a second driver: status {rival.returncode}, {last!r}"
 
 
 def full_disk(scene: Scene, _: Random) -> None:
@@ -178,10 +186,10 @@ def draw(seed: int, faults: int, iterations: int) -> list[Fault]:
     ]
 
 
-def inject(fault: Fault, scene: Scene) -> str | None:
-    """Bring a fault about; returns what it found wrong by itself."""
+def inject(fault: Fault, scene: Scene) -> None:
+    """Bring a fault about."""
     time.sleep(fault.delay)
-    return KINDS[fault.kind][0](scene, Random(fault.draw))
+    KINDS[fault.kind][0](scene, Random(fault.draw))
 
 
 def _one(scene: Scene, random: Random) -> psutil.Process | None:

@@ -17,16 +17,16 @@ COLOURS = {"driver": "#d55e00", "scheduler": "#009e73", "worker": "#0072b2"}
 MINUTE = 60.0
 
 
-def write(out: Path, result: Mapping[str, Any], quiet: Sequence[Sample], noisy: Sequence[Sample], turn: int) -> None:
+def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]], turn: int) -> None:
     """Write OUT.json, OUT.md and OUT.png.
 
     Args:
         out: OUT.
         result: The facts of the run.
-        quiet: Samples of the undisturbed run.
-        noisy: Samples of the disturbed one.
+        samples: Those of the `undisturbed` run and of the `disturbed` one.
         turn: The iteration from which the undisturbed run went by graph.
     """
+    quiet, noisy = samples.get("undisturbed", ()), samples.get("disturbed", ())
     parts = {
         "undisturbed, by gang": slopes([one for one in quiet if one.iteration < turn]),
         "undisturbed, by graph": slopes([one for one in quiet if one.iteration >= turn]),
@@ -135,8 +135,9 @@ def picture(quiet: Sequence[Sample], noisy: Sequence[Sample], path: Path) -> Non
         for sample in samples:
             lines.setdefault((sample.role, *sample.process), []).append(sample)
         seen = set[str]()
+        began = min((one.seconds for one in samples), default=0.0)
         for (role, *_), part in lines.items():
-            times = [one.seconds / MINUTE for one in part]
+            times = [(one.seconds - began) / MINUTE for one in part]
             label = None if role in seen else role
             seen.add(role)
             for row, values in enumerate(

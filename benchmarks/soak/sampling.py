@@ -25,7 +25,7 @@ class Sample:
 
     role: str
     process: tuple[int, float]  # its number, and when it began
-    seconds: float  # since the sampling began
+    seconds: float  # since the epoch
     iteration: int  # meta-iterations done
     memory: int  # resident, in bytes
     files: int  # open file descriptors
@@ -44,10 +44,11 @@ class Slope:
 class Sampler:
     """Samples processes in a thread, as a context manager."""
 
-    def __init__(self, roles: Roles, iteration: Callable[[], int], every: float = EVERY) -> None:
-        self.samples: list[Sample] = []
-        self._roles, self._iteration, self._every = roles, iteration, every
-        self._over, self._began = threading.Event(), time.monotonic()
+    def __init__(
+        self, roles: Roles, iteration: Callable[[], int], keep: Callable[[Sample], None], every: float = EVERY
+    ) -> None:
+        self._roles, self._iteration, self._keep, self._every = roles, iteration, keep, every
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -62,7 +63,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._over.wait(self._every):
-            now, iteration = time.monotonic() - self._began, self._iteration()
+            now, iteration = time.time(), self._iteration()
             for role, processes in self._roles().items():
                 for process in processes:
                     try:
@@ -71,7 +72,7 @@ class Sampler:
                     except psutil.Error:  # it has ended meanwhile
                         continue
                     if facts[0]:  # else it has ended, and its parent hasn't taken note of that yet
-                        self.samples.append(Sample(role, name, now, iteration, *facts))
+                        self._keep(Sample(role, name, now, iteration, *facts))
 
 
 def by_process(samples: Sequence[Sample]) -> dict[tuple[str, int, float], list[Sample]]:

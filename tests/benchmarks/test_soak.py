@@ -1,12 +1,14 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import psutil
 import pytest
 
 from benchmarks.soak.injections import KINDS, draw
+from benchmarks.soak.record import Record
 from benchmarks.soak.sampling import WARM, Sample, Sampler, by_process, slope
 
 
@@ -30,14 +32,19 @@ def test_a_slope_is_found_within_its_interval():
     assert flat.low < 0 < flat.high
 
 
-def test_processes_are_sampled_while_they_live():
+def test_processes_are_sampled_while_they_live_and_what_was_found_is_read_again(tmp_path):
+    record = Record(tmp_path / "record.jsonl")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         there = psutil.Process(process.pid)
-        with Sampler(lambda: {"driver": [there]}, lambda: 7, every=0.05) as sampler:
+        with Sampler(lambda: {"driver": [there]}, lambda: 7, partial(record.sample, "part"), every=0.05):
             time.sleep(0.5)
             process.communicate(b"\n")
             time.sleep(0.2)
-        last = sampler.samples[-1]
+    record.fault("worker killed")
+    record.fails("something")
+    again = Record(tmp_path / "record.jsonl")
+    assert (again.faults, again.wrong, again.samples) == (["worker killed"], ["something"], record.samples)
+    last = again.samples["part"][-1]
     assert (last.role, last.iteration, last.threads) == ("driver", 7, 1)
     assert last.memory > 1 << 20
     assert 3 <= last.files < 50
