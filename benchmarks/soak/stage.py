@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -119,7 +120,7 @@ def _usual_signals() -> None:
 def expanded(settings: Mapping[str, object]) -> dict[str, object]:
     """Dotted settings as the tree that Dask keeps."""
     with dask.config.set(dict(settings)):
-        return {name: dask.config.get(name) for name in {key.split(".")[0] for key in settings}}
+        return {name: deepcopy(dask.config.get(name)) for name in {key.split(".")[0] for key in settings}}
 
 
 def free_port() -> int:

@@ -38,9 +38,9 @@ DASK_SETTINGS = {
     "distributed.admin.system-monitor.interval": "1s",
     "distributed.worker.memory.monitor-interval": "500ms",
     # Each connection keeps that many of its last messages for Dask's developers, 1,000 by default: those about a gang's
-    # window hold numbers of every iteration. A worker keeps as many trees of its profile, one a second: a thousand took
-    # tens of megabytes. Of the load each process keeps two hours by default.
-    "distributed.admin.low-level-log-length": 100,
+    # window hold numbers of every iteration. A worker keeps as many of its profile's trees, and each process two hours
+    # of its load by default.
+    "distributed.admin.low-level-log-length": preload.HISTORY,
     "distributed.admin.system-monitor.log-length": 600,
 }
 

@@ -62,7 +62,9 @@ class GraphExecutor(Executor):
         """The present workers; those that are gone since the last window are told."""
         present = self._cluster.present
         if lost := self._seen - set(present):
-            self._tell(Noticed(f"{' and '.join(sorted(lost))} is gone: what it computed is computed again"))
+            verb, pronoun = ("is", "it") if len(lost) == 1 else ("are", "they")
+            names = " and ".join(sorted(lost))
+            self._tell(Noticed(f"{names} {verb} gone: what {pronoun} computed is computed again"))
         self._seen = set(present)
         return present
 

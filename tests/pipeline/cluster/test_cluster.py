@@ -20,7 +20,7 @@ from fanfold.pipeline.cluster.cluster import open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.gpus import Gpus
 from fanfold.pipeline.cluster.local import gpu_workers
-from fanfold.pipeline.cluster.preload import MODULE, WORKER_ENVIRONMENT, keeps_memory
+from fanfold.pipeline.cluster.preload import HISTORY, MODULE, WORKER_ENVIRONMENT, keeps_memory
 from fanfold.pipeline.executors.graph import GraphExecutor
 
 
@@ -77,7 +77,9 @@ def test_a_preload_makes_a_worker_keep_memory_and_imports_no_pytorch(bare_enviro
     ):
         (kept,) = client.run(keeps_memory).values()
         faults, torch_there, order = client.submit(faults_of_blocks).result()
+        histories = client.run(lambda dask_worker: [dask_worker.profile_history, dask_worker.profile_keys_history])
     assert (kept, torch_there, order) == (True, False, "PCI_BUS_ID")
+    assert {history.maxlen for found in histories.values() for history in found} == {HISTORY}
     assert faults < 1000  # without it, each of the ten blocks of 32 MiB faults 8,192 pages
 
 

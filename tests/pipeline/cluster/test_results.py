@@ -17,7 +17,6 @@ from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import open_cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.cluster.results import results
-from fanfold.pipeline.events import Noticed
 from fanfold.pipeline.executors.gang import GangExecutor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from tests.waiting import wait_for
@@ -97,9 +96,13 @@ def test_a_scheduler_that_does_not_answer_is_given_up_in_the_end(pair, monkeypat
 
 
 def test_a_worker_that_is_lost_by_graph_is_told(recipe):
-    seen, told = [["tcp://a", "tcp://b"], ["tcp://a"], ["tcp://a"]], []
+    seen, told = [["tcp://a", "tcp://b"], ["tcp://a"], ["tcp://a"], ["tcp://c", "tcp://d"], []], []
     cluster = SimpleNamespace(client=type("Client", (), {})(), present=None)
     executor = GraphExecutor(cluster, recipe, "01234567", told.append)
     for cluster.present in seen:
         executor._present()
-    assert told == [Noticed("tcp://b is gone: what it computed is computed again")]
+    assert [event.text for event in told] == [
+        "tcp://b is gone: what it computed is computed again",
+        "tcp://a is gone: what it computed is computed again",
+        "tcp://c and tcp://d are gone: what they computed is computed again",
+    ]
