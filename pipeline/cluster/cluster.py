@@ -42,6 +42,8 @@ DASK_SETTINGS = {
     # of its load by default.
     "distributed.admin.low-level-log-length": preload.HISTORY,
     "distributed.admin.system-monitor.log-length": 600,
+    # Dask gives a worker of this machine up whose next process takes longer to start, 15 s by default.
+    "distributed.deploy.lost-worker-timeout": "1h",
 }
 
 

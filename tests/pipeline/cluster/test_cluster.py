@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from fanfold.pipeline.cluster.gpus import Gpus
 from fanfold.pipeline.cluster.local import gpu_workers
 from fanfold.pipeline.cluster.preload import HISTORY, MODULE, WORKER_ENVIRONMENT, keeps_memory
 from fanfold.pipeline.executors.graph import GraphExecutor
+from tests.waiting import wait_for
 
 
 def test_the_dashboard_answers_while_training_runs_and_its_task_stream_shows_the_names(pair, slow_recipe):
@@ -131,6 +133,18 @@ def test_a_worker_of_this_machine_that_does_not_start_is_said_and_leaves_nothing
         opened(kind="cpu", timeout=1.5 if "sleep" in setup else 60)
     assert time.monotonic() - began < 30
     assert _workers() <= before
+
+
+def test_a_worker_of_this_machine_is_not_given_up_while_its_next_process_starts():
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0.1s"}),  # starting takes longer
+        open_cluster(ClusterConfig(kind="cpu", workers=1, dashboard=":0")) as cluster,
+    ):
+        ((first, number),) = cluster.client.run(os.getpid).items()
+        os.kill(number, signal.SIGKILL)
+        wait_for(lambda: set(cluster.present) - {first}, 90)
+        time.sleep(1)  # a nanny that was given up ends its worker now
+        assert cluster.workers == 1
 
 
 def _workers():
