@@ -1,7 +1,7 @@
 """Hundreds of random faults over one run: `python -m benchmarks.soak`.
 
 A run on glyphs over a scheduler and two workers, each a process, is trained twice: while faults come at moments that a
-seed draws, and then anew, undisturbed, the first half by gang and the second by graph. Where a fault ends the driver,
+seed draws, and then anew, undisturbed, by gang and by graph, and longer for slopes. Where a fault ends the driver,
 the next one goes on by `--resume`, with a reduction that the seed draws. The parameters at the end must be the same,
 bit for bit. Memory, file descriptors and threads of driver, scheduler and workers are sampled all the time.
 
@@ -29,7 +29,7 @@ from benchmarks.soak.injections import KINDS, Fault, Scene, draw, inject, refusa
 from benchmarks.soak.page import write
 from benchmarks.soak.record import Record
 from benchmarks.soak.sampling import Sampler
-from benchmarks.soak.stage import Stage, end_group
+from benchmarks.soak.stage import Stage, end_groups
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.result import environment
 
@@ -40,6 +40,7 @@ SETTINGS = (
     *("--evaluation.validation_tasks", "50", "--evaluation.tasks", "100", "--evaluation.other_tasks", "50"),
     *("--report", "false", "--cluster.workers", "1", "--cluster.timeout", "180", "--record.tensorboard", "false"),
 )
+COMPARED = ("iterations", "parameters_sha256", "tested_sha256", "test_accuracy")
 STILL = 300.0  # seconds without progress after which a run is said to hang
 
 
@@ -83,6 +84,19 @@ class Run:
                     return int(json.loads(line)["iteration"])
         return 0
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """The facts of the run's result that are compared; empty where there is none."""
+        with suppress(OSError):
+            found = json.loads(self.directory.result.read_text())
+            return {name: found[name] for name in COMPARED}
+        return {}
+
+    def result_at(self, iterations: int) -> dict[str, Any]:
+        """The facts of the run's result after so many iterations; empty where it wasn't there yet."""
+        found = [end["result"] for end in self.record.ends if end["run"] == self.name and end["status"] == 0]
+        return next((one for one in found if one["iterations"] == iterations), {})
+
     def sampled(self) -> Sampler:
         """Samples the run's processes while it is entered."""
         return Sampler(self.processes, lambda: self.iteration, partial(self.record.sample, self.name))
@@ -91,10 +105,11 @@ class Run:
         """Note what is wrong with second drivers that have ended; without a driver they would be in the right."""
         assert self.driver is not None
         gone = self.driver.poll() is not None
+        if gone:
+            end_groups(self.rivals)
+            self.rivals.clear()
         for rival in self.rivals:
-            if gone:
-                end_group(rival)
-            elif rival.poll() is not None and (wrong := refusal(rival)):
+            if rival.poll() is not None and (wrong := refusal(rival)):
                 self.record.fails(wrong)
         self.rivals[:] = [rival for rival in self.rivals if rival.poll() is None]
 
@@ -112,6 +127,7 @@ class Run:
             "said": lines[-1] if lines else "",
             "traceback": any("Traceback" in line for line in lines),
             "after": list(after),
+            "result": self.result if status == 0 else {},
         }
         self.record.end(found)
         tell(f"{self.name}, driver {self.drivers}: status {status} after {list(after)}: {found['said'][:150]}")
@@ -127,11 +143,16 @@ class Run:
         return found
 
 
+def turns(iterations: int) -> list[int]:
+    """Where the undisturbed run changes between gang and graph: as long as the disturbed one, and then for slopes."""
+    return [iterations // 2, iterations, 2 * iterations, 3 * iterations]
+
+
 def undisturbed(run: Run) -> None:
-    """Train without faults, the first half by gang and the second by graph."""
+    """Train without faults, by gang and by graph in turn."""
     with run.record.part(run.name), run.sampled():
-        for reduction, end in (("collective", run.iterations // 2), ("graph", run.iterations)):
-            if run.iteration >= end and run.directory.result.exists():  # gone on with
+        for reduction, end in zip(["collective", "graph"] * 2, turns(run.iterations), strict=True):
+            if run.result_at(end):  # gone on with
                 continue
             run.start(run.command(reduction, end))
             assert run.driver is not None
@@ -193,14 +214,10 @@ def ready(run: Run, fault: Fault) -> bool:
 def verdict(run: Run, reference: Run) -> list[str]:
     """What doesn't hold of a run at its end, beside an undisturbed one."""
     wrong, directory = [], run.directory
-    results = [
-        json.loads(one.directory.result.read_text()) for one in (run, reference) if one.directory.result.exists()
+    here, there = run.result_at(run.iterations), reference.result_at(run.iterations)
+    wrong += [
+        f"{name}: {here.get(name)}, undisturbed {there.get(name)}" for name in COMPARED if not here or here != there
     ]
-    if len(results) < 2:
-        return ["there is no result"]
-    for name in ("parameters_sha256", "tested_sha256", "test_accuracy"):
-        if results[0][name] != results[1][name]:
-            wrong.append(f"{name}: {results[0][name]}, undisturbed {results[1][name]}")
     lines = [json.loads(line)["iteration"] for line in directory.metrics.read_text().splitlines()]
     if sorted(lines) != list(range(min(lines), min(lines) + run.iterations)):
         wrong.append(f"{len(lines)} lines of metrics for {run.iterations} iterations")
@@ -244,25 +261,26 @@ def main() -> int:
         if not record.wrong:
             undisturbed(reference)
     finally:
-        for rival in run.rivals:
-            end_group(rival)
+        drivers = [one.driver for one in (run, reference) if one.driver and one.driver.poll() is None]
+        end_groups([*run.rivals, *drivers])
         stage.close()
     wrong = [*record.wrong, *verdict(run, reference), *left_processes(folder)]
-    ends = [one.directory.result for one in (reference, run)]
+    ends = [one.result_at(options.iterations).get("parameters_sha256") for one in (reference, run)]
     result = {
         "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "settings": " ".join(SETTINGS),
         "iterations": options.iterations,
+        "turns": turns(options.iterations),
         "seed": options.seed,
         "faults": dict(Counter(record.faults)),
         "seconds": record.seconds,
         "drivers": [end for end in record.ends if end["run"] == run.name],
         "wrong": wrong,
-        "parameters_sha256": [json.loads(end.read_text())["parameters_sha256"] for end in ends if end.exists()],
+        "parameters_sha256": [end for end in ends if end],
         "environment": environment(),
     }
-    write(options.out, result, record.samples, options.iterations // 2)
+    write(options.out, result, record.samples, turns(options.iterations))
     for line in wrong:
         tell(f"did not hold: {line}")
     return 1 if wrong else 0

@@ -17,19 +17,19 @@ COLOURS = {"driver": "#d55e00", "scheduler": "#009e73", "worker": "#0072b2"}
 MINUTE = 60.0
 
 
-def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]], turn: int) -> None:
+def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]], turns: Sequence[int]) -> None:
     """Write OUT.json, OUT.md and OUT.png.
 
     Args:
         out: OUT.
         result: The facts of the run.
         samples: Those of the `undisturbed` run and of the `disturbed` one.
-        turn: The iteration from which the undisturbed run went by graph.
+        turns: The iterations at which the undisturbed run changed between gang and graph.
     """
     quiet, noisy = samples.get("undisturbed", ()), samples.get("disturbed", ())
     parts = {
-        "undisturbed, by gang": slopes([one for one in quiet if one.iteration < turn]),
-        "undisturbed, by graph": slopes([one for one in quiet if one.iteration >= turn]),
+        "undisturbed, by gang": slopes([one for one in quiet if turns[1] <= one.iteration < turns[2]]),
+        "undisturbed, by graph": slopes([one for one in quiet if turns[2] <= one.iteration]),
         "disturbed": slopes(noisy),
     }
     write_json(out.with_suffix(".json"), {**result, "slopes": parts})
@@ -65,14 +65,15 @@ def slopes(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 def page(result: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The page."""
     machine, wrong = result["environment"], result["wrong"]
-    undisturbed, disturbed = result["seconds"]["undisturbed"], result["seconds"]["disturbed"]
+    undisturbed, disturbed = (result["seconds"].get(part, 0.0) for part in ("undisturbed", "disturbed"))
     same = len(set(result["parameters_sha256"])) == 1 and len(result["parameters_sha256"]) == 2
     lines = [
         "# Soak",
         "",
         f"{sum(result['faults'].values())} random faults (seed {result['seed']}) over one run of "
         f"{result['iterations']:,} meta-iterations on glyphs, by {len(result['drivers'])} drivers over a scheduler and "
-        f"two workers, in {disturbed / 60:.0f} minutes; {undisturbed / 60:.0f} minutes undisturbed. "
+        f"two workers, in {disturbed / 60:.0f} minutes; {undisturbed / 60:.0f} minutes undisturbed, "
+        f"{result['turns'][-1]:,} iterations. "
         + (
             f"The parameters at the end are the undisturbed run's, bit for bit: `{result['parameters_sha256'][0]}`."
             if same

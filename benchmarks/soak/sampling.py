@@ -13,7 +13,7 @@ from scipy import stats
 
 EVERY = 2.0  # seconds between samples
 BLOCKS = 10  # means of as many successive parts are taken for independent
-WARM = 150.0  # seconds of a process's life that are left out: Dask's histories of 100 s fill
+WARM = 120.0  # seconds of a process's life that are left out: Dask's histories of 100 s fill
 LEAST = 60.0  # seconds that are left then, at least
 
 Roles = Callable[[], Mapping[str, Sequence[psutil.Process]]]
@@ -76,11 +76,11 @@ class Sampler:
 
 
 def by_process(samples: Sequence[Sample]) -> dict[tuple[str, int, float], list[Sample]]:
-    """The samples of each process that lived long enough, without those of its first time."""
+    """The samples of each process, where they reach long enough, without those of its first time."""
     found: dict[tuple[str, int, float], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.role, *sample.process), []).append(sample)
-    late = {name: [one for one in part if one.seconds - part[0].seconds > WARM] for name, part in found.items()}
+    late = {name: [one for one in part if one.seconds - name[2] > WARM] for name, part in found.items()}
     return {name: part for name, part in late.items() if part and part[-1].seconds - part[0].seconds > LEAST}
 
 

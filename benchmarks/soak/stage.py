@@ -20,7 +20,7 @@ import psutil
 from fanfold.pipeline.cluster.cluster import DASK_SETTINGS
 from fanfold.pipeline.cluster.preload import MODULE
 
-ENDED = 30.0  # seconds within which a process ends that was asked to
+ENDED = 2.0  # seconds within which a process ends that was asked to
 
 
 def wait_for(what: Callable[[], object], seconds: float, name: str) -> None:
@@ -54,8 +54,7 @@ class Stage:
     def open(self) -> None:
         """Start the scheduler, and the workers that are missing."""
         if self.scheduler is None or self.scheduler.poll() is not None:
-            for crew in self.crews:  # they quit by themselves where their scheduler is gone, or are made to
-                end_group(crew)
+            end_groups(self.crews)
             self.crews.clear()
             listening = ["--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", "127.0.0.1:0"]
             self.scheduler = self.start("-m", "dask", "scheduler", *listening)
@@ -99,8 +98,7 @@ class Stage:
 
     def close(self) -> None:
         """End all processes."""
-        for process in [*self.crews, *([self.scheduler] if self.scheduler else [])]:
-            end_group(process)
+        end_groups([*self.crews, *([self.scheduler] if self.scheduler else [])])
         if self._log is not None:
             self._log.close()
 
@@ -153,17 +151,22 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process by SIGTERM, and what is left of its group and its children by SIGKILL."""
-    left = children(process)
-    for number in (signal.SIGCONT, signal.SIGTERM):
+def end_groups(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes by SIGTERM, and soon what is left of their groups and children by SIGKILL."""
+    left = [child for process in processes for child in children(process)]
+    for process in processes:
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+    end = time.monotonic() + ENDED
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))
+    for process in processes:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(ENDED)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
     for child in left:
         with suppress(psutil.Error):
             child.kill()
-    process.wait()
+    for process in processes:
+        process.wait()
