@@ -24,6 +24,7 @@ from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.trust import add_trust_flag
 
 if TYPE_CHECKING:
+    from fanfold.pipeline.configuration import Configuration
     from fanfold.tasks.episodes import EpisodeShape
     from fanfold.workflows.actions.grid import Grid
 
@@ -42,6 +43,14 @@ def main(argv: Sequence[str]) -> None:
         default="best",
         help="the best ones on validation classes, or those after the last iteration",
     )
+    parser.add_argument(
+        "--ensemble",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="further run directories: the class probabilities of all runs are averaged",
+    )
     parser.add_argument("--predictions", type=Path | None, default=None, help="a CSV file for every prediction")
     for name, what in (("ways", "numbers of classes"), ("shots", "numbers of support pictures")):
         parser.add_argument(
@@ -55,12 +64,15 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError("--run is needed: the directory of the run to test.")
     if options.predictions is not None and (options.grid.ways or options.grid.shots):
         raise FanfoldError("--predictions and --grid: leave one out.")
+    if options.ensemble and (of_data or options.grid.ways or options.grid.shots):
+        raise FanfoldError("--ensemble and --grid, or other data: leave one out.")
     if options.predictions is not None:
         check_writable("CSV file", options.predictions)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.experiment import decide
     from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.workflows.actions.elsewhere import on_other_data
-    from fanfold.workflows.actions.evaluate import Evaluation, evaluate
+    from fanfold.workflows.actions.evaluate import Evaluation, evaluate, joined_by, on_the_tasks_of
     from fanfold.workflows.actions.grid import GridOfTests, evaluate_grid
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 
@@ -72,6 +84,10 @@ def main(argv: Sequence[str]) -> None:
     else:
         plan = decided(options, trains=False)
     asked = Evaluation(plan, directory, options.parameters, options.predictions, bool(of_data), home)
+    if options.ensemble:
+        further = [(_own(one, options.trust), RunDirectory(Path(one))) for one in options.ensemble]
+        plans = [(decide(on_the_tasks_of(plan, own), trains=False), there) for own, there in further]
+        asked = joined_by(asked, plans)
     grid = _grid(options.grid.ways, options.grid.shots, plan.recipe.task)
     planned = None if grid is None else GridOfTests.of(asked, grid)
 
@@ -84,6 +100,15 @@ def main(argv: Sequence[str]) -> None:
             evaluate(asked, cluster, say)
         else:
             evaluate_grid(planned, cluster, say)
+
+
+def _own(path: str, trust: Sequence[str]) -> "Configuration":
+    """The configuration of a further run, as it was trained."""
+    leave = ["--trust", *trust] if trust else []
+    argv = of_run(path, ": --ensemble names run directories", [*leave, "--cluster.kind", "cpu"])
+    parser = build_parser("workflows.evaluate", __doc__, argv, CONFIGURATION)
+    parser.add_argument("--seed", type=int, default=0)
+    return configuration(parse(parser, argv))
 
 
 def _grid(ways: str | None, shots: str | None, task: "EpisodeShape") -> "Grid | None":

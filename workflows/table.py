@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         if (value := getattr(options, name)) is not None and value < 1:
             raise FanfoldError(f"--{name} must be at least 1, not {value}.")
     if options.ensemble and options.seeds == 1:
-        raise FanfoldError("--ensemble needs --seeds 2 or more: an ensemble is of a row's seeds.")
+        raise FanfoldError("--ensemble needs --seeds 2 or more: it is of a row's seeds.")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.workflows.actions.table import run_all
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster

@@ -119,7 +119,10 @@ def wrong_key(found: Any, schema: Schema) -> str | None:
     for key, kind in schema.items():
         if not _is(found.get(key), kind):
             return key
-    optional = {"reduction": str, "note": str, "normalization": str, "inner_steps": int, "environment": dict}
+    optional = {
+        **dict.fromkeys(("reduction", "note", "normalization"), str),
+        **{"inner_steps": int, "environment": dict, "validations": list},
+    }
     for key, kind in optional.items():
         if found.get(key) is not None and not _is(found[key], kind):
             return key

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.reporting.curves import short_of_paper
 from fanfold.workflows.reporting.published import published, published_beside
-from fanfold.workflows.reporting.table import add_to_table, combined, markdown
+from fanfold.workflows.reporting.table import add_to_table, combined, draw_curves, markdown
 from tests.workflows.conftest import SMALL, wait_while_running
 
 CONFIGS = sorted((Path(__file__).parents[2] / "workflows" / "configs").rglob("*.yaml"))
@@ -94,6 +95,7 @@ def test_rows_are_trained_at_once_shared_where_they_learn_alike_and_not_done_aga
     assert _tests_of(tmp_path, "proto-3way-seed0") == shared
 
     # Alone, a row has the same parameters as beside others.
+    assert [len(keys["validations"]) for keys in found.values()] == [1, 0, 1]  # on the tasks of the run's first row
     alone = workflow_here("train", "--config", rows[0], "--run", "alone", "--report", "false", *joined)
     assert alone.returncode == 0, alone.stderr
     result = json.loads((tmp_path / "alone" / "result.json").read_text())
@@ -181,6 +183,8 @@ def test_wrong_rows_are_said_before_anything_starts(workflow_here, row, tmp_path
     ran = workflow_here("table", "fine.yaml", "more/fine.yaml", *CLUSTER)
     assert ran.returncode == 2
     assert "Two rows are called fine" in ran.stderr
+    ran = workflow_here("table", "fine.yaml", "--ensemble", *CLUSTER)
+    assert (ran.returncode, ran.stderr) == (2, "error: --ensemble needs --seeds 2 or more: it is of a row's seeds.\n")
     ran = workflow_here("table", "fine.yaml", "--out", "fine.yaml/table", *CLUSTER)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: The folder fine.yaml can't be made (")
@@ -245,6 +249,18 @@ def test_what_a_row_is_of_is_said():
     assert "| 2 · 10,000 and 300 |" in text
     together = result(row="maml-5way1shot-ensemble", members=["a-seed0", "a-seed1", "a-seed2"])
     assert "| ensemble of 3 · 10,000 | 98.00 ± 0.30 transductive |" in markdown([result(), together])
+
+
+def test_rows_below_their_papers_have_a_curve(tmp_path):
+    """Of the validations, where they were on the row's own tasks; a table without any has no picture."""
+    validations = [[500, 0.9, 0.01], [1000, 0.95, 0.01]]
+    add_to_table(tmp_path / "table", [result(validations=validations), result(row="maml-other", validations=[])])
+    assert "(table-curves.png)" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table-curves.png").read_bytes().startswith(b"\x89PNG")
+    (axis,) = short_of_paper([result(validations=validations)]).figure.axes
+    assert axis.lines[0].get_xydata().tolist() == [[500, 90], [1000, 95]]
+    assert draw_curves([result(accuracy=0.99, validations=validations)], tmp_path / "table") is None
+    assert not (tmp_path / "table-curves.png").exists()
 
 
 def test_a_table_names_the_gpus_that_its_rows_were_trained_on():

@@ -15,9 +15,12 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.configuration import Configuration
 from fanfold.pipeline.embed_once import embed_once
+from fanfold.pipeline.ensemble import Member, ensemble_sha256, meta_test_together
 from fanfold.pipeline.evaluation import Each, meta_test, normalizations, not_learnt
 from fanfold.pipeline.events import Noticed
+from fanfold.pipeline.executors.base import Executor
 from fanfold.pipeline.executors.graph import GraphExecutor
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import EVALUATE_FREE, Experiment, check_agreement
@@ -49,6 +52,7 @@ class Evaluation:
     predictions: Path | None = None  # a CSV file for every prediction
     data_named: bool = False  # whether the plan's data may be others than the run's
     home: Recipe | None = None  # the run's own, of a test on other data
+    others: tuple["Evaluation", ...] = ()  # of runs that judge the same tasks with this one, see `joined_by`
 
     def __post_init__(self) -> None:
         """Check that the plan is the run's.
@@ -59,6 +63,33 @@ class Evaluation:
         free = (*EVALUATE_FREE, "dataset.") if self.data_named else EVALUATE_FREE
         free = (*free, "algorithm.") if isinstance(self.plan.recipe.algorithm, Fitted) else free
         check_agreement(self.plan, self.directory.config, free, "A test")
+
+
+def on_the_tasks_of(plan: Experiment, own: Configuration) -> Configuration:
+    """A run's configuration, with the tasks of another run's test, and as many inner steps where it has any."""
+    steps = plan.evaluation.steps if hasattr(own.algorithm, "inner_steps") else None
+    evaluation = replace(plan.evaluation, steps=steps)
+    return replace(own, task=plan.config["task"], dataset=plan.config["dataset"], evaluation=evaluation)
+
+
+def joined_by(asked: Evaluation, others: Sequence[tuple[Experiment, RunDirectory]]) -> Evaluation:
+    """The test of a run with others as an ensemble, each by a plan `on_the_tasks_of` the first.
+
+    Raises:
+        FanfoldError: A run is there twice, was trained on other data or by another split, or can't judge such tasks.
+    """
+    if asked.data_named or isinstance(asked.plan.recipe.algorithm, Fitted):
+        raise FanfoldError("`ensemble` is for runs as they were trained: test them on their own data.")
+    paths = [directory.path.resolve() for directory in (asked.directory, *(directory for _, directory in others))]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise FanfoldError(f"`ensemble` has the run {twice.name} twice: each counts once.")
+    split = _split_of(asked.directory)
+    if other := next((one for _, one in others if _split_of(one) != split), None):
+        raise FanfoldError(
+            f"`ensemble`: {other.path} was trained by the split {_split_of(other)}, {asked.directory.path} by {split}. "
+            "The test classes of one run may be training classes of the other."
+        )
+    return replace(asked, others=tuple(Evaluation(*other, asked.parameters) for other in others))
 
 
 @dataclass(frozen=True)
@@ -76,6 +107,7 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
     `warn` shows what puts the test in doubt, by default as `say` does: a damaged checkpoint, a run that learnt nothing.
 
     With another number of ways than in training, an algorithm with a head gets another one, see `fanfold.tasks.heads`.
+    With others the run judges each task together, see `fanfold.pipeline.ensemble`.
 
     Returns:
         The result, as it is kept in the run directory's `evaluations`, under a name that follows from what was asked.
@@ -107,6 +139,57 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     Raises:
         FanfoldError: The checkpoint can't be read, or the cluster fails.
     """
+    plan, directory = asked.plan, asked.directory
+    executor = (
+        LocalExecutor(plan.recipe)
+        if cluster is None
+        else GraphExecutor(cluster.part(directory.path.name, "test"), plan.recipe)
+    )
+    device = "cpu" if cluster is None else cluster.device
+    networks = [_network(one, executor, device, say) for one in (asked, *asked.others)]
+    first, *others = networks
+    member, evaluation = first.member, plan.evaluation
+    names = open_store(member.recipe.store).names
+    with _predictions_in(asked.predictions, names) as each:
+        if others:
+            tests = meta_test_together(executor, [one.member for one in networks], evaluation, each, say)
+        else:
+            tests = meta_test(executor, member.recipe, member.parameters, evaluation, member.population, each, say)
+    vectors = [one.parameters for one in networks]
+    sha256 = ensemble_sha256(vectors) if others else parameters_sha256(*vectors)
+    keys = {
+        **test_keys(plan, tests, None if others else first.iteration, sha256),
+        **({"members": [one.member.name for one in networks]} if others else {}),
+        "parameters_sha256": sha256,
+        "trained_ways": plan.recipe.train.ways,
+        "head": first.head,
+        "workers": 0 if cluster is None else cluster.workers,
+        "device": device,
+        "note": first.found.note,
+        "environment": environment(() if cluster is None else cluster.gpus),
+        **class_keys(names, tests[0].tally),
+    }
+    return Measured(keys, tests[0], " ".join(one.note for one in networks if one.note is not None) or None)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A run's network, ready to be tested."""
+
+    member: Member  # as it is tested
+    parameters: Vector  # as it was trained
+    iteration: int | None
+    head: Head | None  # in the place of its own
+    found: Checkpoint
+    note: str | None  # on a damaged checkpoint
+
+
+def _network(asked: Evaluation, executor: Executor, device: Literal["cpu", "cuda"], say: Say) -> _Network:
+    """A run's network, its embeddings where they are made once, and its head for other ways.
+
+    Raises:
+        FanfoldError: The checkpoint can't be read, or the cluster fails.
+    """
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
     found, note = newest_checkpoint(directory.last)
     refitted = _is_of_another(plan, directory)
@@ -115,32 +198,14 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     recipe, tested, head, statistics = (
         (plan.recipe, parameters, None, None) if refitted else _tested(asked, found, parameters)
     )
-    if cluster is not None:
-        recipe = replace(recipe, device=cluster.device)
-    executor = (
-        LocalExecutor(recipe) if cluster is None else GraphExecutor(cluster.part(directory.path.name, "test"), recipe)
-    )
+    recipe = replace(recipe, device=device)
     embed_once(executor, recipe, lambda event: say(event.text) if isinstance(event, Noticed) else None)
     if refitted:
         fitted = fit(executor, recipe, own_parameters(recipe, found, parameters), plan.evaluation.validation_tasks)
         tested, statistics = fitted.parameters, fitted.statistics
         say(f"{recipe.algorithm.name}, fitted on validation classes, judges the embeddings of the run's network")
-    names = open_store(recipe.store).names
-    with _predictions_in(asked.predictions, names) as each:
-        tests = meta_test(executor, recipe, tested, plan.evaluation, statistics, each, say)
-    sha256 = parameters_sha256(parameters)
-    keys = {
-        **test_keys(plan, tests, found.best_iteration if best else found.state.iteration, sha256),
-        "parameters_sha256": sha256,
-        "trained_ways": plan.recipe.train.ways,
-        "head": head,
-        "workers": 0 if cluster is None else cluster.workers,
-        "device": recipe.device,
-        "note": found.note,
-        "environment": environment(() if cluster is None else cluster.gpus),
-        **class_keys(names, tests[0].tally),
-    }
-    return Measured(keys, tests[0], note)
+    iteration = found.best_iteration if best else found.state.iteration
+    return _Network(Member(directory.path.name, recipe, tested, statistics), parameters, iteration, head, found, note)
 
 
 def _tested(
@@ -189,6 +254,11 @@ def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[E
         yield write
 
 
+def _split_of(directory: RunDirectory) -> Any:
+    """The split of classes that a run was trained by."""
+    return read_configuration(directory.config).get("dataset", {}).get("split")
+
+
 def _is_of_another(plan: Experiment, directory: RunDirectory) -> bool:
     """Whether a method on embeddings judges the network of a run with another algorithm."""
     trained = read_configuration(directory.config).get("algorithm")
@@ -209,4 +279,5 @@ def _name(asked: Evaluation, sha256: str) -> str:
     }
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
     task = recipe.task
-    return f"{task.ways}way{task.shots}shot-{evaluation.tasks}tasks-{asked.parameters}-{digest}"
+    together = f"-ensemble{len(asked.others) + 1}" if asked.others else ""
+    return f"{task.ways}way{task.shots}shot-{evaluation.tasks}tasks-{asked.parameters}{together}-{digest}"

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -20,6 +22,7 @@ from fanfold.pipeline.training import train
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, run_keys, test_keys, tested_once
+from fanfold.workflows.reporting.history import read_history
 from fanfold.workflows.reporting.table import add_to_table
 from fanfold.workflows.reporting.table_rows import Ensemble, Row, Training
 
@@ -105,7 +108,17 @@ def _test(
         return {"row": row.name, **keys, **run_keys(last, recipe, cluster)}
 
     found = tested_once(training.directory.path / f"row-{row.name}.json", row.plan, sha256, measure)
-    return found | run_keys(last, recipe, cluster)  # a run that went on may have found nothing better
+    # A run that went on may have found nothing better.
+    return {**found, **run_keys(last, recipe, cluster), "validations": _validations(row, training)}
+
+
+def _validations(row: Row, training: Training) -> list[list[float]]:
+    """Iterations, accuracy and its interval of each validation; none where it was on the tasks of another row."""
+    if training.plan.recipe.task != row.plan.recipe.task:
+        return []
+    history = read_history(training.directory)
+    found: list[list[float]] = np.stack([history.validated, history.validation, history.ci95], 1).tolist()
+    return found
 
 
 def _test_ensemble(ensemble: Ensemble, cluster: Cluster) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.backbones import PREFIXES, Backbone
 from fanfold.workflows.actions.classify import Trained, trained_backbone, trained_run, trained_shipped
 from fanfold.workflows.actions.elsewhere import on_other_data
-from fanfold.workflows.actions.evaluate import Evaluation, evaluate
+from fanfold.workflows.actions.evaluate import Evaluation, evaluate, joined_by, on_the_tasks_of
 from fanfold.workflows.actions.grid import Grid, GridOfTests, evaluate_grid
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.cli.trust import check_leave, package_of
@@ -127,6 +127,7 @@ class Run:
         split: str | None = None,
         parameters: Literal["best", "last"] = "best",
         predictions: str | PathLike[str] | None = None,
+        ensemble: "Sequence[Run]" = (),
         cluster: ACluster | None = None,
     ) -> TestResult: ...
 
@@ -145,6 +146,7 @@ class Run:
         split: str | None = None,
         parameters: Literal["best", "last"] = "best",
         predictions: str | PathLike[str] | None = None,
+        ensemble: "Sequence[Run]" = (),
         cluster: ACluster | None = None,
     ) -> TestResult | TestGrid: ...
 
@@ -163,6 +165,7 @@ class Run:
         split: str | None = None,
         parameters: Literal["best", "last"] = "best",
         predictions: str | PathLike[str] | None = None,
+        ensemble: "Sequence[Run]" = (),
         cluster: ACluster | None = None,
     ) -> TestResult | TestGrid:
         """Test the run's parameters on tasks from test classes, or on other data.
@@ -181,6 +184,7 @@ class Run:
             split: Which classes test; by default those of the run's split, or all of other data.
             parameters: Those that did `best` on validation classes, or the `last` ones.
             predictions: A CSV file to write, with every prediction; none of a table.
+            ensemble: Further runs, to judge the tasks together with this one: all class probabilities are averaged.
             cluster: Where to compute, see `fanfold.train`; by default in this process for algorithms that embed each
                 picture once, else on workers of its own.
 
@@ -202,6 +206,8 @@ class Run:
         )
         if grid is not None and predictions is not None:
             raise FanfoldError("predictions and several ways or shots: leave one out.")
+        if ensemble and (grid is not None or data is not None):
+            raise FanfoldError("ensemble and several ways or shots, or other data: leave one out.")
         notes, home = list[str](), None
         if data is None:
             plan = asked.decided(trains=False)
@@ -212,6 +218,11 @@ class Run:
             notes += plan.told
         file = None if predictions is None else Path(predictions)
         evaluation = Evaluation(plan, self._directory, parameters, file, data is not None, home)
+        members = [(one, one._ask()) for one in ensemble]
+        members = [(one, replace(own, configuration=on_the_tasks_of(plan, own.configuration))) for one, own in members]
+        if members:
+            further = [(own.decided(trains=False), one._directory) for one, own in members]
+            evaluation = joined_by(evaluation, further)
 
         def note(line: str) -> None:
             notes.append(in_arguments(line))
@@ -225,10 +236,12 @@ class Run:
             notes.extend(in_arguments(why) for why in planned.left_out)
             return TestGrid.of(table, notes)
 
-        if not plan.recipe.algorithm.head and given_cluster(cluster) is None:
+        recipes = [one.plan.recipe for one in (evaluation, *evaluation.others)]
+        if not any(recipe.algorithm.head for recipe in recipes) and given_cluster(cluster) is None:
             return measured(None)
         with opened(cluster) as computing:
-            hand_over_and_check(computing, plan.recipe, asked)
+            for recipe, own in zip(recipes, [asked, *(own for _, own in members)], strict=True):
+                hand_over_and_check(computing, recipe, own)
             return measured(computing)
 
     @spoken

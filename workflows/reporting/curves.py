@@ -1,12 +1,28 @@
 """The curves of one run, or of several together: loss and accuracy against iterations and time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fanfold.workflows.reporting.history import History, Numbers, smooth
+from fanfold.workflows.reporting.published import published_beside
 from fanfold.workflows.reporting.run import Run
-from fanfold.workflows.reporting.style import BLUE, DASHES, SERIES, VERMILLION, Dashes, Picture, axes, listed, percents
+from fanfold.workflows.reporting.style import (
+    BLUE,
+    DASHES,
+    REFERENCE,
+    SERIES,
+    VERMILLION,
+    WIDTH,
+    Dashes,
+    Picture,
+    axes,
+    listed,
+    percents,
+)
 
 BAND = "The line is a running mean over {window} iterations; 80 % of these lie in the band."
 
@@ -67,6 +83,37 @@ def overlaid(runs: Sequence[Run]) -> list[Picture]:
         of = listed([run.name for run in known])
         pictures.append(Picture(f"validation-{_short(against)}", title, f"{title}, of {of}.", figure, caption))
     return pictures
+
+
+def short_of_paper(results: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """Draw the validation accuracy of a table's rows that are below their papers', each in a panel; None without any.
+
+    A row has a curve where its run was validated on the row's own tasks.
+    """
+    below = [
+        (row, paper.percent)
+        for row in results
+        if (paper := published_beside(row)) and 100 * row["test_accuracy"] < paper.percent and row.get("validations")
+    ]
+    if not below:
+        return None
+    columns = min(2, len(below))
+    lines = -(-len(below) // columns)
+    figure = Figure(figsize=(WIDTH * columns / 1.3, 2.3 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, (row, percent) in zip(panels, below, strict=False):
+        iterations, accuracies, ci95 = np.transpose(row["validations"])
+        axis.errorbar(iterations, 100 * accuracies, 100 * ci95, color=BLUE, marker="o", markersize=3.5, capsize=2)
+        axis.axhline(percent, **REFERENCE)
+        seed = f", seed {row['seed']}" if row["seed"] else ""
+        axis.set(title=f"{row['row']}{seed}", xlabel="iterations", ylabel="validation accuracy, %")
+        axis.set_xlim(0, 1.05 * iterations[-1])
+    for axis in panels[len(below) :]:
+        axis.remove()
+    names = listed([row["row"] for row, _ in below])
+    title = "Validation accuracy of the rows below their papers"
+    caption = "With 95 % confidence intervals; the dashed line is the published test accuracy."
+    return Picture("curves", title, f"{title}: {names}.", figure, caption)
 
 
 def line_style(place: int) -> tuple[str, Dashes]:

@@ -27,6 +27,9 @@ of all, and *seeds ±* the standard deviation between them. An *ensemble* is the
 probabilities are averaged; its training is theirs together. Written by `fanfold table`.
 
 """
+CURVES = """
+What more time would give: the [validation accuracy]({}) of rows below the published figure, against iterations.
+"""
 COLUMNS = (
     *("row", "network", "split", "queries · steps", "seeds · tasks", "accuracy", "published", "difference"),
     *("the other way", "training"),
@@ -62,11 +65,34 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
     by_run = {(result["row"], result["seed"]): result for result in (*known, *results)}
     ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])
     write_json(path, {"results": ordered})
-    write_bytes(out.with_name(out.name + ".md"), markdown(ordered).encode())
+    drawn = draw_curves(ordered, out)
+    write_bytes(out.with_name(out.name + ".md"), markdown(ordered, drawn).encode())
 
 
-def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """The table with a line for each row, over its seeds."""
+def draw_curves(results: Sequence[Mapping[str, Any]], out: Path) -> str | None:
+    """Draw the validation curves of rows below their papers, beside the table. Returns the file's name, if any.
+
+    Raises:
+        FanfoldError: The file can't be written.
+    """
+    if not any(result.get("validations") and published_beside(result) for result in results):
+        return None
+    from fanfold.workflows.reporting.curves import (
+        short_of_paper,  # imported here: drawing libraries take long to import
+    )
+    from fanfold.workflows.reporting.style import styled
+
+    path = out.with_name(out.name + "-curves.png")
+    with styled():
+        if (picture := short_of_paper(results)) is None:
+            path.unlink(missing_ok=True)
+            return None
+        write_bytes(path, picture.png())
+    return path.name
+
+
+def markdown(results: Sequence[Mapping[str, Any]], curves: str | None = None) -> str:
+    """The table with a line for each row, over its seeds; and the name of its curves' file."""
     datasets = " and ".join(dict.fromkeys(result["dataset"] for result in results))
     rows = [list(group) for _, group in groupby(results, key=lambda result: result["row"])]
     machines = dict.fromkeys(_machine(result) for result in results)
@@ -75,6 +101,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
         [
             HEAD.format(datasets=datasets),
             markdown_table(COLUMNS, [_cells(row) for row in rows]),
+            CURVES.format(curves) if curves else "",
             "\nMeasured on " + "; ".join(machines) + ".\n",
             "\nPublished: " + "; ".join(sources) + ".\n" if sources else "",
         ]

@@ -142,6 +142,28 @@ def test_the_command_tests_on_other_data_and_makes_tables(here, discs, workflow_
     assert "--task.ways must be at most" in none.stderr
 
 
+def test_runs_are_tested_as_an_ensemble(here, cluster, workflow_here, joined):
+    """By other algorithms; the test is kept beside those of the first."""
+    first, other = fanfold.load("protonet"), fanfold.load("maml")
+    found = first.test(10, ensemble=[other], cluster=cluster.client)
+    assert (found.keys["members"], found.transductive) == (["protonet", "maml"], True)
+    assert found.keys["tested_sha256"] != first.result["tested_sha256"]
+    ran = workflow_here("evaluate", "--run", "protonet", "--ensemble", "maml", "--evaluation.tasks", "10", *joined)
+    assert ran.returncode == 0, ran.stderr
+    assert "10 test tasks, transductive, ensemble of 2" in ran.stdout
+    (kept,) = (here / "protonet" / "evaluations").glob("*-ensemble2-*.json")
+    assert json.loads(kept.read_text())["test_accuracy"] == found.accuracy.mean
+    with pytest.raises(fanfold.FanfoldError, match="ensemble has the run protonet twice: each counts once"):
+        first.test(ensemble=[first])
+    config = here / "maml" / "config.yaml"
+    config.write_text(re.sub("split: .*", "split: random:7", config.read_text()))
+    ran = workflow_here("evaluate", "--run", "protonet", "--ensemble", "maml")
+    assert ran.returncode == 2
+    assert "error: --ensemble: maml was trained by the split random:7, protonet by " in ran.stderr
+    ran = workflow_here("evaluate", "--run", "protonet", "--ensemble", "maml", "--grid.ways", "2,3")
+    assert (ran.returncode, ran.stderr) == (2, "error: --ensemble and --grid, or other data: leave one out.\n")
+
+
 def test_other_data_are_not_for_training(workflow_here, pictures):
     ran = workflow_here("train", *SMALL, "--dataset.source", str(pictures), "--dataset.split", "all", "--run", "run")
     assert ran.returncode == 2
