@@ -136,10 +136,12 @@ def wrong_row(rows: Any) -> str | None:
     """What is wrong in the rows of a table; None where nothing is."""
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         return "results"
-    wrong = (
-        wrong_key(row, ENSEMBLE if "members" in row else ROW) or wrong_key(row["environment"], MACHINE) for row in rows
-    )
-    return next(filter(None, wrong), None)
+    return next(filter(None, map(_wrong_in_row, rows)), None)
+
+
+def _wrong_in_row(row: Any) -> str | None:
+    schema = ENSEMBLE if isinstance(row, dict) and "members" in row else ROW
+    return wrong_key(row, schema) or wrong_key(row["environment"], MACHINE)
 
 
 def _is(value: Any, kind: type) -> bool:
