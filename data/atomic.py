@@ -1,16 +1,24 @@
-"""Writing a folder so that it is complete or absent."""
+"""Writing a folder so that it is complete or absent, and removing what killed writers leave."""
 
 import ctypes
+import glob
 import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+if sys.platform != "win32":  # where nobody can remove what another process has open
+    import fcntl
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+
+FRESH = 2.0  # seconds within which a writer has locked what it made
 
 
 class OccupiedError(Exception):
@@ -31,19 +39,75 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     path = path.resolve()  # a symbolic link stays; its target is replaced
     if not overwrite:
         _check_free(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    remove_leftovers(path)
+    partial = partial_of(path)
     with needed_folder(path.parent):
         try:
             partial.mkdir()
-            yield partial
-            if overwrite and path.exists():
-                _exchange(partial, path)
-            else:
-                _check_free(path)
-                partial.rename(path)
+            with _locked_folder(partial):
+                yield partial
+                if overwrite and path.exists():
+                    _exchange(partial, path)
+                else:
+                    _check_free(path)
+                    partial.rename(path)
         finally:  # the hidden name now holds a failed attempt, the replaced folder, or nothing
             if partial.exists():
                 shutil.rmtree(partial)
+
+
+def partial_of(path: Path) -> Path:
+    """A new hidden name beside a path, for what is written there until it is whole."""
+    return path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a path left beside it: their locks ended with them."""
+    with suppress(OSError):  # no such folder, or one that can't be listed
+        for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*[0-9a-f]"):
+            with suppress(OSError):
+                _remove_unless_held(left)
+
+
+def hold(file: int) -> None:
+    """Lock an open file or folder that is being written until it is closed, or its process ends.
+
+    Raises:
+        OSError: Another process holds it; or the file system has no locks, so that nobody removes it either.
+    """
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_unless_held(left: Path) -> None:
+    if time.time() - left.stat().st_mtime < FRESH:
+        return
+    if sys.platform == "win32":
+        left.unlink()
+        return
+    file = os.open(left, os.O_RDONLY)
+    try:
+        hold(file)
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _locked_folder(path: Path) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            hold(file)
+        yield
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from fanfold.data.atomic import partial_of, remove_leftovers
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.data.source import JSON
 from fanfold.pipeline.files import write_bytes
@@ -252,9 +253,9 @@ def cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
 def _keep(path: Path, place: Path) -> None:
     """Keep a file under a second name too; where the file system can't, it is not kept."""
     if path.is_file():
-        partial = path.with_name(f".{place.name}.partial-{os.getpid()}")
+        remove_leftovers(place)
+        partial = partial_of(place)
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
             os.link(path, partial)
             partial.replace(place)
 

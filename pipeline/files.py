@@ -4,11 +4,11 @@ import contextlib
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fanfold.data.atomic import hold, partial_of, remove_leftovers
 from fanfold.data.errors import FanfoldError
 
 if TYPE_CHECKING:
@@ -29,12 +29,15 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         FanfoldError: The file can't be written, as on a full disk; the earlier file stays.
         Exception: Whatever the block raises, an OSError too: it has other reasons than this file.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    remove_leftovers(path)
+    partial = partial_of(path)
     try:
         with _told(path):
             raw = _Destination(partial, "wb")
         raw.told = path
         with io.BufferedWriter(raw) as file:
+            with contextlib.suppress(OSError):
+                hold(file.fileno())
             yield file
             file.flush()
             with _told(path):
