@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--iterations", type=int, help="of training, in the place of minutes")
     parser.add_argument("--name", help="the row's name in the result")
     parser.add_argument("--splits", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="seeds of the splits")
+    parser.add_argument("--members", type=int, default=1, help="networks a split, of seeds from 0, that judge together")
     parser.add_argument("--tasks", type=int, default=1000, help="test tasks of each split and number of shots")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="OUT.json and OUT.md")
@@ -79,34 +80,40 @@ def measured(asked: argparse.Namespace, store: Any, folder: Path) -> dict[str, A
     splits, config = list[dict[str, Any]](), {}
     for split in asked.splits:
         before = os.getloadavg()[0]
-        made = fanfold.train(
-            store,
-            config=asked.config,
-            split=f"random:{split}",
-            cluster=asked.workers,
-            path=folder / f"run-{split}",
-            evaluation={"tasks": asked.tasks, "other_tasks": 0},
-            progress=sys.stderr.isatty(),
-            **length,
-            **limit,
-        )
-        five = made.test(shots=5)
+        made, *others = [
+            fanfold.train(
+                store,
+                config=asked.config,
+                split=f"random:{split}",
+                seed=seed,
+                cluster=asked.workers,
+                path=folder / f"run-{split}-{seed}",
+                evaluation={"tasks": asked.tasks, "other_tasks": 0},
+                progress=sys.stderr.isatty(),
+                **length,
+                **limit,
+            )
+            for seed in range(asked.members)
+        ]
+        one = made.test(ensemble=others).accuracy if others else made.accuracy
+        five = made.test(shots=5, ensemble=others).accuracy
         config = {key: made.config[key] for key in ("task", "train", "algorithm", "model", "meta")}
         keys = ("iterations", "train_seconds", "tasks_per_second", "validation_accuracy", "parameters_sha256")
         splits.append(
             {
                 "split": split,
                 **{key: made.result[key] for key in keys},
-                "1-shot": [made.accuracy.mean, made.accuracy.ci95],
-                "5-shot": [five.accuracy.mean, five.accuracy.ci95],
+                "1-shot": [one.mean, one.ci95],
+                "5-shot": [five.mean, five.ci95],
                 "load": [round(before, 2), round(os.getloadavg()[0], 2)],
             }
         )
-        print(f"split {split}: 1-shot {made.accuracy}, 5-shot {five.accuracy}", flush=True)
+        print(f"split {split}: 1-shot {one}, 5-shot {five}", flush=True)
     return {
         "data": str(store),
         **{shots: _mean([one[shots][0] for one in splits]) for shots in ("1-shot", "5-shot")},
         "splits": splits,
+        "members": asked.members,
         "workers": asked.workers,
         "tasks": asked.tasks,
         "config": config,
