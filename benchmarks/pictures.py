@@ -151,7 +151,8 @@ def as_markdown(rows: dict[str, Any]) -> str:
         seconds = statistics.mean(one["train_seconds"] for one in row["splits"])
         iterations = statistics.mean(one["iterations"] for one in row["splits"])
         load = statistics.mean(one["load"][0] for one in row["splits"])
-        how = f"{iterations:,.0f} iterations, {seconds:,.0f} s at a load of {load:.1f} before it"
+        networks = f"{row['members']} networks, each (seconds: the first's) " if row.get("members", 1) > 1 else ""
+        how = f"{networks}{iterations:,.0f} iterations, {seconds:,.0f} s at a load of {load:.1f} before it"
         shots = (f"{100 * row[key][0]:.1f} ± {100 * row[key][1]:.1f}" for key in ("1-shot", "5-shot"))
         lines.append(f"| {name} | {row['data']} | {len(row['splits'])} | {' | '.join(shots)} | {how} |")
     lines += ["", "By split, 1-shot · 5-shot:", ""]

@@ -14,11 +14,9 @@ from pathlib import Path
 if sys.platform != "win32":  # where nobody can remove what another process has open
     import fcntl
 
+FRESH = 2.0  # seconds within which a writer has locked what it made
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-
-
-FRESH = 2.0  # seconds within which a writer has locked what it made
 
 
 class OccupiedError(Exception):

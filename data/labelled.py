@@ -20,19 +20,26 @@ def pictures_in(folder: Path) -> Iterator[Path]:
     return (path for path, is_picture in _files(folder) if is_picture)
 
 
+def check_pictures(folder: Path) -> None:
+    """Check that there is a picture in a folder or in one below it; the first one ends the search.
+
+    Raises:
+        FanfoldError: There is no such folder, or no picture in it.
+    """
+    _check(folder)
+    if not any(is_picture for _, is_picture in _files(folder)):
+        raise FanfoldError(f"{folder}: there is no picture in it; {_known()}")
+
+
 def count_pictures(folder: Path) -> tuple[int, int]:
     """How many pictures there are in a folder and in those below it, and how many other files.
 
     Raises:
         FanfoldError: There is no such folder, or no picture in it.
     """
-    _check(folder)
-    found = others = 0
-    for _, is_picture in _files(folder):
-        found, others = found + is_picture, others + (not is_picture)
-    if not found:
-        raise FanfoldError(f"{folder}: there is no picture in it; {_known()}")
-    return found, others
+    check_pictures(folder)
+    found = [is_picture for _, is_picture in _files(folder)]
+    return sum(found), len(found) - sum(found)
 
 
 def classes_in(folder: Path) -> tuple[dict[str, list[Path]], int]:

@@ -10,6 +10,13 @@ from fanfold.data.sources.picture_source import as_text
 STORES = Path("stores")
 """The default folder of stores, below the current directory."""
 
+NAME_FOLDER = "name one of class folders with `dataset.source`"
+NAME_OMNIGLOT = (
+    "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
+    "unpacked folders with `dataset.source` or OMNIGLOT_SOURCE"
+)
+"""What to do where a source isn't there."""
+
 
 def of_folder(source: str) -> tuple[Path, Path]:
     """The default place of the store of a folder or file, and where it lies if another of that name is there."""
@@ -37,11 +44,7 @@ def check_source(name: str, source: str | None, store: str | None) -> None:
         if any(place.exists() for place in places):
             return
     what = {
-        "folder": "name one of class folders with `dataset.source`",
+        "folder": NAME_FOLDER,
         "cifar-fs": "name CIFAR-100's archive, or the folder that holds it, with `dataset.source`",
-    }.get(
-        name,
-        "name one that holds Omniglot's two archives (images_background.zip, images_evaluation.zip) or their unpacked "
-        "folders with `dataset.source`, or give `dataset.name=folder` for pictures of your own",
-    )
+    }.get(name, f"{NAME_OMNIGLOT}, or give `dataset.name=folder` for pictures of your own")
     raise FanfoldError(f"{source}: there is no such folder or file; {what}")

@@ -68,7 +68,7 @@ def meta_test(
     """
 
     def judging(how: Normalization | None) -> Judging:
-        statistics = population or find_statistics(executor, recipe, parameters, how) if how == "population" else None
+        statistics = population or find_statistics(executor, recipe, parameters, how)
         return lambda first, last: predict(executor, recipe, parameters, Stream.TEST, last, how, statistics, first)
 
     return in_each_way(recipe, normalizations(recipe), judging, evaluation, each, say)

@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.labelled import check_unknown, classes_in, count_pictures
+from fanfold.data.labelled import check_pictures, check_unknown, classes_in, count_pictures
 from fanfold.pipeline.files import check_writable
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
@@ -73,7 +73,7 @@ def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
         if not 0 < options.unknown < 1:
             raise FanfoldError(f"--unknown must be above 0 and below 1, such as 0.05, not {options.unknown:g}.")
         check_unknown(classes)
-    count_pictures(options.query)
+    check_pictures(options.query)
     written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
     for what, place in written.items():
         if place is not None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from fanfold.data.advice import counted, in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
+from fanfold.data.places import NAME_FOLDER
 from fanfold.data.source import ClassName
 from fanfold.data.sources.picture_source import PictureClass, as_text
 
@@ -62,7 +63,7 @@ def walk(folder: Path, include: str | None = None) -> Found:
         FanfoldError: There is no such folder, or it can't be read.
     """
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder; name one of class folders with `dataset.source`")
+        raise FanfoldError(f"{folder}: there is no such folder; {NAME_FOLDER}")
     found = Found()
     empty: list[str] = []
     loose = left_out = 0

@@ -20,6 +20,7 @@ from PIL import Image
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import HANDWRITING, Preprocessing, suffixes
+from fanfold.data.places import NAME_OMNIGLOT
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
 from fanfold.data.source import ClassName, Source
@@ -30,10 +31,6 @@ CHARACTERS = {"images_background": 964, "images_evaluation": 659}
 DRAWINGS = 20
 _ORIGINAL_SIZE = (105, 105)
 _MOST_BYTES = 2**16  # of a drawing's file
-_ADVICE = (
-    "name a folder that holds the two official archives (images_background.zip, images_evaluation.zip) or their "
-    "unpacked folders with `dataset.source` or OMNIGLOT_SOURCE"
-)
 
 
 class OmniglotSource(Source):
@@ -162,7 +159,7 @@ def _is_drawing(file: str) -> bool:
 
 def _find_parts(folder: Path) -> dict[str, _Part]:
     if not folder.is_dir():
-        raise FanfoldError(f"{folder}: there is no such folder to read Omniglot from; {_ADVICE}")
+        raise FanfoldError(f"{folder}: there is no such folder to read Omniglot from; {NAME_OMNIGLOT}")
     for place in (folder, folder / "omniglot-py"):
         parts: dict[str, _Part] = {}
         for name in CHARACTERS:
@@ -174,9 +171,11 @@ def _find_parts(folder: Path) -> dict[str, _Part]:
             return parts
         if parts:
             missing = ", ".join(name for name in CHARACTERS if name not in parts)
-            raise FanfoldError(f"{place}: incomplete copy of Omniglot, without {missing}(.zip); add it, or {_ADVICE}")
+            raise FanfoldError(
+                f"{place}: incomplete copy of Omniglot, without {missing}(.zip); add it, or {NAME_OMNIGLOT}"
+            )
     own = "for pictures of your own add `dataset.name=folder`; otherwise " if _has_pictures(folder) else ""
-    raise FanfoldError(f"{folder}: no Omniglot in this folder; {own}{_ADVICE}")
+    raise FanfoldError(f"{folder}: no Omniglot in this folder; {own}{NAME_OMNIGLOT}")
 
 
 def _has_pictures(folder: Path) -> bool:
@@ -193,7 +192,7 @@ def _check_complete(path: Path, drawings: Mapping[ClassName, Sequence[str]], cha
         found = f"{len(drawings[short[0]])} drawings of {short[0].group}/{short[0].name}, not {DRAWINGS}"
     else:
         return
-    raise FanfoldError(f"{path}: incomplete copy of Omniglot: {found}; fetch it again, or {_ADVICE}")
+    raise FanfoldError(f"{path}: incomplete copy of Omniglot: {found}; fetch it again, or {NAME_OMNIGLOT}")
 
 
 def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
@@ -209,4 +208,4 @@ def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
 
 
 def _damaged(path: Path, error: Exception) -> FanfoldError:
-    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)[:200]}); fetch it again, or {_ADVICE}")
+    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)[:200]}); fetch it again, or {NAME_OMNIGLOT}")

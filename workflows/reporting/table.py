@@ -77,9 +77,8 @@ def draw_curves(results: Sequence[Mapping[str, Any]], out: Path) -> str | None:
     """
     if not any(result.get("validations") and published_beside(result) for result in results):
         return None
-    from fanfold.workflows.reporting.curves import (
-        short_of_paper,  # imported here: drawing libraries take long to import
-    )
+    # Imported here: drawing libraries take long to import.
+    from fanfold.workflows.reporting.curves import short_of_paper
     from fanfold.workflows.reporting.style import styled
 
     path = out.with_name(out.name + "-curves.png")
