@@ -258,8 +258,7 @@ def main() -> int:
         stage.open()
         if not run.directory.result.exists():
             disturbed(run, draw(options.seed, options.faults, options.iterations), options.seed)
-        if not record.wrong:
-            undisturbed(reference)
+        undisturbed(reference)
     finally:
         drivers = [one.driver for one in (run, reference) if one.driver and one.driver.poll() is None]
         end_groups([*run.rivals, *drivers])

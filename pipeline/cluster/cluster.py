@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import dask
 from dask.base import annotate, get_annotations
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin, span
-from distributed.client import ClosedClientError
+from distributed.client import AllExit, ClosedClientError
 from distributed.core import rpc
 
 from fanfold.data.advice import one_line
@@ -192,14 +192,23 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     """Dask's settings for a run, in which its client leaves it to us to say that a scheduler is lost."""
-    client = logging.getLogger("distributed.client")
-    level = client.level
+    client, loop = logging.getLogger("distributed.client"), logging.getLogger("asyncio")
+    level, given_up = client.level, _GivenUp()
     client.setLevel(logging.CRITICAL)  # it logs a lost connection with its traceback
+    loop.addFilter(given_up)
     try:
         with dask.config.set(DASK_SETTINGS):
             yield
     finally:
+        loop.removeFilter(given_up)
         client.setLevel(level)
+
+
+class _GivenUp(logging.Filter):
+    """Drops the tracebacks of results that nobody waits for any more, as they were lost on their way."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], AllExit))
 
 
 def _check_protocol(config: ClusterConfig) -> None:

@@ -1,6 +1,7 @@
 """What a run does when the cluster leaves it."""
 
 import asyncio
+import gc
 import threading
 import time
 from functools import partial
@@ -93,6 +94,17 @@ def test_a_scheduler_that_does_not_answer_is_given_up_in_the_end(pair, monkeypat
     monkeypatch.setattr(pair.client.scheduler, "identity", identity)
     with pytest.raises(RunError, match=r"The scheduler hasn't answered for 0 s"):
         pair.states  # noqa: B018
+
+
+def test_a_result_that_is_given_up_while_it_is_fetched_leaves_no_traceback(pair, caplog):
+    future = pair.client.submit(time.sleep, 1, pure=False)
+    with pytest.raises(TimeoutError):
+        future.result(timeout=0.1)
+    future.cancel()
+    wait_for(lambda: future.status == "cancelled")
+    pair.client.sync(asyncio.sleep, 0.1)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_worker_that_is_lost_by_graph_is_told(recipe):
