@@ -264,25 +264,28 @@ def main() -> int:
         end_groups([*run.rivals, *drivers])
         stage.close()
     wrong = [*record.wrong, *verdict(run, reference), *left_processes(folder)]
-    ends = [one.result_at(options.iterations).get("parameters_sha256") for one in (reference, run)]
-    result = {
-        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "settings": " ".join(SETTINGS),
-        "iterations": options.iterations,
-        "turns": turns(options.iterations),
-        "seed": options.seed,
-        "faults": dict(Counter(record.faults)),
-        "seconds": record.seconds,
-        "drivers": [end for end in record.ends if end["run"] == run.name],
-        "wrong": wrong,
-        "parameters_sha256": [end for end in ends if end],
-        "environment": environment(),
-    }
-    write(options.out, result, record.samples, turns(options.iterations))
+    write(options.out, facts(run, reference, options.seed) | {"wrong": wrong}, record.samples, turns(run.iterations))
     for line in wrong:
         tell(f"did not hold: {line}")
     return 1 if wrong else 0
+
+
+def facts(run: Run, reference: Run, seed: int) -> dict[str, Any]:
+    """The facts of a soak."""
+    record, ends = run.record, [one.result_at(run.iterations).get("parameters_sha256") for one in (reference, run)]
+    return {
+        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "settings": " ".join(SETTINGS),
+        "iterations": run.iterations,
+        "undisturbed": reference.iteration,
+        "seed": seed,
+        "faults": dict(Counter(record.faults)),
+        "seconds": record.seconds,
+        "drivers": [end for end in record.ends if end["run"] == run.name],
+        "parameters_sha256": [end for end in ends if end],
+        "environment": environment(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What a soak found, as JSON, a page and a picture."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,10 @@ def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[S
     """
     quiet, noisy = samples.get("undisturbed", ()), samples.get("disturbed", ())
     parts = {
-        "undisturbed, by gang": slopes([one for one in quiet if turns[1] <= one.iteration < turns[2]]),
-        "undisturbed, by graph": slopes([one for one in quiet if turns[2] <= one.iteration]),
+        f"undisturbed, by {name}": slopes(quiet, partial(_during, turns, place))
+        for place, name in enumerate(("gang", "graph"))
+    }
+    parts |= {
         "disturbed": slopes(noisy),
     }
     write_json(out.with_suffix(".json"), {**result, "slopes": parts})
@@ -37,13 +41,17 @@ def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[S
     picture(quiet, noisy, out.with_suffix(".png"))
 
 
-def slopes(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def _during(turns: Sequence[int], place: int, sample: Sample) -> bool:
+    """Whether a sample is of a stretch by gang (0) or by graph (1)."""
+    return bisect(turns, sample.iteration) % 2 == place
+
+
+def slopes(samples: Sequence[Sample], wanted: Callable[[Sample], bool] = lambda _: True) -> list[dict[str, Any]]:
     """The slopes of every process that lived long enough: memory in KiB a minute and an iteration, and the others."""
     found = []
-    for (role, number, _), part in by_process(samples).items():
+    for (role, number, _), part in by_process(samples, wanted).items():
         minutes, iterations = [one.seconds / MINUTE for one in part], [one.iteration for one in part]
         memory = [one.memory / 1024 for one in part]
-        moved = len(set(iterations)) > 1
         found.append(
             {
                 "role": role,
@@ -52,7 +60,7 @@ def slopes(samples: Sequence[Sample]) -> list[dict[str, Any]]:
                 "iterations": iterations[-1] - iterations[0],
                 "memory_mib": memory[-1] / 1024,
                 "kib_a_minute": asdict(slope(minutes, memory)),
-                "kib_an_iteration": asdict(slope(iterations, memory)) if moved else None,
+                "kib_an_iteration": asdict(slope(iterations, memory)),
                 "files": [min(one.files for one in part), max(one.files for one in part)],
                 "files_a_minute": asdict(slope(minutes, [one.files for one in part])),
                 "threads": [min(one.threads for one in part), max(one.threads for one in part)],
@@ -73,7 +81,7 @@ def page(result: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, An
         f"{sum(result['faults'].values())} random faults (seed {result['seed']}) over one run of "
         f"{result['iterations']:,} meta-iterations on glyphs, by {len(result['drivers'])} drivers over a scheduler and "
         f"two workers, in {disturbed / 60:.0f} minutes; {undisturbed / 60:.0f} minutes undisturbed, "
-        f"{result['turns'][-1]:,} iterations. "
+        f"{result['undisturbed']:,} iterations. "
         + (
             f"The parameters at the end are the undisturbed run's, bit for bit: `{result['parameters_sha256'][0]}`."
             if same
@@ -101,8 +109,9 @@ def page(result: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, An
         lines.append(f"| {status} | {len(ends)} | {said} |")
     lines += [
         "",
-        f"Growth of each process that lived longer than {(WARM + LEAST) / 60:.1f} minutes, without its first "
-        f"{WARM / 60:.1f}: Dask's histories fill then. 95 % confidence intervals, over means of ten successive parts.",
+        f"Growth of each process that lived at least {(WARM + LEAST) / 60:g} minutes after its imports, without the "
+        f"first {WARM / 60:g}: Dask's histories fill then. 95 % confidence intervals, over means of ten successive "
+        "parts.",
         "",
         "| part | process | minutes | iterations | MiB | KiB a minute | KiB an iteration | files | threads |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -117,9 +126,7 @@ def page(result: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, An
     return "\n".join([*lines, "", "![Memory, files and threads](soak.png)", ""])
 
 
-def _interval(found: Mapping[str, float] | None, digits: int = 0) -> str:
-    if found is None:
-        return ""
+def _interval(found: Mapping[str, float], digits: int = 0) -> str:
     one = Slope(**found)
     return f"{one.value:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
 

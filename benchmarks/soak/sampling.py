@@ -13,8 +13,10 @@ from scipy import stats
 
 EVERY = 2.0  # seconds between samples
 BLOCKS = 10  # means of as many successive parts are taken for independent
-WARM = 120.0  # seconds of a process's life that are left out: Dask's histories of 100 s fill
+WARM = 120.0  # seconds that are left out once a process has imported what it needs: Dask's histories of 100 s fill
+GROWN = 0.8  # the share of its largest memory that a process has then
 LEAST = 60.0  # seconds that are left then, at least
+LEAST_ITERATIONS = 50  # done in these
 
 Roles = Callable[[], Mapping[str, Sequence[psutil.Process]]]
 
@@ -75,13 +77,27 @@ class Sampler:
                         self._keep(Sample(role, name, now, iteration, *facts))
 
 
-def by_process(samples: Sequence[Sample]) -> dict[tuple[str, int, float], list[Sample]]:
-    """The samples of each process, where they reach long enough, without those of its first time."""
+def by_process(
+    samples: Sequence[Sample], wanted: Callable[[Sample], bool] = lambda _: True
+) -> dict[tuple[str, int, float], list[Sample]]:
+    """The wanted samples of each process, where they reach long enough, without those of its first time."""
     found: dict[tuple[str, int, float], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.role, *sample.process), []).append(sample)
-    late = {name: [one for one in part if one.seconds - name[2] > WARM] for name, part in found.items()}
-    return {name: part for name, part in late.items() if part and part[-1].seconds - part[0].seconds > LEAST}
+    begins = {
+        name: next(one.seconds for one in part if one.memory > GROWN * max(each.memory for each in part))
+        for name, part in found.items()
+    }
+    late = {
+        name: [one for one in part if one.seconds - begins[name] > WARM and wanted(one)] for name, part in found.items()
+    }
+    return {
+        name: part
+        for name, part in late.items()
+        if part
+        and part[-1].seconds - part[0].seconds > LEAST
+        and part[-1].iteration - part[0].iteration >= LEAST_ITERATIONS
+    }
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> Slope:

@@ -52,7 +52,7 @@ def test_processes_are_sampled_while_they_live_and_what_was_found_is_read_again(
 
 @pytest.mark.parametrize(("lived", "kept"), [(WARM + 30, 0), (WARM + 100, 1)])
 def test_a_process_counts_once_its_first_time_is_over(lived, kept):
-    samples = [Sample("worker", (1, 5.0), 5.0 + second, 0, 1, 1, 1) for second in range(int(lived))]
+    samples = [Sample("worker", (1, 5.0), 5.0 + second, second, 1, 1, 1) for second in range(int(lived))]
     found = by_process(samples)
     assert len(found) == kept
     assert all(part[0].seconds > 5 + WARM for part in found.values())
