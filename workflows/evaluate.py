@@ -69,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
     if options.predictions is not None:
         check_writable("CSV file", options.predictions)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.pipeline.experiment import decide
     from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.workflows.actions.elsewhere import on_other_data
@@ -96,6 +97,7 @@ def main(argv: Sequence[str]) -> None:
 
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
+        check_workers(cluster, plan.recipe)
         if planned is None:
             evaluate(asked, cluster, say)
         else:

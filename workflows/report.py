@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     if not paths:
         raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
+    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.pipeline.experiment import PATHS, check_agreement
     from fanfold.workflows.actions.report import report_run
     from fanfold.workflows.cli.cluster import open_cluster
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
         with open_cluster(plan.cluster) as cluster:
             if cluster.note:
                 print(in_flags(cluster.note))
+            check_workers(cluster, plan.recipe)
             yield cluster, plan.recipe
 
     runs = [read_run(Path(path)) for path in paths]

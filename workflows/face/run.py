@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, overload
@@ -12,11 +11,11 @@ from typing import Any, Literal, Self, TypeAlias, overload
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Picture
-from fanfold.pipeline import worker
 from fanfold.pipeline.classifier import Classifier, skipped_in_words
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.cluster.joining import ask_workers, hand_over
+from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.configuration import flatten_keys
+from fanfold.pipeline.executors.prepare import check_workers
 from fanfold.pipeline.export import export_classifier, export_encoder, format_of
 from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
@@ -430,8 +429,7 @@ def hand_over_and_check(cluster: Cluster, recipe: Recipe, asked: Asked) -> None:
         FanfoldError: A worker can't compute the run; it is named.
     """
     hand_over(cluster.client, asked.digests)
-    if cluster.joined:
-        ask_workers(cluster.client, partial(worker.check_context, recipe))
+    check_workers(cluster, recipe)
 
 
 def _warn(line: str) -> None:

@@ -1,0 +1,1 @@
+"""Faults at exact moments: `python -m benchmarks.moments`."""
