@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fanfold.data.advice import did_you_mean, one_printable_line
 
@@ -21,8 +22,12 @@ WORDS: Mapping[Any, str] = {
     NoneType: "null",
     dict: "a mapping",
     list: "a list",
+    tuple: "a list",
 }
 """Types in the words of files and flags."""
+
+
+Made = TypeVar("Made")
 
 
 class KindError(Exception):
@@ -42,6 +47,30 @@ def of_kind(kind: Any, value: Any) -> Any:
     choices = [str(choice) for part in parts(kind) if get_origin(part) is Literal for choice in get_args(part)]
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
     raise KindError(f"must be {in_words(kind)}, not {shown(value)}.{hint}")
+
+
+def of_fields(kind: type[Made], values: Any, *, whole: bool = True) -> Made:
+    """A dataclass of its fields' values, as JSON gives them.
+
+    Args:
+        kind: The dataclass.
+        values: The values by the fields' names.
+        whole: Whether fields with a default must be there, too.
+
+    Raises:
+        KindError: A value is missing, unknown, or of another type; the message goes on after "'s".
+    """
+    known = fields(kind)  # type: ignore[arg-type]
+    needed = {one.name for one in known if whole or one.default is one.default_factory is MISSING}
+    if not isinstance(values, Mapping) or not needed <= set(values) <= {one.name for one in known}:
+        raise KindError("fields are not those that it should have.")
+    kinds, found = get_type_hints(kind), dict[str, Any]()
+    for name, value in values.items():
+        try:
+            found[name] = of_kind(kinds[name], value)
+        except KindError as error:
+            raise KindError(f"{name} {error}") from error
+    return kind(**found)
 
 
 def parts(kind: Any) -> tuple[Any, ...]:
@@ -89,6 +118,9 @@ def _as(kind: Any, value: Any) -> Any:
     if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)  # a folder may be called 2024
     plain = get_origin(kind) or kind
+    if plain is tuple and get_args(kind)[1:] == (...,) and isinstance(value, (list, tuple)):
+        found = tuple(_as(get_args(kind)[0], one) for one in value)
+        return _NOT if _NOT in found else found
     if plain is Sequence:
         return value if isinstance(value, (list, tuple)) else _NOT
     return value if isinstance(plain, type) and isinstance(value, plain) else _NOT

@@ -6,11 +6,11 @@ checked before anything of it is decoded.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from io import BytesIO
 from os import PathLike, fspath
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from fanfold.data.advice import one_line
 from fanfold.data.deep import is_deep_colour, read_deep_colour
 from fanfold.data.errors import FanfoldError
-from fanfold.data.kinds import KindError, of_kind
+from fanfold.data.kinds import KindError, of_fields
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
 
@@ -101,16 +101,10 @@ class Preprocessing:
         Raises:
             FanfoldError: A value is missing, unknown, of another type, or out of its range.
         """
-        kinds = get_type_hints(cls)
-        if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(cls)}:
-            raise FanfoldError("The description of the preprocessing doesn't have the fields that it should have.")
-        found = dict[str, Any]()
-        for name, value in values.items():
-            try:
-                found[name] = of_kind(kinds[name], value)
-            except KindError as error:
-                raise FanfoldError(f"The preprocessing's {name} {error}") from error
-        return cls(**found)
+        try:
+            return of_fields(cls, values)
+        except KindError as error:
+            raise FanfoldError(f"The preprocessing's {error}") from error
 
 
 HANDWRITING = Preprocessing(size=28, channels=1, fit="pad", background="white", handwriting=True, invert="auto")
@@ -137,7 +131,7 @@ def read_picture(source: Picture, preprocessing: Preprocessing) -> NDArray[np.ui
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # decoders raise many kinds of errors on damaged bytes
-        raise PictureError(f"{_named(source)}: can't be read as a picture ({_reason(error)})") from error
+        raise PictureError(f"{_named(source)}: can't be read as a picture ({why_unread(error)})") from error
 
 
 def decode(source: Picture, least: int | None = None, scale: Preprocessing | None = None) -> Image.Image:
@@ -307,8 +301,8 @@ def _named(source: object) -> str:
     return getattr(source, "filename", None) or "a picture"
 
 
-def _reason(error: Exception) -> str:
-    """Why a picture can't be read, without the file's name, which stands before it."""
+def why_unread(error: Exception) -> str:
+    """Why a decoder can't read a picture, without the file's name, which stands before it."""
     if isinstance(error, UnidentifiedImageError):
         return "not of a format that is read"
     if isinstance(error, OSError) and error.strerror:

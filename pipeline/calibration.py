@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import of_fields
 from fanfold.pipeline.results import Accuracy, summarize
 
 TEMPERATURES = np.geomspace(0.02, 50, 400)
@@ -88,8 +89,19 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
-        """The inverse of `to_dict`."""
-        return cls(**{**values, "known": tuple(values["known"]), "unknown": tuple(values["unknown"])})
+        """The inverse of `to_dict`.
+
+        Raises:
+            KindError: A value is missing, unknown, or of another type.
+            ValueError: A value is out of its range.
+        """
+        found = of_fields(cls, values)
+        shares = (found.accuracy, *([] if found.auroc is None else [found.auroc]))
+        rising = all(list(scores) == sorted(scores) for scores in (found.known, found.unknown))
+        positive = min(found.ways, found.shots, found.tasks, found.temperature) > 0
+        if not (positive and found.ci95 >= 0 and all(0 <= share <= 1 for share in shares) and rising and found.known):
+            raise ValueError("a number of its calibration is out of range")
+        return found
 
     def __str__(self) -> str:
         found = Accuracy(self.accuracy, self.ci95, self.tasks)

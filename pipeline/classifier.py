@@ -1,5 +1,6 @@
 """A classifier of one's own pictures: what a run learnt from a few labelled ones."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import of_fields
 from fanfold.data.labelled import UNKNOWN, check_unknown, count_pictures, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
 from fanfold.pipeline.files import read_bytes, write_bytes
-from fanfold.pipeline.tensor_file import Tensors, pack, unpack
+from fanfold.pipeline.learner_file import suited_to
+from fanfold.pipeline.tensor_file import Tensors, pack, told_of, unpack
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.described import described
 from fanfold.tasks.learner import Learner, Learnt, filled, in_batches, linear_of
@@ -29,6 +31,8 @@ from fanfold.tasks.models import Model, handed_over
 FORMAT = 1
 CHUNK = 64  # pictures that are read and judged together
 NAMED = 5  # pictures or classes at most that a line names
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a pair, which JSON can spell and no text has
 
 Skip = Callable[[PictureError], None]
 """Told of a picture that can't be read, which is then left out."""
@@ -186,37 +190,47 @@ class Classifier:
         facts, tensors = unpack(content, name)
         if (facts.get("kind"), facts.get("format")) != ("classifier", FORMAT):
             raise FanfoldError(f"{name} holds no classifier, or one of another version of Fanfold.")
-        try:
+        with told_of(name):
             return Classifier._from_parts(facts, tensors, model, algorithm)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise FanfoldError(f"{name} is damaged ({one_line(error)[:200]}).") from error
 
     @staticmethod
     def _from_parts(
         facts: Mapping[str, Any], tensors: Tensors, model: Model | None, algorithm: Algorithm | None
     ) -> "Classifier":
+        known = of_fields(_Facts, facts)
+        labels = _checked_labels(facts["labels"])
         found = {key: torch.from_numpy(value) for key, value in tensors.items()}
-        labels, state = tuple(facts["labels"]), {key[8:]: found[key] for key in found if key.startswith("network.")}
-        learner = Learner.from_facts(facts["learner"], found["parameters"], state, model, algorithm)
+        state = {key[8:]: found[key] for key in found if key.startswith("network.")}
+        learner = Learner.from_facts(known.learner, found["parameters"], state, model, algorithm)
         if learner.embeds:
             support, numbers = found["support"], found["numbers"]
+            if (support.ndim, support.dtype) != (2, torch.float32) or numbers.dtype != torch.int64:
+                raise ValueError("its support set is no matrix of float32")
+            if numbers.shape != support.shape[:1] or set(numbers.tolist()) != set(range(len(labels))):
+                raise ValueError("the numbers of its support set are not those of its classes")
             learnt = Learnt(learner.encoder, learner.judge(support, numbers))
         else:
             support = numbers = torch.zeros(0, dtype=torch.int64)
             network = learner.network(None if learner.ways is None else len(labels))
             head = linear_of(found["head.weight"], found["head.bias"]) if "head.weight" in found else None
             learnt = Learnt(filled(network, state), head)
-        calibration, right = facts["calibration"], facts["right"]
+        right = known.right
+        if right is not None and not (len(right) == 2 and 0 <= right[0] <= right[1]):
+            raise ValueError("how many of its support set it finds is out of range")
+        with torch.inference_mode():
+            logits = learnt(torch.zeros(1, learner.channels, *learner.size))
+        if logits.shape != (1, len(labels)) or not logits.isfinite().all():
+            raise ValueError("it gives no logit for each of its classes")
         return Classifier(
             labels,
             learnt,
             learner,
-            Preprocessing.from_dict(facts["preprocessing"]),
+            suited_to(learner, known.preprocessing),
             support,
             numbers,
-            None if calibration is None else Calibration.from_dict(calibration),
+            None if known.calibration is None else Calibration.from_dict(known.calibration),
             None if right is None else (right[0], right[1]),
-            facts["threshold"],
+            known.threshold,
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
@@ -266,6 +280,33 @@ class Classifier:
 
 Over = Callable[[Classifier, Iterable[Sequence[Picture]]], Iterable[tuple[Sequence[Picture], "Judgement"]]]
 """From a classifier and chunks of pictures to these chunks with what it says of them."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The facts of a file."""
+
+    kind: str
+    format: int
+    labels: tuple[str, ...]
+    learner: dict[str, Any]
+    preprocessing: dict[str, Any]
+    calibration: dict[str, Any] | None
+    right: tuple[int, ...] | None
+    threshold: float | None
+
+
+def _checked_labels(labels: Any) -> tuple[str, ...]:
+    """The labels of a file, two at least, all different, and text that can be written.
+
+    Raises:
+        ValueError: They aren't.
+    """
+    if not all(isinstance(label, str) and not _SURROGATE.search(label) for label in labels):
+        raise ValueError("its labels are no text")
+    if not len(set(labels)) == len(labels) >= 2:
+        raise ValueError("it has fewer than two labels, or one twice")
+    return tuple(labels)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.files import write_bytes
-from fanfold.pipeline.tensor_file import pack, read
+from fanfold.pipeline.tensor_file import pack, read, told_of
 from fanfold.tasks.learner import Learner
 
 FORMAT = 1
@@ -61,7 +62,21 @@ def read_learner(path: Path) -> KeptLearner:
     facts, tensors = read(path)
     if (facts.get("kind"), facts.get("format")) != ("learner", FORMAT):
         raise FanfoldError(f"{path} holds no learner, or one of another version of Fanfold.")
-    found = {name.removeprefix("statistics."): torch.from_numpy(value) for name, value in tensors.items()}
-    learner = Learner.from_facts(facts["learner"], found.pop("parameters"), found)
-    calibrations = [Calibration.from_dict(one) for one in facts["calibrations"]]
-    return KeptLearner(learner, Preprocessing.from_dict(facts["preprocessing"]), calibrations)
+    with told_of(str(path)):
+        found = {name.removeprefix("statistics."): torch.from_numpy(value) for name, value in tensors.items()}
+        learner = Learner.from_facts(facts["learner"], found.pop("parameters"), found)
+        calibrations = [Calibration.from_dict(one) for one in facts["calibrations"]]
+        return KeptLearner(learner, suited_to(learner, facts["preprocessing"]), calibrations)
+
+
+def suited_to(learner: Learner, facts: Any) -> Preprocessing:
+    """The preprocessing of a file, which makes such images as its learner takes.
+
+    Raises:
+        FanfoldError: A value is missing, unknown, of another type, or out of its range.
+        ValueError: It makes others.
+    """
+    found = Preprocessing.from_dict(facts)
+    if (found.size, found.size, found.channels) != (*learner.size, learner.channels):
+        raise ValueError("its preprocessing makes other images than its learner takes")
+    return found

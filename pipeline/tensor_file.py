@@ -1,8 +1,9 @@
 """Named tensors and facts in one file of safetensors, under a SHA-256; reading one executes nothing."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import KindError, shown
 from fanfold.pipeline.files import read_bytes
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -27,7 +30,7 @@ def unpack(content: bytes, name: str) -> tuple[Mapping[str, Any], dict[str, NDAr
     """The facts and tensors of a file's content; the name is the file's, for messages.
 
     Raises:
-        FanfoldError: The content is damaged, or none of Fanfold's.
+        FanfoldError: The content is damaged, has a number that is not finite, or is none of Fanfold's.
     """
     try:
         tensors = load(content)
@@ -39,7 +42,20 @@ def unpack(content: bytes, name: str) -> tuple[Mapping[str, Any], dict[str, NDAr
         raise FanfoldError(f"{name} is damaged, or no file of Fanfold's ({str(error)[:200]}).") from error
     if not right:
         raise FanfoldError(f"{name} is damaged: its content is not what its SHA-256 says.")
+    if strange := next((key for key, value in tensors.items() if not np.isfinite(value).all()), None):
+        raise FanfoldError(f"{name} is damaged: the tensor {shown(strange)} is not finite.")
     return facts, tensors
+
+
+@contextlib.contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Raises what is wrong with a file's facts or tensors as an error that names the file."""
+    try:
+        yield
+    except (KindError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        reason = f"its {error}" if isinstance(error, KindError) else one_line(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else reason
+        raise FanfoldError(f"{name} is damaged ({reason[:200].rstrip('.')}).") from error
 
 
 def read(path: Any) -> tuple[Mapping[str, Any], dict[str, NDArray[Any]]]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import KindError, of_fields, shown
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
 from fanfold.tasks.backbones import PREFIXES, Backbone
@@ -24,8 +25,10 @@ def model_from(fields: Mapping[str, Any], given: Model | None = None) -> Model:
     Raises:
         FanfoldError: It isn't, and none is given; or the fields are others.
     """
-    of_libraries = {name: Backbone for name in [str(fields.get("name"))] if name.startswith(PREFIXES)}
-    found: Model = given if given is not None else _from("model", MODELS | of_libraries, fields)
+    if given is not None:
+        return given
+    name = str(fields.get("name")) if isinstance(fields, Mapping) else ""
+    found: Model = _from("model", {**MODELS, name: Backbone} if name.startswith(PREFIXES) else MODELS, fields)
     return found
 
 
@@ -36,13 +39,13 @@ def algorithm_from(fields: Mapping[str, Any], given: Algorithm | None = None) ->
 
 
 def _from(kind: str, known: Mapping[str, type], fields: Mapping[str, Any]) -> Any:
-    name = fields.get("name")
+    name = fields.get("name") if isinstance(fields, Mapping) else None
     if not isinstance(name, str) or name not in known:
         raise FanfoldError(
-            f"The {kind} {str(name)[:100]!r} is none of Fanfold's, and a file runs no code of others: hand the {kind} "
+            f"The {kind} {shown(name)} is none of Fanfold's, and a file runs no code of others: hand the {kind} "
             "over where you load it."
         )
     try:
-        return known[name](**fields)
-    except (TypeError, ValueError) as error:
-        raise FanfoldError(f"The {kind} {name} of this file is one of another version: {str(error)[:200]}.") from error
+        return of_fields(known[name], fields, whole=False)
+    except KindError as error:
+        raise FanfoldError(f"The {kind} {name} of this file is damaged, or of another version: its {error}") from error

@@ -10,22 +10,25 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import of_fields
+from fanfold.data.pictures import MOST_SIZE
 from fanfold.tasks.algorithm import Algorithm, Classify
 from fanfold.tasks.backbones import unfilled
 from fanfold.tasks.described import algorithm_from, described, model_from
 from fanfold.tasks.heads import Head, with_ways
-from fanfold.tasks.models import Model, build_network
+from fanfold.tasks.models import Model, build_network, least_numbers
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, embeddable, embedded
-from fanfold.tasks.parameters import Parameters
+from fanfold.tasks.parameters import Parameters, count
 
 BATCH = 32  # images at most that go through the network together
 PIXELS = 2**17  # of them at most, a channel: one large image alone must not wait for many
+MOST_STEPS = 10_000  # of a learner that is read from a file
 
 
 class Learnt(nn.Module):
@@ -45,6 +48,19 @@ class Learnt(nn.Module):
         """Logits `[n, ways]`."""
         found: Tensor = self.network(images)
         return found if self.judge is None else self.judge(found)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A learner's facts, as they stand in a file."""
+
+    algorithm: dict[str, Any]
+    model: dict[str, Any]
+    size: tuple[int, ...]
+    channels: Literal[1, 3]
+    ways: int | None
+    steps: int | None
+    head: Head
 
 
 @dataclass(frozen=True)
@@ -99,13 +115,41 @@ class Learner:
 
         Raises:
             FanfoldError: Model or algorithm is none of Fanfold's, and isn't given.
+            KindError: A fact is missing, unknown, or of another type.
+            ValueError: A fact is out of its range, or a tensor is none of the network's.
         """
-        height, width = facts["size"]
-        kept = statistics
-        statistics = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
-        kinds = algorithm_from(facts["algorithm"], algorithm), model_from(facts["model"], model)
-        shape = (height, width), facts["channels"]
-        return Learner(*kinds, *shape, facts["ways"], parameters, statistics, facts["steps"], facts["head"], kept)
+        known = of_fields(_Facts, facts)
+        height, width = known.size
+        if not 1 <= min(height, width) <= max(height, width) <= MOST_SIZE:
+            raise ValueError("the size of its images is out of range")
+        kinds = algorithm_from(known.algorithm, algorithm), model_from(known.model, model)
+        steps = [known.steps, *(value for name, value in known.algorithm.items() if name.endswith("steps"))]
+        if not all(1 <= number <= MOST_STEPS for number in steps if number is not None):
+            raise ValueError("its steps are out of range")
+        if known.ways is not None and known.ways < 2:
+            raise ValueError("its ways are out of range")
+        if parameters.dtype != torch.float32 or parameters.ndim != 1:
+            raise ValueError("its parameters are no vector of float32")
+        there = parameters.numel() + sum(value.numel() for value in statistics.values())
+        if (least_numbers(kinds[1], (height, width), known.channels) or 0) > there:
+            raise ValueError("its network has more parameters than the file")
+        running = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
+        shape = (height, width), known.channels
+        found = Learner(*kinds, *shape, known.ways, parameters, running, known.steps, known.head, statistics)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError unless the tensors are those of the network."""
+        network = self._trained
+        if (asked := count(self.algorithm.shapes(network))) != self.parameters.numel():
+            raise ValueError(f"it has {self.parameters.numel():,} parameters, where its network has {asked:,}")
+        for name, layer in network.batch_norms.items() if self.embeds else ():
+            mean, variance = (self.statistics.get(f"{name}.running_{end}") for end in ("mean", "var"))
+            if mean is None or variance is None or not mean.shape == variance.shape == (layer.num_features,):
+                raise ValueError(f"the statistics of {name} are missing, or of another layer")
+            if (variance < 0).any():
+                raise ValueError(f"a variance of {name} is below zero")
 
     def network(self, ways: int | None) -> Network:
         """The network for so many classes; None for one that gives embeddings."""

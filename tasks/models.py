@@ -284,3 +284,12 @@ def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str,
 
 
 MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article, "resnet12": ResNet12}
+
+
+def least_numbers(model: Model, size: tuple[int, int], channels: int) -> int | None:
+    """How many parameters a network of Fanfold's has before its head, found without their memory; None for others."""
+    if type(model) not in MODELS.values():
+        return None
+    with torch.device("meta"):
+        built = model.build(2, size, channels)
+    return sum(value.numel() for value in built.get_submodule("features").parameters())

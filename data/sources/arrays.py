@@ -33,6 +33,8 @@ def classes_of_arrays(
         raise FanfoldError(f"{len(images):,} pictures and {len(labels):,} labels: each picture needs one")
     if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
         raise FanfoldError(f"A label must be a number from 0 to {len(names) - 1}, the place of its class's name.")
+    if names is not None and len(set(names)) < len(names):
+        raise FanfoldError("Two classes have one name, where labels are the places of names.")
     by_class: dict[str, list[int]] = {}
     for number, label in enumerate(labels):
         by_class.setdefault(str(label) if names is None else str(names[label]), []).append(number)
@@ -68,7 +70,18 @@ def read_npz(path: Path) -> list[PictureClass]:
         raise FanfoldError(f"{path}: can't be read as arrays ({one_line(error)[:200]})") from error
     if images is None or labels is None or images.ndim < 3 or labels.ndim != 1:
         raise FanfoldError(f"{path}: should have an array `images` [n, height, width] or more, and `labels` [n]")
-    return classes_of_arrays(images, labels, None if names is None else [str(name) for name in names])
+    if labels.dtype.kind not in "biufSU" or (names is not None and (names.ndim != 1 or names.dtype.kind not in "iuSU")):
+        raise FanfoldError(f"{path}: labels must be numbers or text, and names of classes [classes] of text")
+    try:
+        return classes_of_arrays(images, _plain(labels), None if names is None else [str(one) for one in _plain(names)])
+    except FanfoldError as error:
+        raise FanfoldError(f"{path}: {error}") from error
+
+
+def _plain(values: NDArray[Any]) -> list[Any]:
+    """Numbers and text of an array; bytes are text, too."""
+    found: list[Any] = (np.char.decode(values, errors="replace") if values.dtype.kind == "S" else values).tolist()
+    return found
 
 
 def _check_memory(path: Path) -> None:

@@ -3,7 +3,7 @@
 import pickle
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
 from fanfold.data.source import ClassName
 from fanfold.data.sources.download import FAILURES, TIMEOUT_SECONDS, DownloadError, socket_timeout
-from fanfold.data.sources.picture_source import PictureClass, PictureSource
+from fanfold.data.sources.picture_source import PictureClass, PictureSource, as_text
 
 ARCHIVE = "cifar-100-python.tar.gz"
 FOLDER = "cifar-100-python"
@@ -57,10 +57,13 @@ def cifar_source(place: Path, origin: str | None = None) -> CifarSource:
         fine, coarse = ([as_str(name) for name in meta[key]] for key in ("fine_label_names", "coarse_label_names"))
         found: dict[ClassName, list[tuple[str, NDArray[np.uint8]]]] = {}
         for part in parts:
-            pixels = np.ascontiguousarray(part["data"], np.uint8).reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-            labels = zip(part["coarse_labels"], part["fine_labels"], map(as_str, part["filenames"]), strict=True)
-            for picture, (group, label, name) in zip(pixels, labels, strict=True):
-                found.setdefault(ClassName(coarse[group], fine[label]), []).append((name, picture))
+            pixels = _pixels(part["data"]).reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+            groups, labels = (
+                _numbered(part[key], names) for key, names in (("coarse_labels", coarse), ("fine_labels", fine))
+            )
+            named = zip(groups, labels, map(as_str, part["filenames"]), strict=True)
+            for picture, (group, label, name) in zip(pixels, named, strict=True):
+                found.setdefault(ClassName(group, label), []).append((name, picture))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FanfoldError(f"{place}: not CIFAR-100 for Python ({one_line(error)[:200]})") from error
     classes = [
@@ -72,7 +75,20 @@ def cifar_source(place: Path, origin: str | None = None) -> CifarSource:
 
 def as_str(text: Any) -> str:
     """Text of a pickle of Python 2's, which is bytes."""
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else as_text(str(text))
+
+
+def _pixels(data: Any) -> NDArray[np.uint8]:
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+        raise ValueError("data are no array of uint8")
+    return np.ascontiguousarray(data)
+
+
+def _numbered(numbers: Any, names: Sequence[str]) -> list[str]:
+    """The names of labels, which number them from 0."""
+    if not all(isinstance(number, int) and 0 <= number < len(names) for number in numbers):
+        raise ValueError(f"a label is no number from 0 to {len(names) - 1}")
+    return [names[number] for number in numbers]
 
 
 def download_cifar(folder: Path, *, progress: bool = True) -> tuple[Path, str]:

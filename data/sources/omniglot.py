@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.pictures import HANDWRITING, Preprocessing, suffixes
+from fanfold.data.pictures import HANDWRITING, Preprocessing, suffixes, why_unread
 from fanfold.data.places import NAME_OMNIGLOT
 from fanfold.data.plain import JSON
 from fanfold.data.resize import area_average
@@ -199,13 +198,15 @@ def _decode(part: _Part, file: str) -> NDArray[np.uint8]:
     encoded = part.read(file)
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG",)) as image:
-            pixels = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+            if image.size != _ORIGINAL_SIZE:  # before anything is decoded
+                width, height = image.size
+                raise FanfoldError(f"{file}: {width:,} x {height:,} pixels, where Omniglot's have 105 x 105")
+            return np.asarray(image.convert("L"))
+    except (FanfoldError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise many kinds of errors on damaged bytes
         raise _damaged(Path(file) if isinstance(part, _Folder) else part.path, error) from error
-    if pixels.shape != _ORIGINAL_SIZE:
-        raise FanfoldError(f"{file}: {pixels.shape[0]} x {pixels.shape[1]} pixels, where Omniglot's have 105 x 105")
-    return pixels
 
 
 def _damaged(path: Path, error: Exception) -> FanfoldError:
-    return FanfoldError(f"{path}: damaged or cut short ({one_line(error)[:200]}); fetch it again, or {NAME_OMNIGLOT}")
+    return FanfoldError(f"{path}: damaged or cut short ({why_unread(error)}); fetch it again, or {NAME_OMNIGLOT}")

@@ -6,6 +6,7 @@ The JSON files are those of CloserLookFewShot (Chen and others 2019), base, val 
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -103,9 +104,9 @@ def _class_parts(path: Path) -> Iterator[tuple[str, str]]:
         content = _json(path)
         if _lists(content):
             raise FanfoldError(f"{path}: lists the pictures of one part: name the folder that has all parts' files")
-        if not isinstance(content, dict) or not all(isinstance(names, list) for names in content.values()):
-            raise FanfoldError(f"{path}: a split as JSON maps train, validation and test to lists of classes")
-        yield from ((str(name), _part(part, path)) for part, names in content.items() for name in names)
+        if not isinstance(content, dict) or not all(map(_are_names, content.values())):
+            raise FanfoldError(f"{path}: a split as JSON maps train, validation and test to lists of classes' names")
+        yield from ((as_text(name), _part(part, path)) for part, names in content.items() for name in names)
     else:
         yield from ((as_text(row["label"]), _part(row["split"], path)) for row in _rows(path, ("label", "split")))
 
@@ -161,8 +162,15 @@ def _listed(path: Path) -> Iterator[dict[str, str]]:
         raise FanfoldError(f"{path}: a table as JSON has lists image_names and image_labels, and label_names")
     labels = content.get("label_names") or ()
     for picture, label in zip(content["image_names"], content["image_labels"], strict=False):
-        numbered = isinstance(label, int) and 0 <= label < len(labels)
-        yield {"path": str(picture), "label": str(labels[label] if numbered else label)}
+        numbered = type(label) is int and 0 <= label < len(labels)
+        name = labels[label] if numbered else label
+        if not isinstance(picture, str) or not (isinstance(name, str) or type(name) is int):
+            raise FanfoldError(f"{path}: a picture's name must be text, a label text or a whole number")
+        yield {"path": picture, "label": str(name)}
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _is_list(path: Path) -> bool:
@@ -188,7 +196,7 @@ def _picture(row: Mapping[str, str], folders: Sequence[Path]) -> Path | None:
     path = Path(row["path"])
     insides = (path, Path(row["label"], path.name), Path(path.name)) if path.is_absolute() else (path,)
     places = [folder / inside for inside in insides for folder in folders]
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if os.path.isfile(path)), None)  # noqa: PTH113 (a name may be too long)
 
 
 def _json(path: Path) -> object:

@@ -120,12 +120,17 @@ def wrong_key(found: Any, schema: Schema) -> str | None:
         if not _is(found.get(key), kind):
             return key
     optional = {
-        **dict.fromkeys(("reduction", "note", "normalization"), str),
+        **dict.fromkeys(("reduction", "note", "normalization", "initial"), str),
         **{"inner_steps": int, "environment": dict, "validations": list},
     }
     for key, kind in optional.items():
         if found.get(key) is not None and not _is(found[key], kind):
             return key
+    gpus = (found.get("environment") or {}).get("gpus") or []
+    if not isinstance(gpus, list) or not all(isinstance(gpu, str) for gpu in gpus):
+        return "environment"
+    if not all(_is_validation(one) for one in found.get("validations") or ()):
+        return "validations"
     others = found.get("other_tests", [])
     if not isinstance(others, list) or any(wrong_key(other, TESTED) is not None for other in others):
         return "other_tests"
@@ -142,6 +147,11 @@ def wrong_row(rows: Any) -> str | None:
 def _wrong_in_row(row: Any) -> str | None:
     schema = ENSEMBLE if isinstance(row, dict) and "members" in row else ROW
     return wrong_key(row, schema) or wrong_key(row["environment"], MACHINE)
+
+
+def _is_validation(value: Any) -> bool:
+    """Whether a value is an iteration, its validation's accuracy, and half the width of its interval."""
+    return isinstance(value, list) and len(value) == 3 and all(_is(number, float) for number in value)
 
 
 def _is(value: Any, kind: type) -> bool:

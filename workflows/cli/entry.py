@@ -1,5 +1,6 @@
 """The start and end of a command: its exit status, and one line for an error."""
 
+import errno
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from fanfold.data.advice import one_printable_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import shown
 from fanfold.workflows.cli.output import Lasting, lasting_output
 from fanfold.workflows.cli.program import goes_on, interruptible, started_as_module
 
@@ -21,6 +23,9 @@ PRINTING = {"-h", "--help", "--version", "--print_config", "configs", "schema", 
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "ended by SIGHUP"
+
+REFUSED = (errno.ENAMETOOLONG, errno.EACCES)
+"""How a system refuses to look a file's name up: whether there is such a file is asked in many places."""
 
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -39,13 +44,13 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     workflow.__spec__ = None
     vars(workflow).pop("__file__", None)
     with lasting_output():
-        status = _status(main)
+        status = status_of(main)
         lost = sys.stdout.full if isinstance(sys.stdout, Lasting) else False
     # Whoever asked for nothing but text, and did not get it, must know.
     sys.exit(status or int(lost and bool(PRINTING & set(sys.argv[1:]))))
 
 
-def _status(main: Callable[[Sequence[str]], None]) -> int:
+def status_of(main: Callable[[Sequence[str]], None]) -> int:
     """Run a command to its end, and say in a line how it failed. Returns its exit status."""
     try:
         main(sys.argv[1:])
@@ -54,6 +59,11 @@ def _status(main: Callable[[Sequence[str]], None]) -> int:
 
         print(f"error: {one_printable_line(in_flags(str(error)))}", file=sys.stderr)
         return error.status
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        print(f"error: {shown(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
+        return FanfoldError.status
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         said = ENDINGS[number]

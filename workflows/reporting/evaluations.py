@@ -16,7 +16,7 @@ NEEDED = {**TESTED, **dict.fromkeys(("dataset", "split"), str), **dict.fromkeys(
 def evaluations(directory: RunDirectory) -> list[str]:
     """The tests that `evaluate` made, the newest first, at most five; files that are none of them are left out."""
     try:
-        paths = sorted(directory.evaluations.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        paths = sorted(directory.evaluations.glob("*.json"), key=lambda path: path.lstat().st_mtime, reverse=True)
     except OSError:
         return []
     return _lines(paths)[:MOST]

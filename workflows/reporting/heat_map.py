@@ -23,7 +23,7 @@ CELL: Schema = {**PLACE, **TESTED}
 
 def newest_grid(evaluations: Path) -> dict[str, Any] | None:
     """The table that was made last; None where there is none that can be read."""
-    paths = sorted(evaluations.glob("grid-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    paths = sorted(evaluations.glob("grid-*.json"), key=lambda path: path.lstat().st_mtime, reverse=True)
     for path in paths:
         with suppress(FanfoldError):  # it is none of ours
             found = read_object("table of tests", path, TABLE)

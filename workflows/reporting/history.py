@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from fanfold.pipeline.files import read_lines
 from fanfold.pipeline.recording.run_directory import RunDirectory
 
+MOST_ITERATIONS = 2**53  # that a float64 tells from each other
+
 Numbers = NDArray[np.float64]
 
 
@@ -83,9 +85,11 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
         for line in read_lines(path):
             try:
                 content = json.loads(line)
-                found[int(content["iteration"])] = content
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            except (ValueError, RecursionError):
                 continue
+            iteration = content.get("iteration") if isinstance(content, dict) else None
+            if type(iteration) is int and 0 <= iteration < MOST_ITERATIONS:
+                found[iteration] = content
     return [found[iteration] for iteration in sorted(found)]
 
 

@@ -119,7 +119,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     spread = f", seeds ± {100 * stdev(run['test_accuracy'] for run in runs):.2f}" if len(runs) > 1 else ""
     initial = f", from `{first['initial']}`" if first.get("initial") else ""
     tasks = sorted({run["test_episodes"] for run in runs}, reverse=True)
-    steps = "" if first["inner_steps"] is None else f" · {first['inner_steps']}"
+    steps = "" if first.get("inner_steps") is None else f" · {first['inner_steps']}"
     return [
         f"`{first['row']}`",
         first["model"],

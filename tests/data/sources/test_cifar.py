@@ -91,13 +91,22 @@ class Calls:
         ({"train": b"nothing"}, "not CIFAR-100 for Python"),
         ({"test": {b"data": np.zeros((1, 3072), np.uint8)}}, "not CIFAR-100 for Python"),
         ({"meta": {}}, "not CIFAR-100 for Python .*fine_label_names"),
+        ({b"data": np.full((10, 3072), 300)}, "data are no array of uint8"),
+        ({b"fine_labels": [-1] * 8}, "a label is no number from 0 to 3"),
     ],
 )
 def test_anything_else_is_refused_in_one_line_and_nothing_is_called(parts, tmp_path, capsys, change, message):
+    if not set(change) <= set(parts):
+        change = {"test": {**parts["test"], **change}}
     with pytest.raises(FanfoldError, match=message) as caught:
         cifar_source(write(tmp_path, {**parts, **change}))
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+def test_half_a_pair_of_surrogates_in_a_name_becomes_text(parts, tmp_path):
+    names = {"fine_label_names": ["\ud800", *FINE[1:]], "coarse_label_names": COARSE}
+    assert ("fruit", "\\ud800") in cifar_source(write(tmp_path, {**parts, "meta": names})).names
 
 
 def test_a_folder_without_it_is_told(tmp_path):

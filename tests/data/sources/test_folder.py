@@ -21,6 +21,7 @@ from fanfold.data.datasets import Folder, find_store, prepare
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import read_picture
 from fanfold.data.sources.arrays import read_npz
+from fanfold.data.sources.tables import read_split, read_tables
 from fanfold.data.store import Store, open_store
 
 
@@ -257,6 +258,51 @@ def test_arrays_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes(b"PK no")
     with pytest.raises(FanfoldError, match="can't be read as arrays"):
         prepared(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "says"),
+    [
+        ([0, 1], "ab", "names of classes"),  # of no dimension
+        ([0, 1], [["a"], ["b"]], "names of classes"),
+        ([0, 1], ["a", "a"], "Two classes have one name"),
+        ([0, -1], ["a", "b"], "A label must be a number from 0 to 1"),
+        (np.zeros(2, "V4"), None, "labels must be numbers or text"),
+    ],
+)
+def test_arrays_without_a_name_for_each_class_are_refused(tmp_path: Path, labels: Any, names: Any, says: str) -> None:
+    arrays = {"images": np.zeros((2, 8, 8), np.uint8), "labels": np.array(labels)}
+    np.savez(tmp_path / "a.npz", **arrays, **({} if names is None else {"names": np.array(names)}))
+    with pytest.raises(FanfoldError, match=rf"a\.npz: .*{says}"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_labels_of_arrays_may_be_bytes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.array([b"b", b"a"]))
+    assert [one.name.name for one in read_npz(tmp_path / "a.npz")] == ["a", "b"]
+
+
+def test_names_of_lists_are_text(tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    for names in ([1, 2], [["a"]], [None]):
+        split.write_text(json.dumps({"train": names}))
+        with pytest.raises(FanfoldError, match="to lists of classes' names"):
+            read_split(split)
+    split.write_text('{"train": ["\\ud800"]}')
+    assert read_split(split) == {"\\ud800": "train"}  # as a folder would be called
+    for labels in ([True], [["a"]], [None], [1.5]):
+        listed = {"image_names": ["a.png"], "image_labels": labels, "label_names": ["a", "b"]}
+        (tmp_path / "base.json").write_text(json.dumps(listed))
+        with pytest.raises(FanfoldError, match=r"base\.json: a picture's name must be text"):
+            read_tables([(tmp_path / "base.json", "train")])
+
+
+def test_pictures_whose_names_are_too_long_are_not_there(tmp_path: Path) -> None:
+    layout(tmp_path, ["x/1.png"])
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label\n{'a' * 300},x\nx/1.png,x\n")
+    found = read_tables([(table, "")])
+    assert (len(found.entries), found.notes) == (1, ["1 pictures that the table lists are not there"])
 
 
 def test_arrays_that_unpack_to_more_than_the_memory_are_not_unpacked(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import io
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +146,29 @@ def test_a_damaged_archive_is_named_and_no_store_made(
         prepare(Omniglot(source=str(folder), store=str(tmp_path / "stores/omniglot.zarr")), progress=False)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_drawings_of_another_size_are_refused_by_their_headers(tmp_path: Path) -> None:
+    sizes = {
+        60_000: "damaged or cut short",  # more than Pillow opens
+        9_000: "9,000 x 9,000 pixels, where Omniglot's have 105 x 105",
+        0: r"damaged or cut short \(not of a format that is read\)",
+    }
+    drawings = []
+    for side in sizes:
+        content = bytearray(picture(1))
+        content[16:24] = 2 * side.to_bytes(4, "big")
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+        drawings.append(content)
+    for part, characters in CHARACTERS.items():
+        with zipfile.ZipFile(tmp_path / f"{part}.zip", "w") as archive:
+            for number in range(20 * characters):
+                content = drawings[number // 20] if number < 60 else b""
+                archive.writestr(f"{part}/{part}/{number // 20:03}/{number:05}.png", content)
+    source = OmniglotSource(tmp_path)
+    for index, says in enumerate(sizes.values()):
+        with pytest.raises(FanfoldError, match=says):
+            source.read(index, 0, 1)
 
 
 @pytest.mark.omniglot

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from fanfold.workflows.cli import entry, main
+
 WORKFLOW = """
 import inspect
 from multiprocessing import get_context
@@ -32,3 +36,18 @@ def test_a_worker_imports_nothing_of_the_workflow_that_starts_it(tmp_path, envir
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
         )
         assert ran.stdout.split() == ["imported", "started"]
+
+
+@pytest.mark.parametrize("words", ["train --config", "train --run", "evaluate --run", "train --dataset.store"])
+def test_a_name_that_the_system_refuses_is_said_in_a_line(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fanfold", *words.split(), "a" * 300])
+    assert entry.status_of(lambda argv: main._dispatch(argv, [])) == 2
+    assert capsys.readouterr().err == f"error: '{'a' * 99}…': File name too long\n"
+
+
+def test_other_errors_of_the_system_are_no_requests():
+    def fails(argv):
+        raise OSError(5, "Input/output error", "a")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        entry.status_of(fails)

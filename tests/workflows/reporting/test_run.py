@@ -8,6 +8,7 @@ import pytest
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.recording.kept import ROW, TRAINED, read_configuration, wrong_row
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.reporting.heat_map import newest_grid
 from fanfold.workflows.reporting.run import read_run
 
 RESULT = {name: {str: "text", int: 3, float: 0.5, bool: True, list: []}[kind] for name, kind in TRAINED.items()}
@@ -73,9 +74,25 @@ def test_a_row_of_a_table_is_checked():
         ([{**row, "row": None}], "row"),
         ([{**row, "environment": {}}], "python"),
         ([{**row, "other_tests": [{}]}], "other_tests"),
+        ([{**row, "environment": {**row["environment"], "gpus": 3}}], "environment"),
+        ([{**row, "environment": {**row["environment"], "gpus": [{}]}}], "environment"),
+        ([{**row, "validations": [[1, 0.5]]}], "validations"),
+        ([{**row, "initial": 7}], "initial"),
         ("text", "results"),
     ):
         assert wrong_row(rows) == wrong
+
+
+def test_a_link_to_nowhere_is_no_table_of_tests(tmp_path):
+    (tmp_path / "grid-a.json").symlink_to(tmp_path / "nowhere")
+    assert newest_grid(tmp_path) is None
+
+
+@pytest.mark.parametrize("iteration", ['"7"', "7.5", "true", "-1", "1e400", "1" + "0" * 400])
+def test_an_iteration_is_a_whole_number(tmp_path, iteration):
+    line = b'{"iteration": %s, "loss": 1, "accuracy": 0.5, "seconds": 1}\n' % iteration.encode()
+    history = read_run(write_run(tmp_path / "run", metrics=line, validations=line)).history
+    assert (len(history), repr(history)) == (0, "<history: 0 iterations>")
 
 
 def test_lines_that_are_none_of_ours_are_left_out(tmp_path):
