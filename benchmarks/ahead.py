@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = 90  # of an H100 or H200
 REGISTERS, SHARED = 65_536, 227 * 1024  # of one of its multiprocessors; bytes that a block may have
+STACK = 32  # bytes that a thread may keep beyond its registers: eight numbers
 PRODUCTS = {"_gathered", "_by_filters"}  # of `triton_ops.products`, which tensor cores compute
 
 
@@ -87,7 +88,7 @@ class Compiled:
     def faults(self) -> list[str]:
         """What is wrong with it, in words."""
         found = {
-            f"keeps {self.stack} bytes of a thread in memory": self.stack > 16,
+            f"keeps {self.stack} bytes of a thread in memory": self.stack > STACK,
             f"needs {self.registers} registers a thread": self.registers * 32 * self.warps > REGISTERS,
             f"needs {self.shared} bytes of shared memory": self.shared > SHARED,
             f"copies {dict(self.copies)} asynchronously, by bytes": self.name in PRODUCTS and 4 in self.copies,

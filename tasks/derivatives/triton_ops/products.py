@@ -44,9 +44,7 @@ def tile_of_places(precision: str, tasks: int, places: int, summed: int, channel
     # A tensor core's sums leave room for twice as many in a thread's registers.
     warps = 8 if rows == 128 and precision != "tf32" else 4
     columns = _columns(channels, tasks * -(-places // rows), MULTIPROCESSORS)
-    # A turn of many products without tensor cores takes longer than the loads of the next one.
-    stages = 2 if rows == 128 and precision == "ieee" else 3
-    return Tile(rows, columns, divisor(summed, 32), warps, stages)
+    return Tile(rows, columns, divisor(summed, 32), warps, _stages(precision))
 
 
 def tile_of_filters(precision: str, tasks: int, side: int, inside: int, outside: int) -> Tile:
@@ -56,7 +54,12 @@ def tile_of_filters(precision: str, tasks: int, side: int, inside: int, outside:
     # bytes at a time. That of two warps takes them as they lie.
     warps = 2 if precision == "tf32" else 4
     columns = _columns(outside, tasks * side * side * (inside // rows), 4 * MULTIPROCESSORS)
-    return Tile(rows, columns, 32, warps, 3)
+    return Tile(rows, columns, 32, warps, _stages(precision))
+
+
+def _stages(precision: str) -> int:
+    """Without tensor cores, a turn takes longer than the loads of the next one, and three leave too few registers."""
+    return 2 if precision == "ieee" else 3
 
 
 def _columns(channels: int, blocks: int, wanted: int) -> int:
