@@ -1,14 +1,16 @@
-"""The real Omniglot, where it is; a machine without a network; PyTorch on one thread."""
+"""The real Omniglot, where it is; a machine without a network; the device of kernels; which process tests what."""
 
 import os
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from fanfold.data import schema
 from fanfold.data.datasets import Omniglot, prepare
@@ -58,20 +60,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads, here and in processes started from here.
-
-    Much slower where the cores are busy.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def device() -> str:
     """A CUDA device, or the CPU in Triton's interpreter, in which `test_interpreted` runs these tests."""
@@ -80,3 +68,21 @@ def device() -> str:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
     return "cuda"
+
+
+class FromBothEnds(LoadFileScheduling):
+    """Files for processes: one takes them from the first on, the next one from the last on.
+
+    So one starts the clusters that the tests of `pipeline` share, and the other those of `workflows`.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self.nodes.index(node) % 2:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
+    """For `--dist loadfile`."""
+    return FromBothEnds(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -36,15 +36,6 @@ def pixels(number, drawing):
     return PatternSource().read(number, drawing, drawing + 1)[0][0]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of several tests at a time would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def support():
     return {

@@ -59,7 +59,6 @@ def hosts() -> Iterator[tuple[str, str]]:
 
 def test_a_graph_and_a_gang_over_two_hosts_compute_the_same(hosts, pictures, tmp_path, environment):
     (tmp_path / "training.py").write_text(TRAIN)
-    environment = environment | {"OMP_NUM_THREADS": "1"}
 
     def on(host: str, *words: str) -> list[str]:
         return [shutil.which("ip") or "ip", "netns", "exec", host, sys.executable, *words]

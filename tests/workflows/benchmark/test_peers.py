@@ -33,8 +33,6 @@ from fanfold.workflows.benchmark.peers.process import Peer, gradient, serve
 from fanfold.workflows.benchmark.peers.report import columns, summarize
 from fanfold.workflows.benchmark.peers.settings import Setting
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @dataclass(frozen=True)
 class Here:

@@ -1,6 +1,0 @@
-import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(one_thread):
-    pass
