@@ -23,7 +23,7 @@ from torch import Tensor
 from fanfold.data.datasets import Folder, prepare
 from fanfold.data.store import open_store
 from fanfold.pipeline.cluster.config import ClusterConfig
-from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TrainTask
+from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TaskConfig, TrainTask
 from fanfold.pipeline.embed_once import embed_once
 from fanfold.pipeline.evaluation import meta_test
 from fanfold.pipeline.executors.local import LocalExecutor
@@ -35,7 +35,6 @@ from fanfold.tasks.algorithms.logistic import Logistic
 from fanfold.tasks.algorithms.nearest_mean import NearestMean
 from fanfold.tasks.algorithms.ridge import Ridge
 from fanfold.tasks.backbones import Backbone
-from fanfold.tasks.episodes import EpisodeShape
 from fanfold.workflows.cli.result import environment
 
 NAME = "timm/tf_efficientnet_lite0"
@@ -100,7 +99,7 @@ def measure(store: Path, size: int, model: Backbone, method: str, shots: int, sp
     asked = Configuration(
         seed=split,
         dataset=Folder(store=str(store), split=f"random:{split}", size=size),
-        task=EpisodeShape(5, shots, 15),
+        task=TaskConfig(5, shots, 15),
         train=TrainTask(),
         algorithm=METHODS[method],
         model=model,

@@ -1,14 +1,18 @@
 """The configuration of a run: one tree of typed dataclasses, by section."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError, check_at_least
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.half_width import FIRST
 from fanfold.pipeline.recipe import Meta
-from fanfold.tasks.episodes import EpisodeShape, check_augment, check_counts
+from fanfold.tasks.episodes import LEAST, EpisodeShape, check_augment, check_counts
 
 if TYPE_CHECKING:  # these import Zarr and PyTorch, which takes seconds; a command's help needs neither
     from fanfold.data.datasets import Dataset
@@ -17,6 +21,47 @@ if TYPE_CHECKING:  # these import Zarr and PyTorch, which takes seconds; a comma
 
 MANY = 20
 """Classes of a training task of many ways: more are hardly better, and take longer."""
+WAYS, QUERIES, TRAIN_QUERIES = 5, 5, 3
+"""What `auto` is where there are enough classes and pictures."""
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The tasks of validation and test.
+
+    Args:
+        ways: Classes in a task; `auto` for 5, or all that there are to test with where these are fewer.
+        shots: Support images of each class.
+        queries: Query images of each class; `auto` for 5, or as many as classes have where these are fewer.
+        rotations: Rotate every class of a task by a random multiple of 90°. Each class of the store then stands for
+            four classes, never for two of the same task (the protocol of MAML, Finn et al. 2017).
+        reflections: Mirror a random half of the classes before they are rotated, which doubles their number again.
+    """
+
+    ways: int | Literal["auto"] = 5
+    shots: int = 1
+    queries: int | Literal["auto"] = 1
+    rotations: bool = False
+    reflections: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts("task", {name: _number(getattr(self, name)) for name in LEAST})
+
+    def shape(self, parts: Sequence[NDArray[np.int64]]) -> EpisodeShape:
+        """The tasks' shape.
+
+        Args:
+            parts: The number of pictures of each class, for every part of the split that tasks are drawn from.
+        """
+        images = self.shots + (self.queries if isinstance(self.queries, int) else LEAST["queries"])
+        able = min(int((counts >= images).sum()) for counts in parts)
+        ways = self.ways if isinstance(self.ways, int) else max(LEAST["ways"], min(WAYS, able))
+        most = min(int(np.sort(counts)[-ways]) if len(counts) >= ways else 0 for counts in parts) - self.shots
+        queries = self.queries if isinstance(self.queries, int) else max(LEAST["queries"], min(QUERIES, most))
+        return EpisodeShape(ways, self.shots, queries, self.rotations, self.reflections)
 
 
 @dataclass(frozen=True)
@@ -27,7 +72,8 @@ class TrainTask:
         ways: Classes of a training task; by default as tested. `many` are 20, or all training classes where there are
             fewer, for an algorithm that is tested with any number; others train as they are tested.
         shots: Support pictures of each class; by default as tested.
-        queries: Query pictures of each class; by default as tested.
+        queries: Query pictures of each class; by default as tested. `auto` are 3, or as many as half of the training
+            classes have where these are fewer.
         rotations: Rotate every class of a training task by a multiple of 90°: each becomes four classes; by default so
             for handwriting alone.
         reflections: Mirror half of a training task's classes: each of these becomes two.
@@ -38,31 +84,41 @@ class TrainTask:
 
     ways: int | Literal["many"] | None = None
     shots: int | None = None
-    queries: int | None = None
+    queries: int | Literal["auto"] | None = None
     rotations: bool | None = None
     reflections: bool = False
     augment: str | None = None
 
     def __post_init__(self) -> None:
         check_augment(self.augment)
-        ways = None if self.ways == "many" else self.ways
-        check_counts("train", {"ways": ways, "shots": self.shots, "queries": self.queries})
+        check_counts("train", {name: _number(getattr(self, name)) for name in LEAST})
 
-    def shape(self, task: EpisodeShape, *, handwriting: bool, most: int = 0) -> EpisodeShape:
+    def shape(
+        self, task: EpisodeShape, *, handwriting: bool, counts: NDArray[np.int64] = _NONE, many: bool = True
+    ) -> EpisodeShape:
         """The training tasks' shape.
 
         Args:
             task: The test tasks' shape.
             handwriting: Whether the pictures are handwriting.
-            most: How many classes `many` ways may be; 0 where an algorithm trains as it is tested.
+            counts: The number of pictures of each training class.
+            many: Whether the algorithm can be tested with other ways than in training.
         """
-        ways = self.ways if self.ways != "many" else min(MANY, most) or None
-        ways, shots, queries = (
-            getattr(task, name) if value is None else value
-            for name, value in (("ways", ways), ("shots", self.shots), ("queries", self.queries))
-        )
+        shots = task.shots if self.shots is None else self.shots
+        queries = task.queries if self.queries is None else _number(self.queries)
+        if queries is None:
+            usual = int(np.median(counts)) if len(counts) else 0
+            queries = max(LEAST["queries"], min(TRAIN_QUERIES, usual - shots))
+        able = int((counts >= shots + queries).sum()) if many else 0
+        ways = task.ways if self.ways is None else _number(self.ways)
+        if ways is None:
+            ways = min(MANY, able) if able >= LEAST["ways"] else task.ways
         rotations = handwriting if self.rotations is None else self.rotations
         return EpisodeShape(ways, shots, queries, rotations, self.reflections)
+
+
+def _number(count: int | str | None) -> int | None:
+    return count if isinstance(count, int) else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +169,7 @@ class Configuration:
 
     seed: int
     dataset: "Dataset"
-    task: EpisodeShape
+    task: TaskConfig
     train: TrainTask
     algorithm: "Algorithm"
     model: "Model"

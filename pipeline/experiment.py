@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fanfold.data.advice import in_fields
 from fanfold.data.datasets import DATASETS, Auto, CifarFs, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
 from fanfold.data.sources.picture_source import as_text
@@ -14,11 +15,21 @@ from fanfold.data.splits import ALL, default_split, split_classes
 from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
-from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask, flatten_keys, to_yaml
+from fanfold.pipeline.configuration import (
+    QUERIES,
+    SECTIONS,
+    TRAIN_QUERIES,
+    WAYS,
+    Configuration,
+    EvaluationConfig,
+    TrainTask,
+    flatten_keys,
+    to_yaml,
+)
 from fanfold.pipeline.recipe import Meta, Recipe
 from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.tasks.backbones import resolved
-from fanfold.tasks.episodes import LEAST, Stream, large_enough
+from fanfold.tasks.episodes import Stream
 from fanfold.tasks.fitted import Fitted
 
 _NAMED = 8  # small classes at most
@@ -74,12 +85,14 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         raise FanfoldError("`dataset.split=all` has no classes to train on: it is for tests of other data.")
     store = open_store(str(dataset.store))
     turns = store.preprocessing.handwriting and not getattr(asked.model, "freeze", False)
-    most = 0 if asked.algorithm.head else _able(asked, store, str(dataset.split))
-    shape = asked.train.shape(asked.task, handwriting=turns, most=most)
-    if trains and asked.algorithm.head and shape.ways != asked.task.ways:
+    streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
+    split = split_classes(store, str(dataset.split))
+    task = asked.task.shape([store.counts[worker.part_of(split, one)] for one in streams if one != Stream.TRAIN])
+    shape = asked.train.shape(task, handwriting=turns, counts=store.counts[split.train], many=not asked.algorithm.head)
+    if trains and asked.algorithm.head and shape.ways != task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "
-            f"`task.ways` the same number, not {shape.ways} and {asked.task.ways}."
+            f"`task.ways` the same number, not {shape.ways} and {task.ways}."
         )
     if asked.meta.initial is not None:
         asked = replace(asked, meta=replace(asked.meta, initial=str(Path(asked.meta.initial).resolve())))
@@ -91,7 +104,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         algorithm=asked.algorithm,
         model=asked.model,
         train=shape,
-        task=asked.task,
+        task=task,
         steps=asked.evaluation.steps,
         meta=asked.meta,
         augment=asked.train.augment,
@@ -100,11 +113,11 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         "seed": asked.seed,
         **{section: getattr(asked, section) for section in SECTIONS},
         "dataset": dataset,
+        "task": task,
         "train": TrainTask(
             shape.ways, shape.shots, shape.queries, shape.rotations, shape.reflections, asked.train.augment
         ),
     }
-    streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
     recipe = worker.check_recipe(recipe, streams)
     if trains and isinstance(recipe.algorithm, Fitted) and worker.open_context(recipe).network.shapes:
         raise FanfoldError(
@@ -112,15 +125,20 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
             "`model.weights` and `model.freeze=true`; or train by another algorithm, and judge that run by "
             f"`evaluate algorithm.name={recipe.algorithm.name}`."
         )
-    told = tuple(_told(recipe, store, streams))
+    told = (*_told(recipe, store, streams), *_smaller(asked, recipe, trains))
     return Experiment(config, recipe, asked.evaluation, asked.cluster, note, told)
 
 
-def _able(asked: Configuration, store: Store, split: str) -> int:
-    """How many training classes have enough pictures for a training task; 0 where no task can be made of them."""
-    shape = asked.train.shape(asked.task, handwriting=False)
-    able = len(large_enough(shape, split_classes(store, split).train, store.counts))
-    return able if able >= LEAST["ways"] else 0
+def _smaller(asked: Configuration, recipe: Recipe, trains: bool) -> list[str]:
+    """What the user has to know where tasks are smaller than they usually are, as there are few classes or pictures."""
+    usual = [("task", "ways", WAYS), ("task", "queries", QUERIES)]
+    usual += [("train", "queries", TRAIN_QUERIES)] if trains else []
+    fewer = {
+        f"{section}.{name}": getattr(getattr(recipe, section), name)
+        for section, name, most in usual
+        if getattr(getattr(asked, section), name) == "auto" and getattr(getattr(recipe, section), name) < most
+    }
+    return [f"Few classes or pictures, hence small tasks: {in_fields(fewer)}."] if fewer else []
 
 
 def _told(recipe: Recipe, store: Store, streams: Sequence[Stream]) -> list[str]:

@@ -120,6 +120,14 @@ def check_episode_shape(
     able = len(large_enough(shape, classes, counts))
     if able < shape.ways:
         most = int(np.sort(counts[classes])[-shape.ways])
+        least = LEAST["shots"] + LEAST["queries"]
+        if most < least:
+            able = int((counts[classes] >= least).sum())
+            raise FanfoldError(
+                f"Only {able} of the {len(classes)} {stream.name.lower()} classes have {least} pictures or more, and a "
+                f"task needs {shape.ways}: add pictures; or train on another data set, and label these pictures by "
+                "`classify`."
+            )
         fewer = f", or `{section}.ways` be at most {able}" if able >= LEAST["ways"] else ""
         raise FanfoldError(
             f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}{fewer}: "

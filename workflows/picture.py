@@ -33,10 +33,11 @@ def main(argv: Sequence[str]) -> None:
         print(in_flags(note))
     store = open_store(dataset.store or "")
     images, classes = open_images(store), split_classes(store, dataset.split).test
-    check_episode_shape(Stream.TEST, options.task, classes, images.counts)
-    classes = large_enough(options.task, classes, images.counts)
-    episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, options.task, classes, images.counts)
-    figure = draw_tasks(gather_tasks(episodes, options.task, images))
+    shape = options.task.shape([images.counts[classes]])
+    check_episode_shape(Stream.TEST, shape, classes, images.counts)
+    classes = large_enough(shape, classes, images.counts)
+    episodes = draw_episodes(options.seed, Stream.TEST, 0, options.tasks, shape, classes, images.counts)
+    figure = draw_tasks(gather_tasks(episodes, shape, images))
     try:
         figure.savefig(options.out)
     except (OSError, ValueError) as error:

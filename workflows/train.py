@@ -36,13 +36,11 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.workflows.actions.train import Training, carry_out, new_directory
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 
-    task = options.task
-    directory = (
-        RunDirectory(Path(options.run)) if options.run else new_directory(options.algorithm.name, task.ways, task.shots)
-    )
-    if resumed is None:
+    directory = RunDirectory(Path(options.run)) if options.run else None
+    if directory is not None and resumed is None:
         directory.check_free()  # before data is prepared
     plan = decided(options)
+    directory = directory or new_directory(options.algorithm.name, plan.recipe.task)
     training = Training(plan, directory, resumed is not None, options.record, options.report)
     path, leave = str(directory.path), as_flags(leave_for(plan.config))
     with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):

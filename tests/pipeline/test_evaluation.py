@@ -11,7 +11,7 @@ from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline import evaluation, worker
 from fanfold.pipeline.cluster.cluster import ClusterConfig
-from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TrainTask
+from fanfold.pipeline.configuration import Configuration, EvaluationConfig, TaskConfig, TrainTask
 from fanfold.pipeline.evaluation import meta_test, not_learnt
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import decide
@@ -19,7 +19,7 @@ from fanfold.pipeline.recipe import Meta
 from fanfold.pipeline.results import Accuracy
 from fanfold.pipeline.tally import Tested, tally
 from fanfold.tasks.algorithms.protonet import ProtoNet
-from fanfold.tasks.episodes import Episodes, EpisodeShape, Stream
+from fanfold.tasks.episodes import Episodes, Stream
 from fanfold.tasks.models import Conv4
 from fanfold.tasks.predictions import Predictions
 
@@ -75,7 +75,7 @@ def test_a_run_that_learnt_nothing_is_told_what_to_try(recipe):
 
 
 def test_steps_are_refused_where_a_learner_has_none(recipe):
-    sections = EpisodeShape(), TrainTask(), ProtoNet(), Conv4(), Meta(), EvaluationConfig(steps=3), ClusterConfig()
+    sections = TaskConfig(), TrainTask(), ProtoNet(), Conv4(), Meta(), EvaluationConfig(steps=3), ClusterConfig()
     asked = Configuration(0, Glyphs(), *sections)
     with pytest.raises(FanfoldError, match=r"protonet has no inner steps: leave `evaluation.steps` out"):
         decide(asked)
@@ -90,9 +90,32 @@ def test_many_ways_are_as_many_as_have_enough_pictures(tmp_path):
     store = open_store(folder.store)
     able = int((store.counts[split_classes(store).train] >= 4).sum())
     assert 2 <= able < 20
-    task, model = EpisodeShape(2, 1, 1), Conv4(width=2)
+    task, model = TaskConfig(2, 1, 1), Conv4(width=2)
     sections = task, TrainTask("many", queries=3), ProtoNet(), model, Meta(), EvaluationConfig(), ClusterConfig()
     assert decide(Configuration(0, folder, *sections)).recipe.train.ways == able
+
+
+@pytest.mark.parametrize(
+    ("counts", "test", "train", "told"),
+    [
+        ([9] * 50, (5, 1, 5), (20, 1, 3), None),
+        ([9] * 4, (2, 1, 5), (2, 1, 3), "`task.ways=2`"),
+        ([3] * 12, (5, 1, 2), (7, 1, 2), "`task.queries=2 train.queries=2`"),
+        ([1, 2] * 10, (3, 1, 1), (7, 1, 1), "`task.ways=3 task.queries=1 train.queries=1`"),
+    ],
+)
+def test_tasks_are_as_large_as_a_few_pictures_allow(tmp_path, counts, test, train, told):
+    """Where a configuration leaves that open; a class of one picture is in no task."""
+    picture = np.eye(16, dtype=np.uint8)
+    folder = Folder(store=str(tmp_path / "few.zarr"), size=16)
+    pictures = {f"{number:02}": [picture] * count for number, count in enumerate(counts)}
+    prepare_pictures(classes_of_lists(pictures), folder, progress=False)
+    sections = TaskConfig("auto", 1, "auto"), TrainTask("many", queries="auto"), ProtoNet(), Conv4(width=2)
+    plan = decide(Configuration(0, folder, *sections, Meta(), EvaluationConfig(), ClusterConfig()))
+    shapes = plan.recipe.task, plan.recipe.train
+    assert [(shape.ways, shape.shots, shape.queries) for shape in shapes] == [test, train]
+    small = [line for line in plan.told if "small tasks" in line]
+    assert small == ([] if told is None else [f"Few classes or pictures, hence small tasks: {told}."])
 
 
 def test_a_test_needs_no_validation_classes(recipe):

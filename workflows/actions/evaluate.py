@@ -15,7 +15,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
-from fanfold.pipeline.configuration import Configuration
+from fanfold.pipeline.configuration import Configuration, TaskConfig
 from fanfold.pipeline.embed_once import embed_once
 from fanfold.pipeline.ensemble import Member, ensemble_sha256, meta_test_together
 from fanfold.pipeline.evaluation import Each, meta_test, normalizations, not_learnt
@@ -69,7 +69,8 @@ def on_the_tasks_of(plan: Experiment, own: Configuration) -> Configuration:
     """A run's configuration, with the tasks of another run's test, and as many inner steps where it has any."""
     steps = plan.evaluation.steps if hasattr(own.algorithm, "inner_steps") else None
     evaluation = replace(plan.evaluation, steps=steps)
-    return replace(own, task=plan.config["task"], dataset=plan.config["dataset"], evaluation=evaluation)
+    task = TaskConfig(**asdict(plan.recipe.task))
+    return replace(own, task=task, dataset=plan.config["dataset"], evaluation=evaluation)
 
 
 def joined_by(asked: Evaluation, others: Sequence[tuple[Experiment, RunDirectory]]) -> Evaluation:

@@ -21,6 +21,7 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import train
 from fanfold.tasks.backbones import weights_of
+from fanfold.tasks.episodes import EpisodeShape
 from fanfold.workflows.cli.listeners import Recording, listening
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys
 from fanfold.workflows.cli.trust import leave_for
@@ -54,10 +55,10 @@ class Training:
                 read_initial(Path(self.plan.recipe.meta.initial))  # before anything is started
 
 
-def new_directory(algorithm: str, ways: int, shots: int) -> RunDirectory:
+def new_directory(algorithm: str, task: EpisodeShape) -> RunDirectory:
     """The run directory where none is named, after what is trained, and when."""
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(f"runs/{algorithm}-{ways}way{shots}shot-{now}")
+    path = Path(f"runs/{algorithm}-{task.ways}way{task.shots}shot-{now}")
     others = (path.with_name(f"{path.name}-{number}") for number in count(2))  # begun in the same second
     return RunDirectory(path if not path.exists() else next(other for other in others if not other.exists()))
 

@@ -16,7 +16,7 @@ VARIANTS = {
 """Where the dataclasses of a section with variants are, by the variants' names."""
 
 SECTIONS = {
-    "task": "fanfold.tasks.episodes:EpisodeShape",
+    "task": "fanfold.pipeline.configuration:TaskConfig",
     "train": "fanfold.pipeline.configuration:TrainTask",
     "meta": "fanfold.pipeline.recipe:Meta",
     "evaluation": "fanfold.pipeline.configuration:EvaluationConfig",

@@ -18,14 +18,13 @@ from fanfold.data.remote import is_remote
 from fanfold.data.store import Store
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.config import ClusterConfig
-from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TrainTask
+from fanfold.pipeline.configuration import SECTIONS, Configuration, EvaluationConfig, TaskConfig, TrainTask
 from fanfold.pipeline.experiment import Experiment, decide
 from fanfold.pipeline.recipe import Meta
 from fanfold.pipeline.search.config import SearchConfig
 from fanfold.tasks import given
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.registry import ALGORITHMS
-from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import PluginModel, handed_over
 from fanfold.tasks.plugins import import_class
 from fanfold.workflows.cli.arguments import ANYWHERE, as_section, undotted
@@ -45,7 +44,7 @@ AModel: TypeAlias = str | Section | nn.Module | type[nn.Module]
 """A name, a name with settings such as `{"name": "conv4", "width": 32}`, a module, or a module's class."""
 
 KINDS: Mapping[str, type] = {
-    "task": EpisodeShape,
+    "task": TaskConfig,
     "train": TrainTask,
     "meta": Meta,
     "evaluation": EvaluationConfig,

@@ -133,13 +133,11 @@ def train(
         settings_of(cluster),
     )
     recording = configured("record", {**base.get("record", {}), **with_plain("record", record)})
-    if directory is None:
-        shape = asked.configuration.task
-        directory = new_directory(asked.kept("algorithm").name.replace(":", "-"), shape.ways, shape.shots)
-    if not resume:
+    if directory is not None and not resume:
         directory.check_free()  # before data is prepared
     shown = terminal(progress)
     plan = asked.decided()
+    directory = directory or new_directory(asked.kept("algorithm").name.replace(":", "-"), plan.recipe.task)
     training = Training(plan, directory, resume, recording, report)
     with opened(cluster) as computing:
         hand_over_and_check(computing, plan.recipe, asked)

@@ -1,11 +1,12 @@
 import itertools
 import re
 
+import numpy as np
 import pytest
 import yaml
 
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.configuration import SECTIONS, TrainTask, to_yaml
+from fanfold.pipeline.configuration import SECTIONS, TaskConfig, TrainTask, to_yaml
 from fanfold.pipeline.recipe import Meta
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import Conv4, Conv4Stride, PluginModel
@@ -22,7 +23,7 @@ def test_defaults_are_those_of_the_dataclasses():
     options = read()
     assert options.model == Conv4()
     assert options.meta == Meta()
-    assert options.task == EpisodeShape()
+    assert options.task == TaskConfig()
     assert options.dataset.name == "auto"
 
 
@@ -47,7 +48,7 @@ def test_the_last_word_decides_which_variant(tmp_path):
     assert read("--model.name", "conv4", "--config", str(file)).model == Conv4Stride(width=16)
     assert read("--config", str(file), "--model.name", "conv4").model == Conv4(width=16)
     assert read("--config", str(file), "--task.ways", "9").task.ways == 9
-    assert read("--config", str(file)).task == EpisodeShape(ways=7)
+    assert read("--config", str(file)).task == TaskConfig(ways=7)
 
 
 def test_a_key_of_another_variant_in_the_file_is_refused(tmp_path):
@@ -83,8 +84,9 @@ def test_the_configurations_that_come_along_are_read(name):
 def test_training_tasks_differ_only_where_told():
     task = EpisodeShape(5, 1, 2)
     assert TrainTask().shape(task, handwriting=True) == EpisodeShape(5, 1, 2, rotations=True)
-    assert TrainTask("many").shape(task, handwriting=False, most=100) == EpisodeShape(20, 1, 2)
-    assert TrainTask("many").shape(task, handwriting=False, most=9) == EpisodeShape(9, 1, 2)
+    for classes, ways in ((100, 20), (9, 9)):
+        many = TrainTask("many").shape(task, handwriting=False, counts=np.full(classes, 3))
+        assert many == EpisodeShape(ways, 1, 2)
     assert TrainTask("many").shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
     assert TrainTask().shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
     assert TrainTask(rotations=True).shape(task, handwriting=False) == EpisodeShape(5, 1, 2, rotations=True)
@@ -100,7 +102,7 @@ def test_training_tasks_differ_only_where_told():
         (["--meta.max_grad_norm", "1"], "Did you mean --meta.clip?"),
         (["--early-stopping", "3"], "Did you mean --evaluation.patience?"),
         (["stray"], "Unknown word 'stray'"),
-        (["--task.ways", "many"], "--task.ways must be a whole number, not 'many'"),
+        (["--task.ways", "many"], "--task.ways must be a whole number or auto, not 'many'"),
         (["--task.ways", "1"], "task.ways`? must be at least 2, not 1"),
         (["--train.ways", "1"], "train.ways`? must be at least 2, not 1"),
         (["--meta.batch", "0"], "--meta.batch must be at least 1, not 0"),

@@ -103,7 +103,7 @@ def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
     ("arguments", "message"),
     [
         ({"ways": 1}, "ways must be at least 2, not 1."),
-        ({"ways": "many"}, "ways must be a whole number, not 'many'."),
+        ({"ways": "many"}, "ways must be a whole number or auto, not 'many'."),
         ({"meta": {"average": 1}}, 'meta={"average": …} must be from 0 to below 1, not 1.0.'),
         ({"meta": {"lrr": 1}}, r"meta has no field 'lrr'.* Did you mean lr\?"),
         ({"algorithm": "protonett"}, r"No algorithm 'protonett': .* Did you mean protonet\?"),
