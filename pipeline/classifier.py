@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import of_fields
 from fanfold.data.labelled import UNKNOWN, check_unknown, count_pictures, pictures_in
@@ -47,12 +48,14 @@ class Prediction:
         label: The class, or `unknown`.
         confidence: The probability of the most probable class.
         probabilities: The probability of each class.
+        constant: Whether the picture has one colour all over, so that the label tells nothing but that.
     """
 
     path: Path | None
     label: str
     confidence: float
     probabilities: Mapping[str, float]
+    constant: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +116,8 @@ class Classifier:
             pictures: A folder, a picture (a path, encoded bytes, an image), or an iterable of pictures and arrays.
             over: What computes chunks of pictures, see `fanfold.pipeline.spread`; by default this process.
             skip: Told of each picture that can't be read, which is left out. By default those of a folder are left out,
-                and a warning at the end counts and names them; others are an error.
+                and a warning at the end counts and names them, as one does those of one colour all over; others are an
+                error.
 
         Raises:
             FanfoldError: There is no such folder or picture, the folder has no pictures, or no pictures are given.
@@ -238,7 +242,8 @@ class Classifier:
         images, errors = read_images(pictures, self.preprocessing)
         if not len(images):
             return Judgement(np.zeros((0, len(self.labels))), errors)
-        return Judgement(in_batches(self.learnt, images).double().numpy(), errors)
+        constant = (images == images[:, :, :1, :1]).all(dim=(1, 2, 3)).tolist()
+        return Judgement(in_batches(self.learnt, images).double().numpy(), errors, constant)
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
@@ -252,16 +257,20 @@ class Classifier:
         return f"<fanfold.Classifier: {', '.join([*parts, described(self.learner.algorithm)['name'], known])}>"
 
     def _warned(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]]) -> Iterator[Prediction]:
-        skipped = list[str]()
-        yield from self._told(judged, lambda error: skipped.append(str(error)))
+        skipped, constant = list[str](), list[str]()
+        for found in self._told(judged, lambda error: skipped.append(str(error))):
+            constant += [str(found.path)] if found.constant else []
+            yield found
         if skipped:
             warnings.warn(skipped_in_words(skipped), stacklevel=2)
+        if constant:
+            warnings.warn(constant_in_words(len(constant), constant), stacklevel=2)
 
     def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
         for pictures, judgement in judged:
             by = "confidence" if self.calibration is None else self.calibration.by
             scores = score(judgement.logits, self.temperature, by)
-            rows = zip(probabilities(judgement.logits, self.temperature), scores, strict=True)
+            rows = zip(probabilities(judgement.logits, self.temperature), scores, judgement.constant, strict=True)
             for place, picture in enumerate(pictures):
                 if (error := judgement.errors.get(place)) is None:
                     yield self._prediction(picture, *next(rows))
@@ -270,12 +279,12 @@ class Classifier:
                 else:
                     skip(PictureError(error))
 
-    def _prediction(self, picture: Picture, shares: Floats, score: float) -> Prediction:
+    def _prediction(self, picture: Picture, shares: Floats, score: float, constant: bool) -> Prediction:
         best, path = int(shares.argmax()), Path(picture) if isinstance(picture, (str, PathLike)) else None
         confidence = float(shares[best])
         unknown = self.threshold is not None and score < self.threshold
         by_label = dict(zip(self.labels, shares.tolist(), strict=True))
-        return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label)
+        return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label, constant)
 
 
 Over = Callable[[Classifier, Iterable[Sequence[Picture]]], Iterable[tuple[Sequence[Picture], "Judgement"]]]
@@ -311,10 +320,14 @@ def _checked_labels(labels: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The logits of those of some pictures that can be read, in their order, and errors for the others by place."""
+    """The logits of those of some pictures that can be read, in their order, and errors for the others by place.
+
+    Of the former, too, whether each has one colour all over.
+    """
 
     logits: Floats
     errors: Mapping[int, str]
+    constant: Sequence[bool] = ()
 
 
 def read_images(pictures: Sequence[Picture], preprocessing: Preprocessing) -> tuple[Tensor, dict[int, str]]:
@@ -335,6 +348,13 @@ def skipped_in_words(errors: Sequence[str]) -> str:
     named, left = "; ".join(errors[:NAMED]), len(errors) - NAMED
     count = "1 picture is" if len(errors) == 1 else f"{len(errors):,} pictures are"
     return f"{count} skipped: {named}" + (f"; and {left:,} more" if left > 0 else "")
+
+
+def constant_in_words(number: int, first: Sequence[str], what: str = "picture") -> str:
+    """A line that counts pictures of one colour all over, and names the first ones."""
+    more = f" and {number - NAMED:,} more" if number > NAMED else ""
+    verb = "has" if number == 1 else "have"
+    return f"{counted(number, what)} {verb} one colour all over: {', '.join(first[:NAMED])}{more}"
 
 
 def _sources(pictures: "Picture | Iterable[Picture]") -> tuple[Iterable[Picture], bool]:

@@ -160,6 +160,7 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     assert ran.returncode == 0, ran.stderr
     assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
     assert "1 file of other kinds passed over" in ran.stdout
+    assert f"1 picture has one colour all over: {mixed / 'colour.jpg'}: its label means nothing" in ran.stdout
     support = tmp_path / "sup"
     shutil.copytree(own / "support", support)
     wave = Image.effect_noise((30, 20), 90)
@@ -167,7 +168,8 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     Image.new("L", (30, 20), 7).save(support / "kind 1" / "constant.png")
     said = seen_otherwise(classes_in(support)[0], trained_shipped("fanfold:omniglot").preprocessing)
     assert said[0] == "the run is of grey pictures: the colour of 1 labelled picture is left out"
-    assert said[1].startswith("1 labelled picture of one colour alone")
+    constant = support / "kind 1" / "constant.png"
+    assert said[1] == f"1 labelled picture has one colour all over: {constant}: nothing can be learnt from such"
     assert seen_otherwise(classes_in(own / "support")[0], Preprocessing(channels=3)) == []
 
 

@@ -23,7 +23,7 @@ from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
-from fanfold.pipeline.classifier import Classifier, Over, Prediction
+from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, constant_in_words
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
 from fanfold.pipeline.fitting import own_parameters
@@ -155,15 +155,16 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
 
 def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preprocessing) -> list[str]:
     """What of labelled pictures a run doesn't see: their colour, where it is of grey ones; or anything at all."""
-    coloured = constant = 0
+    coloured, constant = 0, list[str]()
     for path in (path for paths in classes.values() for path in paths):
         with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
             picture = decode(path, 64)
             coloured += preprocessing.channels == 1 and is_coloured(picture)
-            constant += all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2)))
-    lines = [f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"]
-    lines += [f"{counted(constant, 'labelled picture')} of one colour alone: nothing can be learnt from such"]
-    return [line for line, number in zip(lines, (coloured, constant), strict=True) if number]
+            if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
+                constant.append(str(path))
+    grey = f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"
+    alone = f"{constant_in_words(len(constant), constant, 'labelled picture')}: nothing can be learnt from such"
+    return [*([grey] if coloured else []), *([alone] if constant else [])]
 
 
 def classify(
@@ -185,7 +186,8 @@ def classify(
         classifier = classifier.with_unknown(asked.unknown)
         say(_of_unknown(classifier, asked.unknown))
     _, others = count_pictures(asked.query)
-    labelled, skipped, reasons = 0, 0, list[str]()
+    labelled, skipped, constant = 0, 0, 0
+    reasons, of_one_colour = list[str](), list[str]()  # the first ones
 
     def skip(error: PictureError) -> None:
         nonlocal skipped
@@ -193,10 +195,13 @@ def classify(
         reasons.extend([str(error)] if not reasons else [])
 
     def found() -> Iterator[Prediction]:
-        nonlocal labelled
+        nonlocal labelled, constant
         for one in classifier.predict(pictures_in(asked.query), over=over, skip=skip):
             write(one)
             labelled += 1
+            if one.constant:
+                constant += 1
+                of_one_colour.extend([str(one.path)] if constant <= NAMED else [])
             progress(labelled + skipped)
             yield one
 
@@ -210,6 +215,9 @@ def classify(
         if not labelled:
             raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {reasons[0]}")
     say(f"labelled {counted(labelled, 'picture')} in {asked.out}{_left_out(skipped, reasons, others)}")
+    if constant:
+        labels = "its label means" if constant == 1 else "their labels mean"
+        say(f"{constant_in_words(constant, of_one_colour)}: {labels} nothing")
     if asked.sheet is not None:
         write_bytes(asked.sheet, draw_sheet(least, classifier.preprocessing))
         say(f"drawn in {asked.sheet}, least certain first")

@@ -23,7 +23,13 @@ from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
 from fanfold.tasks.backbones import PREFIXES, Backbone
-from fanfold.workflows.actions.classify import Trained, trained_backbone, trained_run, trained_shipped
+from fanfold.workflows.actions.classify import (
+    Trained,
+    seen_otherwise,
+    trained_backbone,
+    trained_run,
+    trained_shipped,
+)
 from fanfold.workflows.actions.elsewhere import on_other_data
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate, joined_by, on_the_tasks_of
 from fanfold.workflows.actions.grid import Grid, GridOfTests, evaluate_grid
@@ -414,6 +420,8 @@ def _classifier(trained: Trained, support: Support) -> Classifier:
     if not isinstance(support, (str, PathLike)):
         raise FanfoldError(f"support must be a folder, or a mapping of names to pictures, not {support!r:.100}.")
     classes, skipped = classes_in(Path(support))[0], list[str]()
+    for line in seen_otherwise(classes, trained.preprocessing):
+        _warn(line)
     found = teach(
         trained.learner, trained.preprocessing, classes, trained.suited, lambda error: skipped.append(str(error))
     )
