@@ -14,6 +14,7 @@ from fanfold.tasks import given
 T = TypeVar("T")
 
 ANSWER = 120.0  # seconds within which workers tell of themselves: they may import PyTorch for that
+ATTEMPTS = 3  # of asking, where a worker goes meanwhile
 SHORT = 5.0  # seconds within which one does that imports nothing
 
 PACKAGE: Final = "fanfold"
@@ -84,15 +85,18 @@ def check_versions(client: Client) -> None:
 
 
 def ask_workers(client: Client, function: Callable[[], T]) -> dict[str, T]:
-    """What a function gives on each worker, by its address.
+    """What a function gives on each worker, by its address. When one goes meanwhile, the others are asked again.
 
     Raises:
-        FanfoldError: It fails on a worker, which is named.
+        FanfoldError: It fails on a worker, or again and again one goes; the worker is named.
     """
-    try:
-        answers: dict[str, Any] = client.run(function, on_error="return", callback_timeout=ANSWER)
-    except TimeoutError as error:
-        raise _unanswered(client) from error
+    for _ in range(ATTEMPTS):
+        try:
+            answers: dict[str, Any] = client.run(function, on_error="return", callback_timeout=ANSWER)
+        except TimeoutError as error:
+            raise _unanswered(client) from error
+        if not any(isinstance(answer, OSError) for answer in answers.values()):
+            break
     for address, answer in sorted(answers.items()):
         if isinstance(answer, FanfoldError):
             raise FanfoldError(f"worker {address}: {answer}") from answer

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,19 @@ class RunDirectory:
             FanfoldError: Another process writes the run, or a new run's directory holds one or can't be made.
         """
         self._make()
-        with only_writer(self.path / ".lock", f"The run {self.path}"):
+        with self._alone():
             if not resumed:
                 self.check_free()
             write_bytes(self.config, config.encode())
             yield
+
+    def check_unwritten(self) -> None:
+        """Raise FanfoldError if another process writes the run."""
+        with self._alone():
+            pass
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return only_writer(self.path / ".lock", f"The run {self.path}")
 
     def with_weights(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The run's configuration by section, with the weights that its network started from as they are kept here."""

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
+from fanfold.pipeline.lock import only_writer
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.reporting.evaluations import evaluations
 from tests.lines import lines
@@ -112,6 +113,10 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
     refused = train_here("--run", "run")
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("error: run already holds a run: go on with --resume")
+
+    with only_writer(tmp_path / "run" / ".lock", "The run run"):  # before a cluster is started
+        refused = workflow_here("train", "--resume", "--run", "run", "--cluster.kind", "tcp://127.0.0.1:9")
+    assert refused.stderr.splitlines()[-1].startswith("error: The run run is being written by process")
 
     refused = workflow_here("train", "--resume", "--run", "run", "--task.shots", "2", "--meta.lr", "0.5")
     assert refused.returncode == 2

@@ -43,16 +43,17 @@ class Training:
         """Check the directory.
 
         Raises:
-            FanfoldError: It holds a run, which this one isn't to resume; or the run to resume differs; or the network
-                to start from can't be read.
+            FanfoldError: It holds a run, which this one isn't to resume; or the run to resume differs, or another
+                process writes it; or the network to start from can't be read.
         """
         if self.resumed:
             free = resume_free(self.plan.recipe.meta)
             check_agreement(self.plan, self.directory.config, free, "A resumed run")
+            self.directory.check_unwritten()  # before anything is started
         else:
             self.directory.check_free()
             if self.plan.recipe.meta.initial is not None:
-                read_initial(Path(self.plan.recipe.meta.initial))  # before anything is started
+                read_initial(Path(self.plan.recipe.meta.initial))
 
 
 def new_directory(algorithm: str, task: EpisodeShape) -> RunDirectory:
