@@ -90,6 +90,8 @@ class Learner:
     steps: int | None = None
     head: Head = "mean"
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+    # By ways. Shared by all that `replace` gives other parameters, statistics or heads, of which networks hold none.
+    _networks: dict[int | None, Network] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self) -> dict[str, Any]:
         """All but the tensors, as plain values."""
@@ -161,10 +163,6 @@ class Learner:
                 network.fill(self.kept)
                 self._networks[ways] = network
         return self._networks[ways]
-
-    @cached_property
-    def _networks(self) -> dict[int | None, Network]:
-        return {}
 
     @property
     def _trained(self) -> Network:

@@ -14,8 +14,6 @@ from fanfold.pipeline.learning import learn
 from fanfold.pipeline.tensor_file import pack, read
 from tests.pipeline.conftest import PatternSource
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHIPPED = Path(worker.__file__).parents[1] / "workflows/weights/omniglot.safetensors"
 FACTS = {
     "learner.size": ([0, 0], [28], "28", [2000, 2000]),
