@@ -51,7 +51,7 @@ def _of_folder(dataset: Folder, source: Path, wanted: Preprocessing, progress: b
         channels="grey" if wanted.channels == 1 else "rgb",
         fit="crop" if wanted.handwriting else wanted.fit,
         background=wanted.background,
-        handwriting=wanted.handwriting,
+        handwriting=wanted.handwriting or None,
         invert=wanted.invert if wanted.handwriting else None,
     )
     looks = Looks(wanted, asked.looks.channels, as_given=True)

@@ -115,7 +115,8 @@ class Folder:
         include: A pattern of the paths to take, such as *_rgb.png.
         split_file: Gives each class's part: a CSV file of class,split or a JSON mapping of parts to lists of classes.
         strict: Refuse what can't be read, rather than skip and count it.
-        handwriting: Read ink: grey, padded, made bright on black, averaged by area.
+        handwriting: Read ink: grey, padded, made bright on black, averaged by area; by default not, or as a store that
+            is there was made.
         invert: Whether handwriting shows dark ink on light; auto, its default, decides by the border of each picture.
     """
 
@@ -130,7 +131,7 @@ class Folder:
     include: str | None = None
     split_file: str | None = None
     strict: bool = False
-    handwriting: bool = False
+    handwriting: bool | None = None
     invert: bool | Literal["auto"] | None = None
 
     @property
@@ -157,8 +158,12 @@ class Folder:
         return {"dataset.size": SIZE if self.size is None else self.size, **settings}
 
 
-_UNASKED: dict[str, JSON] = {"dataset.channels": "auto", "dataset.fit": "crop", "dataset.background": "white"}
+_UNASKED: dict[str, JSON] = {
+    **{"dataset.channels": "auto", "dataset.fit": "crop", "dataset.background": "white"},
+    **{"dataset.handwriting": False, "dataset.invert": False},
+}
 """What settings are where they weren't asked for."""
+_UNASKED_OF_INK: dict[str, JSON] = {**_UNASKED, "dataset.fit": "pad", "dataset.invert": "auto"}
 
 _MADE_WITH = ("size", "channels", "fit", "background", "include", "split_file", "strict", "handwriting", "invert")
 
@@ -363,8 +368,9 @@ def _difference(store: Store, dataset: Folder) -> tuple[dict[str, JSON], dict[st
     if dataset.source is not None:
         made["dataset.source"] = store.origin.get("source")
         asked["dataset.source"] = as_text(Path(dataset.source).resolve())
+    unasked = _UNASKED_OF_INK if made.get("dataset.handwriting") else _UNASKED
     for key, value in asked.items():
-        if made.get(key, _UNASKED.get(key)) != value:
+        if made.get(key, unasked.get(key)) != value:
             found = in_fields({key: made[key]}) if key in made else f"the default of `{key}`"
             return made, asked, f"made with {found}, not {value}"
     return None

@@ -55,6 +55,12 @@ class Split:
         """Whether the same classes validate and test."""
         return np.array_equal(self.validation, self.test)
 
+    def __str__(self) -> str:
+        """The sizes in words: "random: 57 classes train, 8 validate and 16 test"."""
+        held = f"the same {len(self.test):,} validate and test"
+        apart = f"{len(self.validation):,} validate and {len(self.test):,} test"
+        return f"{self.name}: {len(self.train):,} classes train, {held if self.shared else apart}"
+
 
 def split_classes(store: Store, name: str | None = None) -> Split:
     """Split a store's classes by one of `SPLITS`, or `ALL`; by default the given one, or the data set's own.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import build_parser, check_source, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import in_flags
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv, check_source)
     # Only here: help and wrong arguments need no Zarr, which takes seconds to import.
     from fanfold.data.datasets import prepare
+    from fanfold.data.splits import split_classes
     from fanfold.data.store import open_store
     from fanfold.data.writing import in_threads
     from fanfold.pipeline.cluster.config import ClusterConfig
@@ -40,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
     for line in prepared.told:
         print(in_flags(line))
     print(f"{prepared.path}: {store}")
+    if "--dataset.split" in {flag for flag, _ in pairs(argv)}:
+        print(f"split {split_classes(store, options.dataset.split)}")
 
 
 def _over(config: "ClusterConfig", dataset: "Dataset") -> "Reading":

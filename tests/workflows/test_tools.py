@@ -78,4 +78,7 @@ def test_a_store_is_not_overwritten_unasked(workflow, workflow_here, pictures):
     second = workflow_here(*prepare)
     assert second.returncode == 2
     assert "--overwrite" in second.stderr
-    assert workflow_here(*prepare, "--overwrite").returncode == 0
+    again = workflow_here(*prepare, "--overwrite", "--dataset.split", "groups")
+    assert again.stdout.splitlines()[-1] == "split groups: 16 classes train, 8 validate and 8 test"
+    wrong = workflow_here(*prepare, "--overwrite", "--dataset.split", "vinyals")
+    assert (wrong.returncode, "it is Omniglot's own" in wrong.stderr) == (2, True)

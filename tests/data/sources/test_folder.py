@@ -409,6 +409,11 @@ def test_a_default_that_is_asked_for_is_compared_with_the_store_that_is_there(tm
         assert find_store(Folder(**same, **settings)).path == store.path
     with pytest.raises(FanfoldError, match=r"made with `dataset\.fit=pad`, not crop"):
         find_store(Folder(**same, fit="crop"))
+    ink, _ = prepared(tmp_path / "set", handwriting=True)
+    for settings in ({}, {"handwriting": True, "fit": "pad", "invert": "auto"}):
+        assert find_store(Folder(**same, **settings)).path == ink.path
+    with pytest.raises(FanfoldError, match=r"made with `dataset\.handwriting=true`, not False"):
+        find_store(Folder(**same, handwriting=False))
 
 
 def test_the_lists_of_closer_look_few_shot_are_a_source_and_a_split(tmp_path: Path) -> None:
