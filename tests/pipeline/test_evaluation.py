@@ -131,11 +131,8 @@ def test_a_test_needs_no_validation_classes(recipe):
 
 def test_a_test_in_rounds_is_the_whole_test(recipe, monkeypatch):
     """Each task is predicted once, and given on in its order; of the predictions the first ones alone are kept."""
-    parameters, executor, config = (
-        worker.initialize(recipe).parameters,
-        LocalExecutor(recipe),
-        EvaluationConfig(tasks=50),
-    )
+    parameters, executor = worker.initialize(recipe).parameters, LocalExecutor(recipe)
+    config = EvaluationConfig(tasks=50, other_tasks=50)
     whole = meta_test(executor, recipe, parameters, config)
     monkeypatch.setattr(evaluation, "ROUND", 21)
     monkeypatch.setattr(evaluation, "KEPT", 30)

@@ -28,39 +28,46 @@ def fail(error):
     raise error
 
 
-def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, small_cluster, monkeypatch):
+@pytest.fixture
+def one_here():
+    """A cluster of one worker, in this process, and a driver's view of it."""
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**settings) as other, open_cluster(ClusterConfig(kind=other.scheduler_address)) as cluster:
+        yield other, cluster
+
+
+def test_a_cluster_without_workers_is_given_up_in_the_end(recipe, one_here, monkeypatch):
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
-    with small_cluster(1) as cluster:
-        cluster.client.cluster.scale(0)
-        wait_for(lambda: not cluster.workers)
-        with pytest.raises(RunError, match=r"There has been no worker for 1 s: start workers, and go on with `resume`"):
-            GraphExecutor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
+    other, cluster = one_here
+    other.scale(0)
+    wait_for(lambda: not cluster.workers)
+    with pytest.raises(RunError, match=r"There has been no worker for 1 s: start workers, and go on with `resume`"):
+        GraphExecutor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
 
 
 @pytest.mark.parametrize("executor", [GraphExecutor, partial(GangExecutor, tell=lambda _: None)], ids=["graph", "gang"])
-def test_workers_that_stay_paused_are_given_up_in_the_end(recipe, small_cluster, monkeypatch, executor):
+def test_workers_that_stay_paused_are_given_up_in_the_end(recipe, one_here, monkeypatch, executor):
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(waiting, "WITHOUT_WORKERS", 1.0)
+    _, cluster = one_here
 
     def fill_up(dask_worker):
         dask_worker.memory_manager.memory_pause_fraction = 1e-9
 
-    with small_cluster(1) as cluster:
-        cluster.client.run(fill_up)
-        wait_for(lambda: set(cluster.states.values()) == {"paused"})
-        with pytest.raises(RunError, match=r"All workers have been paused for 1 s, .*--memory-limit"):
-            executor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
+    cluster.client.run(fill_up)
+    wait_for(lambda: set(cluster.states.values()) == {"paused"})
+    with pytest.raises(RunError, match=r"All workers have been paused for 1 s, .*--memory-limit"):
+        executor(cluster, recipe, "01234567").window(worker.initialize(recipe), 2)
 
 
-def test_a_scheduler_that_goes_is_said(slow_recipe):
-    other = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
-    with open_cluster(ClusterConfig(kind=other.scheduler_address)) as cluster:
-        closing = threading.Timer(3, other.close)
-        closing.start()
-        with pytest.raises(RunError, match=r"The scheduler is gone .*`resume`"):
-            GraphExecutor(cluster, slow_recipe, "01234568").window(worker.initialize(slow_recipe), 2000)
-        closing.join()
+def test_a_scheduler_that_goes_is_said(one_here, slow_recipe):
+    other, cluster = one_here
+    closing = threading.Timer(1, other.close)
+    closing.start()
+    with pytest.raises(RunError, match=r"The scheduler is gone .*`resume`"):
+        GraphExecutor(cluster, slow_recipe, "01234568").window(worker.initialize(slow_recipe), 2000)
+    closing.join()
 
 
 @pytest.mark.parametrize("error", [TimeoutError("mine"), OSError("mine"), FanfoldError("mine"), RunError("mine")])

@@ -1,7 +1,6 @@
-"""What the ranks of a gang exchange, over gloo in one process a rank."""
+"""What the ranks of a gang exchange, over gloo in one thread a rank."""
 
-import multiprocessing
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -17,7 +16,7 @@ def group(path, rank, ranks=RANKS):
     return ProcessGroupGloo(FileStore(path, ranks), rank, ranks, timedelta(seconds=30))
 
 
-def of_rank(path, rank, results):
+def of_rank(path, rank):
     """What every method gives on a rank."""
     communicator = Communicator(group(path, rank), rank, RANKS, lambda: True)
     tensor = torch.full((2, 3), float(rank + 1))
@@ -28,19 +27,12 @@ def of_rank(path, rank, results):
     communicator.exchange(rows, found, list(range(RANKS)))
     segments = torch.empty(2 * RANKS)
     communicator.gather_into(segments, torch.tensor([rank, rank + 0.5]))
-    results.put((rank, tensor.tolist(), gathered.tolist(), found.tolist(), segments.tolist()))
+    return rank, tensor.tolist(), gathered.tolist(), found.tolist(), segments.tolist()
 
 
-def test_every_rank_finds_what_the_others_sent():
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        results = context.SimpleQueue()
-        ranks = [context.Process(target=of_rank, args=(f"{folder}/store", rank, results)) for rank in range(RANKS)]
-        for process in ranks:
-            process.start()
-        found = sorted(results.get() for _ in ranks)
-        for process in ranks:
-            process.join(30)
+def test_every_rank_finds_what_the_others_sent(tmp_path):
+    with ThreadPoolExecutor(RANKS) as threads:
+        found = list(threads.map(of_rank, [str(tmp_path / "store")] * RANKS, range(RANKS)))
     sent = [torch.arange(RANKS * rank * 2).view(RANKS, rank, 2).float() + 100 * rank for rank in range(RANKS)]
     for rank, tensor, gathered, rows, segments in found:
         assert tensor == [[1.0] * 3] * 2
