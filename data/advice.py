@@ -67,5 +67,5 @@ def one_printable_line(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line; the error's class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's message on one line, without PyTorch's stack of C++; the error's class where it has none."""
+    return " ".join(str(error).partition("Exception raised from")[0].split()) or type(error).__name__

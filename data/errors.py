@@ -2,6 +2,8 @@
 
 from fanfold.data.advice import one_printable_line
 
+LENGTH = 1000  # characters of a message; a longer one, as of a very long name, is cut in the middle
+
 
 class FanfoldError(Exception):
     """A request that can't be met. The message is one line: what is wrong, and how to mend it.
@@ -12,7 +14,8 @@ class FanfoldError(Exception):
     status = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_printable_line(message))
+        line = one_printable_line(message)
+        super().__init__(line if len(line) <= LENGTH else f"{line[: LENGTH // 2]} … {line[-LENGTH // 2 :]}")
 
 
 class RunError(FanfoldError):

@@ -13,6 +13,7 @@ from fanfold.data.advice import did_you_mean, one_printable_line
 
 LENGTH = 100  # characters of a value that a message shows
 LARGEST = sys.float_info.max
+MOST = 2**64  # of whole numbers, either way
 WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -108,8 +109,8 @@ def _as(kind: Any, value: Any) -> Any:
         return value
     if kind is int:
         if isinstance(value, float) and isfinite(value) and value == int(value):
-            return int(value)
-        return value if isinstance(value, int) and not isinstance(value, bool) else _NOT
+            value = int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST else _NOT
     if kind is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return float(value) if number and abs(value) <= LARGEST else _NOT  # neither infinite nor not a number

@@ -122,6 +122,8 @@ def read_picture(source: Picture, preprocessing: Preprocessing) -> NDArray[np.ui
     try:
         if not isinstance(source, (str, bytes, PathLike, Image.Image)):
             source = np.asarray(source)
+            if source.dtype.kind not in "?biuf":
+                raise PictureError(f"{_named(source)}: pixels must be numbers, not {source.dtype.name}")
             if source.dtype not in (np.uint8, np.bool_):  # Pillow has no deep pictures in colour
                 source = eight_bits(source, preprocessing)
         if preprocessing.handwriting:

@@ -238,12 +238,19 @@ class Classifier:
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
-        """The logits of pictures, float64 `[n, ways]`, and errors for those that can't be read, by place."""
+        """The logits of pictures, float64 `[n, ways]`, and errors for those that can't be read, by place.
+
+        Raises:
+            FanfoldError: A logit is not finite.
+        """
         images, errors = read_images(pictures, self.preprocessing)
         if not len(images):
             return Judgement(np.zeros((0, len(self.labels))), errors)
+        logits = in_batches(self.learnt, images).double().numpy()
+        if not np.isfinite(logits).all():
+            raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
         constant = (images == images[:, :, :1, :1]).all(dim=(1, 2, 3)).tolist()
-        return Judgement(in_batches(self.learnt, images).double().numpy(), errors, constant)
+        return Judgement(logits, errors, constant)
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fanfold.data.advice import one_line
 from fanfold.data.atomic import hold, partial_of, remove_leftovers
 from fanfold.data.errors import FanfoldError
 
@@ -76,8 +77,9 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise FanfoldError(f"{path} can't be read ({error.strerror}).") from error
+    except (OSError, ValueError) as error:  # of a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise FanfoldError(f"{path} can't be read ({reason}).") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -87,6 +89,8 @@ def read_lines(path: Path) -> list[str]:
         FanfoldError: It can't be read, as a folder can't.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a device may have no end
+            raise FanfoldError(f"{path} is no file: move it away.")
         return path.read_text(errors="replace").splitlines()
     except OSError as error:
         raise FanfoldError(f"{path} can't be read ({error.strerror}): move it away.") from error

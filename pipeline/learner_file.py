@@ -16,6 +16,7 @@ from fanfold.pipeline.tensor_file import pack, read, told_of
 from fanfold.tasks.learner import Learner
 
 FORMAT = 1
+STATISTICS = "statistics."  # the begin of their names
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def write_learner(path: Path, kept: KeptLearner) -> None:
         "calibrations": [one.to_dict() for one in kept.calibrations],
     }
     tensors = {**kept.learner.statistics, **kept.learner.kept}
-    statistics = {f"statistics.{name}": value.numpy() for name, value in tensors.items()}
+    statistics = {f"{STATISTICS}{name}": value.numpy() for name, value in tensors.items()}
     write_bytes(path, pack(facts, {"parameters": kept.learner.parameters.numpy(), **statistics}))
 
 
@@ -63,8 +64,11 @@ def read_learner(path: Path) -> KeptLearner:
     if (facts.get("kind"), facts.get("format")) != ("learner", FORMAT):
         raise FanfoldError(f"{path} holds no learner, or one of another version of Fanfold.")
     with told_of(str(path)):
-        found = {name.removeprefix("statistics."): torch.from_numpy(value) for name, value in tensors.items()}
-        learner = Learner.from_facts(facts["learner"], found.pop("parameters"), found)
+        parameters = torch.from_numpy(tensors.pop("parameters"))
+        found = {name.removeprefix(STATISTICS): torch.from_numpy(value) for name, value in tensors.items()}
+        if set(tensors) != {f"{STATISTICS}{name}" for name in found}:
+            raise ValueError("a tensor is none that should be there")
+        learner = Learner.from_facts(facts["learner"], parameters, found)
         calibrations = [Calibration.from_dict(one) for one in facts["calibrations"]]
         return KeptLearner(learner, suited_to(learner, facts["preprocessing"]), calibrations)
 

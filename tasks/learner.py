@@ -22,13 +22,14 @@ from fanfold.tasks.algorithm import Algorithm, Classify
 from fanfold.tasks.backbones import unfilled
 from fanfold.tasks.described import algorithm_from, described, model_from
 from fanfold.tasks.heads import Head, with_ways
-from fanfold.tasks.models import Model, build_network, least_numbers
+from fanfold.tasks.models import Model, at_most, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, embeddable, embedded
 from fanfold.tasks.parameters import Parameters, count
 
 BATCH = 32  # images at most that go through the network together
 PIXELS = 2**17  # of them at most, a channel: one large image alone must not wait for many
 MOST_STEPS = 10_000  # of a learner that is read from a file
+SLACK = 2**20  # parameters that its network may be built with besides, for a head that is taken away
 
 
 class Learnt(nn.Module):
@@ -132,13 +133,12 @@ class Learner:
             raise ValueError("its ways are out of range")
         if parameters.dtype != torch.float32 or parameters.ndim != 1:
             raise ValueError("its parameters are no vector of float32")
-        there = parameters.numel() + sum(value.numel() for value in statistics.values())
-        if (least_numbers(kinds[1], (height, width), known.channels) or 0) > there:
-            raise ValueError("its network has more parameters than the file")
         running = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
         shape = (height, width), known.channels
         found = Learner(*kinds, *shape, known.ways, parameters, running, known.steps, known.head, statistics)
-        found._check()
+        there = parameters.numel() + sum(value.numel() for value in statistics.values())
+        with at_most(3 * there + SLACK):
+            found._check()
         return found
 
     def _check(self) -> None:
@@ -147,11 +147,12 @@ class Learner:
         if (asked := count(self.algorithm.shapes(network))) != self.parameters.numel():
             raise ValueError(f"it has {self.parameters.numel():,} parameters, where its network has {asked:,}")
         for name, layer in network.batch_norms.items() if self.embeds else ():
-            mean, variance = (self.statistics.get(f"{name}.running_{end}") for end in ("mean", "var"))
-            if mean is None or variance is None or not mean.shape == variance.shape == (layer.num_features,):
-                raise ValueError(f"the statistics of {name} are missing, or of another layer")
-            if (variance < 0).any():
-                raise ValueError(f"a variance of {name} is below zero")
+            for what in ("mean", "var"):
+                value = self.statistics.get(f"{name}.running_{what}")
+                if value is None or value.dtype != torch.float32 or value.shape != (layer.num_features,):
+                    raise ValueError(f"the statistics of {name} are missing, or of another layer")
+                if what == "var" and (value < 0).any():
+                    raise ValueError(f"a variance of {name} is below zero")
 
     def network(self, ways: int | None) -> Network:
         """The network for so many classes; None for one that gives embeddings."""

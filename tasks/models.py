@@ -4,6 +4,8 @@ Batch norm has no running statistics: it normalizes by the current batch, as in 
 the other queries of its batch, which makes the classifier *transductive*.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Literal, Protocol
@@ -11,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
 from fanfold.data.advice import one_line
@@ -286,10 +289,23 @@ def _built(name: str, found: Any, ways: int, channels: int, arguments: dict[str,
 MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article": Article, "resnet12": ResNet12}
 
 
-def least_numbers(model: Model, size: tuple[int, int], channels: int) -> int | None:
-    """How many parameters a network of Fanfold's has before its head, found without their memory; None for others."""
-    if type(model) not in MODELS.values():
-        return None
-    with torch.device("meta"):
-        built = model.build(2, size, channels)
-    return sum(value.numel() for value in built.get_submodule("features").parameters())
+@contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Stops the building of modules as soon as they have more parameters, before memory is filled with them.
+
+    Raises:
+        ValueError: They have, from within the building.
+    """
+    found = 0
+
+    def count(_module: nn.Module, _name: str, value: Tensor) -> None:
+        nonlocal found
+        found += 0 if value is None else value.numel()
+        if found > numbers:
+            raise ValueError(f"it has more than {numbers:,} parameters")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

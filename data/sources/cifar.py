@@ -4,8 +4,9 @@ import pickle
 import sys
 import tarfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ TEST = (
 )
 _PARTS = {**dict.fromkeys(VALIDATION, "validation"), **dict.fromkeys(TEST, "test")}  # others train
 _MOST_BYTES = 1_000_000_000  # of a member of the archive; the largest has 155 MB
+_BLOCK = 2**20
 _ALLOWED = {  # what the archive's pickles are made of: arrays
     *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
     *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
@@ -52,7 +54,7 @@ def cifar_source(place: Path, origin: str | None = None) -> CifarSource:
     Raises:
         FanfoldError: It can't be read, or holds anything else.
     """
-    meta, parts = _member(place, "meta"), [_member(place, name) for name in ("train", "test")]
+    meta, *parts = _members(place)
     try:
         fine, coarse = ([as_str(name) for name in meta[key]] for key in ("fine_label_names", "coarse_label_names"))
         found: dict[ClassName, list[tuple[str, NDArray[np.uint8]]]] = {}
@@ -117,8 +119,11 @@ def download_cifar(folder: Path, *, progress: bool = True) -> tuple[Path, str]:
     return path, CIFAR100.url
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads pickles of numbers, texts and arrays, and calls nothing else."""
+class _Arrays(pickle._Unpickler):
+    """Reads pickles of numbers, texts and arrays, and calls nothing else.
+
+    The one in Python: that in C takes memory for as many objects as a damaged pickle says it has.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -126,31 +131,40 @@ class _Arrays(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def _member(place: Path, name: str) -> Mapping[str, Any]:
-    """A file of the archive, by its keys.
+def _members(place: Path) -> list[Mapping[str, Any]]:
+    """The files `meta`, `train` and `test` of the archive, by their keys.
 
     Raises:
-        FanfoldError: It isn't there, or can't be read.
+        FanfoldError: One isn't there, or can't be read.
     """
-    if (place / FOLDER / name).exists():
+    if (place / FOLDER / "meta").exists():
         place = place / FOLDER
     elif (place / ARCHIVE).exists():
         place = place / ARCHIVE
+    names = ("meta", "train", "test")
     try:
         if place.is_dir():
-            with (place / name).open("rb") as file:
-                found = _Arrays(file, encoding="bytes").load()
-        else:
-            with tarfile.open(place, "r:*") as archive:
-                entry = archive.getmember(f"{FOLDER}/{name}")
-                content = archive.extractfile(entry)
-                if content is None or entry.size > _MOST_BYTES:
-                    raise FanfoldError(f"{place}: {entry.name} is no file, or far too large")
-                found = _Arrays(content, encoding="bytes").load()
-        return {as_str(key): value for key, value in found.items()}
-    except FanfoldError:
-        raise
+            return [_unpickled(BytesIO((place / name).read_bytes())) for name in names]
+        with tarfile.open(place, "r:*") as archive:
+            found = [_unpickled(_entry(archive, f"{FOLDER}/{name}")) for name in names]
+            assert archive.fileobj is not None
+            while archive.fileobj.read(_BLOCK):  # to the end, where the checksum of a compressed archive stands
+                pass
+            return found
     except FileNotFoundError as error:
-        raise FanfoldError(f"{place}: holds no {ARCHIVE}, nor what is in it ({name} is missing)") from error
+        missing = Path(error.filename).name if place.is_dir() else "meta"
+        raise FanfoldError(f"{place}: holds no {ARCHIVE}, nor what is in it ({missing} is missing)") from error
     except Exception as error:  # damaged archives and pickles raise many kinds of errors
         raise FanfoldError(f"{place}: not CIFAR-100 for Python ({one_line(error)[:200]})") from error
+
+
+def _entry(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    entry = archive.getmember(name)
+    content = archive.extractfile(entry)
+    if content is None or entry.size > _MOST_BYTES:
+        raise ValueError(f"{name} is no file, or far too large")
+    return content
+
+
+def _unpickled(file: IO[bytes]) -> Mapping[str, Any]:
+    return {as_str(key): value for key, value in _Arrays(file, encoding="bytes").load().items()}

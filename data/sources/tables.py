@@ -132,8 +132,9 @@ def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dic
         if path.stat().st_size > _MOST_BYTES:
             raise FanfoldError(f"{path}: too large for a table of pictures")
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise FanfoldError(f"{path}: can't be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # of a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise FanfoldError(f"{path}: can't be read ({reason})") from error
     reader = csv.reader(StringIO(text, newline=""))  # a quoted cell may hold ends of lines
     try:
         header = [name.strip().lower() for name in next(reader, [])]

@@ -95,6 +95,7 @@ def read_object(what: str, path: Path, schema: Schema) -> dict[str, Any]:
     """
     try:
         found = json.loads(read_text(what, path))
+        json.dumps(found, ensure_ascii=False).encode()  # half a pair of surrogates is no text
     except (ValueError, RecursionError) as error:
         raise FanfoldError(f"The {what} {path} is not valid JSON ({one_line(error)}): move it away.") from error
     if (wrong := wrong_key(found, schema)) is not None:

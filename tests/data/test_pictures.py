@@ -160,6 +160,9 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, content: bytes, message: 
         read_picture(tmp_path / "absent.png", COLOUR)
     with pytest.raises(PictureError, match="not the shape of a picture"):
         read_picture(np.zeros((2, 2, 2, 2)), COLOUR)
+    for kind in ("c8", "M8[s]", "S3", "U2", "O"):
+        with pytest.raises(PictureError, match="pixels must be numbers"):
+            read_picture(np.zeros((4, 4), kind), COLOUR)
 
 
 def test_preprocessing_is_written_and_read_back() -> None:

@@ -1,6 +1,7 @@
 """Files of learners and classifiers whose SHA-256 is right, and whose content is none that was written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,9 @@ def test_facts_of_another_kind_are_refused_in_a_line(kept, tmp_path):
                     place = place[name]
                 place[field.rpartition(".")[2]] = value
                 (tmp_path / "one").write_bytes(pack(changed, tensors))
-                with pytest.raises(FanfoldError, match=r"is damaged|of this file|none of Fanfold's|must be"):
+                with pytest.raises(
+                    FanfoldError, match=r"is damaged|of this file|none of Fanfold's|must be|can't be built"
+                ):
                     reader(tmp_path / "one")
         for name in facts:
             (tmp_path / "one").write_bytes(pack({key: facts[key] for key in facts if key != name}, tensors))
@@ -80,3 +83,11 @@ def test_tensors_of_another_kind_are_refused_in_a_line(kept, tmp_path):
                 (tmp_path / "one").write_bytes(pack(facts, {**tensors, name: value}))
                 with pytest.raises(FanfoldError, match="is damaged"):
                     reader(tmp_path / "one")
+
+
+def test_logits_that_are_not_finite_are_no_prediction():
+    found = read_learner(SHIPPED)
+    two = {name: [one[0] for one in PatternSource().read(place, 0, 2)] for place, name in enumerate("ab")}
+    wild = replace(found.learner, parameters=found.learner.parameters * 1e30)
+    with pytest.raises(FanfoldError, match="logits are not finite"):
+        list(learn(wild, found.preprocessing, two).predict(two["a"]))

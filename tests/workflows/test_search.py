@@ -173,6 +173,8 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
         ({"meta.lr": {"low": 0.1, "high": 1, "log": "yes"}}, "`log` must be true or false, not yes"),
         ({"meta.lr": {"low": 0.1, "high": 1, "log": True, "step": 0.1}}, "`log` and `step` don't go together"),
         ({"meta.lr": {"low": 0.1, "high": 1, "step": 0.4}}, "steps of 0.4 don't lead from 0.1 to 1"),
+        ({"meta.lr": {"low": -1e308, "high": 1e308, "step": 1}}, "steps of 1 don't lead from"),
+        ({"algorithm.inner_steps": {"low": 10**400, "high": 3}}, "`low` must be a whole number"),
         ({"meta.lr": {"choices": [0.1], "low": 1}}, "both `choices` and `low`"),
         ({"algorithm.inner_steps": {"low": 1.5, "high": 3}}, "`low` must be a whole number"),
         ({"algorithm.inner_steps": {"low": 0, "high": 3}}, "algorithm.inner_steps`? must be at least 1, not 0"),

@@ -284,6 +284,7 @@ def test_published_figures_stand_beside_runs_of_their_own_network_alone():
     assert papers in markdown([result()])
     for model in ("resnet12", "article", "torchvision/resnet18", "own:Net"):
         assert published_beside(result(model=model)) is None
+        assert published_beside({key: value for key, value in result().items() if key != "model"}) is None
         assert "Published" not in markdown([result(model=model)]).partition("Measured on")[2]
 
 
@@ -292,6 +293,9 @@ def test_a_file_that_is_no_table_is_left_as_it_is(tmp_path):
     with pytest.raises(FanfoldError, match=r"table of results .* is damaged"):
         add_to_table(tmp_path / "notes", [result()])
     assert (tmp_path / "notes.json").read_text() == "[]"
+    (tmp_path / "notes.json").write_text(json.dumps({"results": [result(row="\ud800")]}))  # half a pair of surrogates
+    with pytest.raises(FanfoldError, match="is not valid JSON"):
+        add_to_table(tmp_path / "notes", [])
 
 
 def test_the_rows_of_the_table_take_the_flags_of_the_cluster_alone(workflow_here):

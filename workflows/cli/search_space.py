@@ -211,7 +211,7 @@ def _range(entry: Mapping[str, Any], kind: Any) -> BaseDistribution:
         if (high - low) % step:
             raise FanfoldError(f"steps of {step} don't lead from {low:g} to {high:g}: change one of them.")
         return IntDistribution(int(low), int(high), log=log, step=step)
-    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-8:
+    if step is not None and not 0.5 - abs((high - low) / step % 1 - 0.5) < 1e-8:  # infinitely many, neither
         raise FanfoldError(f"steps of {step:g} don't lead from {low:g} to {high:g}: change one of them.")
     return FloatDistribution(float(low), float(high), log=log, step=step)
 

@@ -21,7 +21,7 @@ NETWORKS = ("conv4", "conv4-stride")
 """The networks of all these figures: four blocks of convolution (Vinyals et al. 2016)."""
 
 
-def published(dataset: str, algorithm: str, model: str, ways: int, shots: int) -> Published | None:
+def published(dataset: str, algorithm: str, model: str | None, ways: int, shots: int) -> Published | None:
     """The accuracy in an algorithm's paper for a task, by the same network; None if there is none."""
     if model not in NETWORKS:
         return None
@@ -32,7 +32,8 @@ def published(dataset: str, algorithm: str, model: str, ways: int, shots: int) -
 
 def published_beside(result: Mapping[str, Any]) -> Published | None:
     """The published accuracy for a result's data set, algorithm, network and task."""
-    return published(*(result[key] for key in ("dataset", "algorithm", "model", "ways", "shots")))
+    model = result.get("model")  # results of before lack it
+    return published(result["dataset"], result["algorithm"], model, result["ways"], result["shots"])
 
 
 @cache

@@ -104,6 +104,22 @@ def test_anything_else_is_refused_in_one_line_and_nothing_is_called(parts, tmp_p
     assert capsys.readouterr().out == ""
 
 
+def test_no_bit_of_an_archive_changes_unseen(parts, tmp_path):
+    (tmp_path / "packed").mkdir()
+    content = (write(tmp_path / "packed", parts) / ARCHIVE).read_bytes()
+    for place in range(50, len(content), len(content) // 40):  # after the header, which has a name
+        (tmp_path / ARCHIVE).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(FanfoldError, match="not CIFAR-100 for Python"):
+            cifar_source(tmp_path)
+
+
+def test_a_pickle_that_says_it_holds_more_than_memory_is_refused_at_once(parts, tmp_path):
+    bomb = b"\x80\x02}r\xff\xff\xff\x7f."  # a place for the 2,147,483,647th object
+    assert cifar_source(write(tmp_path, parts)).names
+    with pytest.raises(FanfoldError, match="fine_label_names"):
+        cifar_source(write(tmp_path, {**parts, "meta": bomb}))
+
+
 def test_half_a_pair_of_surrogates_in_a_name_becomes_text(parts, tmp_path):
     names = {"fine_label_names": ["\ud800", *FINE[1:]], "coarse_label_names": COARSE}
     assert ("fruit", "\\ud800") in cifar_source(write(tmp_path, {**parts, "meta": names})).names

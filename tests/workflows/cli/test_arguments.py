@@ -31,6 +31,7 @@ def refusal(*argv):
         (["--meta.iterations", "1.5"], "--meta.iterations must be a whole number or null, not '1.5'."),
         (["--algorithm.first_order", "maybe"], "--algorithm.first_order must be true or false, not 'maybe'."),
         (["--meta.optimizer", "adma"], "--meta.optimizer must be adam or sgd, not 'adma'. Did you mean adam?"),
+        (["--model.width", "1" + "0" * 400], "--model.width must be a whole number, not '1000"),
         (["--model.width", "null"], "--model.width must be a whole number, not 'null'."),
         (["--meta.lr", "a\x1b[31m\n"], "--meta.lr must be a number, not 'a\N{REPLACEMENT CHARACTER}[31m"),
         (["--meta.lr", "x" * 300], f"--meta.lr must be a number, not '{'x' * 99}…'."),
