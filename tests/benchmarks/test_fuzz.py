@@ -18,8 +18,6 @@ from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline import checkpoint, tensor_file
 from fanfold.workflows.reporting import table
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FEW = {"configuration": 2, "flags": 2, "learner": 3, "classifier": 6}  # the slow ones; of others 12
 
 
