@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
@@ -65,6 +64,8 @@ def device() -> str:
     """A CUDA device, or the CPU in Triton's interpreter, in which `test_interpreted` runs these tests."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         return "cpu"
+    import torch  # not above: the process that hands out files to others can do without
+
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
     return "cuda"

@@ -62,8 +62,9 @@ def test_a_core_install_imports_and_trains_on_a_cpu(pictures, tmp_path, environm
     refusing.mkdir()
     (refusing / "sitecustomize.py").write_text(REFUSE)
     (tmp_path / "main.py").write_text(IMPORT_ALL_THEN_TRAIN)
+    asked = [*SMALL, "--dataset.source", str(pictures), "--meta.iterations", "2", "--cluster.workers", "1"]
     ran = subprocess.run(
-        [sys.executable, "main.py", *SMALL, "--dataset.source", str(pictures), "--meta.iterations", "2"],
+        [sys.executable, "main.py", *asked],
         cwd=tmp_path,
         env=with_root(environment, refusing),
         capture_output=True,

@@ -16,7 +16,8 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
     command = re.search(r"fanfold train (--algorithm.name ridge:Ridge .*)\n", PAGE)[1].split()
     small = [word for word in SMALL if word not in ("--algorithm.inner_lr", "0.1")]
     more = ["--dataset.source", str(pictures), "--meta.iterations", "60", "--run", "run", "--train.ways", "6", *QUIET]
-    ran = workflow("train", *small, *command, *more)
+    one_worker = ["--cluster.kind", "cpu", "--cluster.workers", "1"]
+    ran = workflow("train", *small, *command, *more, *one_worker)
     assert ran.returncode == 0, ran.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["algorithm"] == "ridge:Ridge"
@@ -26,7 +27,7 @@ def test_the_algorithm_of_ones_own_trains(workflow, pictures, tmp_path, environm
     assert advice
     assert all(line.endswith("--trust ridge") for line in advice)
 
-    wider = workflow("evaluate", "--run", "run", "--task.ways", "4", "--trust", "ridge")
+    wider = workflow("evaluate", "--run", "run", "--task.ways", "4", "--trust", "ridge", *one_worker)
     assert wider.returncode == 0, wider.stderr
     (tested,) = (tmp_path / "run" / "evaluations").glob("*.json")
     assert json.loads(tested.read_text())["ways"] == 4

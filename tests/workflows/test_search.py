@@ -48,7 +48,7 @@ def test_a_search_killed_half_way_and_started_again_ends_as_asked(
 ):
     (tmp_path / "space.yaml").write_text(SPACE)
     arguments = [*SEARCH, "--dataset.source", str(pictures)]
-    running = start("search", *arguments)
+    running = start("search", *arguments, *joined)
     wait_while_running(running, (tmp_path / "found/trials/0002/config.yaml").exists)
     running.kill()
     running.wait(20)

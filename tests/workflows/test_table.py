@@ -139,7 +139,7 @@ def test_a_row_that_fails_leaves_the_others_and_is_named(workflow, row, tmp_path
 
 def test_what_was_interrupted_goes_on(workflow_here, joined, start, row, tmp_path):
     rows = [row("maml-3way", meta={"iterations": 60, "checkpoint": 3})]
-    running = start("table", *rows, "--out", "table", *CLUSTER)
+    running = start("table", *rows, "--out", "table", *joined)
     metrics = tmp_path / "runs" / "table" / "maml-3way-seed0" / "metrics.jsonl"
     wait_while_running(running, lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 6)
     running.kill()

@@ -44,6 +44,7 @@ def test_no_lost_print_and_no_name_in_the_current_folder_ends_a_training(picture
     width = SMALL.index("--model.width")
     small = [*SMALL[:width], *SMALL[width + 2 :], "--model.name", "my_model:Net"]
     flags = [*small, "--dataset.source", str(pictures), "--meta.iterations", "2", "--run", "run", *QUIET]
+    flags += ["--cluster.workers", "1"]
     command = [*FANFOLD, "train", *flags]
     with subprocess.Popen(
         command, cwd=tmp_path, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -181,6 +181,6 @@ def test_a_method_on_a_frozen_networks_embeddings_is_tested_reported_and_loaded(
     options = {"ways": 3, "evaluation": SHORT, "cluster": cluster.client, "progress": False}
     run = fanfold.train("own.zarr", "nearest-mean", model=model, path="frozen", **options)
     assert "Best on validation" in run.report().read_text()
-    again = fanfold.load("frozen").test()
+    again = fanfold.load("frozen").test(cluster=1)
     assert vars(again.accuracy) == vars(run.accuracy)
     assert not any("meta.lr" in note for note in again.notes)  # nothing was meta-trained
