@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz --inputs 100000 --out results/fuzz
 
-An input follows from the seed, its kind and its number, and kinds take turns. `--kind store --index 17` makes that one
+An input follows from the seed, its kind and its number, and kinds take turns. `--kind store --index 5` makes that one
 alone, and shows what came of it. What came so far stays in SCRATCH: the same command goes on where it was ended. Writes
 OUT.json and OUT.md. Exit status 1 where an input failed. POSIX alone: inputs are bound by its signals and limits.
 """
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fuzz.judging import judged
-from benchmarks.fuzz.kinds import KINDS
+from benchmarks.fuzz.kinds import KINDS, TURNS
 from benchmarks.fuzz.page import write
 from benchmarks.fuzz.processes import Task, run
 
@@ -35,8 +35,8 @@ def main() -> None:
         found = judged(KINDS, given.seed, given.kind, given.index, scratch)
         print(f"{found.outcome}: {found.line}")
         return
-    kinds = tuple(KINDS) if given.kind is None else (given.kind,)
-    record = run(Task(scratch, kinds, given.inputs, given.seed, given.processes))
+    turns = TURNS if given.kind is None else (given.kind,)
+    record = run(Task(scratch, turns, given.inputs, given.seed, given.processes))
     print(json.dumps(record["kinds"], indent=1))
     if given.out:
         write(given.out, record, f"python -m benchmarks.fuzz --inputs {given.inputs} --out {given.out}")

@@ -20,7 +20,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.entry import status_of
 
 SECONDS = 5.0  # of a processor, at most, for an input
-WAITING = 30.0  # seconds at most, however busy the machine is
+WAITING = 120.0  # seconds at most, however busy the machine is
 MEMORY = 3 << 30  # bytes of address space at most, above those of the imports
 LENGTH = 1100  # characters of a refusal, without the folder's name
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from benchmarks.fuzz.judging import Outcome, bound_memory, judged
 from benchmarks.fuzz.kinds import KINDS
 
 SAVED = 100  # inputs between two records of a process
-STUCK = 60  # seconds at an input after which a process is ended: no signal reached it
+STUCK = 300  # seconds at an input after which a process is ended: no signal reached it
 OUTCOMES = ("accepted", "refused", "failed")
 
 
@@ -25,14 +26,14 @@ class Task:
     """The inputs to judge."""
 
     scratch: Path  # a folder for inputs and records
-    kinds: tuple[str, ...]  # which take turns
+    turns: tuple[str, ...]  # the kinds of successive inputs, over and over
     inputs: int
     seed: int
     processes: int
 
-    def at(self, number: int) -> tuple[str, int]:
-        """The kind of an input, and its number among those of its kind."""
-        return self.kinds[number % len(self.kinds)], number // len(self.kinds)
+    def kind(self, number: int) -> str:
+        """The kind of an input."""
+        return self.turns[number % len(self.turns)]
 
 
 class Record:
@@ -50,14 +51,14 @@ class Record:
 
     def note(self, task: Task, number: int, found: Outcome) -> None:
         """Note what came of an input."""
-        kind, index = task.at(number)
+        kind = task.kind(number)
         self.kinds.setdefault(kind, dict.fromkeys(OUTCOMES, 0))[found.outcome] += 1
         if found.outcome == "refused":
             lines, line = self.refusals.setdefault(kind, {}), _shape(found.line)
             lines[line] = lines.get(line, 0) + 1
         elif found.outcome == "failed":
-            self.failures.append({"kind": kind, "index": index, "why": found.line[-3000:]})
-            print(f"{kind} {index}: {found.line.strip().splitlines()[-1][:250]}", flush=True)
+            self.failures.append({"kind": kind, "index": number, "why": found.line[-3000:]})
+            print(f"{kind} {number}: {found.line.strip().splitlines()[-1][:250]}", flush=True)
         self.next = number + task.processes
 
     def save(self) -> None:
@@ -95,16 +96,17 @@ def judge_all(task: Task, rank: int) -> None:
     torch.set_num_threads(1)
     bound_memory()
     root = task.scratch / f"process-{rank}"
-    for kind in task.kinds:  # what is imported and made once
+    shutil.rmtree(root, ignore_errors=True)
+    for kind in dict.fromkeys(task.turns):  # what is imported and made once
         judged(KINDS, task.seed, kind, 0, root)
     record, began = Record(task.scratch, rank), time.monotonic()
     before = record.seconds
     for number in range(record.next, task.inputs, task.processes):
         record.now.write_text(str(number))
-        if number in record.deadly:
-            found = Outcome("failed", "the process died")
+        if record.deadly.count(number) > 1:
+            found = Outcome("failed", "its process died, twice")
         else:
-            found = judged(KINDS, task.seed, *task.at(number), root)
+            found = judged(KINDS, task.seed, task.kind(number), number, root)
         record.note(task, number, found)
         if number // task.processes % SAVED == 0:
             record.seconds = before + time.monotonic() - began
@@ -114,7 +116,7 @@ def judge_all(task: Task, rank: int) -> None:
 
 
 def _note_death(task: Task, rank: int, status: int) -> None:
-    """Note the input that a process died at, which the next process counts as failed; it begins at the last record."""
+    """Note the input that a process died at; the next process begins at the last record, and tries it once more."""
     record = Record(task.scratch, rank)
     if not record.now.exists():
         raise RuntimeError(f"process {rank} ended with status {status} before its first input")

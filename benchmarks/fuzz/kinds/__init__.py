@@ -29,3 +29,9 @@ KINDS: Mapping[str, Kind] = {
     "table of results": runs.results,
 }
 """Every kind of input."""
+
+SLOW = {"configuration", "flags", "learner", "classifier"}
+"""Kinds whose inputs take tens of milliseconds: they come once where others come three times."""
+
+TURNS = tuple(kind for turn in range(3) for kind in KINDS if turn == 0 or kind not in SLOW)
+"""The kinds in the order in which they take turns."""

@@ -177,6 +177,6 @@ def _same(one: Any, other: Any) -> bool:
     """Whether plain values are the same; those that are no numbers, too."""
     if isinstance(one, dict) and isinstance(other, dict):
         return list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):  # pairs of `!!omap` become lists
         return len(one) == len(other) and all(map(_same, one, other))
     return type(one) is type(other) and (one == other or one != one)
