@@ -11,6 +11,8 @@ from fanfold.pipeline.events import Event, Validated, WindowEnded
 from fanfold.pipeline.files import read_lines, write_bytes
 from fanfold.pipeline.lock import only_writer
 
+MOST_ITERATIONS = 2**53  # that a float64 tells from each other
+
 
 class RunDirectory:
     """The paths of a run's files."""
@@ -110,7 +112,7 @@ class RunDirectory:
         """Drop the lines of iterations after a checkpoint and its last validation: they are computed again."""
         for path, last in ((self.metrics, iteration), (self.validations, validated)):
             if path.exists():
-                kept = [line for line in read_lines(path) if 0 < _iteration(line) <= last]
+                kept = [line for line in read_lines(path) if 0 < line_of(line)[0] <= last]
                 write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
 
@@ -129,9 +131,13 @@ def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         ) from error
 
 
-def _iteration(line: str) -> int:
-    """The iteration of a line; 0 for half a line."""
+def line_of(text: str) -> tuple[int, Mapping[str, Any]]:
+    """A line of metrics or validations, with its iteration, from 1 on; 0 for half a line, or one of any other kind."""
     try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return 0
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return 0, {}
+    iteration = found.get("iteration") if isinstance(found, dict) else None
+    if type(iteration) is not int or not 0 < iteration < MOST_ITERATIONS:
+        return 0, {}
+    return iteration, found

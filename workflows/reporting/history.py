@@ -1,6 +1,5 @@
 """A run's course, from the lines of its metrics and validations."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanfold.pipeline.files import read_lines
-from fanfold.pipeline.recording.run_directory import RunDirectory
-
-MOST_ITERATIONS = 2**53  # that a float64 tells from each other
+from fanfold.pipeline.recording.run_directory import RunDirectory, line_of
 
 Numbers = NDArray[np.float64]
 
@@ -80,17 +77,8 @@ def smooth(x: Numbers, y: Numbers, points: int = 150) -> Smooth:
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:
     """The complete lines of a file of JSON objects by iteration; the last one of several for an iteration."""
-    found: dict[int, Mapping[str, Any]] = {}
-    if path.exists():
-        for line in read_lines(path):
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            iteration = content.get("iteration") if isinstance(content, dict) else None
-            if type(iteration) is int and 0 <= iteration < MOST_ITERATIONS:
-                found[iteration] = content
-    return [found[iteration] for iteration in sorted(found)]
+    found = dict(map(line_of, read_lines(path))) if path.exists() else {}
+    return [found[iteration] for iteration in sorted(found) if iteration]
 
 
 def _spread(iteration: Numbers, seconds: Numbers) -> Numbers:
