@@ -50,7 +50,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     ]
     refusals = [[one["kind"], _quoted(one["line"]), f"{one['inputs']:,}"] for one in record["refusals"]]
     failures = [
-        [one["kind"], str(one["index"]), _quoted(one["why"].strip().splitlines()[-1])] for one in record["failures"]
+        [one["kind"], str(one["index"]), _quoted(one["why"].strip().splitlines()[-1]), one["now"]]
+        for one in record["failures"]
     ]
     parts = [
         HEAD.format(**{**record, **bounds, "versions": versions}),
@@ -59,7 +60,10 @@ def markdown(record: Mapping[str, Any]) -> str:
         markdown_table(("kind", "line", "inputs"), refusals),
     ]
     if failures:
-        parts += ["\nWhat failed:\n\n", markdown_table(("kind", "input", "how"), failures)]
+        parts += [
+            "\nWhat failed, and what comes of it now:\n\n",
+            markdown_table(("kind", "input", "how", "now"), failures),
+        ]
     return "".join(parts)
 
 

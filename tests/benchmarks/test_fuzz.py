@@ -101,6 +101,7 @@ def test_records_go_on_and_are_put_together(tmp_path: Path) -> None:
     assert {kind: of["failed"] for kind, of in whole["kinds"].items()} == {"store": 4, "npz": 3}
     assert [failure["index"] for failure in whole["failures"]] == [0, 6, 12, 18, 3, 9, 15]
     assert whole["refusals"][0] == {"kind": "npz", "line": "… no …", "inputs": 7}
+    whole["failures"] = [{**failure, "now": "refused"} for failure in whole["failures"]]
     page = markdown({**whole, "command": "c", "date": "d", "machine": "m", "versions": {"python": "3"}})
     assert "| store | 10 | 0 | 6 | 4 |" in page
-    assert "| npz | 3 | `why` |" in page
+    assert "| npz | 3 | `why` | refused |" in page

@@ -41,6 +41,7 @@ def names(folder: Path, random: Random) -> Read:
     name, reader = choice(random, NAMES), choice(random, list(READERS))
     if random.random() < 0.4:
         name = damaged(name.encode(errors="surrogatepass"), random).decode(errors="surrogateescape")
+    name = name if name.strip("/.") else "nowhere"  # no folder that is there
     place = f"{folder}/{name}" if random.random() < 0.5 else name
     if random.random() < 0.1:
         (folder / "loop").symlink_to(folder / "loop")
