@@ -19,7 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
@@ -113,17 +113,21 @@ def restore_earlier(path: Path) -> None:
     write_bytes(path, earlier(path).read_bytes())
 
 
-def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
-    """The checkpoint at a path or, where that one can't be read, the one written before it, and a line about that.
+def newest_checkpoint(
+    path: Path, fitted: Callable[[Checkpoint, Path], Checkpoint] = lambda found, _: found
+) -> tuple[Checkpoint, str | None]:
+    """The checkpoint at a path or, where that one is of no use, the one written before it, and a line about that.
+
+    `fitted` is given a checkpoint and its path, and raises FanfoldError where it is of no use to who asks.
 
     Raises:
-        FanfoldError: Neither can be read; the message is about the newer one.
+        FanfoldError: Neither can be read, or is of use; the message is about the newer one.
     """
     try:
-        return load_checkpoint(path), None
+        return fitted(load_checkpoint(path), path), None
     except FanfoldError as error:
         try:
-            found = load_checkpoint(earlier(path))
+            found = fitted(load_checkpoint(earlier(path)), earlier(path))
         except FanfoldError:
             raise error from None
         why = str(error).partition(": use ")[0].rstrip(".")

@@ -160,17 +160,16 @@ def _settle(
 def resume(recipe: Recipe, directory: RunDirectory, tell: Listener = lambda _: None) -> Checkpoint:
     """The checkpoint to go on from; metrics of iterations after it are forgotten.
 
-    Where the last one can't be read, it is the one before, which a `Noticed` tells.
+    Where the last one can't be read or is another network's, it is the one before, which a `Noticed` tells.
 
     Raises:
         FanfoldError: It can't be read, or was written by a run on another store or of another network.
     """
-    found, note = newest_checkpoint(directory.last)
+    found, note = newest_checkpoint(directory.last, partial(named, recipe))
     if note is not None:
         restore_earlier(directory.last)
         tell(Noticed(note))
     worker.open_context(replace(recipe, device="cpu", fingerprint=found.fingerprint))
-    found = named(recipe, found, directory.last)
     directory.forget_after(found.state.iteration, found.validated)
     return found
 

@@ -69,7 +69,6 @@ def main(argv: Sequence[str]) -> None:
     if options.predictions is not None:
         check_writable("CSV file", options.predictions)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.pipeline.experiment import decide
     from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.workflows.actions.elsewhere import on_other_data
@@ -84,20 +83,21 @@ def main(argv: Sequence[str]) -> None:
         say_notes(plan)
     else:
         plan = decided(options, trains=False)
+    recipes = [plan.recipe]
     asked = Evaluation(plan, directory, options.parameters, options.predictions, bool(of_data), home)
     if options.ensemble:
         further = [(_own(one, options.trust), RunDirectory(Path(one))) for one in options.ensemble]
         plans = [(decide(on_the_tasks_of(plan, own), trains=False), there) for own, there in further]
         asked = joined_by(asked, plans)
+        recipes += [one.recipe for one, _ in plans]
     grid = _grid(options.grid.ways, options.grid.shots, plan.recipe.task)
     planned = None if grid is None else GridOfTests.of(asked, grid)
 
     def say(line: str) -> None:
         print(in_flags(line), flush=True)
 
-    with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
+    with open_cluster(plan.cluster, recipes) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
-        check_workers(cluster, plan.recipe)
         if planned is None:
             evaluate(asked, cluster, say)
         else:

@@ -41,7 +41,6 @@ def main(argv: Sequence[str]) -> None:
     if not paths:
         raise FanfoldError("--run is needed: the directory of the run to report on, or of several.")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.pipeline.experiment import PATHS, check_agreement
     from fanfold.workflows.actions.report import report_run
     from fanfold.workflows.cli.cluster import open_cluster
@@ -53,10 +52,9 @@ def main(argv: Sequence[str]) -> None:
     def computing() -> "Iterator[tuple[Cluster, Recipe]]":
         plan = decided(options)
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
-        with open_cluster(plan.cluster) as cluster:
+        with open_cluster(plan.cluster, [plan.recipe]) as cluster:
             if cluster.note:
                 print(in_flags(cluster.note))
-            check_workers(cluster, plan.recipe)
             yield cluster, plan.recipe
 
     runs = [read_run(Path(path)) for path in paths]

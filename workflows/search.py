@@ -17,16 +17,18 @@ def main(argv: Sequence[str]) -> None:
     check_performance_file(read_options(argv, __doc__).performance_report)
     extras.need("search", f"`{command('search')}`")
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.workflows.actions.search import carry_out, request_of
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
     from fanfold.workflows.cli.flags import in_flags
 
     request = request_of(argv)
     interruptible("the same command goes on from here")
-    with open_cluster(request.base.cluster) as cluster, performance_reported(cluster, request.performance_report):
+    base = request.base
+    with (
+        open_cluster(base.cluster, [base.recipe]) as cluster,
+        performance_reported(cluster, request.performance_report),
+    ):
         show_cluster(cluster)
-        check_workers(cluster, request.base.recipe)
         # Printed before the cluster closes, which may take a while.
         carry_out(request, cluster, lambda line: print(in_flags(line), flush=True))
         print(f"  train with the best:  {command('train', '--config', str(request.best.config))}")

@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     planned = trainings(rows, options.runs)
     make_folder(options.out)
     interruptible("the same command goes on from here")
-    with open_cluster(options.cluster) as cluster, performance_reported(cluster, options.performance_report):
+    recipes = [one.plan.recipe for one in planned]
+    with open_cluster(options.cluster, recipes) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         print(f"{len(rows)} rows, {len(planned)} runs in {options.runs}", flush=True)
         together = ensembles(planned) if options.ensemble else []

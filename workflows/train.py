@@ -30,7 +30,6 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv, check_source)
     check_performance_file(options.performance_report)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.executors.prepare import check_workers
     from fanfold.pipeline.recording.progress import Terminal
     from fanfold.pipeline.recording.run_directory import RunDirectory
     from fanfold.workflows.actions.train import Training, carry_out, new_directory
@@ -43,9 +42,11 @@ def main(argv: Sequence[str]) -> None:
     directory = directory or new_directory(options.algorithm.name, plan.recipe.task)
     training = Training(plan, directory, resumed is not None, options.record, options.report)
     path, leave = str(directory.path), as_flags(leave_for(plan.config))
-    with open_cluster(plan.cluster) as cluster, performance_reported(cluster, options.performance_report):
+    with (
+        open_cluster(plan.cluster, [plan.recipe]) as cluster,
+        performance_reported(cluster, options.performance_report),
+    ):
         show_cluster(cluster)
-        check_workers(cluster, plan.recipe)
         interruptible(f"`{command('train', '--resume', '--run', path, *leave)}` goes on with it")
         result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
     print(f"run directory: {path}")

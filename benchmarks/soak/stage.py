@@ -44,32 +44,49 @@ class Stage:
     workers: int = 2
     port: int = field(default_factory=lambda: free_port())
     scheduler: subprocess.Popen[bytes] | None = None
+    host: str = "127.0.0.1"
+    joins: str | None = None  # the address by which workers reach the scheduler, where it isn't its own
+    environment: Mapping[str, str] = field(default_factory=dict)  # of all its processes, beside this one's
     crews: list[subprocess.Popen[bytes]] = field(default_factory=list)  # a nanny each, and its worker
     _log: IO[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"tcp://{self.host}:{self.port}"
 
     def open(self) -> None:
         """Start the scheduler, and the workers that are missing."""
         if self.scheduler is None or self.scheduler.poll() is not None:
             end_groups(self.crews)
             self.crews.clear()
-            listening = ["--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", "127.0.0.1:0"]
+            listening = ["--host", self.host, "--port", str(self.port), "--dashboard-address", f"{self.host}:0"]
             self.scheduler = self.start("-m", "dask", "scheduler", *listening)
-            wait_for(lambda: answers(self.port), 120, "no scheduler")
+            wait_for(self.listens, 120, "no scheduler")
         for crew in [crew for crew in self.crews if crew.poll() is not None]:
             self.crews.remove(crew)
         while len(self.crews) < self.workers:
             self.add_worker()
 
-    def add_worker(self) -> None:
-        """Start one worker more."""
-        alone = ["--nworkers", "1", "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--preload", MODULE]
-        self.crews.append(self.start("-m", "dask", "worker", self.address, *alone))
+    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start one worker more, with further options of `dask worker`."""
+        host = self.next_host()
+        alone = ["--nworkers", "1", "--nthreads", "1", "--host", host, "--no-dashboard", "--preload", MODULE, *options]
+        self.crews.append(self.start("-m", "dask", "worker", self.joins or self.address, *alone, host=host))
+        return self.crews[-1]
 
-    def start(self, *command: str, out: Path | None = None) -> subprocess.Popen[bytes]:
+    def next_host(self) -> str:
+        """The address of the host on which the next worker is started."""
+        return self.host
+
+    def program(self, host: str) -> list[str]:
+        """The command that begins Python on a host."""
+        return [sys.executable]
+
+    def listens(self) -> bool:
+        """Whether the scheduler can be reached."""
+        return answers(self.port)
+
+    def start(self, *command: str, out: Path | None = None, host: str | None = None) -> subprocess.Popen[bytes]:
         """Start a command of Python's in the folder, in a process group of its own, with Fanfold's settings of Dask.
 
         What it says goes to a file, through a pipe: a limit of its files' sizes must not silence it.
@@ -77,9 +94,14 @@ class Stage:
         if self._log is None:
             self._log = (self.folder / "cluster.log").open("ab")
         inherited = dask.config.serialize(dask.config.merge(dask.config.global_config, expanded(DASK_SETTINGS)))
-        environment = {**os.environ, "DASK_INTERNAL_INHERIT_CONFIG": inherited, "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            **self.environment,
+            "DASK_INTERNAL_INHERIT_CONFIG": inherited,
+            "PYTHONUNBUFFERED": "1",
+        }
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [*self.program(host or self.host), *command],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,

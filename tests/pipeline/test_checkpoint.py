@@ -295,7 +295,8 @@ def test_a_checkpoint_of_another_model_is_refused(recipe, tmp_path):
         named(replace(recipe, model=Conv4()), found, tmp_path)
 
 
-def test_a_run_goes_on_from_the_newest_good_checkpoint(recipe, tmp_path):
+@pytest.mark.parametrize("wrong", ["is damaged", "parameters, but this configuration has"])
+def test_a_run_goes_on_from_the_newest_good_checkpoint(recipe, tmp_path, wrong):
     directory, told = RunDirectory(tmp_path), []
     directory.last.parent.mkdir()
     state = worker.initialize(recipe)
@@ -305,13 +306,27 @@ def test_a_run_goes_on_from_the_newest_good_checkpoint(recipe, tmp_path):
             replace(state, iteration=iteration), state.parameters, fingerprint, layout=worker.layout(recipe)
         )
         save_checkpoint(directory.last, now)
-    content = bytearray(directory.last.read_bytes())
-    content[-1] ^= 1
-    directory.last.write_bytes(content)
+    if wrong == "is damaged":
+        content = bytearray(directory.last.read_bytes())
+        content[-1] ^= 1
+        directory.last.write_bytes(content)
+    else:
+        other = Checkpoint(replace(state, iteration=8), state.parameters, fingerprint)
+        save_checkpoint(tmp_path / "other", _shorter(other))
+        directory.last.write_bytes((tmp_path / "other").read_bytes())
     assert resume(recipe, directory, told.append).state.iteration == 4
     (notice,) = told
     assert isinstance(notice, Noticed)
-    assert f"{directory.last} is damaged" in notice.text
+    assert str(directory.last) in notice.text
+    assert wrong in notice.text
+    assert "previous.safetensors is used, of iteration 4" in notice.text
+    assert load_checkpoint(directory.last).state.iteration == 4
+
+
+def _shorter(found: Checkpoint) -> Checkpoint:
+    """A checkpoint of fewer parameters."""
+    vectors = {name: getattr(found.state, name)[:-3] for name in ("parameters", "mean", "square", "average")}
+    return replace(found, state=replace(found.state, **vectors), best=found.best[:-3])
 
 
 def test_plain_pytorch_rebuilds_a_network_with_its_statistics(recipe, tmp_path):

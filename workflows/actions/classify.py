@@ -73,10 +73,9 @@ def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
     Raises:
         FanfoldError: The run can't be read.
     """
-    found, note = newest_checkpoint(directory.last)
+    found, note = newest_checkpoint(directory.last, partial(named, plan.recipe))
     if note is not None:
         say(note)
-    found = named(plan.recipe, found, directory.last)
     learner = learner_of(plan.recipe, found)
     origin = f"{open_store(plan.recipe.store).title}, split {plan.recipe.split}"
     suited, encoder = partial(calibrated, plan.recipe, learner), partial(_encoder_of, plan.recipe, found)

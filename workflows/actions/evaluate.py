@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,9 +193,9 @@ def _network(asked: Evaluation, executor: Executor, device: Literal["cpu", "cuda
         FanfoldError: The checkpoint can't be read, or the cluster fails.
     """
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
-    found, note = newest_checkpoint(directory.last)
     refitted = _is_of_another(plan, directory)
-    found = found if refitted else named(plan.recipe, found, directory.last)
+    own = () if refitted else (partial(named, plan.recipe),)
+    found, note = newest_checkpoint(directory.last, *own)
     parameters = found.best if best else found.state.average
     recipe, tested, head, statistics = (
         (plan.recipe, parameters, None, None) if refitted else _tested(asked, found, parameters)

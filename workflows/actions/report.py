@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fanfold.data.errors import FanfoldError
@@ -52,8 +53,7 @@ def report(
     Raises:
         FanfoldError: The checkpoint can't be read, the cluster fails, or the page can't be written.
     """
-    last, note = newest_checkpoint(found.directory.last)
-    last = named(recipe, last, found.directory.last)
+    last, note = newest_checkpoint(found.directory.last, partial(named, recipe))
     notes = [] if note is None else [note]
     if found.result is not None and parameters_sha256(last.best) != found.result["tested_sha256"]:
         notes.append(

@@ -1,8 +1,9 @@
 """The cluster of a command, with Fanfold's page on its dashboard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -10,14 +11,24 @@ from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.dashboard.plugin import offer
 from fanfold.workflows.cli.flags import in_flags
 
+if TYPE_CHECKING:
+    from fanfold.pipeline.recipe import Recipe
 
-def open_cluster(config: ClusterConfig) -> AbstractContextManager[Cluster]:
-    """Start or join a cluster, and add Fanfold's page to its dashboard.
+
+@contextmanager
+def open_cluster(config: ClusterConfig, recipes: Sequence["Recipe"] = ()) -> Iterator[Cluster]:
+    """Start or join a cluster that is to compute some recipes, and add Fanfold's page to its dashboard.
 
     Raises:
-        FanfoldError: See `fanfold.pipeline.cluster.cluster.open_cluster`.
+        FanfoldError: See `fanfold.pipeline.cluster.cluster.open_cluster`; or a worker can't compute one of the recipes.
     """
-    return with_page(engine.open_cluster(config))
+    with with_page(engine.open_cluster(config)) as cluster:
+        if recipes:
+            from fanfold.pipeline.executors.prepare import check_workers  # needs PyTorch, `prepare` doesn't
+
+            for recipe in recipes:
+                check_workers(cluster, recipe)
+        yield cluster
 
 
 @contextmanager

@@ -6,27 +6,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from benchmarks.moments.hook import MODULE
+from benchmarks.faults.hook import MODULE
+from benchmarks.soak.stage import Stage, answers, wait_for
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.recording.kept import read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
-ITERATIONS = 24
+SHORT, LONG = 24, 200  # iterations of a run: the long one is there to be disturbed from outside
+MOMENT = 20  # that it has done when its fault comes
+REDUCTIONS = ("graph", "collective")
 SETTINGS = (
     *("--dataset.name", "glyphs", "--task.ways", "3", "--algorithm.inner_lr", "0.1"),
     *("--model.name", "conv4-stride", "--model.width", "8", "--meta.batch", "6", "--meta.chunk", "2"),
-    *("--meta.window", "4", "--meta.checkpoint", "4", "--evaluation.every", "12"),
+    *("--meta.window", "4", "--meta.checkpoint", "4"),
     *("--evaluation.validation_tasks", "20", "--evaluation.tasks", "40", "--evaluation.other_tasks", "0"),
-    *("--record.tensorboard", "false", "--cluster.dashboard", ":0", "--cluster.patience", "5"),
+    *("--record.tensorboard", "false", "--cluster.dashboard", ":0", "--cluster.patience", "5", "--report", "false"),
 )
 ENDS = 300.0  # seconds within which a driver ends
 GONE = 60.0  # seconds within which its other processes are gone
@@ -42,6 +45,7 @@ class Ended:
     """How a driver ended."""
 
     status: int
+    said: str
     errors: tuple[str, ...]  # lines on standard error
     seconds: float
 
@@ -53,30 +57,37 @@ class Trial:
     folder: Path
     store: Path
     reduction: str = "collective"
+    iterations: int = SHORT
+    stage: Stage | None = None  # the scheduler and workers that it joins; else it starts its own workers
+    address: str | None = None  # of the scheduler, where it isn't the stage's own
     ends: list[Ended] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scratch = self.folder / "tmp"
-        self.scratch.mkdir(parents=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         self.directory = RunDirectory(self.folder / "run")
 
     def command(self, *more: str) -> list[str]:
         """The command that begins the run, or goes on with it."""
         resume = ["--resume"] if self.directory.config.exists() else []
-        cluster = [] if "--cluster.kind" in more else ["--cluster.kind", "cpu", "--cluster.workers", "2"]
-        length = ["--meta.iterations", str(ITERATIONS), "--cluster.reduction", self.reduction]
+        kind = (self.address or self.stage.address) if self.stage else "cpu"
+        cluster = ["--cluster.kind", kind, "--cluster.workers", "2", "--cluster.reduction", self.reduction]
+        length = ["--meta.iterations", str(self.iterations), "--evaluation.every", str(self.iterations // 2)]
         told = [*SETTINGS, "--dataset.store", str(self.store), *length, *cluster, *more]
         return ["workflows.train", *told, *resume, "--run", "run"]
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str] = {}) -> subprocess.Popen[str]:
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str] = {}, hooked: bool = True
+    ) -> subprocess.Popen[str]:
         """Start a command of Fanfold's in the folder, with a fault where the environment has one."""
+        program = self.stage.program(self.stage.host) if self.stage else [sys.executable]
         paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
-            [sys.executable, "-m", MODULE, *command],
+            [*program, "-m", *([MODULE] if hooked else []), *command],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(self.scratch), **environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -95,24 +106,35 @@ class Trial:
 
     def end(self, process: "subprocess.Popen[str]", began: float) -> Ended:
         """Wait for a driver's end, and that of its processes; errors as `run`."""
-        try:
-            _, said = process.communicate(timeout=ENDS)
-        except subprocess.TimeoutExpired as error:
-            for one in working_in(self.folder):
-                one.kill()
-            raise WrongError(f"it did not end within {ENDS:g} s") from error
-        found = Ended(process.returncode, tuple(said.splitlines()), time.monotonic() - began)
+        until, said = time.monotonic() + ENDS, None
+        while said is None:
+            try:
+                out, said = process.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired as error:
+                if self.stage:
+                    self.stage.open()  # with the workers that are missing
+                if time.monotonic() > until:
+                    end_all(self.folder)
+                    raise WrongError(f"it did not end within {ENDS:g} s, at iteration {self.iteration}") from error
+        found = Ended(process.returncode, out + said, tuple(said.splitlines()), time.monotonic() - began)
         self.ends.append(found)
         if "Traceback" in said:
             raise WrongError(f"a traceback: {found.errors[-1][:200]}")
-        until = time.monotonic() + GONE
-        while left := working_in(self.folder):
-            if time.monotonic() > until:
-                for one in left:
-                    one.kill()
-                raise WrongError(f"{len(left)} processes are left {GONE:g} s after the end")
-            time.sleep(0.1)
+        check_gone(self.folder)
         return found
+
+    @property
+    def iteration(self) -> int:
+        """Iterations whose metrics are written."""
+        with suppress(OSError):
+            return self.directory.metrics.read_bytes().count(b"\n")
+        return 0
+
+    def begin(self, *more: str) -> subprocess.Popen[str]:
+        """A driver that has done some iterations of the run."""
+        process = self.start(self.command(*more))
+        wait_for(lambda: self.iteration >= MOMENT or process.poll() is not None, ENDS, f"not at iteration {MOMENT}")
+        return process
 
     def finish(self, reference: str | None, most: int = 3) -> str:
         """Go on with the run until it ends by itself, and judge it. What was seen.
@@ -142,8 +164,8 @@ class Trial:
         if len(hashes) > 1:
             found.append(f"parameters {sorted(hashes)}")
         for path, expected in (
-            (self.directory.metrics, list(range(1, ITERATIONS + 1))),
-            (self.directory.validations, [12, 24]),
+            (self.directory.metrics, list(range(1, self.iterations + 1))),
+            (self.directory.validations, [self.iterations // 2, self.iterations]),
         ):
             lines = [json.loads(line)["iteration"] for line in path.read_text().splitlines()]
             if lines != expected:
@@ -161,6 +183,46 @@ def working_in(folder: Path) -> list[psutil.Process]:
             if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def end_all(folder: Path) -> int:
+    """Kill the processes that work in a folder; how many there were."""
+    left = working_in(folder)
+    for one in left:
+        with suppress(psutil.Error):
+            one.kill()
+    return len(left)
+
+
+def check_gone(folder: Path) -> None:
+    """Raise WrongError where processes still work in a folder after a while, and end them."""
+    until = time.monotonic() + GONE
+    while working_in(folder):
+        if time.monotonic() > until:
+            raise WrongError(f"{end_all(folder)} processes are left {GONE:g} s after the end")
+        time.sleep(0.1)
+
+
+@contextmanager
+def joining(trial: Trial, stage: Stage) -> Iterator[Stage]:
+    """The scheduler and workers that a trial joins, which leave nothing behind."""
+    stage.folder.mkdir(parents=True)
+    trial.stage = stage
+    try:
+        stage.open()
+        yield stage
+    finally:
+        stage.close()
+        trial.stage = None
+    check_gone(stage.folder)
+    if answers(stage.port):
+        raise WrongError(f"somebody still listens at port {stage.port}")
+
+
+def stage_of(trial: Trial) -> Stage:
+    """A scheduler and two workers, in a folder beside the trial's; a silent worker is given up after 5 s."""
+    folder = trial.folder.with_name(f"{trial.folder.name}-stage")
+    return Stage(folder, environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"})
 
 
 def _as_in_a_terminal() -> None:

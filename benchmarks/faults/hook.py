@@ -1,14 +1,15 @@
-"""A fault inside a function of Fanfold's: the process that calls it gets a signal.
+"""A fault inside a function of Fanfold's: the process that calls it gets a signal, or a full disk.
 
 `FANFOLD_MOMENT` holds a `Moment` as JSON. Workers read it from Dask's preload of this module, which whoever starts them
 names by `DASK_DISTRIBUTED__WORKER__PRELOAD`; a driver reads it where it is started by
-`python -m benchmarks.moments.hook MODULE ARGUMENTS …`.
+`python -m benchmarks.faults.hook MODULE ARGUMENTS …`.
 """
 
 import functools
 import importlib
 import json
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -18,8 +19,9 @@ from typing import Any
 
 from distributed import Worker
 
-MODULE = "benchmarks.moments.hook"
+MODULE = "benchmarks.faults.hook"
 VARIABLE = "FANFOLD_MOMENT"
+FULL = "full disk"  # in a signal's place: no file of the process may grow from then on
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Moment:
     role: str  # "worker" or "driver"
     function: str  # `module:name`, as its callers look it up
     call: int  # it comes before this call in its process, from 1 on
-    signal: str  # its name
+    signal: str  # its name, or `FULL`
     mark: str  # the path of a file that is made then
 
     def as_environment(self) -> dict[str, str]:
@@ -57,10 +59,17 @@ def install(moment: Moment) -> None:
     @functools.wraps(real)
     def hooked(*arguments: Any, **named: Any) -> Any:
         if next(calls) == moment.call and _first(moment.mark):
-            os.kill(os.getpid(), signal.Signals[moment.signal])
+            _bring_about(moment.signal)
         return real(*arguments, **named)
 
     setattr(module, name, hooked)
+
+
+def _bring_about(fault: str) -> None:
+    if fault == FULL:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    else:
+        os.kill(os.getpid(), signal.Signals[fault])
 
 
 def _first(mark: str) -> bool:

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from benchmarks.moments.__main__ import IN_WORKERS
-from benchmarks.moments.hook import Moment, install
+from benchmarks.faults.cases.workers import IN_WORKERS
+from benchmarks.faults.hook import Moment, install
 from fanfold.pipeline import worker
 from fanfold.pipeline.executors.choose import open_executor
 from tests.pipeline.reference import alone, assert_same

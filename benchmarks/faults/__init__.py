@@ -1,0 +1,1 @@
+"""Every kind of fault, one at a time: `python -m benchmarks.faults`."""

@@ -1,1 +1,0 @@
-"""Faults at exact moments: `python -m benchmarks.moments`."""
