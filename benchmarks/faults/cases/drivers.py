@@ -38,13 +38,14 @@ def ended_in(place: str, number: str, trial: Trial, reference: str) -> str:
 def ended_at_random(trial: Trial, reference: str) -> str:
     """The driver gets a signal at random moments, whatever it does; a run that ends is judged, and another begins."""
     random, runs, current = Random(0), [trial], trial
-    for moment in range(RANDOM):
-        if moment and current.ends[-1].status == 0:
+    longest = trial.run("--report", "true").seconds
+    for _ in range(RANDOM):
+        if current.ends[-1].status == 0:
             current.finish(reference)
             current = Trial(trial.folder / f"run-{len(runs)}", trial.store)
             runs.append(current)
         current.reduction, number = random.choice(REDUCTIONS), random.choice(list(STATUS))
-        began, delay = time.monotonic(), random.uniform(IMPORTED, 12.0)
+        began, delay = time.monotonic(), random.uniform(IMPORTED, longest)
         with current.start(current.command("--report", "true"), hooked=False) as process:
             while process.poll() is None and time.monotonic() - began < delay:
                 time.sleep(0.02)

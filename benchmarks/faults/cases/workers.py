@@ -1,6 +1,7 @@
 """Workers that are killed, stopped, added, run out of memory, leave, or lack something."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ IN_WORKERS = {
     ("a step", "graph"): "fanfold.pipeline.executors.graph:step",
     ("a step", "collective"): "fanfold.pipeline.executors.plain_loop:step",
 }
+_STEP, _RANK_0 = re.compile(r"step-\w+', (\d+)"), re.compile(r"window-\w+', \d+, 0\)")  # keys of Dask's tasks
 STOPPED = 9.0  # seconds: longer than a gang's patience, and than the scheduler's with a silent worker
 OWN = """
 from torch import nn
@@ -63,15 +65,19 @@ def kill_holder(stage: Stage) -> None:
         found = list[str]()
 
         def held() -> bool:
-            keys = client.who_has()
-            steps = [key for key in keys if isinstance(key, tuple) and str(key[0]).startswith("step-") and keys[key]]
-            found[:] = keys[max(steps, key=lambda key: int(key[1]))][:1] if steps else []
-            for address, there in client.processing().items():
-                if any(isinstance(k, tuple) and str(k[0]).startswith("window-") and k[-1] == 0 for k in there):
-                    found[:] = [address]
+            steps = {
+                int(at[1]): where for key, where in client.who_has().items() if where and (at := _STEP.search(str(key)))
+            }
+            ranks = [address for address, keys in client.processing().items() if _RANK_0.search(str(keys))]
+            found[:] = steps[max(steps)][:1] if steps else ranks[:1]
             return bool(found)
 
-        wait_for(held, 30, "no worker that holds the state")
+        try:
+            wait_for(held, 30, "no worker that holds the state")
+        except TimeoutError as error:
+            raise WrongError(
+                f"{error}: {[*map(str, client.who_has())][:5]}, {str(client.processing())[:300]}"
+            ) from error
         with suppress(OSError):
             os.kill(int(client.run(os.getpid, workers=found)[found[0]]), signal.SIGKILL)
 
