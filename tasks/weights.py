@@ -12,11 +12,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fanfold.data.advice import in_fields, one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import shown
 from fanfold.tasks import given
 
 DEFAULT = "DEFAULT"
@@ -110,20 +110,24 @@ def _read(path: str) -> dict[str, Tensor]:
     Raises:
         FanfoldError: It can't be read, or holds anything else.
     """
+    found: Any
     try:
         if path.endswith(".safetensors"):
-            return safetensors.torch.load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            found = safetensors.torch.load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FanfoldError(
             f"{named(path)} holds other things than tensors, or is damaged: save the network's state_dict()."
         ) from error
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # `torch.load` raises many kinds of errors on damaged bytes
         raise FanfoldError(f"{named(path)} can't be read ({one_line(error)[:200]}).") from error
     for key in WRAPPED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise FanfoldError(f"{named(path)} holds no tensors by name: save the network's state_dict().")
+    if strange := next((name for name, value in found.items() if not value.isfinite().all()), None):
+        raise FanfoldError(f"{named(path)} is damaged: the tensor {shown(str(strange))} is not finite.")
     parallel = all(str(name).startswith(PARALLEL) for name in found)
     return {str(name).removeprefix(PARALLEL if parallel else ""): value for name, value in found.items()}

@@ -1,6 +1,7 @@
 """Networks of torchvision and timm: their weights, frozen or not, and the pictures that they were trained on."""
 
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import safetensors.torch
@@ -128,6 +129,19 @@ def test_other_weights_than_those_of_the_run_are_refused(file, tmp_path):
     torch.save({"x": torch.zeros(1)}, other)
     with pytest.raises(FanfoldError, match="holds other weights than those of this run"):
         resolved(replace(model, weights=str(other)))
+
+
+def test_a_damaged_file_of_weights_is_refused_in_a_line(tmp_path):
+    path, content = tmp_path / "old.pt", BytesIO()
+    torch.save({"a": torch.ones(3)}, content, _use_new_zipfile_serialization=False)
+    whole = content.getvalue()
+    for length in range(1, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FanfoldError, match=r"old\.pt` (can't be read|holds)"):
+            resolved(Backbone(NAME, str(path)))
+    torch.save({"a": torch.tensor([1.0, float("nan")])}, path)
+    with pytest.raises(FanfoldError, match="the tensor 'a' is not finite"):
+        resolved(Backbone(NAME, str(path)))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def single(run: Run, findings: Findings | None, notes: Sequence[str] = ()) -> Pa
         Section("How to reproduce it", words=[_reproduction(run)], code=_commands(run)),
         Section("Configuration", code=run.yaml),
     ]
-    return Page(run.title, words, _cards(run), _facts(run), sections)
+    return Page(run.title, words, cards_of(run), facts_of(run), sections)
 
 
 def percent(share: float) -> str:
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
     return "\u00a0".join(f"{number}\u00a0{unit}" for number, unit in parts if number or unit in ("s", "h"))
 
 
-def _cards(run: Run) -> list[Card]:
+def cards_of(run: Run) -> list[Card]:
     result = run.result
     if result is None:
         return []
@@ -79,7 +79,7 @@ def _cards(run: Run) -> list[Card]:
     return [*cards, Card(duration(result["train_seconds"]), "", effort)]
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def facts_of(run: Run) -> list[tuple[str, str]]:
     result, config = run.result, run.config
     facts = [
         ("Run", str(run.directory.path)),

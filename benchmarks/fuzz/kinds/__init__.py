@@ -23,6 +23,7 @@ KINDS: Mapping[str, Kind] = {
     "checkpoint, facts": parameters.checkpoint_facts,
     "learner": parameters.learner,
     "classifier": parameters.classifier,
+    "weights": parameters.weights,
     "split file": lists.split,
     "table of pictures": lists.table,
     "run directory": runs.run,

@@ -1,5 +1,6 @@
 """Files of parameters: checkpoints, learners and classifiers, damaged, or with odd facts under a right SHA-256."""
 
+import io
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 
 from benchmarks.fuzz.judging import Read, right
 from benchmarks.fuzz.mutation import Random, choice, damaged, odd
@@ -24,6 +26,7 @@ from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.tasks.learner import Learner
 from fanfold.tasks.models import Conv4, Conv4Stride
+from fanfold.tasks.weights import find, tensors
 
 SIZE = 16
 QUERY = (np.arange(SIZE * SIZE, dtype=np.uint32).reshape(SIZE, SIZE) ** 2 % 251).astype(np.uint8)
@@ -166,6 +169,32 @@ def classifier(folder: Path, random: Random) -> Read:
             "a classifier differs once it is saved",
             np.array_equal(_label(again), said) and again.labels == found.labels,
         )
+
+    return read
+
+
+@cache
+def _weights() -> dict[str, bytes]:
+    """A network's tensors in the formats that are read, and as training code wraps them."""
+    torch.manual_seed(0)
+    state = {"a.weight": torch.randn(4, 3), "a.bias": torch.randn(4), "a.number": torch.tensor(3)}
+    zipped, old = io.BytesIO(), io.BytesIO()
+    torch.save({"state_dict": state}, zipped)
+    torch.save({f"module.{name}": value for name, value in state.items()}, old, _use_new_zipfile_serialization=False)
+    return {"a.pt": zipped.getvalue(), "b.pt": old.getvalue(), "c.safetensors": save(state)}
+
+
+def weights(folder: Path, random: Random) -> Read:
+    """A file of a network's weights, damaged: what is accepted are finite tensors by name, the same when read again."""
+    name = choice(random, list(_weights()))
+    path = folder / name
+    path.write_bytes(damaged(_weights()[name], random))
+
+    def read() -> None:
+        found = tensors(str(path), None, dict)
+        right("a number is not finite", all(value.isfinite().all() for value in found.values()))
+        again = tensors(str(path), find(str(path), None, dict)[1], dict)
+        right("the tensors differ", all(torch.equal(value, again[key]) for key, value in found.items()))
 
     return read
 

@@ -19,7 +19,7 @@ from fanfold.workflows.reporting.evaluations import evaluations
 from fanfold.workflows.reporting.heat_map import newest_grid
 from fanfold.workflows.reporting.page import render
 from fanfold.workflows.reporting.run import read_run
-from fanfold.workflows.reporting.single import _cards, _facts, single
+from fanfold.workflows.reporting.single import cards_of, facts_of, single
 from fanfold.workflows.reporting.table import add_to_table
 
 ACCURACY: dict[str, Any] = {"transductive": True, "test_accuracy": 0.5, "test_ci95": 0.01, "test_episodes": 100}
@@ -86,7 +86,7 @@ def run(folder: Path, random: Random) -> Read:
         history = found.history
         right("an iteration is no number", np.isfinite([*history.iteration, *history.validated]).all())
         right("iterations are out of order", (np.diff(history.iteration) > 0).all())
-        cards, facts = _cards(found), _facts(found)
+        cards, facts = cards_of(found), facts_of(found)
         words = [repr(history), *evaluations(directory), *map(repr, cards), *map(repr, facts)]
         grid = newest_grid(directory.evaluations)
         right("a share is no share", grid is None or np.isfinite([one["test_accuracy"] for one in grid["cells"]]).all())
