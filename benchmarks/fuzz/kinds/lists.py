@@ -101,8 +101,4 @@ def _table(content: bytes, random: Random) -> bytes:
         return damaged(content, random)
     place = int(random.integers(len(content)))
     piece = choice(random, PIECES) * int(choice(random, (1, 1, 1, 2, 300, 20_000)))
-    return (
-        content[:place] + piece[:200_000].encode(errors="surrogateescape") + content[place:]
-        if "\ud800" not in piece
-        else content
-    )
+    return content[:place] + piece[:200_000].encode(errors="surrogatepass") + content[place:]
