@@ -152,8 +152,7 @@ def decode(source: Picture, least: int | None = None, scale: Preprocessing | Non
         _check_size(source.size, source)
         return ImageOps.exif_transpose(source)
     if isinstance(source, (str, bytes, PathLike)):
-        file = BytesIO(source) if isinstance(source, bytes) else fspath(source)
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(source) as image:
             _check_size(image.size, source)
             if is_deep_colour(image):
                 shallow = Image.fromarray(
@@ -167,6 +166,14 @@ def decode(source: Picture, least: int | None = None, scale: Preprocessing | Non
     return _from_array(np.asarray(source), source)
 
 
+def _opened(source: str | bytes | PathLike[str]) -> Image.Image:
+    """A picture's file, of which nothing is decoded yet."""
+    try:
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else fspath(source), formats=FORMATS)
+    except MemoryError as error:  # a header is small: what is longer than memory is its damaged length
+        raise PictureError(f"{_named(source)}: can't be read as a picture (its header is damaged)") from error
+
+
 def deep_values(source: Picture) -> NDArray[Any] | None:
     """The values of a picture deeper than 8 bits, without those of transparency; None for others.
 
@@ -175,7 +182,7 @@ def deep_values(source: Picture) -> NDArray[Any] | None:
         Exception: Whatever a decoder raises on damaged bytes.
     """
     if isinstance(source, (str, bytes, PathLike)):
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else fspath(source), formats=FORMATS) as image:
+        with _opened(source) as image:
             _check_size(image.size, source)
             if is_deep_colour(image):
                 return read_deep_colour(source, str(image.format))[..., :3]

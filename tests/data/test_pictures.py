@@ -12,6 +12,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import HANDWRITING, PictureError, Preprocessing, is_coloured, range_in_use, read_picture
 
 COLOUR, GREY = Preprocessing(size=8), Preprocessing(size=8, channels=1)
+HUGE_BOX = b"\0\0\0\x01jp2h" + (2**60).to_bytes(8, "big")  # of a JPEG 2000's header: an exbibyte
 
 
 def halves(left: tuple[int, ...] = (255, 0, 0), right: tuple[int, ...] = (0, 0, 255), side: int = 16) -> np.ndarray:
@@ -147,6 +148,7 @@ PNG = encoded(Image.fromarray(halves()), "PNG")
         (b"no picture", "not of a format that is read"),
         (PNG[:60], "can't be read as a picture"),
         (encoded(Image.fromarray(halves()), "EPS"), "not of a format that is read"),
+        (encoded(Image.fromarray(halves()), "JPEG2000").replace(b"\0\0\0-jp2h", HUGE_BOX), "its header is damaged"),
         (encoded(Image.new("1", (70_000, 1)), "PNG"), "too large, 70,000 × 1 pixels"),
         (encoded(Image.new("1", (12_000, 12_000)), "PNG"), "too large, 12,000 × 12,000 pixels"),
     ],
