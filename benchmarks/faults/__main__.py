@@ -48,14 +48,16 @@ def undisturbed(folder: Path, store: Path, iterations: int) -> str:
     return str(result["parameters_sha256"])
 
 
+def played(record: Path) -> dict[str, dict[str, Any]]:
+    """The lines of cases that were played before, the last of each, by their names."""
+    lines = map(json.loads, record.read_text().splitlines()) if record.exists() else ()
+    return {f"{line['fault']} · {line['reduction']}": line for line in lines}
+
+
 def play(folder: Path, store: Path, only: str) -> list[dict[str, Any]]:
     """The lines of the table, in the order of its cases; those that stand in the folder's record are taken from it."""
     record = folder / "record.jsonl"
-    found: dict[str, dict[str, Any]] = {}
-    if record.exists():
-        for text in record.read_text().splitlines():
-            line = json.loads(text)
-            found[f"{line['fault']} · {line['reduction']}"] = line
+    found = played(record)
     prepared(store)
     references = {iterations: undisturbed(folder, store, iterations) for iterations in (SHORT, LONG)}
     wanted = [case for case in CASES if only in case.name]
@@ -80,15 +82,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("faults"), help="OUT.json and OUT.md")
     parser.add_argument("--scratch", type=Path, default=Path("faults-scratch"), help="a folder for what is kept")
     parser.add_argument("--list", action="store_true", help="print the cases' names")
+    parser.add_argument("--so_far", action="store_true", help="play nothing: write what was played so far")
     options = parser.parse_args()
     if options.list:
         print("\n".join(case.name for case in CASES))
         return 0
     folder = options.scratch.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    cases = play(folder, folder / "glyphs.zarr", options.only)
+    if options.so_far:
+        before = played(folder / "record.jsonl")
+        cases = [before[case.name] for case in CASES if options.only in case.name and case.name in before]
+    else:
+        cases = play(folder, folder / "glyphs.zarr", options.only)
     command = " ".join(["python -m benchmarks.faults", *([f"--only '{options.only}'"] if options.only else [])])
-    result = {"command": command, "cases": cases, "environment": environment()}
+    result = {"command": command, "known": len(CASES), "cases": cases, "environment": environment()}
     write_json(options.out.with_suffix(".json"), result)
     write_bytes(options.out.with_suffix(".md"), as_markdown(result).encode())
     return int(any(case["held"] is False for case in cases))

@@ -32,6 +32,7 @@ SETTINGS = (
     *("--record.tensorboard", "false", "--cluster.dashboard", ":0", "--cluster.patience", "5", "--report", "false"),
 )
 ENDS = 300.0  # seconds within which a driver ends
+SILENT = 20.0  # seconds that a scheduler waits for a sign of life: importing PyTorch takes its time
 GONE = 60.0  # seconds within which its other processes are gone
 KEPT = ("dask-scratch-space", "global.lock", "purge.lock")  # of temporary files: Dask's own, one for a user's clusters
 
@@ -220,9 +221,9 @@ def joining(trial: Trial, stage: Stage) -> Iterator[Stage]:
 
 
 def stage_of(trial: Trial) -> Stage:
-    """A scheduler and two workers, in a folder beside the trial's; a silent worker is given up after 5 s."""
+    """A scheduler and two workers, in a folder beside the trial's; a silent worker is given up after `SILENT`."""
     folder = trial.folder.with_name(f"{trial.folder.name}-stage")
-    return Stage(folder, environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"})
+    return Stage(folder, environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{SILENT:g}s"})
 
 
 def _as_in_a_terminal() -> None:

@@ -118,8 +118,8 @@ def test_a_case_holds_fails_or_is_skipped_by_name(tmp_path):
         (None, "skipped: needs root"),
     ]
     assert lines[0]["drivers"][0]["said"] == "error: ./run is full"
-    page = as_markdown({"command": "c", "cases": lines, "environment": environment()})
-    assert "3 cases: 1 held, 1 did not hold, 1 skipped." in page
+    page = as_markdown({"command": "c", "known": 4, "cases": lines, "environment": environment()})
+    assert "3 of 4 cases were played: 1 held, 1 did not hold, 1 skipped." in page
     assert "| disk full | graph | **no** | ../x is left |" in page
 
 

@@ -6,9 +6,11 @@ from functools import partial
 import psutil
 
 from benchmarks.faults.case import Case
-from benchmarks.faults.cases.workers import STOPPED, disturbed
+from benchmarks.faults.cases.workers import disturbed
 from benchmarks.faults.trial import LONG, REDUCTIONS
 from benchmarks.soak.stage import Stage
+
+STOPPED = 9.0  # seconds
 
 
 def kill(stage: Stage) -> None:

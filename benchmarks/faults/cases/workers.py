@@ -13,7 +13,7 @@ from distributed import Client
 
 from benchmarks.faults.case import Case, refused
 from benchmarks.faults.hook import Moment
-from benchmarks.faults.trial import LONG, REDUCTIONS, ROOT, Trial, WrongError, joining, stage_of
+from benchmarks.faults.trial import LONG, REDUCTIONS, ROOT, SILENT, Trial, WrongError, joining, stage_of
 from benchmarks.soak.stage import Stage, wait_for
 
 IN_WORKERS = {
@@ -25,7 +25,7 @@ IN_WORKERS = {
     ("a step", "collective"): "fanfold.pipeline.executors.plain_loop:step",
 }
 _STEP, _RANK_0 = re.compile(r"step-\w+', (\d+)"), re.compile(r"window-\w+', \d+, 0\)")  # keys of Dask's tasks
-STOPPED = 9.0  # seconds: longer than a gang's patience, and than the scheduler's with a silent worker
+STOPPED = 30.0  # seconds: longer than a gang's patience, and than the scheduler's with a silent worker
 OWN = """
 from torch import nn
 
@@ -134,7 +134,7 @@ def model_missing(trial: Trial, _: str) -> str:
 DISTURBED: dict[str, Callable[[Stage], object]] = {
     "worker that holds the state killed": kill_holder,
     "all workers killed with their nannies, others join": exchange_all,
-    f"worker stopped for {STOPPED:g} s, patience 5 s, then continued": stop_and_continue,
+    f"worker stopped for {STOPPED:g} s, then continued (patience: gang 5 s, graph {SILENT:g} s)": stop_and_continue,
     "worker added": lambda stage: stage.add_worker(),
     "worker with too little memory joins (200 MB)": lambda stage: stage.add_worker("--memory-limit", "200MB"),
     "worker joins and leaves by --lifetime": lambda stage: stage.add_worker("--lifetime", "6 seconds"),
