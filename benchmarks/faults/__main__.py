@@ -12,18 +12,23 @@ status 1 where anything did not hold.
 
 import argparse
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.case import attempt
+from benchmarks.faults.case import Case, attempt
 from benchmarks.faults.cases import CASES
 from benchmarks.faults.page import as_markdown
 from benchmarks.faults.trial import LONG, SHORT, Trial
+from benchmarks.soak.stage import Stage
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recording.kept import read_result
 from fanfold.workflows.cli.result import environment
@@ -54,31 +59,51 @@ def played(record: Path) -> dict[str, dict[str, Any]]:
     return {f"{line['fault']} · {line['reduction']}": line for line in lines}
 
 
-def play(folder: Path, store: Path, only: str) -> list[dict[str, Any]]:
+def asked(case: Case, only: Sequence[str]) -> bool:
+    """Whether a case is to be played."""
+    return not only or any(words in case.name for words in only)
+
+
+def play(folder: Path, store: Path, only: Sequence[str]) -> list[dict[str, Any]]:
     """The lines of the table, in the order of its cases; those that stand in the folder's record are taken from it."""
     record = folder / "record.jsonl"
     found = played(record)
     prepared(store)
     references = {iterations: undisturbed(folder, store, iterations) for iterations in (SHORT, LONG)}
-    wanted = [case for case in CASES if only in case.name]
-    for case in wanted:
-        if case.name in found and found[case.name]["held"] is not False:
-            continue
-        place = folder / re.sub(r"\W+", "-", case.name.lower())
-        for old in (place, place.with_name(f"{place.name}-stage")):
-            shutil.rmtree(old, ignore_errors=True)
-        reduction = "graph" if case.reduction == "–" else case.reduction
-        line = found[case.name] = attempt(case, Trial(place, store, reduction, case.iterations), references)
-        with record.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(time.strftime("%H:%M:%S"), case.name, line["held"], line["seen"], f"{line['seconds']} s", flush=True)
+    wanted = [case for case in CASES if asked(case, only)]
+    left = [case for case in wanted if case.name not in found or found[case.name]["held"] is False]
+    with ExitStack() as stack:
+        joined = stack.enter_context(shared(folder)) if any(case.joins for case in left) else None
+        for case in left:
+            place = folder / re.sub(r"\W+", "-", case.name.lower())
+            for old in (place, place.with_name(f"{place.name}-stage")):
+                shutil.rmtree(old, ignore_errors=True)
+            reduction = "graph" if case.reduction == "–" else case.reduction
+            trial = Trial(place, store, reduction, case.iterations, joined if case.joins else None)
+            line = found[case.name] = attempt(case, trial, references)
+            with record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(time.strftime("%H:%M:%S"), case.name, line["held"], line["seen"], f"{line['seconds']} s", flush=True)
     return [found[case.name] for case in wanted]
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Stage]:
+    """A scheduler and two workers for the cases that join them."""
+    place = folder / f"shared-{os.getpid()}"
+    place.mkdir()
+    stage = Stage(place)
+    try:
+        stage.open()
+        yield stage
+    finally:
+        stage.close()
 
 
 def main() -> int:
     """See the module, and `--help`."""
     parser = argparse.ArgumentParser("benchmarks.faults", description=__doc__)
-    parser.add_argument("--only", default="", metavar="NAME", help="cases whose names hold these words")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cases whose names hold one of these")
     parser.add_argument("--out", type=Path, default=Path("faults"), help="OUT.json and OUT.md")
     parser.add_argument("--scratch", type=Path, default=Path("faults-scratch"), help="a folder for what is kept")
     parser.add_argument("--list", action="store_true", help="print the cases' names")
@@ -91,10 +116,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if options.so_far:
         before = played(folder / "record.jsonl")
-        cases = [before[case.name] for case in CASES if options.only in case.name and case.name in before]
+        cases = [before[case.name] for case in CASES if asked(case, options.only) and case.name in before]
     else:
         cases = play(folder, folder / "glyphs.zarr", options.only)
-    command = " ".join(["python -m benchmarks.faults", *([f"--only '{options.only}'"] if options.only else [])])
+    command = " ".join(
+        ["python -m benchmarks.faults", *(["--only", *map(shlex.quote, options.only)] if options.only else [])]
+    )
     result = {"command": command, "known": len(CASES), "cases": cases, "environment": environment()}
     write_json(options.out.with_suffix(".json"), result)
     write_bytes(options.out.with_suffix(".md"), as_markdown(result).encode())

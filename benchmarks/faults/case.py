@@ -27,6 +27,7 @@ class Case:
     play: Callable[[Trial, str], str]
     iterations: int = SHORT  # of its run
     root: bool = False  # whether it needs to be played as root
+    joins: bool = False  # whether its drivers join workers that outlive it; else they have their own
 
     @property
     def name(self) -> str:

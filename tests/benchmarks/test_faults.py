@@ -132,10 +132,10 @@ def test_what_held_is_not_played_again(tmp_path, monkeypatch):
     before = {"reduction": "graph", "seen": "before", "drivers": [], "seconds": 1.0}
     lines = [before | {"fault": name, "held": name == "old"} for name in ("old", "bad")]
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = play(tmp_path, tmp_path / "store", "")
+    found = play(tmp_path, tmp_path / "store", [])
     assert played == ["bad", "new"]
     assert [(line["fault"], line["seen"]) for line in found] == [("old", "before"), ("bad", "seen"), ("new", "seen")]
-    assert play(tmp_path, tmp_path / "store", "") == found
+    assert play(tmp_path, tmp_path / "store", []) == found
 
 
 def test_every_case_has_a_name_of_its_own():

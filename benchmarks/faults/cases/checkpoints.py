@@ -26,7 +26,7 @@ def flipped(content: bytes, _: Trial) -> bytes:
 
 def of_other_model(_: bytes, trial: Trial) -> bytes:
     """That of a run with a narrower network."""
-    other = Trial(trial.folder / "other", trial.store, trial.reduction)
+    other = Trial(trial.folder / "other", trial.store, trial.reduction, stage=trial.stage)
     command = ["4" if word == "8" and before == "--model.width" else word for before, word in _pairs(other.command())]
     with other.start(command) as process:
         if other.end(process, time.monotonic()).status:
@@ -66,6 +66,6 @@ KINDS: dict[str, Callable[[bytes, Trial], bytes]] = {
     "of another schema": of_other_schema,
 }
 CASES = tuple(
-    Case(f"last checkpoint {kind}", REDUCTIONS[row % 2], partial(replaced, by), LONG)
+    Case(f"last checkpoint {kind}", REDUCTIONS[row % 2], partial(replaced, by), LONG, joins=True)
     for row, (kind, by) in enumerate(KINDS.items())
 )

@@ -84,14 +84,17 @@ def read_only(trial: Trial, reference: str) -> str:
 WRITTEN = [place for place in IN_DRIVERS if place != "the test"]
 CASES = (
     *(
-        Case(f"disk full in {place} (no file may grow)", reduction, partial(full_in, place))
+        Case(f"disk full in {place} (no file may grow)", reduction, partial(full_in, place), joins=True)
         for place in WRITTEN
         for reduction in REDUCTIONS
     ),
-    *(Case("disk full under the run (tmpfs)", reduction, filled, LONG, root=True) for reduction in REDUCTIONS),
+    *(
+        Case("disk full under the run (tmpfs)", reduction, filled, LONG, root=True, joins=True)
+        for reduction in REDUCTIONS
+    ),
     Case("disk too small for a store (tmpfs)", "–", too_small_for_a_store, root=True),
     *(
-        Case("run directory read-only when the run goes on", reduction, read_only, LONG, root=True)
+        Case("run directory read-only when the run goes on", reduction, read_only, LONG, root=True, joins=True)
         for reduction in REDUCTIONS
     ),
 )

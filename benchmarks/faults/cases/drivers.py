@@ -101,7 +101,7 @@ CASES = (
         for column, number in enumerate(STATUS)
     ),
     Case(f"driver: a signal at {RANDOM} random moments", "–", ended_at_random),
-    *(Case("second driver on the run", reduction, second, LONG) for reduction in REDUCTIONS),
+    *(Case("second driver on the run", reduction, second, LONG, joins=True) for reduction in REDUCTIONS),
     *(
         Case(f"prepare: {number} before the store has its name", "–", partial(store_written, number))
         for number in ("SIGKILL", "SIGTERM")

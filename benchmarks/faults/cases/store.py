@@ -68,9 +68,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], bool]] = {
 }
 CASES = (
     *(
-        Case(fault, reduction, partial(changed, *how), LONG)
+        Case(fault, reduction, partial(changed, *how), LONG, joins=True)
         for fault, how in CHANGES.items()
         for reduction in REDUCTIONS
     ),
-    *(Case("store deleted and prepared anew under the run", one, prepared_anew, LONG) for one in REDUCTIONS),
+    *(Case("store deleted and prepared anew under it", one, prepared_anew, LONG, joins=True) for one in REDUCTIONS),
 )
