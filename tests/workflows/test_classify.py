@@ -1,8 +1,10 @@
 """Labelling and exporting, as a person does it, by the weights that are shipped."""
 
 import csv
+import io
 import shutil
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from PIL import Image
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Preprocessing
-from fanfold.pipeline.classifier import Classifier, read_images
-from fanfold.workflows.actions.classify import learn_from, seen_otherwise, trained_shipped
+from fanfold.pipeline.classifier import Classifier, Prediction, read_images
+from fanfold.workflows.actions.classify import csv_writer, learn_from, seen_otherwise, trained_shipped
 from fanfold.workflows.cli.learner import check_used
 
 RUN = ["--run", "fanfold:omniglot"]
@@ -220,3 +222,10 @@ def test_an_exported_network_says_what_fanfold_says(workflow_here, own, tmp_path
     assert "protonet on conv4" in card
     assert "`images` `[n, 1, 28, 28]`" in card
     assert ("kind 3" in card) == (what == "classifier")
+
+
+def test_a_table_of_labels_is_utf_8_whatever_the_files_are_called():
+    file = io.BytesIO()
+    write = csv_writer(file, ["é", "b"])
+    write(Prediction(Path("caf\udce9/1.png"), "é", 0.75, {"é": 0.75, "b": 0.25}))
+    assert file.getvalue().decode().splitlines()[1] == r"caf\xe9/1.png,é,0.750000,0.750000,0.250000"

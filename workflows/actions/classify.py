@@ -19,6 +19,7 @@ from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
 from fanfold.data.pictures import PictureError, Preprocessing, decode, is_coloured
+from fanfold.data.sources.picture_source import as_text
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
@@ -225,13 +226,13 @@ def classify(
 
 def csv_writer(file: BinaryIO, labels: Sequence[str]) -> Callable[[Prediction], None]:
     """What writes predictions as lines of CSV: path, label and confidence, and each class's probability."""
-    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "confidence", *labels])
 
     def write(one: Prediction) -> None:
         shares = [f"{one.probabilities[label]:.6f}" for label in labels]
-        writer.writerow([one.path, one.label, f"{one.confidence:.6f}", *shares])
+        writer.writerow(["" if one.path is None else as_text(one.path), one.label, f"{one.confidence:.6f}", *shares])
 
     return write
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.kinds import either
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
@@ -34,6 +35,7 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
 from fanfold.pipeline.ways import for_ways
+from fanfold.tasks.algorithms.registry import ALGORITHMS, TRAINED
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.heads import Head
@@ -61,8 +63,16 @@ class Evaluation:
         Raises:
             FanfoldError: It isn't.
         """
+        own = read_configuration(self.directory.config).get("algorithm", {}).get("name")
+        asked, fitted = self.plan.flat["algorithm.name"], isinstance(self.plan.recipe.algorithm, Fitted)
+        if asked != own and not fitted:
+            methods = either(name for name in ALGORITHMS if name not in TRAINED)
+            raise FanfoldError(
+                f"`algorithm.name`: the run was trained by {own}, so it can't be tested by {asked}; its network can, "
+                f"by {methods}."
+            )
         free = (*EVALUATE_FREE, "dataset.") if self.data_named else EVALUATE_FREE
-        free = (*free, "algorithm.") if isinstance(self.plan.recipe.algorithm, Fitted) else free
+        free = (*free, "algorithm.") if fitted else free
         check_agreement(self.plan, self.directory.config, free, "A test")
 
 

@@ -7,6 +7,7 @@ as its type wants it: `--meta.iterations 1e4` as 10000.
 import json
 from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -18,7 +19,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import KindError, of_kind, parts, shown
 from fanfold.pipeline import yaml_text
 from fanfold.workflows.cli.configs import read_config
-from fanfold.workflows.cli.flags import SECTIONS, VARIANTS
+from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, variants
 from fanfold.workflows.cli.suggestions import unknown_flag
 
 ANYWHERE = {*SECTIONS, *VARIANTS, "seed"}  # a configuration's keys, of which a command may take only some
@@ -57,6 +58,23 @@ def checked(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
             value = left.pop(0)
         words.append(f"{flag}={_value(known, flag, value)}")
     return words
+
+
+def apart(parser: ArgumentParser, words: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
+    """The words without flags of paths that are no UTF-8, which the parser can't read, and these by their fields."""
+    known, left, paths = _known(parser), list[str](), dict[str, Path]()
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag in known and Path in parts(kind_of(known[flag])) and _odd(value):
+            paths[known[flag].dest] = Path(value)
+        else:
+            left.append(word)
+    return left, paths
+
+
+def _odd(text: str) -> bool:
+    """Whether a path has bytes that are no UTF-8, which Python keeps as halves of surrogate pairs."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def section_of(section: str, value: str) -> dict[str, Any]:
@@ -143,10 +161,22 @@ def _tree(known: Mapping[str, Action], file: str, content: Mapping[Any, Any]) ->
         if flag not in known or flag == "--config":
             raise FanfoldError(where + unknown_flag(flag, known, "key"))
         if _is_section(flag):
-            tree[key] = _section(known, where, key, as_section(f"{where}`{key}:`", key, value))
+            content = as_section(f"{where}`{key}:`", key, value)
+            chosen = known[f"{flag}.name"].default if key in VARIANTS else None
+            tree[key] = _section(known, where, key, content if chosen is None else _of_variant(key, content, chosen))
         else:
             tree[key] = _typed(where, key, known[flag], value)
     return tree
+
+
+def _of_variant(section: str, content: Mapping[Any, Any], chosen: str) -> dict[Any, Any]:
+    """What a file says of a variant, without what means nothing to another one that is chosen in its place."""
+    found = variants(section)
+    own, other = found.get(content.get("name", chosen)), found.get(chosen)
+    if own is other or own is None or other is None:
+        return dict(content)
+    kinds = [{field.name: field.type for field in fields(one)} for one in (own, other)]
+    return {key: value for key, value in content.items() if key not in kinds[0] or kinds[0][key] == kinds[1].get(key)}
 
 
 def _section(known: Mapping[str, Action], where: str, section: str, content: Mapping[Any, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import in_words, shown
-from fanfold.workflows.cli.arguments import as_section, checked, kind_of, pairs, section_of, undotted
+from fanfold.workflows.cli.arguments import apart, as_section, checked, kind_of, pairs, section_of, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import (
     BACKBONE,
@@ -195,10 +195,17 @@ def parse(
         raise CollectedError(parser)
     try:
         asks_help = {"-h", "--help"} & set(argv)
-        options: Namespace = parser.instantiate(parser.parse_args(list(argv) if asks_help else checked(parser, argv)))
+        words, paths = apart(parser, list(argv) if asks_help else checked(parser, argv))
+        options: Namespace = parser.instantiate(parser.parse_args(words))
+        for name, path in paths.items():
+            options[name] = path
     except ArgumentError as error:
         if isinstance(error.__cause__, FanfoldError):
             raise error.__cause__ from error
+        if "surrogates not allowed" in str(error):
+            raise FanfoldError(
+                "A path that is no UTF-8 can't be given here: rename it, or work in its folder and name it from there."
+            ) from error
         raise FanfoldError(_one_line(str(error), parser)) from error
     check(options)
     # Those without variants are imported quickly, and so come first.

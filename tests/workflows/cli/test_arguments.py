@@ -1,5 +1,7 @@
 """What is wrong with an argument is said in the words of the command line; what may be accepted is."""
 
+from pathlib import Path
+
 import pytest
 
 from fanfold.data.errors import FanfoldError
@@ -133,3 +135,12 @@ def test_fanfolds_own_configurations_go_by_name_and_a_file_comes_first(tmp_path,
     for wrong in ("../spaces/maml", "omniglot/protonet-5way1sho"):
         assert "No configuration" in refusal("--config", wrong)
     assert find_config("omniglot/protonet-5way1shot.yaml") == find_config("omniglot/protonet-5way1shot")
+
+
+def test_paths_may_be_no_utf_8():
+    parser, odd = build_parser("workflows.train", "", [], []), "caf\udce9"
+    parser.add_argument("--support", type=Path | None)
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    assert parse(parser, ["--support", odd]).support == Path(odd)
+    with pytest.raises(FanfoldError, match=r"^A path that is no UTF-8 can't be given here: rename it"):
+        parse(parser, ["--runs", odd])

@@ -8,6 +8,7 @@ import yaml
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import SECTIONS, TaskConfig, TrainTask, to_yaml
 from fanfold.pipeline.recipe import Meta
+from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import Conv4, Conv4Stride, PluginModel
 from fanfold.workflows.cli.configuration import build_parser, parse
@@ -79,6 +80,18 @@ def test_the_configurations_that_come_along_are_read(name):
     path = ROOT / "workflows" / "configs" / f"{name}.yaml"
     options = read("--config", str(path))
     assert options.task.ways == yaml.safe_load(path.read_text())["task"]["ways"]
+
+
+def test_what_a_file_says_of_another_variant_than_the_chosen_one_is_left_out(tmp_path):
+    """Where it means nothing to that, or something else."""
+    file = tmp_path / "config.yaml"
+    file.write_text("algorithm: {name: matching, every_turn: true, scale: 7}")
+    assert read("--config", str(file)).algorithm.scale == 7
+    assert read("--config", str(file), "--algorithm.name", "maml").algorithm == Maml()
+    assert read("--config", str(file), "--algorithm.name", "nearest-mean").algorithm.scale is None
+    file.write_text("algorithm: {name: matching, none: 1}")
+    with pytest.raises(FanfoldError, match=r"Unknown key 'algorithm.none'"):
+        read("--config", str(file), "--algorithm.name", "maml")
 
 
 def test_training_tasks_differ_only_where_told():

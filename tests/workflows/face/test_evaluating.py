@@ -123,6 +123,26 @@ def test_tables_of_other_methods_on_one_network_are_kept_apart(here):
     assert sorted(table["algorithm"] for table in tables) == ["nearest-mean", "ridge"]
 
 
+def test_the_command_tests_the_network_of_a_run_by_another_method(here, workflow_here, joined):
+    short = ["--evaluation.tasks", "5"]
+    ran = workflow_here("evaluate", "--run", "protonet", *joined, *short, "--algorithm.name", "nearest-mean")
+    assert ran.returncode == 0, ran.stderr
+    assert "nearest-mean, fitted on validation classes, judges the embeddings of the run's network" in ran.stdout
+    ran = workflow_here("evaluate", "--run", "protonet", *joined, "--algorithm.name", "matching")
+    assert ran.returncode == 2
+    assert "--algorithm.name: the run was trained by protonet, so it can't be tested by matching;" in ran.stderr
+
+
+def test_a_run_may_be_moved(here, pictures):
+    before, paths = fanfold.load("protonet"), sorted((pictures / "alphabet1").rglob("0.png"))
+    test, found = before.test(tasks=5), list(before.learn(pictures / "alphabet0").predict(paths))
+    (here / "elsewhere").mkdir()
+    (here / "protonet").rename(here / "elsewhere" / "renamed")
+    after = fanfold.load(here / "elsewhere" / "renamed")
+    assert vars(after.test(tasks=5).accuracy) == vars(test.accuracy)
+    assert list(after.learn(pictures / "alphabet0").predict(paths)) == found
+
+
 def test_a_table_of_a_damaged_checkpoint_says_so_once(here):
     checkpoints = here / "protonet" / "checkpoints"
     shutil.copy(checkpoints / "last.safetensors", checkpoints / "previous.safetensors")
