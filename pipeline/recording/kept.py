@@ -114,11 +114,11 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def wrong_key(found: Any, schema: Schema) -> str | None:
-    """A key that is missing, of another type or not finite, or one whose tests are; None where all are right."""
+    """A key that is missing, or whose value is of another type, not finite or no share; None where all are right."""
     if not isinstance(found, dict):
         return "it is no object"
     for key, kind in schema.items():
-        if not _is(found.get(key), kind):
+        if not _is(found.get(key), kind) or (key.endswith("accuracy") and not 0 <= found[key] <= 1):
             return key
     optional = {
         **dict.fromkeys(("reduction", "note", "normalization", "initial"), str),

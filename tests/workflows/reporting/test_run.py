@@ -41,6 +41,12 @@ def test_a_result_of_another_type_is_named(tmp_path, key, wrong):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("share", [2**70, 1.01, -0.01])
+def test_an_accuracy_that_is_no_share_is_named(tmp_path, share):
+    with pytest.raises(FanfoldError, match=r"of another version \(test_accuracy\)"):
+        read_run(write_run(tmp_path / "run", {**RESULT, "test_accuracy": share}))
+
+
 def test_a_result_that_is_none_is_named(tmp_path):
     with pytest.raises(FanfoldError, match=r"result.json is damaged, or of another version \(it is no object\)"):
         read_run(write_run(tmp_path / "run", [1]))
