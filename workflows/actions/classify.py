@@ -25,12 +25,14 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
 from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, constant_in_words
+from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
-from fanfold.pipeline.fitting import own_parameters
+from fanfold.pipeline.fitting import fit, own_parameters
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learner_file import read_learner
 from fanfold.pipeline.learning import learn
+from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.training import named
@@ -40,6 +42,7 @@ from fanfold.tasks.backbones import NOT_ANY, Backbone, preprocess
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner
 from fanfold.tasks.models import Model
+from fanfold.workflows.actions.refit import is_of_another
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.reporting.label_sheet import MOST, draw_sheet
 
@@ -69,18 +72,27 @@ class Trained:
 
 
 def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
-    """A run's best parameters.
+    """A run's best parameters; where another method on embeddings is asked for, that one on the run's network.
 
     Raises:
-        FanfoldError: The run can't be read.
+        FanfoldError: The run can't be read, or an algorithm is asked for that has to be trained, and is another one.
     """
-    found, note = newest_checkpoint(directory.last, partial(named, plan.recipe))
+    refitted = is_of_another(plan, directory, "label")
+    found, note = newest_checkpoint(directory.last, *([] if refitted else [partial(named, plan.recipe)]))
     if note is not None:
         say(note)
-    learner = learner_of(plan.recipe, found)
+    parameters = _refitted(plan, found) if refitted else None
+    learner = learner_of(plan.recipe, found, parameters)
     origin = f"{open_store(plan.recipe.store).title}, split {plan.recipe.split}"
     suited, encoder = partial(calibrated, plan.recipe, learner), partial(_encoder_of, plan.recipe, found)
     return Trained(learner, open_preprocessing(plan.recipe), suited, origin, None if learner.embeds else encoder)
+
+
+def _refitted(plan: Experiment, found: Checkpoint) -> Vector:
+    """The parameters of a plan's method on embeddings, fitted to those of a run's network."""
+    recipe = replace(plan.recipe, device="cpu")
+    theta, tasks = own_parameters(recipe, found, found.best), plan.evaluation.validation_tasks
+    return fit(LocalExecutor(recipe), recipe, theta, tasks).parameters
 
 
 def _encoder_of(recipe: Recipe, found: Checkpoint) -> Learner:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.kinds import either
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
@@ -35,11 +34,11 @@ from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.tally import Tested
 from fanfold.pipeline.training import named
 from fanfold.pipeline.ways import for_ways
-from fanfold.tasks.algorithms.registry import ALGORITHMS, TRAINED
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.heads import Head
 from fanfold.tasks.predictions import Predictions
+from fanfold.workflows.actions.refit import is_of_another
 from fanfold.workflows.cli.result import environment, in_words, test_keys
 
 Say = Callable[[str], None]  # shows a line
@@ -63,16 +62,9 @@ class Evaluation:
         Raises:
             FanfoldError: It isn't.
         """
-        own = read_configuration(self.directory.config).get("algorithm", {}).get("name")
-        asked, fitted = self.plan.flat["algorithm.name"], isinstance(self.plan.recipe.algorithm, Fitted)
-        if asked != own and not fitted:
-            methods = either(name for name in ALGORITHMS if name not in TRAINED)
-            raise FanfoldError(
-                f"`algorithm.name`: the run was trained by {own}, so it can't be tested by {asked}; its network can, "
-                f"by {methods}."
-            )
+        refitted = _is_refitted(self)
         free = (*EVALUATE_FREE, "dataset.") if self.data_named else EVALUATE_FREE
-        free = (*free, "algorithm.") if fitted else free
+        free = (*free, "algorithm.") if refitted else free
         check_agreement(self.plan, self.directory.config, free, "A test")
 
 
@@ -203,7 +195,7 @@ def _network(asked: Evaluation, executor: Executor, device: Literal["cpu", "cuda
         FanfoldError: The checkpoint can't be read, or the cluster fails.
     """
     plan, directory, best = asked.plan, asked.directory, asked.parameters == "best"
-    refitted = _is_of_another(plan, directory)
+    refitted = _is_refitted(asked)
     own = () if refitted else (partial(named, plan.recipe),)
     found, note = newest_checkpoint(directory.last, *own)
     parameters = found.best if best else found.state.average
@@ -271,10 +263,8 @@ def _split_of(directory: RunDirectory) -> Any:
     return read_configuration(directory.config).get("dataset", {}).get("split")
 
 
-def _is_of_another(plan: Experiment, directory: RunDirectory) -> bool:
-    """Whether a method on embeddings judges the network of a run with another algorithm."""
-    trained = read_configuration(directory.config).get("algorithm")
-    return isinstance(plan.recipe.algorithm, Fitted) and trained != asdict(plan.recipe.algorithm)
+def _is_refitted(asked: Evaluation) -> bool:
+    return is_of_another(asked.plan, asked.directory, "be tested")
 
 
 def _name(asked: Evaluation, sha256: str) -> str:

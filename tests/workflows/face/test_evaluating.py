@@ -12,6 +12,8 @@ from PIL import Image
 import fanfold
 from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
+from fanfold.pipeline.checkpoint import cut, newest_checkpoint
+from fanfold.pipeline.classifier import Classifier
 from fanfold.workflows.actions import grid
 from fanfold.workflows.reporting.heat_map import newest_grid
 from tests.workflows.conftest import SMALL
@@ -131,6 +133,27 @@ def test_the_command_tests_the_network_of_a_run_by_another_method(here, workflow
     ran = workflow_here("evaluate", "--run", "protonet", *joined, "--algorithm.name", "matching")
     assert ran.returncode == 2
     assert "--algorithm.name: the run was trained by protonet, so it can't be tested by matching;" in ran.stderr
+
+
+def test_the_network_of_a_run_labels_by_another_method(here, pictures, workflow_here):
+    places = ["--support", str(pictures / "alphabet0"), "--query", str(pictures / "alphabet0" / "class1")]
+    asked = ["--run", "maml", *places, "--algorithm.name"]
+    ran = workflow_here("classify", *asked, "ridge", "--save", "kinds.fanfold")
+    assert ran.returncode == 0, ran.stderr
+    kept = Classifier.load(here / "kinds.fanfold")
+    assert kept.learner.algorithm.name == "ridge"
+    learnt = fanfold.load("maml", algorithm="nearest-mean").learn(pictures / "alphabet0")
+    assert learnt.learner.algorithm.name == "nearest-mean"
+    found, _ = newest_checkpoint(here / "maml" / "checkpoints" / "last.safetensors")
+    trained = cut(found.best, found.layout)
+    for one in (kept, learnt):
+        for name, value in one.learner.encoder.named_parameters():
+            np.testing.assert_array_equal(value, trained[f".{name}"])
+    ran = workflow_here("classify", *asked, "protonet")
+    assert ran.returncode == 2
+    assert "--algorithm.name: the run was trained by maml, so it can't label by protonet; its network" in ran.stderr
+    with pytest.raises(fanfold.FanfoldError, match="it can't label by protonet; its network can, by nearest-mean"):
+        fanfold.load("maml", algorithm="protonet").learn(pictures / "alphabet0")
 
 
 def test_a_run_may_be_moved(here, pictures):
