@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,3 +61,14 @@ def test_large_images_are_summed_exactly() -> None:
 def test_refuses_images_without_pixels(shape: tuple[int, int], size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="can't resize"):
         area_average(np.zeros(shape, np.uint8), size)
+
+
+def test_one_thread_is_at_work() -> None:
+    """Preparing is parallel already: dense products would start as many threads again, which wait for each other."""
+    image = np.random.default_rng(0).integers(0, 256, (2000, 1500), np.uint8)
+    area_average(image, (84, 84))
+    all_threads, this_one = time.process_time(), time.thread_time()
+    for _ in range(5):
+        area_average(image, (84, 84))
+    all_threads, this_one = time.process_time() - all_threads, time.thread_time() - this_one
+    assert all_threads < 1.5 * this_one

@@ -401,6 +401,27 @@ def test_pictures_of_one_colour_all_over_are_told(tmp_path: Path) -> None:
     assert "2 pictures have one colour all over: a/2.png; b/2.png" in told
 
 
+def test_of_several_frames_the_first_is_read_and_that_is_told(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["a/1.png"])
+    (tmp_path / "set/b").mkdir()
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / "set/b/film.gif", save_all=True, append_images=[blue])
+    store, told = prepared(tmp_path / "set")
+    assert store.read()[1, :, 0, 0].tolist() == [255, 0, 0]
+    assert "1 files hold several frames: the first of each was read" in told
+
+
+def test_fractions_are_scaled_by_the_range_in_use(tmp_path: Path) -> None:
+    (tmp_path / "set/a").mkdir(parents=True)
+    for number, value in enumerate((0.25, 1.0)):
+        pixels = np.full((8, 8), value, np.float32)
+        pixels[0] = 0
+        Image.fromarray(pixels).save(tmp_path / f"set/a/{number}.tiff")
+    store, told = prepared(tmp_path / "set")
+    assert store.read()[:, 0, 7, 7].tolist() == [64, 255]
+    assert "2 pictures deeper than 8 bits were scaled by the range in use, 0 to 1" in told
+
+
 def test_a_default_that_is_asked_for_is_compared_with_the_store_that_is_there(tmp_path: Path) -> None:
     layout(tmp_path / "set", ["a/1.png", "b/1.png"])
     store, _ = prepared(tmp_path / "set", fit="pad")

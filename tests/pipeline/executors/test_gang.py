@@ -65,16 +65,19 @@ def test_a_gang_s_workers_listen_to_their_own_machine_alone(pair, recipe):
     assert hosts == {"127.0.0.1"}
 
 
-METAS = {
-    "chunks that don't divide": Meta(batch=10, chunk=3, window=3, lr=3e-3, average=0.9),
-    "fewer chunks than workers": Meta(batch=3, chunk=2, window=3, iterations=6, lr=3e-3, schedule="cosine"),
-    "folded ahead, one way down": Meta(batch=2 * FAN_IN, chunk=1, window=3, lr=0.1, optimizer="sgd"),
+SETTINGS = {
+    "chunks that don't divide": {"meta": Meta(batch=10, chunk=3, window=3, lr=3e-3, average=0.9)},
+    "fewer chunks than workers, of augmented pictures": {
+        "meta": Meta(batch=3, chunk=2, window=3, iterations=6, lr=3e-3, schedule="cosine"),
+        "augment": "flip,crop,colour",
+    },
+    "folded ahead, one way down": {"meta": Meta(batch=2 * FAN_IN, chunk=1, window=3, lr=0.1, optimizer="sgd")},
 }
 
 
-@pytest.mark.parametrize("name", METAS)
-def test_any_number_of_workers_gives_the_same_bits(trio, recipe, name):
-    recipe = replace(recipe, meta=METAS[name])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_any_number_of_workers_gives_the_same_bits(trio, recipe, settings):
+    recipe = replace(recipe, **settings)
     expected = alone(recipe, 4)
     assert_same(window_by_window(replace(trio, reduction="graph"), recipe, 4), expected)
     for workers in (1, 2, 3):
