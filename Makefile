@@ -15,7 +15,7 @@ train: $(INSTALLED)
 	$(BIN)/python -m workflows.train --config workflows/configs/quickstart.yaml $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -p tests.scheduling --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -69,3 +69,8 @@ def one_printable_line(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """An error's message on one line, without PyTorch's stack of C++; the error's class where it has none."""
     return " ".join(str(error).partition("Exception raised from")[0].split()) or type(error).__name__
+
+
+def why(error: BaseException) -> str:
+    """The reason of an error: the system's, without the file's name, where it has one; else its message on one line."""
+    return getattr(error, "strerror", None) or one_line(error)

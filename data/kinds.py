@@ -61,11 +61,15 @@ def of_fields(kind: type[Made], values: Any, *, whole: bool = True) -> Made:
     Raises:
         KindError: A value is missing, unknown, or of another type; the message goes on after "'s".
     """
+    if not isinstance(values, Mapping):
+        raise KindError(f"fields must be {WORDS[dict]}, not {shown(values)}.")
     known = fields(kind)  # type: ignore[arg-type]
-    needed = {one.name for one in known if whole or one.default is one.default_factory is MISSING}
-    if not isinstance(values, Mapping) or not needed <= set(values) <= {one.name for one in known}:
-        raise KindError("fields are not those that it should have.")
+    needed = [one.name for one in known if whole or one.default is one.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise KindError(f"{missing[0]} is missing.")
     kinds, found = get_type_hints(kind), dict[str, Any]()
+    if unknown := sorted(set(values) - {one.name for one in known}):
+        raise KindError(f"field {shown(unknown[0])} is unknown.")
     for name, value in values.items():
         try:
             found[name] = of_kind(kinds[name], value)

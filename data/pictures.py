@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import why
 from fanfold.data.deep import is_deep_colour, read_deep_colour
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import KindError, of_fields
@@ -314,6 +314,4 @@ def why_unread(error: Exception) -> str:
     """Why a decoder can't read a picture, without the file's name, which stands before it."""
     if isinstance(error, UnidentifiedImageError):
         return "not of a format that is read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return one_line(error)[:200]
+    return why(error)[:200]

@@ -25,9 +25,6 @@ WAYS, QUERIES, TRAIN_QUERIES = 5, 5, 3
 """What `auto` is where there are enough classes and pictures."""
 
 
-_NONE = np.zeros(0, np.int64)
-
-
 @dataclass(frozen=True)
 class TaskConfig:
     """The tasks of validation and test.
@@ -35,7 +32,8 @@ class TaskConfig:
     Args:
         ways: Classes in a task; `auto` for 5, or all that there are to test with where these are fewer.
         shots: Support images of each class.
-        queries: Query images of each class; `auto` for 5, or as many as classes have where these are fewer.
+        queries: Query images of each class; `auto` for 5, or as many as the classes of a task have beside the support
+            images, where these are fewer.
         rotations: Rotate every class of a task by a random multiple of 90°. Each class of the store then stands for
             four classes, never for two of the same task (the protocol of MAML, Finn et al. 2017).
         reflections: Mirror a random half of the classes before they are rotated, which doubles their number again.
@@ -56,11 +54,14 @@ class TaskConfig:
         Args:
             parts: The number of pictures of each class, for every part of the split that tasks are drawn from.
         """
-        images = self.shots + (self.queries if isinstance(self.queries, int) else LEAST["queries"])
-        able = min(int((counts >= images).sum()) for counts in parts)
-        ways = self.ways if isinstance(self.ways, int) else max(LEAST["ways"], min(WAYS, able))
-        most = min(int(np.sort(counts)[-ways]) if len(counts) >= ways else 0 for counts in parts) - self.shots
-        queries = self.queries if isinstance(self.queries, int) else max(LEAST["queries"], min(QUERIES, most))
+        ways, queries = _number(self.ways), _number(self.queries)
+        if ways is None:
+            images = self.shots + (queries or LEAST["queries"])
+            able = min(int((counts >= images).sum()) for counts in parts)
+            ways = max(LEAST["ways"], min(WAYS, able))
+        if queries is None:
+            most = min(int(np.sort(counts)[-ways]) if len(counts) >= ways else 0 for counts in parts) - self.shots
+            queries = max(LEAST["queries"], min(QUERIES, most))
         return EpisodeShape(ways, self.shots, queries, self.rotations, self.reflections)
 
 
@@ -73,7 +74,7 @@ class TrainTask:
             fewer, for an algorithm that is tested with any number; others train as they are tested.
         shots: Support pictures of each class; by default as tested.
         queries: Query pictures of each class; by default as tested. `auto` are 3, or as many as half of the training
-            classes have where these are fewer.
+            classes have beside the support pictures, where these are fewer.
         rotations: Rotate every class of a training task by a multiple of 90°: each becomes four classes; by default so
             for handwriting alone.
         reflections: Mirror half of a training task's classes: each of these becomes two.
@@ -93,15 +94,13 @@ class TrainTask:
         check_augment(self.augment)
         check_counts("train", {name: _number(getattr(self, name)) for name in LEAST})
 
-    def shape(
-        self, task: EpisodeShape, *, handwriting: bool, counts: NDArray[np.int64] = _NONE, many: bool = True
-    ) -> EpisodeShape:
+    def shape(self, task: EpisodeShape, counts: NDArray[np.int64], *, handwriting: bool, many: bool) -> EpisodeShape:
         """The training tasks' shape.
 
         Args:
             task: The test tasks' shape.
-            handwriting: Whether the pictures are handwriting.
             counts: The number of pictures of each training class.
+            handwriting: Whether the pictures are handwriting.
             many: Whether the algorithm can be tested with other ways than in training.
         """
         shots = task.shots if self.shots is None else self.shots
@@ -118,6 +117,7 @@ class TrainTask:
 
 
 def _number(count: int | str | None) -> int | None:
+    """A count that is given as a number; None for one that is `auto` or `many`, or left out."""
     return count if isinstance(count, int) else None
 
 

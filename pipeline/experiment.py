@@ -88,7 +88,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
     streams = [Stream.VALIDATION, Stream.TEST, Stream.TRAIN] if trains else [Stream.TEST]
     split = split_classes(store, str(dataset.split))
     task = asked.task.shape([store.counts[worker.part_of(split, one)] for one in streams if one != Stream.TRAIN])
-    shape = asked.train.shape(task, handwriting=turns, counts=store.counts[split.train], many=not asked.algorithm.head)
+    shape = asked.train.shape(task, store.counts[split.train], handwriting=turns, many=not asked.algorithm.head)
     if trains and asked.algorithm.head and shape.ways != task.ways:
         raise FanfoldError(
             f"{asked.algorithm.name} is tested with as many ways as it was trained with: give `train.ways` and "

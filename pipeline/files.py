@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import why
 from fanfold.data.atomic import hold, partial_of, remove_leftovers
 from fanfold.data.errors import FanfoldError
 
@@ -78,8 +78,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # of a name that no file can have
-        reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        raise FanfoldError(f"{path} can't be read ({reason}).") from error
+        raise FanfoldError(f"{path} can't be read ({why(error)}).") from error
 
 
 def read_lines(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import why
 from fanfold.data.errors import FanfoldError
 
 
@@ -33,9 +33,7 @@ def only_writer(path: Path, what: str) -> Iterator[None]:
             f"{what} is being written by {_holder(path)}: wait for its end, or name another with `run`."
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise FanfoldError(
-            f"{what} can't be written ({getattr(error, 'strerror', None) or one_line(error)})."
-        ) from error
+        raise FanfoldError(f"{what} can't be written ({why(error)}).") from error
     try:
         with suppress(OSError):  # on Windows, where a locked file can't be written; it only tells others who holds it
             path.write_text(json.dumps(_own()))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
+from threading import get_ident
 from typing import Any, Literal, Protocol
 
 import torch
@@ -291,15 +292,17 @@ MODELS: dict[str, type] = {"conv4": Conv4, "conv4-stride": Conv4Stride, "article
 
 @contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Stops the building of modules as soon as they have more parameters, before memory is filled with them.
+    """Stop the building of modules in this thread as soon as they have more parameters: before memory is filled.
 
     Raises:
         ValueError: They have, from within the building.
     """
-    found = 0
+    found, here = 0, get_ident()
 
     def count(_module: nn.Module, _name: str, value: Tensor) -> None:
         nonlocal found
+        if get_ident() != here:  # the hook is of all threads
+            return
         found += 0 if value is None else value.numel()
         if found > numbers:
             raise ValueError(f"it has more than {numbers:,} parameters")

@@ -1,4 +1,4 @@
-"""The real Omniglot, where it is; a machine without a network; the device of kernels; which process tests what."""
+"""The real Omniglot, where it is; a machine without a network; the device of kernels."""
 
 import os
 import time
@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
-from xdist.workermanage import WorkerController
 
 from fanfold.data import schema
 from fanfold.data.datasets import Omniglot, prepare
@@ -69,21 +66,3 @@ def device() -> str:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, or Triton's interpreter: see test_interpreted")
     return "cuda"
-
-
-class FromBothEnds(LoadFileScheduling):
-    """Files for processes: one takes them from the first on, the next one from the last on.
-
-    So one starts the clusters that the tests of `pipeline` share, and the other those of `workflows`.
-    """
-
-    def _assign_work_unit(self, node: WorkerController) -> None:
-        if self.nodes.index(node) % 2:
-            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
-        super()._assign_work_unit(node)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
-    """For `--dist loadfile`."""
-    return FromBothEnds(config, log) if config.getvalue("dist") == "loadfile" else None

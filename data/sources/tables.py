@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import one_line, why
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
@@ -133,8 +133,7 @@ def _rows(path: Path, needed: Sequence[str] = ("path", "label")) -> Iterator[dic
             raise FanfoldError(f"{path}: too large for a table of pictures")
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except (OSError, ValueError) as error:  # of a name that no file can have
-        reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        raise FanfoldError(f"{path}: can't be read ({reason})") from error
+        raise FanfoldError(f"{path}: can't be read ({why(error)})") from error
     reader = csv.reader(StringIO(text, newline=""))  # a quoted cell may hold ends of lines
     try:
         header = [name.strip().lower() for name in next(reader, [])]

@@ -95,18 +95,23 @@ def ask_workers(client: Client, function: Callable[[], T]) -> dict[str, T]:
             answers: dict[str, Any] = client.run(function, on_error="return", callback_timeout=ANSWER)
         except TimeoutError as error:
             raise _unanswered(client) from error
-        if not any(isinstance(answer, OSError) for answer in answers.values()):
+        if not any(map(_is_lost, answers.values())):
             break
     for address, answer in sorted(answers.items()):
         if isinstance(answer, FanfoldError):
             raise FanfoldError(f"worker {address}: {answer}") from answer
         if isinstance(answer, ImportError):
             raise FanfoldError(f"worker {address} can't import what it needs ({one_line(answer)}).") from answer
-        if isinstance(answer, OSError):  # Dask's errors of a lost connection are of this kind
+        if _is_lost(answer):
             raise FanfoldError(f"worker {address} is gone ({type(answer).__name__}): start it again.") from answer
         if isinstance(answer, BaseException):
             raise FanfoldError(f"worker {address} can't compute this run ({one_line(answer)}).") from answer
     return answers
+
+
+def _is_lost(answer: object) -> bool:
+    """Whether an answer is Dask's error of a lost connection, which has no number, unlike an error of a file."""
+    return isinstance(answer, ConnectionError) or (isinstance(answer, OSError) and answer.errno is None)
 
 
 def _unanswered(client: Client) -> FanfoldError:

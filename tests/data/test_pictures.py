@@ -185,7 +185,7 @@ def test_preprocessing_is_written_and_read_back() -> None:
         ({"white": float("nan")}, "white must be a number or null, not NaN"),
         ({"handwriting": True}, "one channel"),
         ({"invert": "auto"}, "belongs to handwriting"),
-        ({"more": 1}, "fields are not those that it should have"),
+        ({"more": 1}, "field 'more' is unknown"),
     ],
 )
 def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) -> None:

@@ -38,6 +38,7 @@ def test_a_module_that_only_the_driver_has_is_said_with_the_worker(
     ran = workflow_here(command, *told[command], *joined)
     assert ran.returncode == 2, ran.stderr
     assert re.search(r"error: worker tcp://[\d.:]+: No model 'only_here:Net'", ran.stderr), ran.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def _with_own(words, pictures):

@@ -233,29 +233,6 @@ def test_what_can_not_be_done_leaves_no_run_behind(train_here, tmp_path, argumen
     assert not (tmp_path / "run").exists()
 
 
-ONLY_HERE = """
-from torch import nn
-
-class Net(nn.Sequential):
-    def __init__(self, ways):
-        super().__init__(nn.Flatten(), nn.LazyLinear(ways))
-"""
-
-
-def test_a_model_that_a_worker_lacks_is_said_with_the_worker_and_leaves_no_run(
-    workflow_here, pictures, joined, tmp_path, monkeypatch
-):
-    (tmp_path / "only_here.py").write_text(ONLY_HERE)
-    monkeypatch.syspath_prepend(tmp_path)
-    model = SMALL.index("--model.name")
-    small = [*SMALL[:model], "--model.name", "only_here:Net", *SMALL[model + 4 :]]  # which has no width
-    ran = workflow_here("train", *small, "--dataset.source", str(pictures), "--run", "run", *joined)
-    assert ran.returncode == 2
-    last = ran.stderr.splitlines()[-1]
-    assert re.match(r"error: worker tcp://[\d.:]+: No model 'only_here:Net' \(No module named 'only_here'\)", last)
-    assert not (tmp_path / "run").exists()
-
-
 def test_omniglot_that_can_not_be_had_is_said(workflow_here, tmp_path, no_network):
     for arguments, message in (
         ([], "Omniglot could not be downloaded"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -211,8 +212,10 @@ def _range(entry: Mapping[str, Any], kind: Any) -> BaseDistribution:
         if (high - low) % step:
             raise FanfoldError(f"steps of {step} don't lead from {low:g} to {high:g}: change one of them.")
         return IntDistribution(int(low), int(high), log=log, step=step)
-    if step is not None and not 0.5 - abs((high - low) / step % 1 - 0.5) < 1e-8:  # infinitely many, neither
-        raise FanfoldError(f"steps of {step:g} don't lead from {low:g} to {high:g}: change one of them.")
+    if step is not None:
+        steps = (high - low) / step
+        if not isfinite(steps) or abs(steps - round(steps)) > 1e-8:
+            raise FanfoldError(f"steps of {step:g} don't lead from {low:g} to {high:g}: change one of them.")
     return FloatDistribution(float(low), float(high), log=log, step=step)
 
 

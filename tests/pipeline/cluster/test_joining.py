@@ -87,6 +87,12 @@ def test_a_worker_that_lacks_a_module_is_named(pair):
         ask_workers(pair.client, _import_mine)
 
 
+def test_a_worker_that_lacks_a_file_is_not_taken_for_gone(pair, monkeypatch):
+    monkeypatch.setattr(joining, "ATTEMPTS", 1)
+    with pytest.raises(FanfoldError, match=r"^worker tcp://[\d.:]+ can't compute this run \(.*No such file.*nowhere"):
+        ask_workers(pair.client, partial(open, "/nowhere"))
+
+
 def _import_mine() -> None:
     import mine  # noqa: F401  # there is no such module
 

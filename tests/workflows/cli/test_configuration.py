@@ -94,17 +94,25 @@ def test_what_a_file_says_of_another_variant_than_the_chosen_one_is_left_out(tmp
         read("--config", str(file), "--algorithm.name", "maml")
 
 
-def test_training_tasks_differ_only_where_told():
-    task = EpisodeShape(5, 1, 2)
-    assert TrainTask().shape(task, handwriting=True) == EpisodeShape(5, 1, 2, rotations=True)
-    for classes, ways in ((100, 20), (9, 9)):
-        many = TrainTask("many").shape(task, handwriting=False, counts=np.full(classes, 3))
-        assert many == EpisodeShape(ways, 1, 2)
-    assert TrainTask("many").shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
-    assert TrainTask().shape(task, handwriting=False) == EpisodeShape(5, 1, 2)
-    assert TrainTask(rotations=True).shape(task, handwriting=False) == EpisodeShape(5, 1, 2, rotations=True)
-    assert TrainTask(ways=20, rotations=False).shape(task, handwriting=True) == EpisodeShape(20, 1, 2)
-    assert TrainTask(shots=3, queries=4).shape(task, handwriting=True) == EpisodeShape(5, 3, 4, rotations=True)
+@pytest.mark.parametrize(
+    ("asked", "handwriting", "classes", "many", "shape"),
+    [
+        (TrainTask(), True, 9, True, EpisodeShape(5, 1, 2, rotations=True)),
+        (TrainTask(), False, 9, True, EpisodeShape(5, 1, 2)),
+        (TrainTask("many"), False, 100, True, EpisodeShape(20, 1, 2)),
+        (TrainTask("many"), False, 9, True, EpisodeShape(9, 1, 2)),
+        (TrainTask("many"), False, 9, False, EpisodeShape(5, 1, 2)),
+        (TrainTask("many"), False, 1, True, EpisodeShape(5, 1, 2)),
+        (TrainTask("many", queries="auto"), False, 9, True, EpisodeShape(9, 1, 2)),
+        (TrainTask(queries="auto"), False, 0, True, EpisodeShape(5, 1, 1)),
+        (TrainTask(rotations=True), False, 9, True, EpisodeShape(5, 1, 2, rotations=True)),
+        (TrainTask(ways=20, rotations=False), True, 9, True, EpisodeShape(20, 1, 2)),
+        (TrainTask(shots=3, queries=4), True, 9, True, EpisodeShape(5, 3, 4, rotations=True)),
+    ],
+)
+def test_training_tasks_differ_only_where_told(asked, handwriting, classes, many, shape):
+    counts = np.full(classes, 3)
+    assert asked.shape(EpisodeShape(5, 1, 2), counts, handwriting=handwriting, many=many) == shape
 
 
 @pytest.mark.parametrize(
