@@ -192,16 +192,26 @@ def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     """Dask's settings for a run, in which its client leaves it to us to say that a scheduler is lost."""
-    client, loop = logging.getLogger("distributed.client"), logging.getLogger("asyncio")
-    level, given_up = client.level, _GivenUp()
-    client.setLevel(logging.CRITICAL)  # it logs a lost connection with its traceback
+    loop, given_up = logging.getLogger("asyncio"), _GivenUp()
     loop.addFilter(given_up)
     try:
-        with dask.config.set(DASK_SETTINGS):
+        # They log a lost connection with its traceback.
+        with _silent("distributed.client"), _silent("distributed.batched"), dask.config.set(DASK_SETTINGS):
             yield
     finally:
         loop.removeFilter(given_up)
-        client.setLevel(level)
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """A block in which a logger says nothing below what is critical."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _GivenUp(logging.Filter):
@@ -231,14 +241,9 @@ def _closed_slowly(part: Part) -> Iterator[Part]:
     try:
         yield part
     finally:
-        callbacks = logging.getLogger("tornado.application")  # which logs a time-out of Dask's own with its traceback
-        level = callbacks.level
-        callbacks.setLevel(logging.CRITICAL)
-        try:
-            with contextlib.suppress(TimeoutError):
-                part.__exit__(None, None, None)
-        finally:
-            callbacks.setLevel(level)
+        # It logs a time-out of Dask's own with its traceback.
+        with _silent("tornado.application"), contextlib.suppress(TimeoutError):
+            part.__exit__(None, None, None)
 
 
 def _on_cpus(config: ClusterConfig, stack: contextlib.ExitStack, *notes: str) -> Cluster:

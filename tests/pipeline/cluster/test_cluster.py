@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import signal
@@ -96,6 +97,9 @@ def test_a_running_scheduler_is_joined_and_left_running(bare_environment, caplog
             assert cluster.workers == 1
             assert cluster.device == "cpu"
             assert "1 of 1 workers give memory back at once" in cluster.note
+            # It tells of a reset link with a traceback, where the run says so in a line.
+            assert not logging.getLogger("distributed.batched").isEnabledFor(logging.ERROR)
+        assert logging.getLogger("distributed.batched").isEnabledFor(logging.ERROR)
         assert other.scheduler.workers
         with (
             pytest.raises(FanfoldError, match=r"has 1 of 2 workers after 1 s: start them with"),
