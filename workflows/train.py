@@ -73,7 +73,8 @@ def _longer(plan: "Experiment", result: dict[str, Any]) -> list[str]:
         return []
     if patience and result["iterations"] - result["tested_iteration"] >= patience * plan.evaluation.every:
         return ["--evaluation.patience", str(2 * patience)]
-    minutes = ["--meta.minutes", f"{round(result['train_seconds'] / 30, 1):g}"]
+    twice = round(result["train_seconds"] / 30, 1)
+    minutes = ["--meta.minutes", f"{twice:g}"] if meta.minutes is None or twice > meta.minutes else []
     if meta.iterations is None:
         return minutes
     if meta.schedule != "constant":

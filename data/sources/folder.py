@@ -11,6 +11,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 from PIL import Image
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, deep_values, is_coloured, range_in_use
 from fanfold.data.plain import JSON
@@ -89,7 +90,7 @@ def suited(pictures: Sequence[Picture], looks: Looks) -> tuple[Preprocessing, li
         maybe = [picture for picture in pictures if Path(_file(picture)).suffix.lower() not in _EIGHT_BITS]
         headers = [header for header in pool.map(_header, maybe, chunksize=16) if header is not None]
         if animated := sum(header.frames for header in headers):
-            notes.append(f"{animated:,} files hold several frames: the first of each was read")
+            notes.append(f"{counted(animated, 'file')} of several frames: the first of each was read")
         deep = [header for header in headers if header.low is not None]
         if deep and not looks.as_given:
             low, high = min(h.low for h in deep), max(h.high for h in deep)  # type: ignore[type-var]

@@ -96,9 +96,9 @@ def walk(folder: Path, include: str | None = None) -> Found:
         named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
         found.notes.append(f"no picture in {counted(len(empty), 'class folder')}: {named}")
     if loose:
-        found.notes.append(f"{loose:,} pictures lie in no class folder, and were left out")
+        found.notes.append(f"{counted(loose, 'picture')} in no class folder: left out")
     if left_out:
-        found.notes.append(f"{left_out:,} pictures don't match `dataset.include`, and were left out")
+        found.notes.append(f"{counted(left_out, 'picture')} not matched by `dataset.include`: left out")
     if foreign := sum(found.unread[suffix] for suffix in HEIC):
         are, them = ("picture is", "it") if foreign == 1 else ("pictures are", "them")
         found.notes.append(f"{foreign:,} {are} HEIC: convert {them} to JPEG to have {them} read")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
 
-from fanfold.data.advice import one_line, why
+from fanfold.data.advice import counted, one_line, why
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
@@ -55,24 +55,24 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
         FanfoldError: A table can't be read, or has no columns of paths and labels, or lists nothing.
     """
     found = Found()
-    missing = 0
+    missing: list[str] = []
     for table, part in tables:
         folders = [table.parent / name for name in PICTURES]
         for row in _rows(table):
             path = _picture(row, folders)
             if path is None:
-                missing += 1
+                missing.append(as_text(row["path"]))
             elif path.suffix.lower() not in suffixes():
                 found.unread[path.suffix.lower() or "no suffix"] += 1
             else:
                 name = ClassName(as_text(row.get("group") or table.resolve().parent.name), as_text(row["label"]))
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
     if missing:
-        found.notes.append(f"{missing:,} pictures that the table lists are not there")
+        found.notes.append(f"left out {counted(len(missing), 'picture')} of the table, not found, such as {missing[0]}")
     once = list(dict.fromkeys(found.entries))
     if repeated := len(found.entries) - len(once):  # a task would be asked for what it has learnt from
         found.entries = once
-        found.notes.append(f"{repeated:,} pictures that the table lists again were taken once")
+        found.notes.append(f"{counted(repeated, 'picture')} listed again by the table: taken once")
     if not found.entries:
         raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists is there")
     return found

@@ -84,6 +84,8 @@ def test_patterns_are_told_apart_by_an_untrained_embedding(recipe, support, quer
     assert asked == 10  # the only picture of its class can't be left out
     assert right >= 8
     assert trust(classifier)[0].endswith("; 1 is the only one of its class, which can't be left out")
+    assert not any("guessing" in line for line in trust(classifier))
+    assert "better than guessing (" in trust(replace(classifier, right=(2, 10)))[1]
 
 
 @each({name: GRADIENT_LEARNERS[name] for name in ("maml", "reptile")})

@@ -303,6 +303,8 @@ def computed(cluster):
         ([], "--run is needed"),
         (["--run", "nowhere"], "nowhere holds no run: train one with"),
         (["--run", "maml", "nowhere"], "nowhere holds no run"),
+        (["--run", "."], r"holds runs, and is none: name one, such as \w+\."),
+        (["--run", "fanfold:omniglot"], "fanfold:omniglot is for `classify` and `export` alone"),
         (["--run", "damaged"], r"result damaged/result\.json is not valid JSON"),
         (["--run", "older"], r"result older/result\.json is damaged, or of another version"),
         (["--run", "maml", "--tasks", "1"], "`tasks` must be 0 or at least 2, not 1"),

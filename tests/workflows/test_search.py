@@ -214,6 +214,10 @@ def test_what_is_wrong_in_a_space_is_said_in_one_line(tmp_path, content, message
         (["--search.rung", "12"], "There is no rung before the end"),
         (["--search.sampler", "grid"], "A grid needs points: give algorithm.inner_lr, meta.lr a `step` or `choices`"),
         (["--search.sampler", "bayes"], "--search.sampler"),
+        (
+            ["--search.space", "null", "--algorithm", "protonet"],
+            r"protonet.yaml: train.ways: .* not \d+\. Write a space that suits, and name it with `search.space`\.",
+        ),
         (["--meta.iterations", "null", "--meta.minutes", "1"], "A search needs trials of one length"),
     ],
 )

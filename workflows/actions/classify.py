@@ -49,6 +49,8 @@ from fanfold.workflows.reporting.label_sheet import MOST, draw_sheet
 Say = Callable[[str], None]  # shows a line
 Suited = Callable[[int, int], tuple[Learner, Calibration | None]]  # see `fanfold.pipeline.learning.learn`
 
+_LITTLE = 1.5  # times as often right as guessing is, at most: little better
+
 
 @dataclass(frozen=True)
 class Labelling:
@@ -259,6 +261,11 @@ def trust(classifier: Classifier) -> list[str]:
         each = "is the only one of its class" if alone == 1 else "are the only ones of their classes"
         others = f"; {alone} {each}, which can't be left out" if alone else ""
         lines.append(f"leave-one-out: {share} are found by the others{others}")
+        if right * len(classifier.labels) <= _LITTLE * asked:
+            lines.append(
+                f"that is little better than guessing ({100 / len(classifier.labels):.0f} %): label more pictures of "
+                "each class, or take a run that was trained on pictures like these"
+            )
     else:
         lines.append("leave-one-out: every class has one picture, so none can be left out")
     if classifier.calibration is not None:

@@ -153,7 +153,12 @@ def with_space(request: Request, source: Path | Mapping[str, Any] | None) -> Req
         )
     found = default_space(base.config["algorithm"].name) if source is None else source
     chosen = {section: type(base.config[section]) for section in ("algorithm", "model")}
-    space = read_space(found, chosen, request.plan)
+    try:
+        space = read_space(found, chosen, request.plan)
+    except FanfoldError as error:
+        if source is not None:
+            raise
+        raise FanfoldError(f"{error} Write a space that suits, and name it with `search.space`.") from error
     if config.sampler == "grid" and space.points() is None:
         open_ranges = ", ".join(dimension.key for dimension in space.dimensions if dimension.grid is None)
         raise FanfoldError(f"A grid needs points: give {open_ranges} a `step` or `choices`.")

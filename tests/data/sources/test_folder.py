@@ -224,8 +224,8 @@ def test_a_picture_that_a_table_lists_again_is_taken_once_and_none_in_the_place_
     (tmp_path / "set/metadata.csv").write_text("\n".join(("path,label", *rows)))
     store, lines = prepared(tmp_path / "set")
     assert counts(store) == {"set/a": 1, "set/b": 2}
-    assert "1 pictures that the table lists are not there" in lines
-    assert "1 pictures that the table lists again were taken once" in lines
+    assert "left out 1 picture of the table, not found, such as c/1.png" in lines
+    assert "1 picture listed again by the table: taken once" in lines
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
@@ -302,7 +302,8 @@ def test_pictures_whose_names_are_too_long_are_not_there(tmp_path: Path) -> None
     table = tmp_path / "t.csv"
     table.write_text(f"path,label\n{'a' * 300},x\nx/1.png,x\n")
     found = read_tables([(table, "")])
-    assert (len(found.entries), found.notes) == (1, ["1 pictures that the table lists are not there"])
+    assert (len(found.entries), len(found.notes)) == (1, 1)
+    assert found.notes[0].startswith("left out 1 picture of the table, not found, such as aaa")
 
 
 def test_arrays_that_unpack_to_more_than_the_memory_are_not_unpacked(tmp_path: Path) -> None:
@@ -363,8 +364,8 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     store, told = prepared(tmp_path / "set", include="*/?.png")
     assert counts(store) == {"set/a": 1, "set/b": 1}
     words = "\n".join(told)
-    assert "1 pictures lie in no class folder" in words
-    assert "2 pictures don't match `dataset.include`" in words
+    assert "1 picture in no class folder: left out" in words
+    assert "2 pictures not matched by `dataset.include`: left out" in words
     assert "3 other files are not read: 1 .dcm, 1 .heic, 1 .txt" in words
     assert f"1 picture was skipped: {tmp_path}/set/a/2.png: can't be read as a picture" in words
     with pytest.raises(FanfoldError, match="3 other files are not read"):
