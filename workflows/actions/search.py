@@ -196,7 +196,7 @@ def carry_out(request: Request, cluster: Cluster, say: Say) -> dict[str, Any]:
         say(
             f"trial {result['trial']} did best of {result['trials']} on validation classes, with "
             f"{100 * result['trial_validation_accuracy']:.2f} % "
-            f"({result['pruned']} were pruned, {result['failed']} failed)"
+            f"({result['pruned']} pruned, {result['failed']} failed)"
         )
         say(f"written to {request.directory}: report.html, its pictures as PNG, result.json")
         return result
