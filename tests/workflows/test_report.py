@@ -47,7 +47,7 @@ def runs(cluster, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: nullcontext(cluster))
+        patch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda *_: nullcontext(cluster))
         for name, arguments in RUNS.items():
             own = ["--dataset.source", str(pictures), "--dataset.split", "random", "--evaluation.other_tasks", "20"]
             train.main([*arguments, *own, "--run", name])
@@ -68,7 +68,7 @@ def own(runs, tmp_path, monkeypatch):
     """A copy of the runs, to be spoilt; and no cluster may be opened."""
     shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.chdir(tmp_path / "runs")
-    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: pytest.fail("a cluster was opened"))
+    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda *_: pytest.fail("a cluster was opened"))
     return tmp_path / "runs"
 
 
@@ -226,7 +226,7 @@ def test_a_run_of_before_validations_were_written_down_has_its_report(own):
 
 
 def test_a_run_that_went_on_since_its_test_says_so(own, cluster, monkeypatch):
-    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda *_: nullcontext(cluster))
     result = result_of(own / "protonet") | {"tested_sha256": "0" * 64, "tested_iteration": 8}
     (own / "protonet" / "result.json").write_text(json.dumps(result))
     report.main(["--run", "protonet", "--tasks", "10"])
@@ -258,7 +258,7 @@ def test_suggested_commands_give_leave_for_the_runs_own_modules(own):
 
 
 def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, cluster, monkeypatch, capsys):
-    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda *_: nullcontext(cluster))
     before = result_of(own / "maml")
     (own / "maml" / "pictures" / "loss-time.png").unlink()
     (own / "maml" / "pictures" / "loss-time.png").mkdir()  # where a picture should go
@@ -281,7 +281,7 @@ def test_a_report_that_fails_costs_a_line_and_none_where_it_is_not_wanted(own, c
     ],
 )
 def test_the_end_of_a_run_has_no_test_task_answered_twice(own, cluster, monkeypatch, name, chunks):
-    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr("fanfold.workflows.cli.cluster.open_cluster", lambda *_: nullcontext(cluster))
     before = computed(cluster)
     train.main(["--resume", "--run", name])
     assert computed(cluster) - before == chunks
