@@ -87,6 +87,8 @@ def build_parser(
             name = chosen_name(argv, section) or DEFAULTS[section]
             parser.add_class_arguments(variant(section, name), section)
             parser.set_defaults({f"{section}.name": name})
+            (named,) = (action for action in parser._actions if action.dest == f"{section}.name")
+            named.help = f"{_names(section)}. Each has flags of its own: --{section}.name NAME --help shows them."
         else:
             parser.add_class_arguments(settings(SECTIONS[section]), section)
     return parser
@@ -108,16 +110,20 @@ def variant(section: str, name: str) -> type:
         from fanfold.tasks.algorithms.registry import plugin_algorithm  # imports PyTorch, as the algorithm does
 
         return plugin_algorithm(name)
-    plugin = "" if section == "dataset" else ", or your own as package.module:Class"
-    if section == "model":
-        plugin = f", {', '.join(f'{prefix}NAME' for prefix in settings(PREFIXES))}{plugin}"
     hint = did_you_mean(name, known)
     if section == "model" and "/" in name and name.isprintable():
         library, _, network = name.partition("/")
         hint = did_you_mean(library, [prefix.rstrip("/") for prefix in settings(PREFIXES)]).replace("?", f"/{network}?")
-    if plugin and name.isidentifier() and Path(f"{name}.py").is_file():
+    if section != "dataset" and name.isidentifier() and Path(f"{name}.py").is_file():
         hint = f" The class in {name}.py is {name}:CLASS."
-    raise FanfoldError(f"No {section} {shown(name)}: there are {', '.join(known)}{plugin}.{hint}")
+    raise FanfoldError(f"No {section} {shown(name)}: there are {_names(section)}.{hint}")
+
+
+def _names(section: str) -> str:
+    """The names of a section's variants, in words."""
+    libraries = [f"{prefix}NAME" for prefix in settings(PREFIXES)] if section == "model" else []
+    own = "" if section == "dataset" else ", or your own as package.module:Class"
+    return ", ".join([*variants(section), *libraries]) + own
 
 
 def chosen_name(argv: Sequence[str], section: str, field: str = "name") -> str | None:

@@ -42,6 +42,13 @@ def test_a_flag_that_the_chosen_variant_lacks_is_refused_in_every_order(order):
         read(*itertools.chain(*(words[place] for place in order)))
 
 
+def test_help_names_all_variants_and_where_their_flags_are():
+    page = " ".join(build_parser("workflows.prepare", "", [], ["dataset"]).format_help().split())
+    assert "auto, omniglot, glyphs, cifar-fs, folder. Each has flags of its own: --dataset.name NAME --help" in page
+    assert "--dataset.size" not in page
+    assert "--dataset.size" in build_parser("", "", ["--dataset.name", "folder"], ["dataset"]).format_help()
+
+
 def test_the_last_word_decides_which_variant(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("model:\n  name: conv4-stride\n  width: 16\ntask:\n  ways: 7\n")
