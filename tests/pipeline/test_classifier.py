@@ -1,5 +1,6 @@
 """Classifiers of one's own pictures: from a run and some labelled ones to labels."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,14 @@ from fanfold.data.labelled import UNKNOWN
 from fanfold.data.pictures import PictureError
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint
-from fanfold.pipeline.classifier import Classifier
+from fanfold.pipeline.classifier import CHUNK, Classifier
 from fanfold.pipeline.labelling import calibrated, learner_of, open_preprocessing
 from fanfold.pipeline.learning import folds, learn
 from fanfold.pipeline.spread import over_workers
-from fanfold.tasks.models import Conv4
+from fanfold.tasks.algorithms.logistic import Logistic
+from fanfold.tasks.algorithms.nearest_mean import NearestMean
+from fanfold.tasks.algorithms.ridge import Ridge
+from fanfold.tasks.models import Conv4, ResNet12
 from fanfold.workflows.actions.classify import trust
 from tests.pipeline.conftest import PatternSource
 from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
@@ -24,9 +28,9 @@ from tests.tasks.every_algorithm import EVERY, GRADIENT_LEARNERS, each
 CLASSES = {"b": 3, "a": 1, "d": 2, "c": 5}  # pictures of each, unequal, and not in order
 
 
-def trained(recipe, algorithm):
+def trained(recipe, algorithm, model=Conv4(width=8)):  # noqa: B008 - it is frozen
     """A recipe and a checkpoint of the algorithm on a small network; nothing is learnt yet."""
-    recipe = replace(recipe, algorithm=algorithm, model=Conv4(width=8))
+    recipe = replace(recipe, algorithm=algorithm, model=model)
     state = worker.initialize(recipe)
     statistics = {} if algorithm.head else worker.statistics(recipe, state.parameters)
     return recipe, Checkpoint(state, state.parameters, "0123abcd", statistics=statistics)
@@ -84,6 +88,9 @@ def test_patterns_are_told_apart_by_an_untrained_embedding(recipe, support, quer
     assert asked == 10  # the only picture of its class can't be left out
     assert right >= 8
     assert trust(classifier)[0].endswith("; 1 is the only one of its class, which can't be left out")
+    endless = itertools.cycle(queries)
+    next(classifier.predict(endless))
+    assert next(endless) is queries[CHUNK % len(queries)]  # no more are read than are judged together
     assert not any("guessing" in line for line in trust(classifier))
     assert "better than guessing (" in trust(replace(classifier, right=(2, 10)))[1]
 
@@ -235,3 +242,26 @@ def test_a_classifier_is_exported_by_its_files_suffix(recipe, support, queries, 
     assert (tmp_path / "signs.pt2.md").exists()
     with pytest.raises(FanfoldError, match=r"`path` must end in .onnx or .pt2, not 'signs.h5'"):
         classifier.export(tmp_path / "signs.h5")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "model"),
+    [
+        (Ridge(regularization=0.1, scale=7), ResNet12(widths="4-4-8-8")),
+        (Logistic(c=10), Conv4(width=4)),
+        (NearestMean(scale=5), Conv4(width=4)),
+    ],
+    ids=["ridge", "logistic", "nearest-mean"],
+)
+def test_methods_on_embeddings_say_the_same_by_onnx(recipe, support, queries, tmp_path, algorithm, model):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    learner = learner_of(*trained(recipe, algorithm, model))
+    classifier = learn(learner, open_preprocessing(recipe), support)
+    classifier.export(tmp_path / "signs.onnx")
+    images = torch.from_numpy(np.stack(queries))[:, None].float() / 255
+    (found,) = runtime.InferenceSession(tmp_path / "signs.onnx").run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = (classifier.learnt(images) / classifier.temperature).softmax(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(set(found.argmax(1))) > 1

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -224,7 +225,11 @@ def test_an_exported_network_says_what_fanfold_says(workflow_here, own, tmp_path
     assert ("kind 3" in card) == (what == "classifier")
 
 
-def test_a_table_of_labels_is_utf_8_whatever_the_files_are_called():
+def test_a_table_of_labels_is_utf_8_whatever_files_and_classes_are_called(tmp_path):
+    for name in (os.fsdecode(b"caf\xe9"), "tea"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "1.png")
+    assert list(classes_in(tmp_path)[0]) == [r"caf\xe9", "tea"]
     file = io.BytesIO()
     write = csv_writer(file, ["é", "b"])
     write(Prediction(Path("caf\udce9/1.png"), "é", 0.75, {"é": 0.75, "b": 0.25}))
