@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults.case import AbsentError, Case, program, refused
+from benchmarks.faults.case import AbsentError, Case, expect, program, refused
 from benchmarks.faults.cases.drivers import IN_DRIVERS, with_report
 from benchmarks.faults.hook import FULL, Moment
 from benchmarks.faults.trial import LONG, REDUCTIONS, Trial, WrongError
@@ -17,7 +17,13 @@ from benchmarks.faults.trial import LONG, REDUCTIONS, Trial, WrongError
 def full_in(place: str, trial: Trial, reference: str) -> str:
     """The driver can't write any more from a call of a function on: no file may grow (RLIMIT_FSIZE)."""
     moment = Moment("driver", *IN_DRIVERS[place], FULL, str(trial.folder / "mark"))
-    line = refused(trial.run(*with_report(place), environment=moment.as_environment()), "can't be written")
+    ended = trial.run(*with_report(place), environment=moment.as_environment())
+    if place == "the report":  # whose failure costs a line
+        expect(ended, 0)
+        if (trial.directory.path / "report.html").exists():
+            raise WrongError("half a report is left")
+        return f"{trial.finish(reference)}, without a report"
+    line = refused(ended, "can't be written")
     trial.finish(reference, most=2)
     return f"{line.removeprefix('error: ')}; resumed"
 

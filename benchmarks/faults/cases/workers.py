@@ -126,6 +126,8 @@ def model_missing(trial: Trial, _: str) -> str:
     (own / "onlyhere.py").write_text(OWN)
     with joining(trial, stage_of(trial)):
         command = ["onlyhere:Net" if word == "conv4-stride" else word for word in trial.command()]
+        width = command.index("--model.width")
+        del command[width : width + 2]  # which only Fanfold's own networks have
         began = time.monotonic()
         with trial.start(command, {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"}) as process:
             return refused(trial.end(process, began), "worker tcp://")
