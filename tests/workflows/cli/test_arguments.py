@@ -61,6 +61,7 @@ def test_a_wrong_flag(argv, message):
         ("meta: {batches: 3}", "wrong.yaml: Unknown key 'meta.batches': see --help. Did you mean meta.batch?"),
         ("metas: {batch: 3}", "Unknown key 'metas'"),
         ("meta: {lr: 1, lr: 2}", "wrong.yaml is not valid YAML: the key lr is given twice."),
+        ("meta: {lr: 1}\nmeta: {batch: 2}", "wrong.yaml is not valid YAML: the key meta is given twice."),
         ("a: &a [*a]", "wrong.yaml is not valid YAML: an alias refers to itself."),
     ],
 )

@@ -96,6 +96,8 @@ def test_what_a_file_says_of_another_variant_than_the_chosen_one_is_left_out(tmp
     assert read("--config", str(file)).algorithm.scale == 7
     assert read("--config", str(file), "--algorithm.name", "maml").algorithm == Maml()
     assert read("--config", str(file), "--algorithm.name", "nearest-mean").algorithm.scale is None
+    omniglot = ["--config", "omniglot/protonet-5way1shot", "--dataset.name"]
+    assert (read(*omniglot, "omniglot").dataset.split, read(*omniglot, "folder").dataset.split) == ("random1200", None)
     file.write_text("algorithm: {name: matching, none: 1}")
     with pytest.raises(FanfoldError, match=r"Unknown key 'algorithm.none'"):
         read("--config", str(file), "--algorithm.name", "maml")
