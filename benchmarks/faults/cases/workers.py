@@ -30,7 +30,7 @@ OWN = """
 from torch import nn
 
 class Net(nn.Module):
-    def __init__(self, ways, width):
+    def __init__(self, ways):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, ways))
 
