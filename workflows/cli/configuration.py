@@ -19,7 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import in_words, shown
-from fanfold.workflows.actions.shipped import SHIPPED
+from fanfold.workflows.actions.shipped import why_no_run
 from fanfold.workflows.cli.arguments import apart, as_section, checked, kind_of, pairs, section_of, undotted
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import (
@@ -153,11 +153,7 @@ def check_run(path: str, otherwise: str) -> list[str]:
     """
     config = Path(path) / "config.yaml"
     if not config.exists():
-        if path.startswith(SHIPPED):
-            raise FanfoldError(f"{path} is for `classify` and `export` alone, without its data: name a run directory.")
-        if inside := sorted(Path(path).glob("*/config.yaml")):
-            raise FanfoldError(f"The folder {path} holds runs, and is none: name one, such as {inside[-1].parent}.")
-        raise FanfoldError(f"The folder {path} holds no run{otherwise}.")
+        raise FanfoldError(why_no_run(path, "`classify` and `export`", otherwise))
     weights = Path(path) / "weights.safetensors"  # the run's own, wherever it began
     return ["--config", str(config), *(["--model.weights", str(weights)] if weights.exists() else [])]
 

@@ -33,7 +33,7 @@ from fanfold.workflows.actions.classify import (
 from fanfold.workflows.actions.elsewhere import on_other_data
 from fanfold.workflows.actions.evaluate import Evaluation, evaluate, joined_by, on_the_tasks_of
 from fanfold.workflows.actions.grid import Grid, GridOfTests, evaluate_grid
-from fanfold.workflows.actions.shipped import SHIPPED
+from fanfold.workflows.actions.shipped import SHIPPED, why_no_run
 from fanfold.workflows.cli.trust import check_leave, package_of
 from fanfold.workflows.face.arguments import (
     AModel,
@@ -79,7 +79,8 @@ class Run:
         self.path = path
         self._directory, self._objects, self._trust = RunDirectory(path), objects, trust
         if not self._directory.config.exists():
-            raise FanfoldError(f"The folder {path} holds no run: train one with fanfold.train(…, path={str(path)!r}).")
+            train = f": train one with fanfold.train(…, path={str(path)!r})"
+            raise FanfoldError(why_no_run(str(path), "fanfold.learn", train))
 
     @classmethod
     def made(cls, path: Path, objects: Mapping[str, Any]) -> Self:

@@ -239,3 +239,19 @@ def test_a_script_needs_no_guard_and_an_empty_folder(pictures, environment, tmp_
     )
     assert ran.stdout == "trained 2\n", ran.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "script.py", "stores", "run"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", r"^The folder nowhere holds no run: train one with fanfold\.train"),
+        (".", r"^The folder \. holds runs, and is none: name one, such as first\.$"),
+        ("fanfold:omniglot", r"^fanfold:omniglot is for fanfold\.learn alone"),
+    ],
+)
+def test_what_is_no_run_is_said(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "config.yaml").touch()
+    with pytest.raises(FanfoldError, match=message):
+        fanfold.load(name)
