@@ -253,5 +253,5 @@ def test_what_is_no_run_is_said(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "config.yaml").touch()
-    with pytest.raises(FanfoldError, match=message):
+    with pytest.raises(fanfold.FanfoldError, match=message):
         fanfold.load(name)
