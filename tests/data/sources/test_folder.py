@@ -409,7 +409,7 @@ def test_of_several_frames_the_first_is_read_and_that_is_told(tmp_path: Path) ->
     red.save(tmp_path / "set/b/film.gif", save_all=True, append_images=[blue])
     store, told = prepared(tmp_path / "set")
     assert store.read()[1, :, 0, 0].tolist() == [255, 0, 0]
-    assert "1 files hold several frames: the first of each was read" in told
+    assert "1 file of several frames: the first of each was read" in told
 
 
 def test_fractions_are_scaled_by_the_range_in_use(tmp_path: Path) -> None:

@@ -93,13 +93,15 @@ def test_workers_on_the_cpu_watch_no_gpu(pair):
 
 def test_a_running_scheduler_is_joined_and_left_running(bare_environment, caplog):
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as other:
+        batched = logging.getLogger("distributed.batched")
+        level = batched.level
         with open_cluster(ClusterConfig(kind=other.scheduler_address, workers=1)) as cluster:
             assert cluster.workers == 1
             assert cluster.device == "cpu"
             assert "1 of 1 workers give memory back at once" in cluster.note
             # It tells of a reset link with a traceback, where the run says so in a line.
-            assert not logging.getLogger("distributed.batched").isEnabledFor(logging.ERROR)
-        assert logging.getLogger("distributed.batched").isEnabledFor(logging.ERROR)
+            assert not batched.isEnabledFor(logging.ERROR)
+        assert batched.level == level
         assert other.scheduler.workers
         with (
             pytest.raises(FanfoldError, match=r"has 1 of 2 workers after 1 s: start them with"),
