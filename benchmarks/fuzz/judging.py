@@ -22,6 +22,7 @@ from fanfold.workflows.cli.entry import status_of
 SECONDS = 5.0  # of a processor, at most, for an input
 WAITING = 120.0  # seconds at most, however busy the machine is
 MEMORY = 3 << 30  # bytes of address space at most, above those of the imports
+REPOSITORY = Path(__file__).parents[2]
 LENGTH = 1100  # characters of a refusal, without the folder's name
 
 Read = Callable[[], None]
@@ -76,12 +77,17 @@ def judged(kinds: Mapping[str, Kind], seed: int, kind: str, index: int, root: Pa
             with _timed():
                 status = status_of(lambda _: read())
     except (Exception, LateError):
-        return Outcome("failed", traceback.format_exc())
+        return Outcome("failed", _without_folders(traceback.format_exc()))
     line = said.getvalue().replace(str(root), "")
     if status == 0:
         return Outcome("failed", f"accepted with words: {line}") if line else Outcome("accepted")
     wrong = _wrong(status, line)
     return Outcome("failed", wrong) if wrong else Outcome("refused", line.removeprefix("error: ").rstrip())
+
+
+def _without_folders(text: str) -> str:
+    """A traceback with paths below the repository or the installed packages, wherever these lie."""
+    return re.sub(r'File "(?:[^"]*/site-packages|' + re.escape(str(REPOSITORY)) + ")/", 'File "', text)
 
 
 def _wrong(status: int, text: str) -> str:
