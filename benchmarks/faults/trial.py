@@ -2,11 +2,10 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.faults.hook import MODULE
-from benchmarks.soak.stage import Stage, answers, wait_for
+from benchmarks.soak.stage import Stage, answers, usual_signals, wait_for
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.recording.kept import read_result
@@ -92,7 +91,7 @@ class Trial:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_as_in_a_terminal,
+            preexec_fn=usual_signals,
         )
 
     def run(self, *more: str, environment: Mapping[str, str] = {}) -> Ended:
@@ -136,6 +135,13 @@ class Trial:
         process = self.start(self.command(*more))
         wait_for(lambda: self.iteration >= MOMENT or process.poll() is not None, ENDS, f"not at iteration {MOMENT}")
         return process
+
+    def disturb(self, fault: Callable[[subprocess.Popen[str]], object]) -> Ended:
+        """A driver to which a fault comes when it has done some iterations; errors as `run`."""
+        began = time.monotonic()
+        with self.begin() as process:
+            fault(process)
+            return self.end(process, began)
 
     def finish(self, reference: str | None, most: int = 3) -> str:
         """Go on with the run until it ends by itself, and judge it. What was seen.
@@ -224,8 +230,3 @@ def stage_of(trial: Trial) -> Stage:
     """A scheduler and two workers, in a folder beside the trial's; a silent worker is given up after `SILENT`."""
     folder = trial.folder.with_name(f"{trial.folder.name}-stage")
     return Stage(folder, environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{SILENT:g}s"})
-
-
-def _as_in_a_terminal() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -108,7 +108,7 @@ class Stage:
             stdout=subprocess.PIPE if out else self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_usual_signals,
+            preexec_fn=usual_signals,
         )
         if out:
             threading.Thread(target=_copy, args=(process.stdout, out), daemon=True).start()
@@ -131,7 +131,7 @@ def _copy(said: IO[bytes], out: Path) -> None:
             file.write(line)
 
 
-def _usual_signals() -> None:
+def usual_signals() -> None:
     """What a terminal's process does with its signals, however this one was started."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

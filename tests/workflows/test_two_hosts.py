@@ -1,6 +1,5 @@
 """Two hosts: network namespaces of this machine, each with an address of its own, and TCP between them."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +8,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from benchmarks.faults import two_hosts
+from benchmarks.faults.case import AbsentError
+from benchmarks.faults.two_hosts import ADDRESSES
 from fanfold.pipeline.cluster.preload import MODULE
 
-ADDRESSES = ("10.213.77.1", "10.213.77.2")  # of two hosts
 PORT = 8786
 TRAIN = """
 import sys, fanfold
@@ -33,28 +34,14 @@ if __name__ == "__main__":
 """
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
 @pytest.fixture
 def hosts() -> Iterator[tuple[str, str]]:
     """The names of two namespaces that reach each other by `ADDRESSES`, and nothing else."""
-    names = (f"fanfold-{os.getpid()}a", f"fanfold-{os.getpid()}b")
-    ends = ("fan0", "fan1")
-    with ExitStack() as stack:
-        try:
-            for name in names:
-                ip("netns", "add", name)
-                stack.callback(ip, "netns", "delete", name)
-            ip("link", "add", ends[0], "netns", names[0], "type", "veth", "peer", "name", ends[1], "netns", names[1])
-        except (OSError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"needs network namespaces, made by `ip netns` as root: {error}")
-        for name, end, address in zip(names, ends, ADDRESSES, strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", end)
-            ip("-n", name, "link", "set", end, "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        yield names
+    try:
+        with two_hosts.hosts():
+            yield two_hosts.HOSTS
+    except AbsentError as error:
+        pytest.skip(f"needs {error}, made by `ip netns` as root")
 
 
 def test_a_graph_and_a_gang_over_two_hosts_compute_the_same(hosts, pictures, tmp_path, environment):

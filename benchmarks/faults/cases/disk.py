@@ -44,10 +44,8 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 def filled(trial: Trial, reference: str) -> str:
     """The run directory is a disk that others fill while the run goes on; then there is room again."""
     with mounted(trial.directory.path, "-t", "tmpfs", "-o", "size=16m", "none"):
-        began, filler = time.monotonic(), trial.directory.path / "filler"
-        with trial.begin() as process:
-            _fill(filler)
-            line = refused(trial.end(process, began), "can't be written")
+        filler = trial.directory.path / "filler"
+        line = refused(trial.disturb(lambda _: _fill(filler)), "can't be written")
         filler.unlink()
         trial.finish(reference, most=2)
     return f"{line.removeprefix('error: ')}; resumed"
@@ -75,10 +73,7 @@ def too_small_for_a_store(trial: Trial, _: str) -> str:
 
 def read_only(trial: Trial, reference: str) -> str:
     """The run directory can only be read when the run is to go on."""
-    began = time.monotonic()
-    with trial.begin() as process:
-        process.send_signal(signal.SIGTERM)
-        trial.end(process, began)
+    trial.disturb(lambda driver: driver.send_signal(signal.SIGTERM))
     path = trial.directory.path
     with mounted(path, "--bind", str(path)):
         subprocess.run([program("mount"), "-o", "remount,ro,bind", str(path)], check=True, capture_output=True)

@@ -1,6 +1,5 @@
 """Bad links: a forwarder between the scheduler and all others, and a cut one between two hosts."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -18,10 +17,7 @@ def forwarded(bring: Callable[[Forwarder], None], trial: Trial, reference: str) 
     with Forwarder(stage.port) as link:
         trial.address = stage.joins = f"tcp://127.0.0.1:{link.port}"
         with joining(trial, stage):
-            began = time.monotonic()
-            with trial.begin() as process:
-                bring(link)
-                trial.end(process, began)
+            trial.disturb(lambda _: bring(link))
             return trial.finish(reference, most=3)
 
 
@@ -41,10 +37,7 @@ def cut_between_hosts(seconds: float, trial: Trial, reference: str) -> str:
     """The link between two hosts, with a worker on each, is cut for some seconds."""
     near = stage_of(trial)
     with hosts(), joining(trial, TwoHosts(near.folder, environment=near.environment)):
-        began = time.monotonic()
-        with trial.begin() as process:
-            cut(seconds)
-            trial.end(process, began)
+        trial.disturb(lambda _: cut(seconds))
         return trial.finish(reference, most=3)
 
 

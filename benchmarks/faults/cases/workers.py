@@ -52,10 +52,7 @@ def killed_in(place: str, trial: Trial, reference: str) -> str:
 def disturbed(fault: Callable[[Stage], object], trial: Trial, reference: str) -> str:
     """A fault comes to scheduler and workers that the run joined."""
     with joining(trial, stage_of(trial)) as stage:
-        began = time.monotonic()
-        with trial.begin() as process:
-            fault(stage)
-            trial.end(process, began)
+        trial.disturb(lambda _: fault(stage))
         return trial.finish(reference, most=2)
 
 

@@ -345,15 +345,21 @@ def test_handwriting_is_inverted_only_where_asked_for(tmp_path: Path) -> None:
         prepared(tmp_path / "set", invert="auto")
 
 
-def test_deep_pictures_share_one_range(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "values", "stored", "most"),
+    [(np.uint16, (1000, 4095), [62, 255], "4095"), (np.float32, (0.25, 1.0), [64, 255], "1")],
+)
+def test_deep_pictures_share_one_range(
+    tmp_path: Path, kind: type, values: tuple[float, float], stored: list[int], most: str
+) -> None:
     (tmp_path / "set/a").mkdir(parents=True)
-    for number, value in enumerate((1000, 4095)):
-        pixels = np.full((8, 8), value, np.uint16)
+    for number, value in enumerate(values):
+        pixels = np.full((8, 8), value, kind)
         pixels[0] = 0
         Image.fromarray(pixels).save(tmp_path / f"set/a/{number}.tiff")
     store, told = prepared(tmp_path / "set")
-    assert store.read()[:, 0, 7, 7].tolist() == [62, 255]
-    assert "2 pictures deeper than 8 bits were scaled by the range in use, 0 to 4095" in told
+    assert store.read()[:, 0, 7, 7].tolist() == stored
+    assert f"2 pictures deeper than 8 bits were scaled by the range in use, 0 to {most}" in told
 
 
 def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
@@ -410,17 +416,6 @@ def test_of_several_frames_the_first_is_read_and_that_is_told(tmp_path: Path) ->
     store, told = prepared(tmp_path / "set")
     assert store.read()[1, :, 0, 0].tolist() == [255, 0, 0]
     assert "1 file of several frames: the first of each was read" in told
-
-
-def test_fractions_are_scaled_by_the_range_in_use(tmp_path: Path) -> None:
-    (tmp_path / "set/a").mkdir(parents=True)
-    for number, value in enumerate((0.25, 1.0)):
-        pixels = np.full((8, 8), value, np.float32)
-        pixels[0] = 0
-        Image.fromarray(pixels).save(tmp_path / f"set/a/{number}.tiff")
-    store, told = prepared(tmp_path / "set")
-    assert store.read()[:, 0, 7, 7].tolist() == [64, 255]
-    assert "2 pictures deeper than 8 bits were scaled by the range in use, 0 to 1" in told
 
 
 def test_a_default_that_is_asked_for_is_compared_with_the_store_that_is_there(tmp_path: Path) -> None:
