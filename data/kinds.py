@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from fanfold.data.advice import did_you_mean, one_printable_line
 LENGTH = 100  # characters of a value that a message shows
 LARGEST = sys.float_info.max
 MOST = 2**64  # of whole numbers, either way
+WITHIN = "a whole number from -2^64 to 2^64"
 WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -47,7 +48,7 @@ def of_kind(kind: Any, value: Any) -> Any:
             return found
     choices = [str(choice) for part in parts(kind) if get_origin(part) is Literal for choice in get_args(part)]
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    raise KindError(f"must be {in_words(kind)}, not {shown(value)}.{hint}")
+    raise KindError(f"must be {wanted(kind, value)}, not {shown(value)}.{hint}")
 
 
 def of_fields(kind: type[Made], values: Any, *, whole: bool = True) -> Made:
@@ -86,6 +87,16 @@ def parts(kind: Any) -> tuple[Any, ...]:
 def in_words(kind: Any, words: Mapping[Any, str] = WORDS) -> str:
     """A type in words: "a whole number or null"."""
     return either(word for part in parts(kind) for word in _words(part, words))
+
+
+def wanted(kind: Any, value: Any, words: Mapping[Any, str] = WORDS) -> str:
+    """A type in words, to say what a value should be; with the bounds of whole numbers where it is beyond them."""
+    return in_words(kind, {**words, int: WITHIN} if is_beyond(value) else words)
+
+
+def is_beyond(value: Any) -> bool:
+    """Whether a value is a whole number that no field takes."""
+    return isinstance(value, (int, float)) and MOST < abs(value) < inf
 
 
 def either(words: Iterable[str]) -> str:

@@ -42,8 +42,8 @@ def unpack(content: bytes, name: str) -> tuple[Mapping[str, Any], dict[str, NDAr
         raise FanfoldError(f"{name} is damaged, or no file of Fanfold's ({str(error)[:200]}).") from error
     if not right:
         raise FanfoldError(f"{name} is damaged: its content is not what its SHA-256 says.")
-    if strange := next((key for key, value in tensors.items() if not np.isfinite(value).all()), None):
-        raise FanfoldError(f"{name} is damaged: the tensor {shown(strange)} is not finite.")
+    if strange := [key for key, value in tensors.items() if not np.isfinite(value).all()]:
+        raise FanfoldError(f"{name} is damaged: the tensor {shown(strange[0])} is not finite.")
     return facts, tensors
 
 

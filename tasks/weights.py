@@ -127,7 +127,7 @@ def _read(path: str) -> dict[str, Tensor]:
             found = found[key]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise FanfoldError(f"{named(path)} holds no tensors by name: save the network's state_dict().")
-    if strange := next((name for name, value in found.items() if not value.isfinite().all()), None):
-        raise FanfoldError(f"{named(path)} is damaged: the tensor {shown(str(strange))} is not finite.")
+    if strange := [name for name, value in found.items() if not value.isfinite().all()]:
+        raise FanfoldError(f"{named(path)} is damaged: the tensor {shown(str(strange[0]))} is not finite.")
     parallel = all(str(name).startswith(PARALLEL) for name in found)
     return {str(name).removeprefix(PARALLEL if parallel else ""): value for name, value in found.items()}

@@ -12,8 +12,9 @@ from typing import Any
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.events import Event
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.points import Points
 
 EVERY = 5.0  # seconds between batches of metrics
 AT_ONCE = 1000  # metrics that MLflow takes in a batch
@@ -21,14 +22,13 @@ PARAMS_AT_ONCE = 100
 EXPERIMENT = "fanfold"
 FOLDER_TAG = "fanfold.run_directory"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's pages show a run below this one
-LOSS = "train/loss"
 
 
 class MLflow:
     """Sends a run to MLflow. Listens to its events.
 
-    A point's step is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its MLflow run.
-    Iterations that it computes again have the same metrics, which are not sent again.
+    A resumed run goes on with its MLflow run. Iterations that it computes again have the same metrics, which are not
+    sent again.
 
     `uri` is a server (`http://…`), or a file (`sqlite:///mlflow.db`). `parent` is the MLflow run to show this one
     below, as a trial below its search.
@@ -42,8 +42,7 @@ class MLflow:
     ) -> None:
         from mlflow import MlflowClient  # only here: it is an extra
 
-        self._folder, self._recipe = folder, recipe
-        self._iteration = 0
+        self._folder, self._points = folder, Points(recipe.meta)
         self._buffered: list[tuple[str, float, int, int]] = []  # name, value, step, milliseconds since 1970
         self._sent_at = time.monotonic()
         try:
@@ -57,17 +56,9 @@ class MLflow:
 
     def __call__(self, event: Event) -> None:
         """Buffer an event's metrics, and send the buffer every few seconds."""
-        match event:
-            case TrainingStarted():
-                self._iteration = event.iteration
-            case WindowEnded():
-                self._window(event)
-            case Validated():
-                self._keep("validation/loss", event.loss, event.iteration)
-                self._keep("validation/accuracy", event.accuracy, event.iteration)
-                self._keep("validation/ci95", event.ci95, event.iteration)
-            case MetaTested():
-                self._test(event)
+        for step, values in self._points(event):
+            for name, value in values.items():
+                self._keep(name, value, step)
         if time.monotonic() - self._sent_at >= EVERY:
             self._send()
 
@@ -103,25 +94,10 @@ class MLflow:
             client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE])
         return run, {}
 
-    def _window(self, event: WindowEnded) -> None:
-        for record in event.some():
-            self._iteration = record.iteration + 1
-            self._keep(LOSS, record.loss, self._iteration)
-            self._keep("train/accuracy", record.accuracy, self._iteration)
-            self._keep("train/meta_learning_rate", self._recipe.meta.lr_at(record.iteration), self._iteration)
-        self._keep("train/tasks_per_second", event.tasks_per_second, self._iteration)
-
-    def _test(self, event: MetaTested) -> None:
-        # MLflow refuses some characters, such as the plus signs of MAML++.
-        group = "test" if event.name is None else f"test/{re.sub(r'[^a-zA-Z0-9_.-]', '_', event.name)}"
-        for place, test in enumerate(event.tests):
-            kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
-            self._keep(f"{group}/accuracy{kind}", test.accuracy.mean, self._iteration)
-            self._keep(f"{group}/ci95{kind}", test.accuracy.ci95, self._iteration)
-
     def _keep(self, name: str, value: float, step: int) -> None:
+        name = re.sub(r"[^a-zA-Z0-9_./-]", "_", name)  # MLflow refuses such characters as the plus signs of MAML++
         if step > self._known.get(name, -1):
-            self._buffered.append((name, float(value), step, time.time_ns() // 1_000_000))
+            self._buffered.append((name, value, step, time.time_ns() // 1_000_000))
 
     def _send(self) -> None:
         """Send the buffered metrics."""

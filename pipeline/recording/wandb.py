@@ -12,9 +12,10 @@ from uuid import uuid4
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.pipeline.events import Event, MetaTested, TrainingStarted, Validated, WindowEnded
+from fanfold.pipeline.events import Event, WindowEnded
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.recipe import Recipe
+from fanfold.pipeline.recording.points import Points
 
 SECONDS = 30  # to wait for the server at the start
 STEP = "iteration"  # what points are drawn over
@@ -23,8 +24,7 @@ STEP = "iteration"  # what points are drawn over
 class Wandb:
     """Sends a run to Weights & Biases, which keeps it on disk first and never delays the run. Listens to its events.
 
-    A point's `iteration` is the number of iterations done, as in `metrics.jsonl`. A resumed run goes on with its own of
-    before, whose name is kept in the run directory, and sends no iteration again.
+    A resumed run goes on with its own of before, whose name is kept in the run directory, and sends no iteration again.
 
     Args:
         project: The project's name, or `entity/project`.
@@ -42,7 +42,7 @@ class Wandb:
     ) -> None:
         import wandb  # only here: it is an extra
 
-        self._folder, self._recipe = folder, recipe
+        self._folder, self._points = folder, Points(recipe.meta)
         wandb.setup(wandb.Settings(silent=True))  # the progress line has the terminal
         quiet = wandb.Settings(silent=True, console="off", init_timeout=SECONDS)
         entity, _, name = project.rpartition("/")
@@ -72,20 +72,12 @@ class Wandb:
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
         self._done = int(self._run.summary.get(STEP) or 0)  # iterations that were sent before
-        self._iteration = 0
 
     def __call__(self, event: Event) -> None:
         """Keep an event's metrics."""
-        match event:
-            case TrainingStarted():
-                self._iteration = event.iteration
-            case WindowEnded():
-                self._window(event)
-            case Validated():
-                found = {"loss": event.loss, "accuracy": event.accuracy, "ci95": event.ci95}
-                self._log({f"validation/{name}": value for name, value in found.items()}, event.iteration)
-            case MetaTested():
-                self._test(event)
+        for iteration, values in self._points(event):
+            if iteration > self._done or not isinstance(event, WindowEnded):
+                self._run.log({**values, STEP: iteration})
 
     def close(self, error: BaseException | None) -> None:
         """Keep the run's files, and its state."""
@@ -93,26 +85,6 @@ class Wandb:
             if path.is_file():
                 self._run.save(path, base_path=self._folder, policy="now")
         self._run.finish(exit_code=0 if error is None else 1)
-
-    def _window(self, event: WindowEnded) -> None:
-        for record in event.some():
-            self._iteration = record.iteration + 1
-            rate = self._recipe.meta.lr_at(record.iteration)
-            found = {"loss": record.loss, "accuracy": record.accuracy, "meta_learning_rate": rate}
-            if record is event.records[-1]:
-                found["tasks_per_second"] = event.tasks_per_second
-            if self._iteration > self._done:
-                self._log({f"train/{name}": value for name, value in found.items()}, self._iteration)
-
-    def _test(self, event: MetaTested) -> None:
-        group = "test" if event.name is None else f"test/{event.name}"
-        for place, test in enumerate(event.tests):
-            kind = "" if place == 0 else "_transductive" if test.transductive else "_inductive"
-            found = {f"accuracy{kind}": test.accuracy.mean, f"ci95{kind}": test.accuracy.ci95}
-            self._log({f"{group}/{name}": value for name, value in found.items()}, self._iteration)
-
-    def _log(self, found: Mapping[str, float], iteration: int) -> None:
-        self._run.log({**{name: float(value) for name, value in found.items()}, STEP: iteration})
 
 
 def _identifier(folder: Path) -> str:

@@ -83,6 +83,9 @@ def test_tensors_of_another_kind_are_refused_in_a_line(kept, tmp_path):
                 (tmp_path / "one").write_bytes(pack(facts, {**tensors, name: value}))
                 with pytest.raises(FanfoldError, match="is damaged"):
                     reader(tmp_path / "one")
+        (tmp_path / "one").write_bytes(pack(facts, {**tensors, "": np.array([np.nan])}))
+        with pytest.raises(FanfoldError, match="the tensor '' is not finite"):
+            reader(tmp_path / "one")
 
 
 def test_logits_that_are_not_finite_are_no_prediction():

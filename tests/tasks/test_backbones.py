@@ -139,9 +139,10 @@ def test_a_damaged_file_of_weights_is_refused_in_a_line(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(FanfoldError, match=r"old\.pt` (can't be read|holds)"):
             resolved(Backbone(NAME, str(path)))
-    torch.save({"a": torch.tensor([1.0, float("nan")])}, path)
-    with pytest.raises(FanfoldError, match="the tensor 'a' is not finite"):
-        resolved(Backbone(NAME, str(path)))
+    for name in ("a", "", 0):
+        torch.save({name: torch.tensor([1.0, float("nan")])}, path)
+        with pytest.raises(FanfoldError, match=f"the tensor '{name}' is not finite"):
+            resolved(Backbone(NAME, str(path)))
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,10 @@ def test_variants_may_be_searched_with_what_each_has(tmp_path):
             "wants meta.optimizer to be sgd, which is none of its choices",
         ),
         (
+            {"meta.optimizer": {"choices": ["adam"]}, "meta.lr": {"choices": [1], "when": {"meta.optimizer": 0}}},
+            "wants meta.optimizer to be 0, which is none of its choices",
+        ),
+        (
             {"meta.average": {"low": 0, "high": 0.9}, "meta.lr": {"choices": [1], "when": {"meta.average": 0}}},
             "names meta.average, which is a range",
         ),

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_origin
 from jsonargparse import ArgumentParser
 
 from fanfold.data.errors import FanfoldError
-from fanfold.data.kinds import KindError, of_kind, parts, shown
+from fanfold.data.kinds import KindError, is_beyond, of_kind, parts, shown
 from fanfold.pipeline import yaml_text
 from fanfold.workflows.cli.configs import read_config
 from fanfold.workflows.cli.flags import SECTIONS, VARIANTS, variants
@@ -213,6 +213,8 @@ def of_text(kind: Any, text: str) -> Any:
     try:
         return of_kind(kind, value)
     except KindError:
+        if is_beyond(value):
+            raise
         return of_kind(kind, text)  # a choice may look like a number; an error shows the text
 
 

@@ -150,9 +150,9 @@ def _dimension(
         )
     if key not in types:
         raise FanfoldError(f"there is no such key in the configuration.{did_you_mean(key, types)}")
-    if stranger := next((word for word in entry if word not in WORDS), None):
+    if strange := [word for word in entry if word not in WORDS]:
         raise FanfoldError(
-            f"`{stranger}` means nothing here: there are {', '.join(WORDS)}.{did_you_mean(stranger, WORDS)}"
+            f"`{strange[0]}` means nothing here: there are {', '.join(WORDS)}.{did_you_mean(strange[0], WORDS)}"
         )
     when = {other: _wanted(other, wanted, known) for other, wanted in entry["when"].items()}
     if "choices" in entry:
@@ -170,8 +170,8 @@ def _wanted(other: str, wanted: Any, known: Mapping[str, Dimension]) -> tuple[Va
     choices = known[other].values
     if not isinstance(choices, CategoricalDistribution):
         raise FanfoldError(f"its condition names {other}, which is a range: a condition needs `choices` there.")
-    if strange := next((value for value in values if value not in choices.choices), None):
-        raise FanfoldError(f"its condition wants {other} to be {strange}, which is none of its choices.")
+    if strange := [value for value in values if value not in choices.choices]:
+        raise FanfoldError(f"its condition wants {other} to be {strange[0]}, which is none of its choices.")
     return values
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from fanfold.data.advice import did_you_mean
 from fanfold.data.datasets import DATASETS
 from fanfold.data.errors import FanfoldError
-from fanfold.data.kinds import WORDS, KindError, in_words, of_kind
+from fanfold.data.kinds import WORDS, KindError, of_kind, wanted
 from fanfold.data.remote import is_remote
 from fanfold.data.store import Store
 from fanfold.pipeline import yaml_text
@@ -172,9 +172,9 @@ def read_base(config: str | PathLike[str] | None) -> Section:
     if config is None:
         return {}
     where, found = f"The configuration {fspath(config)}: ", undotted(read_config(fspath(config)))
-    if unknown := next((key for key in found if key not in ANYWHERE), None):
-        hint = did_you_mean(unknown, sorted(ANYWHERE))
-        raise FanfoldError(f"{where}unknown key '{unknown}': there are {', '.join(sorted(ANYWHERE))}.{hint}")
+    if unknown := [key for key in found if key not in ANYWHERE]:
+        hint = did_you_mean(unknown[0], sorted(ANYWHERE))
+        raise FanfoldError(f"{where}unknown key '{unknown[0]}': there are {', '.join(sorted(ANYWHERE))}.{hint}")
     return {key: value if key == "seed" else as_section(f"{where}`{key}:`", key, value) for key, value in found.items()}
 
 
@@ -218,7 +218,7 @@ def fitting(where: str, value: Any, kind: Any) -> Any:
     try:
         return of_kind(kind, plain)
     except KindError as error:
-        raise FanfoldError(f"`{where}` must be {in_words(kind, IN_PYTHON)}, not {value!r:.100}.") from error
+        raise FanfoldError(f"`{where}` must be {wanted(kind, plain, IN_PYTHON)}, not {value!r:.100}.") from error
 
 
 def _plain(value: Any) -> Any:

@@ -56,9 +56,9 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def spoken(*args: P.args, **kwargs: P.kwargs) -> T:
-        if not takes_any and (unknown := next((name for name in kwargs if name not in known), None)):
-            hint = _meant(unknown, known) or did_you_mean(unknown, known)
-            raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{unknown}'.{hint}")
+        if not takes_any and (unknown := [name for name in kwargs if name not in known]):
+            hint = _meant(unknown[0], known) or did_you_mean(unknown[0], known)
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{unknown[0]}'.{hint}")
         try:
             return function(*args, **kwargs)
         except FanfoldError as error:

@@ -104,6 +104,7 @@ def test_a_run_of_objects_goes_on_when_they_are_handed_over_again(train):
     [
         ({"ways": 1}, "ways must be at least 2, not 1."),
         ({"ways": "many"}, "ways must be a whole number or auto, not 'many'."),
+        ({"ways": 2**65}, r"ways must be a whole number from -2\^64 to 2\^64 or auto, not 36893488147419103232."),
         ({"meta": {"average": 1}}, 'meta={"average": …} must be from 0 to below 1, not 1.0.'),
         ({"meta": {"lrr": 1}}, r"meta has no field 'lrr'.* Did you mean lr\?"),
         ({"algorithm": "protonett"}, r"No algorithm 'protonett': .* Did you mean protonet\?"),
