@@ -45,6 +45,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def paced(rate: float, thing: str) -> str:
+    """A rate with two digits at least: "120 tasks/s", "0.043 tasks/s"."""
+    return f"{rate:,.0f} {thing}/s" if rate >= 9.95 or rate == 0 else f"{rate:.2g} {thing}/s"
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Sorted numbers in words: "3, 64 to 127"."""
     breaks = [place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1]

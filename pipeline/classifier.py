@@ -48,7 +48,8 @@ class Prediction:
         label: The class, or `unknown`.
         confidence: The probability of the most probable class.
         probabilities: The probability of each class.
-        constant: Whether the picture has one colour all over, so that the label tells nothing but that.
+        constant: Whether the picture has one colour all over: nothing tells its class, so it is `unknown`, and each class
+            has the same probability.
     """
 
     path: Path | None
@@ -271,7 +272,7 @@ class Classifier:
         if skipped:
             warnings.warn(skipped_in_words(skipped), stacklevel=2)
         if constant:
-            warnings.warn(constant_in_words(len(constant), constant), stacklevel=2)
+            warnings.warn(f"{constant_in_words(len(constant), constant)}: {UNKNOWN}", stacklevel=2)
 
     def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
         for pictures, judgement in judged:
@@ -287,9 +288,11 @@ class Classifier:
                     skip(PictureError(error))
 
     def _prediction(self, picture: Picture, shares: Floats, score: float, constant: bool) -> Prediction:
+        if constant:
+            shares = np.full(len(self.labels), 1 / len(self.labels))
         best, path = int(shares.argmax()), Path(picture) if isinstance(picture, (str, PathLike)) else None
         confidence = float(shares[best])
-        unknown = self.threshold is not None and score < self.threshold
+        unknown = constant or (self.threshold is not None and score < self.threshold)
         by_label = dict(zip(self.labels, shares.tolist(), strict=True))
         return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label, constant)
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -114,6 +114,14 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FanfoldError(f"The folder {path} can't be made ({error.strerror}).") from error
+
+
+def replaced(paths: Iterable[Path | None]) -> str | None:
+    """A line on those of some files to write that are there already; None where none is."""
+    there = [str(path) for path in paths if path is not None and path.exists()]
+    if not there:
+        return None
+    return f"there already, and replaced at the end: {', '.join(there)}"
 
 
 def check_writable(what: str, path: Path) -> None:

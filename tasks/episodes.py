@@ -124,16 +124,20 @@ def check_episode_shape(
         if most < least:
             able = int((counts[classes] >= least).sum())
             raise FanfoldError(
-                f"Only {able} of the {len(classes)} {stream.name.lower()} classes have {least} pictures or more, and a "
-                f"task needs {shape.ways}: add pictures; or train on another data set, and label these pictures by "
-                "`classify`."
+                f"{_few(able, stream, classes).capitalize()} {least} pictures or more, and a task needs {shape.ways}: "
+                "add pictures; or train on another data set, and label these pictures by `classify`."
             )
         fewer = f", or `{section}.ways` be at most {able}" if able >= LEAST["ways"] else ""
         raise FanfoldError(
             f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}{fewer}: "
-            f"only {able} of the {len(classes)} {stream.name.lower()} classes have so many pictures, and a task needs "
-            f"{shape.ways}."
+            f"{_few(able, stream, classes)} so many pictures, and a task needs {shape.ways}."
         )
+
+
+def _few(able: int, stream: Stream, classes: NDArray[np.int64]) -> str:
+    """How few classes have something, for a message: "only 1 of the 5 test classes has"."""
+    of_all = f"of the {len(classes)} {stream.name.lower()} classes"
+    return f"none {of_all} has" if able == 0 else f"only {able} {of_all} {'has' if able == 1 else 'have'}"
 
 
 def check_rotations(shape: EpisodeShape, size: tuple[int, int]) -> None:

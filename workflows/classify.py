@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import check_pictures, check_unknown, classes_in, count_pictures
-from fanfold.pipeline.files import check_writable
+from fanfold.pipeline.files import check_writable, replaced
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.workflows.actions.classify import Labelling, classify, learn_from
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
 
+    if line := replaced((options.out, options.sheet, options.save)):
+        say(line)
     trained = learner(path, options)
     classifier = learn_from(trained, options.support, say)
     asked = Labelling(options.query, options.out, options.unknown, options.sheet)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import shown
-from fanfold.pipeline.files import check_writable
+from fanfold.pipeline.files import check_writable, replaced
 from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import (
     build_parser,
@@ -96,6 +96,8 @@ def main(argv: Sequence[str]) -> None:
     def say(line: str) -> None:
         print(in_flags(line), flush=True)
 
+    if line := replaced((options.predictions,)):
+        say(line)
     with open_cluster(plan.cluster, recipes) as cluster, performance_reported(cluster, options.performance_report):
         show_cluster(cluster)
         if planned is None:

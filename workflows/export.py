@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
 from fanfold.data.labelled import classes_in
-from fanfold.pipeline.files import check_writable
+from fanfold.pipeline.files import check_writable, replaced
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.flags import CONFIGURATION
@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
     from fanfold.pipeline.export import card_of, export_classifier, export_encoder
     from fanfold.workflows.actions.classify import learn_from
 
+    if line := replaced((out, card_of(out))):
+        say(line)
     trained = learner(path, options)
     if options.support is None:
         encoder = trained.learner if trained.encoder is None else trained.encoder()

@@ -149,8 +149,10 @@ def test_pictures_may_be_files_images_and_arrays_and_those_that_are_none_are_tol
     assert [prediction.probabilities for prediction in others] == [from_folder[0].probabilities] * 3
     Image.new("RGB", (20, 20), "teal").save(tmp_path / "plain.png")
     (tmp_path / "two.png").unlink()
-    with pytest.warns(UserWarning, match=r"^1 picture has one colour all over: .*plain\.png$"):
-        assert [one.constant for one in classifier.predict(tmp_path)] == [False, True]
+    with pytest.warns(UserWarning, match=r"^1 picture has one colour all over: .*plain\.png: unknown$"):
+        one, plain = classifier.predict(tmp_path)
+    assert (one.constant, plain.constant, plain.label) == (False, True, "unknown")
+    assert set(plain.probabilities.values()) == {plain.confidence} == {1 / 4}  # nothing tells its class
     for wrong, said in (
         (tmp_path / "nowhere", "there is no such folder or picture"),
         (5, "^pictures must be .* not 5"),

@@ -159,11 +159,15 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     (mixed / "broken.png").write_bytes((mixed / "0" / "2.png").read_bytes()[:60])
     (mixed / "notes.txt").write_text("not a picture")
     Image.new("RGB", (30, 20), "red").save(mixed / "colour.jpg")
-    ran = classify("--query", str(mixed))
+    (tmp_path / "labels.csv").write_text("yesterday's")
+    ran = classify("--query", str(mixed), "--sheet", "sheet.png")
     assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("there already, and replaced at the end: labels.csv\n")
+    of_one_colour = f"{mixed / 'colour.jpg'},unknown,0.200000"
+    assert (tmp_path / "labels.csv").read_text().count(of_one_colour) == 1
     assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
     assert "1 file of other kinds passed over" in ran.stdout
-    assert f"1 picture has one colour all over: {mixed / 'colour.jpg'}: its label means nothing" in ran.stdout
+    assert f"1 picture has one colour all over: {mixed / 'colour.jpg'}: unknown, as nothing tells" in ran.stdout
     support = tmp_path / "sup"
     shutil.copytree(own / "support", support)
     wave = Image.effect_noise((30, 20), 90)

@@ -230,11 +230,11 @@ def classify(
             raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {reasons[0]}")
     say(f"labelled {counted(labelled, 'picture')} in {asked.out}{_left_out(skipped, reasons, others)}")
     if constant:
-        labels = "its label means" if constant == 1 else "their labels mean"
-        say(f"{constant_in_words(constant, of_one_colour)}: {labels} nothing")
+        say(f"{constant_in_words(constant, of_one_colour)}: {UNKNOWN}, as nothing tells the class of such")
     if asked.sheet is not None:
         write_bytes(asked.sheet, draw_sheet(least, classifier.preprocessing))
-        say(f"drawn in {asked.sheet}, least certain first")
+        drawn = "drawn" if labelled == len(least) else f"the {len(least)} least certain drawn"
+        say(f"{drawn} in {asked.sheet}, least certain first")
     return labelled
 
 

@@ -88,6 +88,10 @@ def draw_confusions(
     ]
 
 
+def _wrapped(name: str) -> list[str]:
+    return textwrap.wrap(name, 24, max_lines=2, placeholder="…")
+
+
 def _in_words(one: Confusion, names: Sequence[ClassName]) -> str:
-    lines = [part for character in one.pair for part in textwrap.wrap(label(character, names, LONGEST), 24)[:2]]
+    lines = [part for character in one.pair for part in _wrapped(label(character, names, LONGEST))]
     return "\n".join([*lines, f"{one.mistakes} of {one.asked} wrong"])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fanfold.workflows.reporting.history import History, Numbers, smooth
 from fanfold.workflows.reporting.published import published_beside
@@ -106,7 +107,8 @@ def short_of_paper(results: Sequence[Mapping[str, Any]]) -> Picture | None:
         axis.errorbar(iterations, 100 * accuracies, 100 * ci95, color=BLUE, marker="o", markersize=3.5, capsize=2)
         axis.axhline(percent, **REFERENCE)
         seed = f", seed {row['seed']}" if row["seed"] else ""
-        axis.set(title=f"{row['row']}{seed}", xlabel="iterations", ylabel="validation accuracy, %")
+        axis.set(title=f"{row['row']}{seed}", ylabel="validation accuracy, %")
+        _across(axis, "iterations")
         axis.set_xlim(0, 1.05 * iterations[-1])
     for axis in panels[len(below) :]:
         axis.remove()
@@ -134,6 +136,14 @@ def _against(runs: Sequence[Run]) -> list[tuple[str, list[Numbers], list[Numbers
             [history.validated_seconds / unit for history in histories],
         ),
     ]
+
+
+def _across(axis: Axes, against: str) -> None:
+    """Finish the horizontal axis; there is no half iteration."""
+    axis.set(xlabel=against)
+    axis.margins(x=0.01)
+    if against == "iterations":
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _short(against: str) -> str:
@@ -169,15 +179,15 @@ def _loss(axis: Axes, against: str, histories: Sequence[History]) -> None:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leading(value) in (2, 5) else "")
-    axis.set(xlabel=against, ylabel="loss, nats")
-    axis.margins(x=0.01)
+    axis.set(ylabel="loss, nats")
+    _across(axis, against)
 
 
 def _accuracy(axis: Axes, against: str, histories: Sequence[History]) -> None:
-    axis.set(xlabel=against, ylabel="accuracy, %")
+    axis.set(ylabel="accuracy, %")
     low, high = axis.get_ylim()
     percents(axis, max(low, 0.0), min(high, 100.0))
-    axis.margins(x=0.01)
+    _across(axis, against)
 
 
 def _legend(axis: Axes, runs: int) -> None:

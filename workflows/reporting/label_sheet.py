@@ -48,6 +48,8 @@ def _tile(one: Prediction, preprocessing: Preprocessing) -> Image.Image:
 
 def _confidence(one: Prediction) -> str:
     """The confidence; of an unknown picture with the class that it is in, as nobody is so sure that it is unknown."""
+    if one.constant:
+        return "one colour all over"
     share = f"{100 * one.confidence:.1f} %"
     nearest = max(one.probabilities, key=lambda name: one.probabilities[name])
     return share if nearest == one.label else f"{share} {nearest}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fanfold.data.advice import paced
 from fanfold.pipeline.cluster.gpus import in_words
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.program import command
@@ -103,7 +104,7 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     return [
         *facts,
         ("Best on validation", f"{percent(result['validation_accuracy'])}, iteration {result['tested_iteration']:,}"),
-        ("Pace", f"{result['tasks_per_second']:,.0f} tasks a second"),
+        ("Pace", paced(result["tasks_per_second"], "tasks")),
         ("Hardware", ", ".join(hardware)),
         ("Workers", ", ".join(workers)),
         ("Versions", ", ".join(versions)),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fanfold.data.advice import paced
 from fanfold.data.errors import FanfoldError, RunError
 from fanfold.pipeline.recording.progress import Terminal, fitted
 from fanfold.workflows.cli.output import Lasting
@@ -104,6 +105,14 @@ def test_letters_that_a_terminal_lacks_are_replaced():
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     Lasting(stream, "standard output").write("95 ± 1 %")
     assert raw.getvalue() == b"95 ? 1 %"
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [(0.0432, "0.043"), (0.5, "0.5"), (2.04, "2"), (3.26, "3.3"), (9.97, "10"), (1234.5, "1,234"), (0.0, "0")],
+)
+def test_a_slow_pace_keeps_its_digits(rate, words):
+    assert paced(rate, "tasks") == f"{words} tasks/s"
 
 
 STATUS = "iteration 12,345 · loss 0.123 · accuracy 95.1 % · 1234 tasks/s · 1:02:34 left"

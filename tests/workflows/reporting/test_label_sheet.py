@@ -9,3 +9,8 @@ from fanfold.workflows.reporting.label_sheet import _confidence
 @pytest.mark.parametrize(("label", "words"), [("cat", "94.4 %"), ("unknown", "94.4 % cat")])
 def test_the_confidence_of_an_unknown_picture_names_its_class(label, words):
     assert _confidence(Prediction(None, label, 0.9444, {"dog": 0.0556, "cat": 0.9444})) == words
+
+
+def test_a_picture_of_one_colour_has_no_confidence():
+    plain = Prediction(None, "unknown", 0.5, {"dog": 0.5, "cat": 0.5}, constant=True)
+    assert _confidence(plain) == "one colour all over"

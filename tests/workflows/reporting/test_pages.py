@@ -15,10 +15,12 @@ from fanfold.workflows.reporting.adaptation import draw_adaptation, steps_to_try
 from fanfold.workflows.reporting.calibration import calibration, expected_error
 from fanfold.workflows.reporting.characters import for_readers, in_print, label, shortened
 from fanfold.workflows.reporting.confusions import Confusion, Mistake, confusions, draw_confusions
+from fanfold.workflows.reporting.curves import curves
 from fanfold.workflows.reporting.drawn_tasks import best_and_worst
 from fanfold.workflows.reporting.embedding import in_the_plane
 from fanfold.workflows.reporting.groups import by_group, wilson
 from fanfold.workflows.reporting.history import read_history, smooth
+from fanfold.workflows.reporting.run import read_run
 from fanfold.workflows.reporting.single import duration
 from fanfold.workflows.reporting.style import styled
 
@@ -115,20 +117,22 @@ def test_the_words_of_a_confusion_keep_to_their_place():
         ClassName("Armenian", "U+057B ARMENIAN SMALL LETTER JHEH"),
         ClassName("Ojibwe_(Canadian_Aboriginal_Syllabics)", "character14"),
         ClassName("Japanese_(hiragana)", "character52"),
+        ClassName("Packages/Yoghurt", "Arla-Natural-Mild-Low-Fat-Yoghurt"),
     ]
-    pairs = [((0, 0, False), (1, 0, False)), ((2, 2, True), (3, 3, True))]
+    pairs = [((0, 0, False), (1, 0, False)), ((2, 2, True), (3, 3, True)), ((4, 0, False), (1, 0, False))]
     found = [Confusion(pair, 10, 222, Mistake(0, 0, 0, 1)) for pair in pairs]
     image = np.zeros((8, 8), np.float32)
     with styled():
-        (picture,) = draw_confusions(found, [(image, image)] * 2, names)
+        (picture,) = draw_confusions(found, [(image, image)] * 3, names)
         picture.figure.canvas.draw()
     (plane,) = picture.figure.axes
     width, height = picture.figure.bbox.width, picture.figure.bbox.height
     for place, words in enumerate(plane.texts):
         box = words.get_window_extent()
-        assert box.x1 < (place + 1) * width / 2
+        assert box.x1 < (place % 2 + 1) * width / 2
         assert box.y0 > 0
         assert box.y1 < height
+    assert plane.texts[2].get_text().startswith("Packages/Yoghurt Arla-\nNatural-Mild-Low-Fat-…\n")
 
 
 def test_best_and_worst_tasks_are_told_by_right_answers_then_by_confidence():
@@ -174,6 +178,16 @@ def test_a_smoothed_curve_and_its_band_are_of_the_iterations_about_each_point():
     assert len(smooth(y, y, points=30).x) == 30
     alone = smooth(np.array([1.0]), np.array([3.0]))
     assert (alone.mean, alone.low, alone.high) == (3, 3, 3)
+
+
+def test_there_is_no_half_iteration(tmp_path):
+    lines = ({"iteration": n, "loss": 1.0, "accuracy": 0.5, "seconds": float(n)} for n in (1, 2, 3))
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    by_name = {picture.name: picture.figure for picture in curves(read_run(tmp_path))}
+    for name in ("loss-iterations", "accuracy-iterations"):
+        (axis,) = by_name[name].axes
+        assert all(tick == int(tick) for tick in axis.get_xticks())
 
 
 @pytest.mark.parametrize(
