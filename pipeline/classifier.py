@@ -48,8 +48,8 @@ class Prediction:
         label: The class, or `unknown`.
         confidence: The probability of the most probable class.
         probabilities: The probability of each class.
-        constant: Whether the picture has one colour all over: nothing tells its class, so it is `unknown`, and each class
-            has the same probability.
+        constant: Whether the picture has one colour all over: nothing tells its class, so it is `unknown`, and every
+            class has the same probability.
     """
 
     path: Path | None
