@@ -74,8 +74,8 @@ def expect(found: Ended, status: int, said: str = "") -> None:
 
 
 def refused(found: Ended, said: str = "") -> str:
-    """The line in which a command was refused, or failed; WrongError where it wasn't, or says something else."""
+    """What a command said that was refused, or failed; WrongError where it wasn't, or says something else."""
     last = found.errors[-1] if found.errors else ""
     if found.status not in (1, 2) or not last.startswith("error: ") or said not in last:
         raise WrongError(f"not refused with {said!r}: status {found.status}, {last[:200]!r}")
-    return last
+    return last.removeprefix("error: ")

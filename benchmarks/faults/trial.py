@@ -95,17 +95,21 @@ class Trial:
         )
 
     def run(self, *more: str, environment: Mapping[str, str] = {}) -> Ended:
-        """A driver from its start to its end.
+        """A driver from its start to its end; errors as `call`."""
+        return self.call(self.command(*more), environment)
+
+    def call(self, command: Sequence[str], environment: Mapping[str, str] = {}) -> Ended:
+        """A command of Fanfold's from its start to its end.
 
         Raises:
             WrongError: It does not end, or with a traceback, or leaves a process behind.
         """
         began = time.monotonic()
-        with self.start(self.command(*more), environment) as process:
+        with self.start(command, environment) as process:
             return self.end(process, began)
 
     def end(self, process: "subprocess.Popen[str]", began: float) -> Ended:
-        """Wait for a driver's end, and that of its processes; errors as `run`."""
+        """Wait for a driver's end, and that of its processes; errors as `call`."""
         until, said = time.monotonic() + ENDS, None
         while said is None:
             try:
@@ -137,7 +141,7 @@ class Trial:
         return process
 
     def disturb(self, fault: Callable[[subprocess.Popen[str]], object]) -> Ended:
-        """A driver to which a fault comes when it has done some iterations; errors as `run`."""
+        """A driver to which a fault comes when it has done some iterations; errors as `call`."""
         began = time.monotonic()
         with self.begin() as process:
             fault(process)

@@ -14,7 +14,7 @@ from random import Random
 
 import psutil
 
-from benchmarks.soak.stage import Stage, wait_for
+from benchmarks.soak.stage import Stage, kill_groups, wait_for
 from fanfold.pipeline.files import write_bytes
 
 LONGEST = 14.0  # seconds that a process is stopped, at most: longer than a gang's patience of 10 s
@@ -74,10 +74,7 @@ def stop_driver(scene: Scene, random: Random) -> None:
 
 def kill_nanny(scene: Scene, random: Random) -> None:
     """A worker is lost with its nanny, as by its machine's end; another is started."""
-    crew = random.choice(scene.stage.crews)
-    with suppress(ProcessLookupError):
-        os.killpg(crew.pid, signal.SIGKILL)
-    crew.wait()
+    kill_groups([random.choice(scene.stage.crews)])
     scene.stage.open()
 
 
@@ -147,9 +144,7 @@ def flip_checkpoint(scene: Scene, random: Random) -> None:
 
 def kill_scheduler(scene: Scene, _: Random) -> None:
     """The scheduler is killed; it is started again, with its workers."""
-    assert scene.stage.scheduler is not None
-    scene.stage.scheduler.kill()
-    scene.stage.scheduler.wait()
+    scene.stage.kill_scheduler()
 
 
 # How often each kind is drawn; and, of those that end the driver or compete with it, how many iterations it has done

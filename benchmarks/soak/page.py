@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from benchmarks.soak.sampling import LEAST, WARM, Sample, Slope, by_process, slope
+from benchmarks.soak.sampling import LEAST, WARM, Sample, Slope, by_process, slope, warm
 from fanfold.pipeline.files import write_bytes, write_json
 
 COLOURS = {"driver": "#d55e00", "scheduler": "#009e73", "worker": "#0072b2"}
@@ -33,9 +33,7 @@ def write(out: Path, result: Mapping[str, Any], samples: Mapping[str, Sequence[S
         f"undisturbed, by {name}": slopes(quiet, partial(_during, turns, place))
         for place, name in enumerate(("gang", "graph"))
     }
-    parts |= {
-        "disturbed": slopes(noisy),
-    }
+    parts["disturbed"] = slopes(noisy)
     write_json(out.with_suffix(".json"), {**result, "slopes": parts})
     write_bytes(out.with_suffix(".md"), page(result, parts).encode())
     picture(quiet, noisy, out.with_suffix(".png"))
@@ -49,13 +47,13 @@ def _during(turns: Sequence[int], place: int, sample: Sample) -> bool:
 def slopes(samples: Sequence[Sample], wanted: Callable[[Sample], bool] = lambda _: True) -> list[dict[str, Any]]:
     """The slopes of every process that lived long enough: memory in KiB a minute and an iteration, and the others."""
     found = []
-    for (role, number, _), part in by_process(samples, wanted).items():
+    for part in warm(samples, wanted):
         minutes, iterations = [one.seconds / MINUTE for one in part], [one.iteration for one in part]
         memory = [one.memory / 1024 for one in part]
         found.append(
             {
-                "role": role,
-                "process": number,
+                "role": part[0].role,
+                "process": part[0].process[0],
                 "minutes": minutes[-1] - minutes[0],
                 "iterations": iterations[-1] - iterations[0],
                 "memory_mib": memory[-1] / 1024,
@@ -139,12 +137,10 @@ def picture(quiet: Sequence[Sample], noisy: Sequence[Sample], path: Path) -> Non
     """Memory, file descriptors and threads over time, a line a process."""
     figure, axes = pyplot.subplots(3, 2, figsize=(11, 8), sharey="row", sharex="col", layout="constrained")
     for column, (title, samples) in enumerate((("undisturbed", quiet), ("with faults", noisy))):
-        lines: dict[tuple[str, int, float], list[Sample]] = {}
-        for sample in samples:
-            lines.setdefault((sample.role, *sample.process), []).append(sample)
         seen = set[str]()
         began = min((one.seconds for one in samples), default=0.0)
-        for (role, *_), part in lines.items():
+        for part in by_process(samples):
+            role = part[0].role
             times = [(one.seconds - began) / MINUTE for one in part]
             label = None if role in seen else role
             seen.add(role)

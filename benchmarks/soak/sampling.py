@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -77,27 +77,26 @@ class Sampler:
                         self._keep(Sample(role, name, now, iteration, *facts))
 
 
-def by_process(
-    samples: Sequence[Sample], wanted: Callable[[Sample], bool] = lambda _: True
-) -> dict[tuple[str, int, float], list[Sample]]:
-    """The wanted samples of each process, where they reach long enough, without those of its first time."""
+def by_process(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """The samples of each process."""
     found: dict[tuple[str, int, float], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.role, *sample.process), []).append(sample)
-    begins = {
-        name: next(one.seconds for one in part if one.memory > GROWN * max(each.memory for each in part))
-        for name, part in found.items()
-    }
-    late = {
-        name: [one for one in part if one.seconds - begins[name] > WARM and wanted(one)] for name, part in found.items()
-    }
-    return {
-        name: part
-        for name, part in late.items()
-        if part
-        and part[-1].seconds - part[0].seconds > LEAST
-        and part[-1].iteration - part[0].iteration >= LEAST_ITERATIONS
-    }
+    return list(found.values())
+
+
+def warm(samples: Iterable[Sample], wanted: Callable[[Sample], bool] = lambda _: True) -> Iterator[list[Sample]]:
+    """The wanted samples of each process, where they reach long enough, without those of its first time."""
+    for part in by_process(samples):
+        grown = GROWN * max(one.memory for one in part)
+        began = next(one.seconds for one in part if one.memory > grown)
+        late = [one for one in part if one.seconds - began > WARM and wanted(one)]
+        if (
+            late
+            and late[-1].seconds - late[0].seconds > LEAST
+            and late[-1].iteration - late[0].iteration >= LEAST_ITERATIONS
+        ):
+            yield late
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> Slope:

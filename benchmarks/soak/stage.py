@@ -74,6 +74,12 @@ class Stage:
         self.crews.append(self.start("-m", "dask", "worker", self.joins or self.address, *alone, host=host))
         return self.crews[-1]
 
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler; `open` starts it again, with its workers."""
+        assert self.scheduler is not None
+        self.scheduler.kill()
+        self.scheduler.wait()
+
     def next_host(self) -> str:
         """The address of the host on which the next worker is started."""
         return self.host
@@ -184,6 +190,12 @@ def end_groups(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, end - time.monotonic()))
+    kill_groups(processes, left)
+
+
+def kill_groups(processes: Sequence[subprocess.Popen[bytes]], more: Sequence[psutil.Process] = ()) -> None:
+    """Kill processes with their groups and children, and more."""
+    left = [*more, *(child for process in processes for child in children(process))]
     for process in processes:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

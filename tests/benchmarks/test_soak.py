@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.soak.injections import KINDS, draw
 from benchmarks.soak.record import Record
-from benchmarks.soak.sampling import WARM, Sample, Sampler, by_process, slope
+from benchmarks.soak.sampling import WARM, Sample, Sampler, slope, warm
 
 
 def test_faults_are_drawn_by_the_seed_alone_and_every_kind_comes():
@@ -53,6 +53,6 @@ def test_processes_are_sampled_while_they_live_and_what_was_found_is_read_again(
 @pytest.mark.parametrize(("lived", "kept"), [(WARM + 30, 0), (WARM + 100, 1)])
 def test_a_process_counts_once_its_first_time_is_over(lived, kept):
     samples = [Sample("worker", (1, 5.0), 5.0 + second, second, 1, 1, 1) for second in range(int(lived))]
-    found = by_process(samples)
+    found = list(warm(samples))
     assert len(found) == kept
-    assert all(part[0].seconds > 5 + WARM for part in found.values())
+    assert all(part[0].seconds > 5 + WARM for part in found)

@@ -69,8 +69,10 @@ def test_members_of_other_seeds_and_networks_judge_the_tasks_of_the_first(recipe
     assert ((said == surer) | agreed).mean() > 0.8
 
 
-def test_runs_that_cannot_be_judged_together_are_told(recipe):
-    one = member(recipe, 3)
-    other = replace(one, name="other", recipe=replace(recipe, split="random"))
-    with pytest.raises(FanfoldError, match=r"other was trained on other pictures or another split than run3"):
-        ways_in_common([one, other])
+def test_members_without_a_normalization_in_common_are_told(recipe):
+    class Own(ProtoNet):
+        normalizations = ("population",)
+
+    members = [member(recipe, 3), member(recipe, 4, algorithm=Own())]
+    with pytest.raises(FanfoldError, match=r"whole ensemble: run3 by batch or single, run4 by population\."):
+        ways_in_common(members)

@@ -1,6 +1,5 @@
 """Damaged and foreign checkpoints: the one before is used, and the bad one named."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -28,9 +27,8 @@ def of_other_model(_: bytes, trial: Trial) -> bytes:
     """That of a run with a narrower network."""
     other = Trial(trial.folder / "other", trial.store, trial.reduction, stage=trial.stage)
     command = ["4" if word == "8" and before == "--model.width" else word for before, word in _pairs(other.command())]
-    with other.start(command) as process:
-        if other.end(process, time.monotonic()).status:
-            raise WrongError(f"the other run: {other.ends[-1].errors[-1]}")
+    if (ended := other.call(command)).status:
+        raise WrongError(f"the other run: {ended.errors[-1]}")
     return other.directory.last.read_bytes()
 
 

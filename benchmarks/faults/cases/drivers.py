@@ -78,14 +78,12 @@ def store_written(number: str, trial: Trial, _: str) -> str:
     store = trial.folder / "made.zarr"
     command = ["workflows.prepare", "--dataset.name", "glyphs", "--dataset.store", store.name]
     moment = Moment("driver", "fanfold.data.store:verify_store", 1, number, str(trial.folder / "mark"))
-    with trial.start(command, moment.as_environment()) as process:
-        expect(trial.end(process, time.monotonic()), STATUS[number])
+    expect(trial.call(command, moment.as_environment()), STATUS[number])
     if store.exists():
         raise WrongError("there is a store that was not verified")
     left = len(list(trial.folder.glob(".made.zarr.partial-*")))
-    with trial.start(command) as process:
-        if trial.end(process, time.monotonic()).status:
-            raise WrongError(f"prepared again: {trial.ends[-1].errors[-1]}")
+    if (ended := trial.call(command)).status:
+        raise WrongError(f"prepared again: {ended.errors[-1]}")
     verify_store(store)
     if open_store(store).digest != open_store(trial.store).digest:
         raise WrongError("the store has another digest")

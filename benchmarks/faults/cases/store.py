@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,18 +23,15 @@ def changed(change: Callable[[Path], object], under: bool, trial: Trial, referen
     """The store changes under the run, or before it goes on; either ends in a line, or does no harm."""
     kept, trial.store = trial.store, trial.folder / "own.zarr"
     shutil.copytree(kept, trial.store)
-    began, seen = time.monotonic(), list[str]()
-    with trial.begin() as process:
-        if under:
-            change(trial.store)
-            found = trial.end(process, began)
-            seen.append("ended by itself" if not found.status else refused(found).removeprefix("error: "))
-        else:
-            process.send_signal(signal.SIGTERM)
-            trial.end(process, began)
-            change(trial.store)
+    seen = list[str]()
+    if under:
+        found = trial.disturb(lambda _: change(trial.store))
+        seen.append(refused(found) if found.status else "ended by itself")
+    else:
+        trial.disturb(lambda driver: driver.send_signal(signal.SIGTERM))
+        change(trial.store)
     if trial.ends[-1].status:
-        seen.append(refused(trial.run()).removeprefix("error: "))
+        seen.append(refused(trial.run()))
         shutil.rmtree(trial.store, ignore_errors=True)
         shutil.copytree(kept, trial.store)
         trial.finish(reference, most=4)
@@ -49,14 +45,14 @@ def prepared_anew(trial: Trial, reference: str) -> str:
     """The store is deleted under the run, and prepared anew by `prepare`."""
     trial.store = trial.folder / "own.zarr"
     command = ["workflows.prepare", "--dataset.name", "glyphs", "--dataset.store", "own.zarr"]
-    with trial.start(command) as process:
-        trial.end(process, time.monotonic())
-    began = time.monotonic()
-    with trial.begin() as process:
+    trial.call(command)
+
+    def prepare_anew(_: object) -> None:
         shutil.rmtree(trial.store)
         with trial.start(command) as preparing:
             preparing.communicate(timeout=200)
-        trial.end(process, began)
+
+    trial.disturb(prepare_anew)
     return trial.finish(reference, most=4)
 
 

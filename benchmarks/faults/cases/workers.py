@@ -14,7 +14,7 @@ from distributed import Client
 from benchmarks.faults.case import Case, refused
 from benchmarks.faults.hook import Moment
 from benchmarks.faults.trial import LONG, REDUCTIONS, ROOT, SILENT, Trial, WrongError, joining, stage_of
-from benchmarks.soak.stage import Stage, wait_for
+from benchmarks.soak.stage import Stage, kill_groups, wait_for
 
 IN_WORKERS = {
     ("a chunk", "graph"): "fanfold.pipeline.worker:adapt",
@@ -29,13 +29,9 @@ STOPPED = 30.0  # seconds: longer than a gang's patience, and than the scheduler
 OWN = """
 from torch import nn
 
-class Net(nn.Module):
+class Net(nn.Sequential):
     def __init__(self, ways):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, ways))
-
-    def forward(self, images):
-        return self.layers(images)
+        super().__init__(nn.Flatten(), nn.Linear(28 * 28, ways))
 """
 
 
@@ -81,39 +77,38 @@ def kill_holder(stage: Stage) -> None:
 
 def exchange_all(stage: Stage) -> None:
     """Kill all workers, with their nannies; others join."""
-    for crew in stage.crews:
-        with suppress(ProcessLookupError):
-            os.killpg(crew.pid, signal.SIGKILL)
-        for child in psutil.Process(crew.pid).children(recursive=True):
-            child.kill()
-        crew.wait()
+    kill_groups(stage.crews)
     stage.open()
 
 
 def stop_and_continue(stage: Stage) -> None:
     """Stop a worker for longer than anybody waits for it."""
-    worker = stage.worker_processes()[0]
-    worker.suspend()
-    time.sleep(STOPPED)
+    stop(stage.worker_processes()[0], STOPPED)
+
+
+def stop(process: psutil.Process, seconds: float) -> None:
+    """Stop a process for some seconds; it goes on where it still is there."""
+    process.suspend()
+    time.sleep(seconds)
     with suppress(psutil.Error):
-        worker.resume()
+        process.resume()
 
 
 def with_little_memory(trial: Trial, reference: str) -> str:
     """All workers have less memory than Fanfold takes: the run ends in a line; it goes on with others."""
     with joining(trial, stage_of(trial)) as stage:
-        began = time.monotonic()
-        with trial.begin() as process:
+
+        def exchange_for_small_ones(_: object) -> None:
             stage.workers = 0  # none is started in the place of those that go
             exchange_all(stage)
             for _ in range(2):
                 stage.add_worker("--memory-limit", "200MB")
-            found = trial.end(process, began)
-        line = refused(found)
+
+        line = refused(trial.disturb(exchange_for_small_ones))
         stage.workers = 2
         exchange_all(stage)
         trial.finish(reference, most=2)
-        return f"{line.removeprefix('error: ')} Resumed with others"
+        return f"{line} Resumed with others"
 
 
 def model_missing(trial: Trial, _: str) -> str:
@@ -125,9 +120,7 @@ def model_missing(trial: Trial, _: str) -> str:
         command = ["onlyhere:Net" if word == "conv4-stride" else word for word in trial.command()]
         width = command.index("--model.width")
         del command[width : width + 2]  # which only Fanfold's own networks have
-        began = time.monotonic()
-        with trial.start(command, {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"}) as process:
-            return refused(trial.end(process, began), "worker tcp://")
+        return refused(trial.call(command, {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"}), "worker tcp://")
 
 
 DISTURBED: dict[str, Callable[[Stage], object]] = {

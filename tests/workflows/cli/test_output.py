@@ -22,13 +22,9 @@ TAKEN = ("data", "pipeline", "torch", "numpy", "yaml", "fanfold")  # names of th
 MINE = """
 from torch import nn
 
-class Net(nn.Module):
+class Net(nn.Sequential):
     def __init__(self, ways):
-        super().__init__()
-        self.features, self.head = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU()), nn.Linear(8, ways)
-
-    def forward(self, images):
-        return self.head(self.features(images))
+        super().__init__(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, ways))
 """
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
