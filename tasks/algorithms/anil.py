@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
-from fanfold.tasks.algorithms.inner_loop import adapt, check_inner_loop
+from fanfold.tasks.algorithm import MetaGradient, sum_of_gradients
+from fanfold.tasks.algorithms.inner_loop import AdaptedNetwork, adapt, check_inner_loop
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Anil(Algorithm):
+class Anil(AdaptedNetwork):
     """ANIL, exact or first-order. Transductive, as MAML: batch norm's statistics are of all queries of a task.
 
     Args:
@@ -61,12 +61,6 @@ class Anil(Algorithm):
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
         return sum_of_gradients(network, parameters, tasks, task_loss)
-
-    def classifier(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Classify:
-        adapted = self.adapted(network, parameters, support, labels, steps)
-        return lambda query: network(adapted, query)
 
     def adapted(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

@@ -3,14 +3,34 @@
 θₛ₊₁ = θₛ - αₛ ⊙ ∇L_support(θₛ)
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 
 import torch
 from torch import Tensor
 
 from fanfold.data.errors import FanfoldError
+from fanfold.tasks.algorithm import Algorithm, Classify
+from fanfold.tasks.network import Network
 from fanfold.tasks.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class AdaptedNetwork(Algorithm):
+    """An algorithm that classifies by its network alone, at parameters that have learnt the task."""
+
+    def classifier(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Classify:
+        adapted = self.adapted(network, parameters, support, labels, steps)
+        return lambda query: network(adapted, query)
+
+    @abstractmethod
+    def adapted(
+        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
+    ) -> Parameters: ...
 
 
 def adapt(

@@ -14,9 +14,9 @@ from functools import partial
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
+from fanfold.tasks.algorithm import MetaGradient, sum_of_gradients
 from fanfold.tasks.algorithms import maml_vectorized
-from fanfold.tasks.algorithms.inner_loop import adapt, check_inner_loop
+from fanfold.tasks.algorithms.inner_loop import AdaptedNetwork, adapt, check_inner_loop
 from fanfold.tasks.algorithms.support_loss import KEPT, Differentiation, Order, SupportLoss, order_of
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
@@ -27,7 +27,7 @@ CPU_IMAGES = 25  # images of a small support set: a task with more of them fills
 
 
 @dataclass(frozen=True)
-class Maml(Algorithm):
+class Maml(AdaptedNetwork):
     """MAML, exact or first-order. Published as transductive: batch norm's statistics are of all queries of a task.
 
     Args:
@@ -65,12 +65,6 @@ class Maml(Algorithm):
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
         return sum_of_gradients(network, parameters, tasks, task_loss)
-
-    def classifier(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Classify:
-        adapted = self.adapted(network, parameters, support, labels, steps)
-        return lambda query: network(adapted, query)
 
     def adapted(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

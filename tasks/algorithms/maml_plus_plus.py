@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
-from fanfold.tasks.algorithms.inner_loop import check_inner_loop, descend, rate_of
+from fanfold.tasks.algorithm import MetaGradient, sum_of_gradients
+from fanfold.tasks.algorithms.inner_loop import AdaptedNetwork, check_inner_loop, descend, rate_of
 from fanfold.tasks.algorithms.support_loss import Differentiation, Order, SupportLoss, order_of
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
@@ -37,7 +37,7 @@ class Phase(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MamlPlusPlus(Algorithm):
+class MamlPlusPlus(AdaptedNetwork):
     """MAML++. Published as transductive: batch norm's statistics are of all queries of a task.
 
     Args:
@@ -107,12 +107,6 @@ class MamlPlusPlus(Algorithm):
             return torch.stack(losses).sum(), logits, tasks.query_labels
 
         return sum_of_gradients(network, parameters, tasks, task_loss, self._shapes(network))
-
-    def classifier(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Classify:
-        adapted = self.adapted(network, parameters, support, labels, steps)
-        return lambda query: network(adapted, query)
 
     def adapted(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

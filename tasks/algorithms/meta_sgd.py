@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, sum_of_gradients
-from fanfold.tasks.algorithms.inner_loop import adapt, check_inner_loop, rate_of
+from fanfold.tasks.algorithm import MetaGradient, sum_of_gradients
+from fanfold.tasks.algorithms.inner_loop import AdaptedNetwork, adapt, check_inner_loop, rate_of
 from fanfold.tasks.algorithms.support_loss import Differentiation, Order, SupportLoss, order_of
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
@@ -24,7 +24,7 @@ from fanfold.tasks.parameters import Parameters, Shapes, flatten, unflatten
 
 
 @dataclass(frozen=True)
-class MetaSgd(Algorithm):
+class MetaSgd(AdaptedNetwork):
     """Meta-SGD. Transductive, as MAML: batch norm's statistics are of all queries of a task.
 
     Args:
@@ -58,12 +58,6 @@ class MetaSgd(Algorithm):
             return cross_entropy(logits, tasks.query_labels), logits, tasks.query_labels
 
         return sum_of_gradients(network, parameters, tasks, task_loss, self.shapes(network))
-
-    def classifier(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Classify:
-        adapted = self.adapted(network, parameters, support, labels, steps)
-        return lambda query: network(adapted, query)
 
     def adapted(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None

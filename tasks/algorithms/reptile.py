@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.algorithm import Algorithm, Classify, MetaGradient, accuracy, sum_over_tasks
-from fanfold.tasks.algorithms.inner_loop import check_inner_loop
+from fanfold.tasks.algorithm import MetaGradient, accuracy, sum_over_tasks
+from fanfold.tasks.algorithms.inner_loop import AdaptedNetwork, check_inner_loop
 from fanfold.tasks.algorithms.support_loss import SupportLoss
 from fanfold.tasks.batch import TaskBatch
 from fanfold.tasks.network import Network
@@ -29,7 +29,7 @@ from fanfold.tasks.parameters import Parameters, flatten
 
 
 @dataclass(frozen=True)
-class Reptile(Algorithm):
+class Reptile(AdaptedNetwork):
     """Reptile. Published as transductive (`batch`) and as inductive (`single`), in the paper's table 1.
 
     Args:
@@ -70,12 +70,6 @@ class Reptile(Algorithm):
             gradients, losses, accuracies = torch.vmap(of_task, randomness="different")(tasks.support, tasks.query)
             return MetaGradient(gradients.sum(0), losses, accuracies)
         return sum_over_tasks(of_task, tasks)
-
-    def classifier(
-        self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
-    ) -> Classify:
-        adapted = self.adapted(network, parameters, support, labels, steps)
-        return lambda query: network(adapted, query)
 
     def adapted(
         self, network: Network, parameters: Tensor, support: Tensor, labels: Tensor, steps: int | None
