@@ -41,8 +41,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things: "1 worker", "2 workers"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    """A number of things: "1 worker", "2 workers", "2 classes"."""
+    return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
 def paced(rate: float, thing: str) -> str:

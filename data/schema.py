@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ CHUNKS_PER_SHARD = 64
 
 _UNSEALED = ("seal",)
 _NO_CONTENT = ("origin", "digest", "seal")
+
+
+def is_split(parts: Collection[str]) -> bool:
+    """Whether the parts that classes belong to are a split: some train, and others validate or test."""
+    return "train" in parts and ("validation" in parts or "test" in parts)
 
 
 def layout(pictures: int, shape: tuple[int, ...]) -> tuple[int, int]:

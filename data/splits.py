@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.data.advice import in_fields
+from fanfold.data.advice import counted, in_fields
 from fanfold.data.errors import FanfoldError
-from fanfold.data.schema import PARTS
+from fanfold.data.schema import PARTS, is_split
 from fanfold.data.source import ClassName
 from fanfold.data.sources.omniglot import CHARACTERS
 from fanfold.data.store import Store
@@ -36,6 +36,9 @@ _VINYALS_TEST_CHARACTERS = frozenset(ClassName("Gurmukhi", f"character{number}")
 
 ALL = "all"
 """The split whose classes all test: of data that nothing was trained on."""
+
+MOST_OF_FEW = 10
+"""Classes of a data set at most that is told to be small."""
 
 FEW = 5
 """Classes that validate, at least; where there are fewer, the same classes validate and test."""
@@ -77,10 +80,7 @@ def split_classes(store: Store, name: str | None = None) -> Split:
         known for known, rule in SPLITS.items() if rule.fits(store) and known in (kind, *(set(SPLITS) - {other}))
     ]
     if not fitting:
-        raise FanfoldError(
-            f"{store.path}: {len(store.names)} classes can't be split, which takes four; train on another data set, "
-            "and label these pictures by `classify`."
-        )
+        raise FanfoldError(f"{store.path}: {few_classes(store)}.")
     if kind not in fitting:
         problem = f"doesn't fit {store.path} ({SPLITS[kind].needs})" if kind in SPLITS else "is not known"
         raise FanfoldError(f"{in_fields({'dataset.split': name})}: {problem}; choose one of {', '.join(fitting)}")
@@ -93,9 +93,19 @@ def split_classes(store: Store, name: str | None = None) -> Split:
     return replace(rule.split(store, int(seed)), name=name)
 
 
+def few_classes(store: Store) -> str | None:
+    """What can be done with a store of few classes, without a full stop; None where there are more."""
+    if (classes := len(store.names)) > MOST_OF_FEW:
+        return None
+    instead = "train on another data set, or take a run of somebody's, and label these pictures by `classify`"
+    if SPLITS["random"].fits(store) or _has_given(store):
+        return f"{classes} classes are few to train and to test with: if the test is poor, {instead}"
+    return f"{counted(classes, 'class')} can't be split, which takes four: {instead}"
+
+
 def default_split(store: Store) -> str:
     """The split that is given with the classes, if there is one, otherwise the data set's own."""
-    return "given" if any(store.splits) else DEFAULT_SPLITS.get(store.dataset, "random")
+    return "given" if _has_given(store) else DEFAULT_SPLITS.get(store.dataset, "random")
 
 
 class Rule(NamedTuple):
@@ -167,7 +177,7 @@ def _given(store: Store, seed: int | None) -> Split:
 
 
 def _has_given(store: Store) -> bool:
-    return "train" in store.splits and bool({"validation", "test"} & set(store.splits))
+    return is_split(store.splits)
 
 
 SPLITS: dict[str, Rule] = {

@@ -35,7 +35,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from fanfold.data.advice import one_line, preparation, ranges
+from fanfold.data.advice import counted, one_line, preparation, ranges
 from fanfold.data.atomic import OccupiedError, complete_folder
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
@@ -69,13 +69,13 @@ class Store:
 
     def __str__(self) -> str:
         """The content in words: "grocery, 81 classes of 12 groups, 5,421 pictures (9 to 192 each) …"."""
-        groups, pictures = ("alphabets", "drawings") if self.preprocessing.handwriting else ("groups", "pictures")
+        groups, picture = ("alphabets", "drawing") if self.preprocessing.handwriting else ("groups", "picture")
         of = f" of {len(self.groups):,} {groups}" if len(self.groups) > 1 else ""
         low, high = int(self.counts.min()), int(self.counts.max())
         each = f"{low:,} each" if low == high else f"{low:,} to {high:,} each"
         height, width = self.size
         return (
-            f"{self.title}, {len(self.names):,} classes{of}, {self.pictures:,} {pictures} ({each}) of "
+            f"{self.title}, {counted(len(self.names), 'class')}{of}, {counted(self.pictures, picture)} ({each}) of "
             f"{height} × {width} pixels, {'in colour' if self.channels == 3 else 'grey'}"
         )
 
@@ -247,7 +247,7 @@ def write_store(
 def _fill(folder: Path, path: Place, source: Source, progress: bool, reading: Reading) -> Summary:
     """Write a data set into a folder, which becomes the store at `path`, and verify it."""
     of = "" if source.dataset == "folder" else f" of {source.dataset}"
-    words = f"Writing {path}: {len(source.names):,} classes{of}"
+    words = f"Writing {path}: {counted(len(source.names), 'class')}{of}"
     with _progress(words, sum(source.counts), progress) as done:
         summary = fill_store(folder, source, done, reading)
     verify_store(folder)

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(parser, argv, check_source)
     # Only here: help and wrong arguments need no Zarr, which takes seconds to import.
     from fanfold.data.datasets import prepare
-    from fanfold.data.splits import split_classes
+    from fanfold.data.splits import few_classes, split_classes
     from fanfold.data.store import open_store
     from fanfold.data.writing import in_threads
     from fanfold.pipeline.cluster.config import ClusterConfig
@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
     for line in prepared.told:
         print(in_flags(line))
     print(f"{prepared.path}: {store}")
+    if few := few_classes(store):
+        print(in_flags(few))
     if "--dataset.split" in {flag for flag, _ in pairs(argv)}:
         print(f"split {split_classes(store, options.dataset.split)}")
 

@@ -97,9 +97,8 @@ def suited(pictures: Sequence[Picture], looks: Looks) -> tuple[Preprocessing, li
             fractions = any(header.fractions for header in deep)
             black, white = range_in_use(low, high, fractions=fractions)  # type: ignore[arg-type]
             preprocessing = replace(preprocessing, black=black, white=white)
-            notes.append(
-                f"{len(deep):,} pictures deeper than 8 bits were scaled by the range in use, {black:g} to {white:g}"
-            )
+            what = f"{counted(len(deep), 'picture')} deeper than 8 bits {'was' if len(deep) == 1 else 'were'}"
+            notes.append(f"{what} scaled by the range in use, {black:g} to {white:g}")
         if looks.channels == "auto" and not preprocessing.handwriting:
             coloured = _any_coloured(pictures, preprocessing, pool)
             notes.append(

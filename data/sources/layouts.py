@@ -7,7 +7,7 @@ of the others stands in `train`, too, the folders of one name are one class, in 
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,6 +17,7 @@ from fanfold.data.advice import counted, in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.places import NAME_FOLDER
+from fanfold.data.schema import PARTS, is_split
 from fanfold.data.source import ClassName
 from fanfold.data.sources.picture_source import PictureClass, as_text
 
@@ -65,35 +66,36 @@ def walk(folder: Path, include: str | None = None) -> Found:
     if not folder.is_dir():
         raise FanfoldError(f"{folder}: there is no such folder; {NAME_FOLDER}")
     found = Found()
-    empty: list[str] = []
-    loose = left_out = 0
-    parts = _parts(folder)
+    pictures: list[tuple[Path, tuple[str, ...]]] = []  # each with the folders above it
+    empty: list[tuple[str, ...]] = []
+    left_out = 0
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = sorted(
             (name for name in folders if not name.startswith(".") and not _leads_back(Path(place, name))),
             key=os.fsencode,
         )
-        inside = Path(place).relative_to(folder).parts
-        part = PART_NAMES[inside[0].lower()] if parts and inside else ""
-        inside = inside[1:] if part else inside
-        pictures = 0
-        for file in sorted((name for name in files if not name.startswith(".")), key=os.fsencode):
-            path = Path(place, file)
-            if path.suffix.lower() not in suffixes():
-                found.unread[path.suffix.lower() or "no suffix"] += 1
-                continue
-            pictures += 1
-            if not inside:
-                loose += 1
-            elif include is not None and not _matches(path.relative_to(folder), include):
-                left_out += 1
-            else:
-                group = "/".join(map(as_text, inside[:-1])) or as_text(folder.resolve().name)
-                found.entries.append(Entry(path, ClassName(group, as_text(inside[-1])), part))
-        if inside and not folders and not pictures:
-            empty.append(as_text(Path(place).relative_to(folder).as_posix()))
+        above = Path(place).relative_to(folder).parts
+        here = [Path(place, name) for name in sorted(files, key=os.fsencode) if not name.startswith(".")]
+        read = [path for path in here if path.suffix.lower() in suffixes()]
+        found.unread.update(
+            path.suffix.lower() or "no suffix" for path in here if path.suffix.lower() not in suffixes()
+        )
+        wanted = [path for path in read if include is None or not above or _matches(path.relative_to(folder), include)]
+        left_out += len(read) - len(wanted)
+        pictures += [(path, above) for path in wanted]
+        if above and not folders and not read:
+            empty.append(above)
+    parts = _parts(folder, {above for _, above in pictures if above})
+    loose = 0
+    for path, above in pictures:
+        part = PART_NAMES[above[0].lower()] if parts and above else ""
+        if not (inside := above[1:] if part else above):
+            loose += 1
+            continue
+        group = "/".join(map(as_text, inside[:-1])) or as_text(folder.resolve().name)
+        found.entries.append(Entry(path, ClassName(group, as_text(inside[-1])), part))
     if empty:
-        named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
+        named = ", ".join(map(as_text, map("/".join, empty[:_NAMED]))) + (", …" if len(empty) > _NAMED else "")
         found.notes.append(f"no picture in {counted(len(empty), 'class folder')}: {named}")
     if loose:
         found.notes.append(f"{counted(loose, 'picture')} in no class folder: left out")
@@ -137,11 +139,14 @@ def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClas
             f"train, validation and test hold the same classes: the pictures of each of the {len(names)} classes were "
             "put together, for classes to be split"
         )
+    elif (given := [part for part in PARTS if part in by_part]) and not is_split(given):
+        note = f"all classes are of {' and '.join(given)}, which is no split of them"
+    apart = not twice and is_split(by_part)
     classes = []
     for name in names:
-        found = [entry for part in ("", "train", "validation", "test") for entry in by_part.get(part, {}).get(name, ())]
+        found = [entry for part in ("", *PARTS) for entry in by_part.get(part, {}).get(name, ())]
         paths = [_relative(entry.path, source) for entry in found]
-        classes.append(PictureClass(name, "" if twice else found[0].part, [entry.path for entry in found], paths))
+        classes.append(PictureClass(name, found[0].part if apart else "", [entry.path for entry in found], paths))
     return classes, note
 
 
@@ -151,7 +156,7 @@ def _one_group_each(entries: Sequence[Entry]) -> list[Entry]:
     if len({(part, name.name) for part, name in in_parts}) < len(in_parts):
         return list(entries)
     first: dict[str, ClassName] = {}
-    for part in ("", "train", "validation", "test"):
+    for part in ("", *PARTS):
         for _, name in sorted(pair for pair in in_parts if pair[0] == part):
             first.setdefault(name.name, name)
     return [entry._replace(name=first[entry.name.name]) for entry in entries]
@@ -161,21 +166,36 @@ def with_split(classes: Sequence[PictureClass], parts: Mapping[str, str], file: 
     """Classes with the parts of a split file, by their names or GROUP/NAME; the others belong to none.
 
     Raises:
-        FanfoldError: The file names a class that isn't there.
+        FanfoldError: The file names a class that isn't there, or has none to train on, or to test with.
     """
     known = {key for one in classes for key in (one.name.name, "/".join(one.name))}
     if strangers := [name for name in parts if name not in known]:
         raise FanfoldError(f"{file}: there is no class {strangers[0]!r:.100} ({len(strangers)} are not there)")
+    if not is_split(parts.values()):
+        raise FanfoldError(f"{file}: a split has classes that train, and ones that validate or test")
     return [
         PictureClass(one.name, parts.get("/".join(one.name), parts.get(one.name.name, "")), one.pictures, one.paths)
         for one in classes
     ]
 
 
-def _parts(folder: Path) -> bool:
-    """Whether the folders at the top are parts of a split."""
-    names = {path.name.lower() for path in folder.iterdir() if path.name[0] != "." and path.is_dir()}
-    return names <= set(PART_NAMES) and {PART_NAMES[name] for name in names} > {"train"}
+def _parts(folder: Path, holding: Collection[tuple[str, ...]]) -> bool:
+    """Whether the folders at the top are parts of a split, given the paths of all folders that hold pictures.
+
+    Raises:
+        FanfoldError: Some are, and others beside them are not.
+    """
+    top = {above[0] for above in holding}
+    named = {name for name in top if name.lower() in PART_NAMES}
+    if len({PART_NAMES[name.lower()] for name in named}) < 2:  # one alone is a class, or a group
+        return False
+    if (others := sorted(top - named)) and any(above[0] in named and above[1:] for above in holding):
+        parts = " and ".join(map(as_text, sorted(named)))
+        raise FanfoldError(
+            f"{folder}: {as_text(others[0])} stands beside {parts}, which are parts of a split: put its classes into "
+            "one of these, or move it elsewhere"
+        )
+    return not others
 
 
 def _matches(path: Path, pattern: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
-from fanfold.data.splits import SPLITS, Split, split_classes
+from fanfold.data.splits import SPLITS, Split, few_classes, split_classes
 from fanfold.data.store import Store, open_store, write_store
 from tests.data.conftest import NoiseSource
 
@@ -85,8 +85,12 @@ def test_few_classes_validate_and_test_on_the_same(small: Store, classes: int, h
 
 
 def test_too_few_classes_say_what_can_be_done_instead(small: Store) -> None:
-    with pytest.raises(FanfoldError, match=r": 3 classes can't be split, which takes four; train on another"):
+    with pytest.raises(FanfoldError, match=r": 3 classes can't be split, which takes four: train on another"):
         split_classes(renamed(small, [ClassName("one", str(c)) for c in range(3)]))
+    told = [few_classes(renamed(small, [ClassName("one", str(c)) for c in range(count)])) for count in (1, 4, 11)]
+    assert str(told[0]).startswith("1 class can't be split, which takes four: train on another data set")
+    assert str(told[1]).startswith("4 classes are few to train and to test with: if the test is poor, train on another")
+    assert told[2] is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fanfold.data.remote import place
 from fanfold.data.source import Found, Part, Source
 from fanfold.data.sources.arrays import classes_of_arrays, classes_of_lists
 from fanfold.data.sources.picture_source import PictureClass
-from fanfold.data.splits import split_classes
+from fanfold.data.splits import few_classes, split_classes
 from fanfold.data.store import Store, open_store
 from fanfold.data.writing import in_threads
 from fanfold.pipeline.dashboard.listener import WorkTeller
@@ -88,11 +88,10 @@ def prepare(
         )
     else:
         found = _named(source, path, settings, overwrite, progress, cluster)
-    shown = terminal(progress)
-    for line in (found.note, *found.told):
+    shown, store = terminal(progress), open_store(found.path)
+    for line in (found.note, *found.told, few_classes(store)):
         if line:
             shown.say(line)
-    store = open_store(found.path)
     if (split := settings.get("split")) is not None:
         shown.say(f"split {split_classes(store, split)}")
     return store

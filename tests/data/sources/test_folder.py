@@ -22,6 +22,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import read_picture
 from fanfold.data.sources.arrays import read_npz
 from fanfold.data.sources.tables import read_split, read_tables
+from fanfold.data.splits import default_split
 from fanfold.data.store import Store, open_store
 
 
@@ -116,6 +117,31 @@ def test_parts_that_are_neither_are_refused(tmp_path: Path) -> None:
     layout(tmp_path / "set", ["train/a/1.png", "train/b/1.png", "val/a/1.png", "test/c/1.png"])
     with pytest.raises(FanfoldError, match=r"such as set/a, stand in several.*such as set/c, are not in train"):
         prepared(tmp_path / "set")
+
+
+def test_folders_beside_parts_are_none_or_are_refused(tmp_path: Path) -> None:
+    layout(tmp_path / "set", ["train/a/1.png", "train/b/1.png", "test/c/1.png"])
+    (tmp_path / "set/annotations").mkdir()
+    (tmp_path / "set/annotations/a.xml").write_text("no picture")
+    assert parts(prepared(tmp_path / "set")[0]) == {"a": "train", "b": "train", "c": "test"}
+    save(tmp_path / "set/more/a/1.png")
+    with pytest.raises(FanfoldError, match="set: more stands beside test and train, which are parts of a split: put"):
+        prepared(tmp_path / "set")
+    assert set(parts(prepared(tmp_path / "set", include="t*")[0])) == set("abc")
+
+
+def test_one_part_alone_is_no_split(tmp_path: Path) -> None:
+    """As of a contest: labelled pictures to train with, and others without labels."""
+    layout(tmp_path / "set", [*(f"train/{name}/1.png" for name in "abcd"), "test/1.png", "test/2.png"])
+    store, lines = prepared(tmp_path / "set")
+    assert "2 pictures in no class folder: left out" in lines
+    assert "all classes are of train, which is no split of them" in lines
+    assert (parts(store), default_split(store)) == (dict.fromkeys("abcd", ""), "random")
+    (tmp_path / "split.json").write_text('{"train": ["a", "b"]}')
+    with pytest.raises(
+        FanfoldError, match=r"split\.json: a split has classes that train, and ones that validate or test"
+    ):
+        prepared(tmp_path / "set", split_file=str(tmp_path / "split.json"))
 
 
 def test_two_tables_of_one_part_are_refused(tmp_path: Path) -> None:
