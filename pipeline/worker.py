@@ -34,7 +34,7 @@ from fanfold.tasks.episodes import (
     Episodes,
     EpisodeShape,
     Stream,
-    check_episode_shape,
+    check_episode_shapes,
     check_rotations,
     draw_episodes,
     large_enough,
@@ -130,9 +130,10 @@ def check_recipe(recipe: Recipe, streams: Sequence[Stream] = (Stream.VALIDATION,
         FanfoldError: See `open_context`; or the algorithm can't train the network.
     """
     opened = open_context(recipe)
-    for stream in streams:
-        check_episode_shape(stream, _shape(recipe, stream), part_of(opened.split, stream), opened.images.counts)
-        check_rotations(_shape(recipe, stream), opened.images.size)
+    shapes = {stream: _shape(recipe, stream) for stream in streams}
+    check_episode_shapes(shapes, {stream: part_of(opened.split, stream) for stream in streams}, opened.images.counts)
+    for shape in shapes.values():
+        check_rotations(shape, opened.images.size)
     if opened.images is not opened.pictures:
         _check_unaugmented(recipe)
     elif Stream.TRAIN in streams:

@@ -8,8 +8,9 @@ reads the n-th section of its random words. Every worker therefore draws the sam
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ BATCH_WORDS = 2**17  # random words of a batch: few enough for intermediate resu
 FEW = 5  # a split into so many classes is of a small data set
 AUGMENTATIONS = ("flip", "crop", "colour")
 LEAST = {"ways": 2, "shots": 1, "queries": 1}
+OPEN = {"task": "`task.ways=auto` and `task.queries=auto`", "train": "`train.ways=many` and `train.queries=auto`"}
+"""Settings by which a section's counts follow the data."""
 
 
 class Stream(IntEnum):
@@ -103,35 +106,78 @@ def large_enough(shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArra
     return classes[counts[classes] >= shape.shots + shape.queries]
 
 
+def check_episode_shapes(
+    shapes: Mapping[Stream, EpisodeShape], classes: Mapping[Stream, NDArray[np.int64]], counts: NDArray[np.int64]
+) -> None:
+    """Raise FanfoldError unless tasks of the shapes can be drawn; where several counts don't fit, with what mends all.
+
+    Arguments are those of `check_episode_shape`, by stream.
+    """
+    found: dict[tuple[int, ...], list[str]] = {}  # by the counts: what holds of the same counts is one problem
+    for stream, shape in shapes.items():
+        counted = (shape.ways, shape.shots, shape.queries)
+        found.setdefault(counted, []) or found[counted].extend(_misfits(stream, shape, classes[stream], counts))
+    if problems := list(chain(*found.values())):
+        follow = ", ".join(OPEN[section] for section in dict.fromkeys(map(section_of, shapes)))
+        more = f" Other counts don't fit, either: {follow} follow the data." if len(problems) > 1 else ""
+        raise FanfoldError(problems[0] + more)
+
+
 def check_episode_shape(
     stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> None:
     """Raise FanfoldError unless tasks of a shape can be drawn from the `large_enough` ones of some classes."""
-    section = "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
+    if problems := _misfits(stream, shape, classes, counts):
+        raise FanfoldError(problems[0])
+
+
+def _misfits(stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArray[np.int64]) -> list[str]:
+    """Why tasks of a shape can't be drawn: too many ways, too few pictures for as many ways as there are."""
+    problems = []
     if shape.ways > len(classes):
-        number = f"the number of {stream.name.lower()} classes of the split"
-        if LEAST["ways"] <= len(classes) < FEW:
-            raise FanfoldError(
-                f"Add `{section}.ways={len(classes)}`, {number}, as {shape.ways} are too many; for more ways train on "
-                "another data set, and label these pictures by `classify`."
-            )
-        raise FanfoldError(f"`{section}.ways` must be at most {len(classes)}, {number}, not {shape.ways}.")
+        problems.append(_too_many_ways(stream, shape, classes))
+        shape = replace(shape, ways=max(len(classes), LEAST["ways"]))
+    if shape.ways <= len(classes) and (too_few := _too_few_pictures(stream, shape, classes, counts)):
+        problems.append(too_few)
+    return problems
+
+
+def section_of(stream: Stream) -> str:
+    """The section of the configuration that says what a stream's tasks are like."""
+    return "train" if stream in (Stream.TRAIN, Stream.POPULATION) else "task"
+
+
+def _too_many_ways(stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64]) -> str:
+    section, number = section_of(stream), f"the number of {stream.name.lower()} classes of the split"
+    if LEAST["ways"] <= len(classes) < FEW:
+        return (
+            f"Add `{section}.ways={len(classes)}`, {number}, as {shape.ways} are too many; for more ways train on "
+            "another data set, and label these pictures by `classify`."
+        )
+    return f"`{section}.ways` must be at most {len(classes)}, {number}, not {shape.ways}."
+
+
+def _too_few_pictures(
+    stream: Stream, shape: EpisodeShape, classes: NDArray[np.int64], counts: NDArray[np.int64]
+) -> str | None:
     images = shape.shots + shape.queries
     able = len(large_enough(shape, classes, counts))
-    if able < shape.ways:
-        most = int(np.sort(counts[classes])[-shape.ways])
-        least = LEAST["shots"] + LEAST["queries"]
-        if most < least:
-            able = int((counts[classes] >= least).sum())
-            raise FanfoldError(
-                f"{_few(able, stream, classes).capitalize()} {least} pictures or more, and a task needs {shape.ways}: "
-                "add pictures; or train on another data set, and label these pictures by `classify`."
-            )
-        fewer = f", or `{section}.ways` be at most {able}" if able >= LEAST["ways"] else ""
-        raise FanfoldError(
-            f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}{fewer}: "
-            f"{_few(able, stream, classes)} so many pictures, and a task needs {shape.ways}."
+    if able >= shape.ways:
+        return None
+    most = int(np.sort(counts[classes])[-shape.ways])
+    least = LEAST["shots"] + LEAST["queries"]
+    if most < least:
+        able = int((counts[classes] >= least).sum())
+        return (
+            f"{_few(able, stream, classes).capitalize()} {least} pictures or more, and a task needs {shape.ways}: "
+            "add pictures; or train on another data set, and label these pictures by `classify`."
         )
+    section = section_of(stream)
+    fewer = f", or `{section}.ways` be at most {able}" if able >= LEAST["ways"] else ""
+    return (
+        f"`{section}.shots` and `{section}.queries` must add up to at most {most}, not to {images}{fewer}: "
+        f"{_few(able, stream, classes)} so many pictures, and a task needs {shape.ways}."
+    )
 
 
 def _few(able: int, stream: Stream, classes: NDArray[np.int64]) -> str:

@@ -10,6 +10,7 @@ from fanfold.tasks.episodes import (
     _without_replacement,
     check_counts,
     check_episode_shape,
+    check_episode_shapes,
     draw_episodes,
     draw_ranges,
     large_enough,
@@ -123,6 +124,24 @@ def test_what_can_not_be_drawn_is_said():
     assert f", or `task.ways` be at most {large}: only {large} of" in str(caught.value)
     with pytest.raises(FanfoldError, match=r"^None of the 8 test classes has 2 pictures or more, .*`classify`.$"):
         check_episode_shape(Stream.TEST, EpisodeShape(2, 1, 1), CLASSES, np.ones_like(DRAWINGS))
+
+
+def test_counts_that_do_not_fit_are_mended_at_once():
+    """As of a configuration that was made for a larger data set."""
+    task, train = EpisodeShape(9, 5, 5), EpisodeShape(60, 5, 5)
+    classes = {Stream.VALIDATION: CLASSES, Stream.TEST: CLASSES, Stream.TRAIN: CLASSES}
+    said = []
+    for shapes in (
+        {Stream.VALIDATION: task, Stream.TEST: task, Stream.TRAIN: train},
+        {Stream.TEST: task},
+        {Stream.TEST: EpisodeShape(9, 1, 1), Stream.TRAIN: EpisodeShape(9, 1, 1)},
+    ):
+        with pytest.raises(FanfoldError, match=r"^`task.ways` must be at most 8, .*, not 9\.") as caught:
+            check_episode_shapes(shapes, classes, DRAWINGS)
+        said.append(str(caught.value).partition("not 9.")[2])
+    tested = " Other counts don't fit, either: `task.ways=auto` and `task.queries=auto`"
+    assert said[0] == f"{tested}, `train.ways=many` and `train.queries=auto` follow the data."
+    assert said[1:] == [f"{tested} follow the data.", ""]
 
 
 PINNED = [

@@ -200,6 +200,7 @@ def test_every_configuration_that_comes_along_can_be_read(path):
     parser = build_parser("x", "", argv, SECTIONS)
     parser.add_argument("--seed", type=int, default=0)
     options = parse(parser, argv)
+    assert not options.train.rotations  # of handwriting alone, as by default, whatever data set is named in its place
     if path.parent.name == "omniglot":  # named for what it holds: ALGORITHM-…-WwayKshot
         assert options.algorithm.name in path.stem
         assert path.stem.endswith(f"-{options.task.ways}way{options.task.shots}shot")
