@@ -116,7 +116,7 @@ def check_episode_shapes(
     found: dict[tuple[int, ...], list[str]] = {}  # by the counts: what holds of the same counts is one problem
     for stream, shape in shapes.items():
         counted = (shape.ways, shape.shots, shape.queries)
-        found.setdefault(counted, []) or found[counted].extend(_misfits(stream, shape, classes[stream], counts))
+        found[counted] = found.get(counted) or _misfits(stream, shape, classes[stream], counts)
     if problems := list(chain(*found.values())):
         follow = ", ".join(OPEN[section] for section in dict.fromkeys(map(section_of, shapes)))
         more = f" Other counts don't fit, either: {follow} follow the data." if len(problems) > 1 else ""
