@@ -114,20 +114,20 @@ def restore_earlier(path: Path) -> None:
 
 
 def newest_checkpoint(
-    path: Path, fitted: Callable[[Checkpoint, Path], Checkpoint] = lambda found, _: found
+    path: Path, usable: Callable[[Checkpoint, Path], Checkpoint] = lambda found, _: found
 ) -> tuple[Checkpoint, str | None]:
     """The checkpoint at a path or, where that one is of no use, the one written before it, and a line about that.
 
-    `fitted` is given a checkpoint and its path, and raises FanfoldError where it is of no use to who asks.
+    `usable` is given a checkpoint and its path, and raises FanfoldError where it is of no use to who asks.
 
     Raises:
         FanfoldError: Neither can be read, or is of use; the message is about the newer one.
     """
     try:
-        return fitted(load_checkpoint(path), path), None
+        return usable(load_checkpoint(path), path), None
     except FanfoldError as error:
         try:
-            found = fitted(load_checkpoint(earlier(path)), earlier(path))
+            found = usable(load_checkpoint(earlier(path)), earlier(path))
         except FanfoldError:
             raise error from None
         why = str(error).partition(": use ")[0].rstrip(".")

@@ -18,9 +18,9 @@ from fanfold.pipeline.evaluation import (
     STREAM_NAMES,
     Each,
     Judging,
+    by_each_normalization,
     evaluation_chunks,
     find_statistics,
-    in_each_way,
     normalizations,
 )
 from fanfold.pipeline.executors.base import Executor
@@ -53,7 +53,7 @@ def meta_test_together(
     """Meta-test the members together, on the test tasks of the first one; see `evaluation.meta_test`.
 
     Raises:
-        FanfoldError: The members have no way of being judged in common.
+        FanfoldError: The members have no normalization in common.
         RunError: The cluster lost all its workers.
     """
     first = members[0].recipe
@@ -77,7 +77,7 @@ def meta_test_together(
 
         return judge
 
-    return in_each_way(first, ways_in_common(members), judging, evaluation, each, say)
+    return by_each_normalization(first, normalizations_in_common(members), judging, evaluation, each, say)
 
 
 def ensemble_sha256(parameters: Sequence[Vector]) -> str:
@@ -85,20 +85,18 @@ def ensemble_sha256(parameters: Sequence[Vector]) -> str:
     return parameters_sha256(np.concatenate(parameters))
 
 
-def ways_in_common(members: Sequence[Member]) -> Sequence[Normalization | None]:
-    """How the members can be tested together: as the first one is published, where the others can be, too.
-
-    A network without batch norm is the same in every way.
+def normalizations_in_common(members: Sequence[Member]) -> Sequence[Normalization | None]:
+    """The normalizations that suit all members, in the first one's order; a network without batch norm takes each.
 
     Raises:
-        FanfoldError: They have no way in common.
+        FanfoldError: They have none in common.
     """
-    known = [(member, ways) for member in members if (ways := normalizations(member.recipe)) != (None,)]
+    known = [(member, its) for member in members if (its := normalizations(member.recipe)) != (None,)]
     if not known:
         return (None,)
-    found = [way for way in known[0][1] if all(way in ways for _, ways in known)]
+    found = [one for one in known[0][1] if all(one in its for _, its in known)]
     if not found:
-        told = ", ".join(f"{member.name} by {' or '.join(map(str, ways))}" for member, ways in known)
+        told = ", ".join(f"{member.name} by {' or '.join(map(str, its))}" for member, its in known)
         raise FanfoldError(f"No normalization suits the whole ensemble: {told}.")
     return found
 

@@ -71,26 +71,26 @@ def meta_test(
         statistics = population or find_statistics(executor, recipe, parameters, how)
         return lambda first, last: predict(executor, recipe, parameters, Stream.TEST, last, how, statistics, first)
 
-    return in_each_way(recipe, normalizations(recipe), judging, evaluation, each, say)
+    return by_each_normalization(recipe, normalizations(recipe), judging, evaluation, each, say)
 
 
-def in_each_way(
+def by_each_normalization(
     recipe: Recipe,
-    ways: Sequence[Normalization | None],
+    how: Sequence[Normalization | None],
     judging: Callable[[Normalization | None], Judging],
     evaluation: EvaluationConfig,
     each: Each = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Tested]:
-    """Meta-test in the published way, the first one, and on fewer tasks in the others, see `meta_test`.
+    """Meta-test by the published normalization, the first one, and on fewer tasks by the others, see `meta_test`.
 
-    `judging` gives the predictions in one of these ways.
+    `judging` gives the predictions by one of them.
     """
-    published, *others = ways
+    published, *others = how
     wanted = None if evaluation.half_width is None else evaluation.half_width / 100
     tests = [_tested(recipe, published, judging(published), evaluation.tasks, wanted, each, say)]
     return tests + [
-        _tested(recipe, how, judging(how), evaluation.other_tasks) for how in others if evaluation.other_tasks
+        _tested(recipe, other, judging(other), evaluation.other_tasks) for other in others if evaluation.other_tasks
     ]
 
 
@@ -103,7 +103,7 @@ def _tested(
     each: Each = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tested:
-    """A test in one way: on so many tasks, and for a half-width, a share of 1, on as many more as that takes."""
+    """A test by one normalization: on so many tasks; for a half-width, a share of 1, on as many more as it takes."""
     found, kept, first = None, list[Predictions](), 0
     while first < tasks:
         last = min(tasks, first + ROUND)

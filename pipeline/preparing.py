@@ -1,17 +1,13 @@
 """Preparing over a cluster: its workers read the pictures, and the driver writes them."""
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeAlias
-from uuid import uuid4
-
-from distributed import Future
+from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 from fanfold.data.source import Found, Part, Source
 from fanfold.data.writing import AHEAD, Reading, in_threads
-from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
-from fanfold.pipeline.cluster.results import gathered
+from fanfold.pipeline.cluster.cluster import Cluster
+from fanfold.pipeline.cluster.results import in_order
 
 NAME = "read-pictures"
 """The tasks' name on Dask's pages, in a span `prepare`."""
@@ -43,36 +39,9 @@ def over(cluster: Cluster, telling: Telling, notice: Callable[[str], None]) -> R
             yield from in_threads(source, batches)
             return
         with telling(sum(source.counts)) as done:
-            for batch, found in _in_order(cluster.part("prepare"), source, batches):
+            part, most = cluster.part("prepare"), AHEAD * cluster.workers
+            for batch, found in in_order(part, NAME, batches, lambda batch: (source.portion(batch),), most):
                 yield found
-                done(sum(part.last - part.first for part in batch))
+                done(sum(one.last - one.first for one in batch))
 
     return reading
-
-
-def _in_order(
-    cluster: Cluster, source: Source, batches: Iterable[Sequence[Part]]
-) -> Generator[tuple[Sequence[Part], list[Found]]]:
-    run, most = uuid4().hex[:8], AHEAD * cluster.workers
-    waiting: deque[tuple[Sequence[Part], Future[Any]]] = deque()
-
-    def oldest() -> tuple[Sequence[Part], list[Found]]:
-        batch, future = waiting[0]
-        found: list[Found] = gathered(cluster, [future])[0]
-        waiting.popleft()
-        return batch, found
-
-    try:
-        for number, batch in enumerate(batches):
-            portion = source.portion(batch)
-            assert portion is not None
-            with talking_to_the_scheduler(), cluster.labelled():
-                future = cluster.client.submit(portion, key=(f"{NAME}-{run}", number), pure=False)
-            waiting.append((batch, future))
-            if len(waiting) > most:
-                yield oldest()
-        while waiting:
-            yield oldest()
-    finally:  # nothing is read any more where writing ends
-        with suppress(Exception):
-            cluster.client.cancel([future for _, future in waiting])

@@ -1,13 +1,18 @@
 """Results of tasks on a cluster, without waiting for ever."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import uuid4
 
 from distributed import Future, KilledWorker, wait
 
 from fanfold.data.errors import RunError
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
+
+Part = TypeVar("Part")
 
 WITHOUT_WORKERS = 120.0  # seconds without any worker after which a run gives up
 SLOW = 2.0  # seconds after which waiting is told of
@@ -38,6 +43,45 @@ def results(cluster: Cluster, graphs: list[Any], slow: Callable[[], None] | None
             except TimeoutError:
                 slow()
     return gathered(cluster, futures)
+
+
+def in_order(
+    cluster: Cluster, name: str, parts: Iterable[Part], call: Callable[[Part], tuple[Any, ...]], most: int
+) -> Generator[tuple[Part, Any]]:
+    """Have workers compute something of each of many parts: the parts with its results, in order.
+
+    Args:
+        cluster: The cluster.
+        name: What Dask's pages call the tasks.
+        parts: The parts, which are taken as workers come to them.
+        call: The function for a part, and its arguments.
+        most: How many tasks are under way at a time, so that nobody holds more results than that.
+
+    Raises, while it computes:
+        RunError: As in `results`.
+        Exception: The error of a task.
+    """
+    run, waiting = uuid4().hex[:8], deque[tuple[Part, "Future[Any]"]]()
+
+    def oldest() -> tuple[Part, Any]:
+        part, future = waiting[0]
+        found = gathered(cluster, [future])[0]
+        waiting.popleft()
+        return part, found
+
+    try:
+        for number, part in enumerate(parts):
+            function, *arguments = call(part)
+            with talking_to_the_scheduler(), cluster.labelled():
+                future = cluster.client.submit(function, *arguments, key=(f"{name}-{run}", number), pure=False)
+            waiting.append((part, future))
+            if len(waiting) > most:
+                yield oldest()
+        while waiting:
+            yield oldest()
+    finally:  # nothing is computed any more where nobody takes it
+        with suppress(Exception):
+            cluster.client.cancel([future for _, future in waiting])
 
 
 def gathered(cluster: Cluster, futures: "list[Future[Any]]") -> list[Any]:

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import worker
 from fanfold.pipeline.configuration import EvaluationConfig
-from fanfold.pipeline.ensemble import Member, meta_test_together, ways_in_common
+from fanfold.pipeline.ensemble import Member, meta_test_together, normalizations_in_common
 from fanfold.pipeline.evaluation import meta_test, predict
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.tasks.algorithms.protonet import ProtoNet
@@ -53,7 +53,7 @@ def test_an_ensemble_of_one_run_twice_judges_as_the_run(recipe, algorithm):
 def test_members_of_other_seeds_and_networks_judge_the_tasks_of_the_first(recipe):
     """Each by its own algorithm and parameters, in a way that all of them can be judged in."""
     members = [member(recipe, 3), member(recipe, 4, algorithm=ProtoNet(), model=Conv4Stride(width=4))]
-    assert ways_in_common(members) == ["batch"]
+    assert normalizations_in_common(members) == ["batch"]
     (found,) = meta_test_together(LocalExecutor(recipe), members, CONFIG)
     judged = [
         predict(LocalExecutor(recipe), replace(one.recipe, seed=3), one.parameters, Stream.TEST, 24, "batch")
@@ -75,4 +75,4 @@ def test_members_without_a_normalization_in_common_are_told(recipe):
 
     members = [member(recipe, 3), member(recipe, 4, algorithm=Own())]
     with pytest.raises(FanfoldError, match=r"whole ensemble: run3 by batch or single, run4 by population\."):
-        ways_in_common(members)
+        normalizations_in_common(members)
