@@ -29,7 +29,7 @@ from fanfold.tasks.described import described
 from fanfold.tasks.learner import Learner, Learnt, filled, in_batches, linear_of
 from fanfold.tasks.models import Model, handed_over
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 64  # pictures that are read and judged together
 NAMED = 5  # pictures or classes at most that a line names
 
@@ -76,6 +76,7 @@ class Classifier:
         right: How many support pictures are found by a classifier that learnt from the others alone, and of how many;
             None where no class has two pictures.
         threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
+        origin: What the network was trained on, in words; empty where nobody said.
     """
 
     labels: tuple[str, ...]
@@ -87,6 +88,7 @@ class Classifier:
     calibration: Calibration | None = None
     right: tuple[int, int] | None = None
     threshold: float | None = None
+    origin: str = ""
 
     @property
     def temperature(self) -> float:
@@ -180,6 +182,7 @@ class Classifier:
             "calibration": None if calibration is None else calibration.to_dict(),
             "right": None if self.right is None else list(self.right),
             "threshold": self.threshold,
+            "origin": self.origin,
         }
         state = {f"network.{name}": value.numpy() for name, value in self.learnt.network.state_dict().items()}
         if isinstance(self.learnt.judge, nn.Module):
@@ -236,6 +239,7 @@ class Classifier:
             None if known.calibration is None else Calibration.from_dict(known.calibration),
             None if right is None else (right[0], right[1]),
             known.threshold,
+            known.origin,
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
@@ -313,6 +317,7 @@ class _Facts:
     calibration: dict[str, Any] | None
     right: tuple[int, ...] | None
     threshold: float | None
+    origin: str
 
 
 def _checked_labels(labels: Any) -> tuple[str, ...]:

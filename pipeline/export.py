@@ -3,6 +3,7 @@
 Both take images `[n, channels, height, width]`, float32 from 0 to 1, any number of them, each judged by itself.
 """
 
+import copy
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -50,7 +51,7 @@ class _Probabilities(nn.Module):
         return found
 
 
-def export_classifier(classifier: "Classifier", path: Path, kind: Format, origin: str = "") -> None:
+def export_classifier(classifier: "Classifier", path: Path, kind: Format) -> None:
     """Write a classifier, with all that it learnt: images to the probabilities of its classes, in their order.
 
     Raises:
@@ -65,7 +66,7 @@ def export_classifier(classifier: "Classifier", path: Path, kind: Format, origin
     if classifier.calibration is not None:
         trust.append(f"Accuracy {classifier.calibration}, temperature {classifier.temperature:.3f}.")
     output = "`probabilities` `[n, classes]`, of the classes"
-    _card(path, classifier.learner, classifier.preprocessing, [output, "", *lines, "", *trust], origin)
+    _card(path, classifier.learner, classifier.preprocessing, [output, "", *lines, "", *trust], classifier.origin)
 
 
 def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, kind: Format, origin: str = "") -> None:
@@ -83,6 +84,8 @@ def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, k
 
 
 def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: Path, kind: Format) -> None:
+    # Filters with channels last, as on a CPU, are no complete tensors to PyTorch's file.
+    module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
     example = torch.rand(2, preprocessing.channels, preprocessing.size, preprocessing.size)
     shapes = ({0: torch.export.Dim("n", min=1)},)
     try:
@@ -111,7 +114,8 @@ def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: l
     """Write a model card beside the file (Mitchell and others, FAccT 2019, in short)."""
     p = preprocessing
     colour = "red, green and blue" if p.channels == 3 else "grey"
-    prepared = "handwriting: ink bright on 0, padded to a square" if p.handwriting else f"the square by `{p.fit}`"
+    prepared = f"padded to a square by {p.background}" if p.fit == "pad" else "the square in the middle"
+    prepared = "handwriting: ink bright on 0, padded to a square" if p.handwriting else f"{prepared}, scaled"
     lines = [
         f"# {path.name}",
         "",

@@ -27,6 +27,7 @@ def learn(
     support: Mapping[str, Sequence[Picture]],
     suited: Callable[[int, int], tuple[Learner, Calibration | None]] | None = None,
     skip: Skip | None = None,
+    origin: str = "",
 ) -> Classifier:
     """Learn the classes of a support set.
 
@@ -37,6 +38,7 @@ def learn(
         suited: From ways and shots to the learner for these, and its calibration; by default the learner itself, for
             which a method on embeddings chooses its numbers by the support set.
         skip: Told of each picture that can't be read, which is left out; by default that is an error.
+        origin: What it was trained on, in words.
 
     Raises:
         FanfoldError: There are fewer than two classes, or one has no picture.
@@ -67,7 +69,7 @@ def learn(
     else:
         learnt = learner.learn(kept, labels)
     right = left_out(learner, kept, labels, chooses=chooses)
-    return Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
+    return Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right, origin=origin)
 
 
 def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:

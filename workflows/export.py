@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         encoder = trained.learner if trained.encoder is None else trained.encoder()
         export_encoder(encoder, trained.preprocessing, out, options.format, trained.origin)
     else:
-        export_classifier(learn_from(trained, options.support, say), out, options.format, trained.origin)
+        export_classifier(learn_from(trained, options.support, say), out, options.format)
     say(f"written to {out}, with a model card in {card_of(out)}")
 
 

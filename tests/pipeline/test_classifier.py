@@ -1,6 +1,7 @@
 """Classifiers of one's own pictures: from a run and some labelled ones to labels."""
 
 import itertools
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -235,13 +236,18 @@ def test_unread_pictures_of_a_support_set_are_told(recipe, support):
 
 
 def test_a_classifier_is_exported_by_its_files_suffix(recipe, support, queries, tmp_path):
-    classifier = learn(learner_of(*trained(recipe, EVERY["protonet"])), open_preprocessing(recipe), support)
-    classifier.export(tmp_path / "signs.pt2")
+    learner = learner_of(*trained(recipe, EVERY["protonet"]))
+    classifier = learn(learner, open_preprocessing(recipe), support, origin="signs by hand")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "No complete tensor")
+        classifier.export(tmp_path / "signs.pt2")
     images = torch.from_numpy(np.stack(queries))[:, None].float() / 255
     (found,) = torch.export.load(tmp_path / "signs.pt2").module()(images[:1])
     expected = next(classifier.predict(queries[:1]))
     assert found.tolist() == pytest.approx([expected.probabilities[label] for label in classifier.labels], abs=1e-5)
-    assert (tmp_path / "signs.pt2.md").exists()
+    assert "Trained on signs by hand." in (tmp_path / "signs.pt2.md").read_text()
+    classifier.save(tmp_path / "signs")
+    assert Classifier.load(tmp_path / "signs").origin == classifier.origin
     with pytest.raises(FanfoldError, match=r"`path` must end in .onnx or .pt2, not 'signs.h5'"):
         classifier.export(tmp_path / "signs.h5")
 

@@ -20,6 +20,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
 from fanfold.data.pictures import PictureError, Preprocessing, decode, is_coloured
 from fanfold.data.sources.picture_source import as_text
+from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
@@ -85,9 +86,18 @@ def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
         say(note)
     parameters = _refitted(plan, found) if refitted else None
     learner = learner_of(plan.recipe, found, parameters)
-    origin = f"{open_store(plan.recipe.store).title}, split {plan.recipe.split}"
     suited, encoder = partial(calibrated, plan.recipe, learner), partial(_encoder_of, plan.recipe, found)
-    return Trained(learner, open_preprocessing(plan.recipe), suited, origin, None if learner.embeds else encoder)
+    origin, preprocessing = _origin(plan.recipe, found.best_iteration), open_preprocessing(plan.recipe)
+    return Trained(learner, preprocessing, suited, origin, None if learner.embeds else encoder)
+
+
+def _origin(recipe: Recipe, iterations: int | None) -> str:
+    """What a run was trained on, in words."""
+    store, train = open_store(recipe.store), recipe.train
+    classes = split_classes(store, recipe.split).train
+    data = f"{store.title}, split {recipe.split}: {len(classes):,} of its {len(store.names):,} classes"
+    tasks = f"{counted(recipe.meta.batch, 'task')}, {train.ways}-way {train.shots}-shot"
+    return f"{data}, in {counted(iterations, 'iteration')} of {tasks}" if iterations else data
 
 
 def _refitted(plan: Experiment, found: Checkpoint) -> Vector:
@@ -156,7 +166,12 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
         say(line)
     skipped = list[str]()
     found = learn(
-        trained.learner, trained.preprocessing, classes, trained.suited, skip=lambda error: skipped.append(str(error))
+        trained.learner,
+        trained.preprocessing,
+        classes,
+        trained.suited,
+        lambda error: skipped.append(str(error)),
+        trained.origin,
     )
     counts = found.numbers.bincount().tolist()
     each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"

@@ -291,7 +291,7 @@ class Run:
             encoder = trained.learner if trained.encoder is None else trained.encoder()
             export_encoder(encoder, trained.preprocessing, out, kind, trained.origin)
         else:
-            export_classifier(self.learn(support), out, kind, trained.origin)
+            export_classifier(self.learn(support), out, kind)
         return out
 
     @spoken
@@ -417,14 +417,19 @@ def _grid(ways: Any, shots: Any, task: Mapping[str, Any]) -> Grid | None:
 
 def _classifier(trained: Trained, support: Support) -> Classifier:
     if isinstance(support, Mapping):
-        return teach(trained.learner, trained.preprocessing, support, trained.suited)
+        return teach(trained.learner, trained.preprocessing, support, trained.suited, origin=trained.origin)
     if not isinstance(support, (str, PathLike)):
         raise FanfoldError(f"support must be a folder, or a mapping of names to pictures, not {support!r:.100}.")
     classes, skipped = classes_in(Path(support))[0], list[str]()
     for line in seen_otherwise(classes, trained.preprocessing):
         _warn(line)
     found = teach(
-        trained.learner, trained.preprocessing, classes, trained.suited, lambda error: skipped.append(str(error))
+        trained.learner,
+        trained.preprocessing,
+        classes,
+        trained.suited,
+        lambda error: skipped.append(str(error)),
+        trained.origin,
     )
     if skipped:
         _warn(skipped_in_words(skipped))
