@@ -12,8 +12,8 @@ from fanfold.data.labelled import check_pictures, check_unknown, classes_in, cou
 from fanfold.pipeline.files import check_writable, replaced
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
-from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, say, with_learner
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags, say
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 

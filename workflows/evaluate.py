@@ -18,7 +18,7 @@ from fanfold.workflows.cli.configuration import (
     say_notes,
 )
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.flags import CONFIGURATION, say
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.trust import add_trust_flag
@@ -92,9 +92,6 @@ def main(argv: Sequence[str]) -> None:
         recipes += [one.recipe for one, _ in plans]
     grid = _grid(options.grid.ways, options.grid.shots, plan.recipe.task)
     planned = None if grid is None else GridOfTests.of(asked, grid)
-
-    def say(line: str) -> None:
-        print(in_flags(line), flush=True)
 
     if line := replaced((options.predictions,)):
         say(line)

@@ -13,8 +13,8 @@ from fanfold.data.labelled import classes_in
 from fanfold.pipeline.files import check_writable, replaced
 from fanfold.workflows.cli.configuration import build_parser, flag_value, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION
-from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, say, with_learner
+from fanfold.workflows.cli.flags import CONFIGURATION, say
+from fanfold.workflows.cli.learner import RUN_HELP, SIZE_HELP, check_used, learner, with_learner
 from fanfold.workflows.cli.trust import add_trust_flag
 
 

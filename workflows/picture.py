@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.flags import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         raise FanfoldError(f"--tasks must be at least 1, not {options.tasks}.")
     dataset, note = resolve_dataset(options.dataset)
     if note:
-        print(in_flags(note))
+        say(note)
     store = open_store(dataset.store or "")
     images, classes = open_images(store), split_classes(store, dataset.split).test
     shape = options.task.shape([images.counts[classes]])

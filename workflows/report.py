@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.configuration import build_parser, check_run, decided, of_run, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.flags import CONFIGURATION, say
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.trust import add_trust_flag, listed
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         check_agreement(plan, runs[0].directory.config, ("cluster.", *PATHS), "A report")
         with open_cluster(plan.cluster, [plan.recipe]) as cluster:
             if cluster.note:
-                print(in_flags(cluster.note))
+                say(cluster.note)
             yield cluster, plan.recipe
 
     runs = [read_run(Path(path)) for path in paths]

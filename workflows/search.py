@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
     from fanfold.workflows.actions.search import carry_out, request_of
     from fanfold.workflows.cli.cluster import open_cluster, show_cluster
-    from fanfold.workflows.cli.flags import in_flags
+    from fanfold.workflows.cli.flags import say
 
     request = request_of(argv)
     interruptible("the same command goes on from here")
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     ):
         show_cluster(cluster)
         # Printed before the cluster closes, which may take a while.
-        carry_out(request, cluster, lambda line: print(in_flags(line), flush=True))
+        carry_out(request, cluster, say)
         print(f"  train with the best:  {command('train', '--config', str(request.best.config))}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.configuration import build_parser, check_source, decided, flag_value, of_run, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
+from fanfold.workflows.cli.flags import CONFIGURATION, in_flags, say
 from fanfold.workflows.cli.performance import add_performance_flag, check_performance_file, performance_reported
 from fanfold.workflows.cli.program import command, interruptible
 from fanfold.workflows.cli.trust import add_trust_flag, as_flags, leave_for
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     ):
         show_cluster(cluster)
         interruptible(f"`{command('train', '--resume', '--run', path, *leave)}` goes on with it")
-        result = carry_out(training, cluster, Terminal(in_flags), lambda line: print(in_flags(line), flush=True))
+        result = carry_out(training, cluster, Terminal(in_flags), say)
     print(f"run directory: {path}")
     print(f"  test on more tasks:  {command('evaluate', '--run', path, '--evaluation.tasks', '10000', *leave)}")
     if longer := _longer(plan, result):

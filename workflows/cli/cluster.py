@@ -9,7 +9,7 @@ from fanfold.pipeline.cluster import cluster as engine
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.dashboard.plugin import offer
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.flags import say
 
 if TYPE_CHECKING:
     from fanfold.pipeline.recipe import Recipe
@@ -42,5 +42,5 @@ def with_page(opening: AbstractContextManager[Cluster]) -> Iterator[Cluster]:
 def show_cluster(cluster: Cluster) -> None:
     """Print the notes on a cluster, and its dashboard's address."""
     if cluster.note:
-        print(in_flags(cluster.note))
-    print(f"dashboard: {cluster.dashboard}", flush=True)
+        say(cluster.note)
+    say(f"dashboard: {cluster.dashboard}")

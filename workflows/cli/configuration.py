@@ -29,7 +29,7 @@ from fanfold.workflows.cli.flags import (
     PREFIXES,
     SECTIONS,
     VARIANTS,
-    in_flags,
+    say,
     variants,
 )
 from fanfold.workflows.cli.program import command
@@ -245,15 +245,15 @@ def decided(options: Namespace, *, trains: bool = True) -> "Experiment":
 def say_notes(experiment: "Experiment") -> None:
     """Print what the user has to know of an experiment's data."""
     if experiment.note:
-        print(in_flags(experiment.note), flush=True)
+        say(experiment.note)
     for line in experiment.told:
-        _tell_once(in_flags(line))
+        _tell_once(line)
 
 
 @cache
 def _tell_once(line: str) -> None:
     """Print a line; a search, which decides on many experiments, prints it once."""
-    print(line, flush=True)
+    say(line)
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:

@@ -16,10 +16,10 @@ from fanfold.data.kinds import shown
 from fanfold.workflows.cli.output import Lasting, lasting_output
 from fanfold.workflows.cli.program import goes_on, interruptible, started_as_module
 
-# How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
 PRINTING = {"-h", "--help", "--version", "--print_config", "configs", "schema", "completion", "doctor"}
 """Words of requests for nothing but text on standard output."""
 
+# How a run is ended from outside: by Ctrl-C; by queues, containers and `kill`; by the end of a terminal.
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
     ENDINGS[signal.SIGHUP] = "ended by SIGHUP"

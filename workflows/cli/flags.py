@@ -52,6 +52,11 @@ def in_flags(message: str) -> str:
     return re.sub("`([^`]+)`", lambda quoted: _worded(quoted[1]) or quoted[0], message)
 
 
+def say(line: str) -> None:
+    """Print a line at once, with fields worded as flags."""
+    print(in_flags(line), flush=True)
+
+
 def _worded(quoted: str) -> str | None:
     """Fields as flags, or a command with its flags; None for any other text."""
     try:

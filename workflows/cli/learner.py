@@ -10,7 +10,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.workflows.actions.shipped import SHIPPED
 from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import decided, of_run
-from fanfold.workflows.cli.flags import CONFIGURATION, PREFIXES, in_flags
+from fanfold.workflows.cli.flags import CONFIGURATION, PREFIXES, say
 from fanfold.workflows.cli.program import command
 from fanfold.workflows.cli.settings import settings
 
@@ -83,8 +83,3 @@ def learner(run: str, options: Namespace) -> "Trained":
 
         return trained_backbone(options.model, options.algorithm, options.size)
     return trained_run(decided(options, trains=False), RunDirectory(Path(run)), say)
-
-
-def say(line: str) -> None:
-    """Print a line at once, with fields worded as flags."""
-    print(in_flags(line), flush=True)

@@ -29,7 +29,7 @@ from fanfold.workflows.benchmark.peers.report import columns, markdown, summariz
 from fanfold.workflows.benchmark.peers.settings import SETTINGS
 from fanfold.workflows.cli.cluster import open_cluster
 from fanfold.workflows.cli.configuration import build_parser, parse
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.flags import say
 from fanfold.workflows.cli.result import environment
 
 SECTIONS = ("dataset", "meta", "cluster")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     check_options(options)
     dataset, note = resolve_dataset(options.dataset)
     if note:
-        print(in_flags(note), flush=True)
+        say(note)
     recipes = {
         name: worker.check_recipe(SETTINGS[name].recipe(dataset, options.seed, options.meta))
         for name in options.settings
