@@ -18,7 +18,7 @@ from fanfold.tasks.algorithms.registry import TRAINED
 from fanfold.workflows import train
 from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.search_options import read_options
-from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_space
+from fanfold.workflows.cli.search_space import SPACES, as_flags, default_space, read_default_space, read_space
 from fanfold.workflows.reporting.search import plain_ticks
 from fanfold.workflows.search import main
 from tests.environment import ROOT
@@ -210,6 +210,24 @@ def test_what_is_wrong_in_a_space_is_said_in_one_line(tmp_path, content, message
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_default_space_leaves_out_what_the_data_can_not_take():
+    """Twelve classes, some of few pictures: 20 ways are too many, and 10 ways leave pictures for five queries alone."""
+
+    def check(params):
+        options = read_options(["--algorithm.name", "protonet", *as_flags(params)])
+        ways, queries = options.train.ways or 5, options.train.queries or 1
+        if ways > 12 or (ways > 5 and queries > 5):
+            raise FanfoldError(f"too many: {ways} {queries}.")
+
+    space, told = read_default_space(default_space("protonet"), {"algorithm": "protonet", "model": "conv4"}, check)
+    found = {dimension.key: dimension.probes for dimension in space.dimensions}
+    assert (found["train.ways"], found["train.queries"]) == ((5, 10), (3, 5))
+    assert told == [
+        "`train.ways` is not searched at 20, 40 or 60: too many: 20 1.",
+        "`train.queries` is not searched at 10: too many: 10 10.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -218,10 +236,6 @@ def test_what_is_wrong_in_a_space_is_said_in_one_line(tmp_path, content, message
         (["--search.rung", "12"], "There is no rung before the end"),
         (["--search.sampler", "grid"], "A grid needs points: give algorithm.inner_lr, meta.lr a `step` or `choices`"),
         (["--search.sampler", "bayes"], "--search.sampler"),
-        (
-            ["--search.space", "null", "--algorithm", "protonet"],
-            r"protonet.yaml: train.ways: .* not \d+\. Write a space that suits, and name it with `search.space`\.",
-        ),
         (["--meta.iterations", "null", "--meta.minutes", "1"], "A search needs trials of one length"),
     ],
 )

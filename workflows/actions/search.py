@@ -40,7 +40,7 @@ from fanfold.workflows.cli.flags import in_flags
 from fanfold.workflows.cli.listeners import Recording, listening, recording_trials
 from fanfold.workflows.cli.result import in_words, kind_of_accuracy, run_keys, test_keys, tested_once
 from fanfold.workflows.cli.search_options import read_options
-from fanfold.workflows.cli.search_space import as_flags, default_space, read_space
+from fanfold.workflows.cli.search_space import as_flags, default_space, read_default_space, read_space
 
 Say = Callable[[str], None]  # shows a line
 
@@ -63,6 +63,7 @@ class Request:
     recording: Recording = field(default_factory=Recording)  # of the trials
     performance_report: Path | None = None  # the file of Dask's report
     open_terminal: Callable[[], Terminal] = lambda: Terminal(in_flags)
+    told: Sequence[str] = ()  # what the user has to know of the space, a line each
 
     @property
     def study(self) -> Path:
@@ -151,18 +152,16 @@ def with_space(request: Request, source: Path | Mapping[str, Any] | None) -> Req
             f"There is no rung before the end: lower `evaluation.every` ({every}) or `search.rung`, raise "
             f"`meta.iterations` ({meta.iterations}), or take `search.pruner=none`."
         )
-    found = default_space(base.config["algorithm"].name) if source is None else source
     chosen = {section: type(base.config[section]) for section in ("algorithm", "model")}
-    try:
-        space = read_space(found, chosen, request.plan)
-    except FanfoldError as error:
-        if source is not None:
-            raise
-        raise FanfoldError(f"{error} Write a space that suits, and name it with `search.space`.") from error
+    told: list[str] = []
+    if source is not None:
+        space = read_space(source, chosen, request.plan)
+    else:
+        space, told = read_default_space(default_space(base.config["algorithm"].name), chosen, request.plan)
     if config.sampler == "grid" and space.points() is None:
         open_ranges = ", ".join(dimension.key for dimension in space.dimensions if dimension.grid is None)
         raise FanfoldError(f"A grid needs points: give {open_ranges} a `step` or `choices`.")
-    request = replace(request, space=space)
+    request = replace(request, space=space, told=told)
     saved = request.directory / "search.yaml"
     if saved.exists():
         check_agreement(request.as_plan, saved, FREE, f"The search in {request.directory}")
@@ -185,6 +184,8 @@ def carry_out(request: Request, cluster: Cluster, say: Say) -> dict[str, Any]:
         say(f"{config.trials} trials of {meta.iterations:,} iterations: {config.sampler}, pruned by {config.pruner}")
         if meta.minutes is not None:
             say(f"trials also end after {meta.minutes:g} minutes, at an iteration that depends on the machine")
+        for line in request.told:
+            say(line)
         if before := count(study).all:
             say(f"goes on from {before} trials")
         say(f"accuracies are {kind_of_accuracy(request.base.recipe)}")

@@ -12,7 +12,7 @@ wants these, or `choices`. With `when`, a key counts only in trials in which oth
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import product
 from math import isfinite
 from pathlib import Path
@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
-from fanfold.data.kinds import KindError, in_words, of_kind, parts
+from fanfold.data.kinds import KindError, either, in_words, of_kind, parts
 from fanfold.pipeline.recording.kept import read_yaml
 from fanfold.pipeline.search.params import Value
 from fanfold.pipeline.search.space import Dimension, Space
@@ -75,12 +75,56 @@ def read_space(source: Path | Mapping[str, Any], chosen: Mapping[str, str | type
             raise FanfoldError(f"{path}: {key}: {error}") from error
     space = Space(tuple(dimensions))
     for dimension in dimensions:
-        for params in _probes(dimension, space):
-            try:
-                check(params)
-            except FanfoldError as error:
-                raise FanfoldError(f"{path}: {dimension.key}: {error}") from error
+        _check(path, dimension, space, check)
     return space
+
+
+def read_default_space(path: Path, chosen: Mapping[str, str | type], check: Check) -> tuple[Space, list[str]]:
+    """Read a space as `read_space` does, but without choices of the training tasks' counts that the data can't take.
+
+    The larger a count, the more classes or pictures a task needs: each choice is checked beside the largest ones that
+    are kept of the counts before it, so that all that are kept go together.
+
+    Returns:
+        The space, and a line for the user on each key that lost choices.
+
+    Raises:
+        FanfoldError: Something else of the space doesn't fit.
+    """
+    space, told = read_space(path, chosen, lambda _: None), list[str]()
+    kept, largest = list[Dimension](), dict[str, Value]()
+    for dimension in space.dimensions:
+        if not (dimension.key.startswith("train.") and isinstance(dimension.values, CategoricalDistribution)):
+            try:
+                _check(path, dimension, space, check)
+            except FanfoldError as error:
+                raise FanfoldError(f"{error} Write a space that suits, and name it with `search.space`.") from error
+            kept.append(dimension)
+            continue
+        fitting, refused = list[Value](), dict[Value, str]()
+        for value in dimension.probes:
+            try:
+                check({**largest, dimension.key: value})
+                fitting.append(value)
+            except FanfoldError as error:
+                refused[value] = str(error)
+        if refused:
+            told.append(
+                f"`{dimension.key}` is not searched at {either(map(str, refused))}: {next(iter(refused.values()))}"
+            )
+        if fitting:
+            kept.append(replace(dimension, values=CategoricalDistribution(fitting)))
+            largest[dimension.key] = max(fitting, key=lambda value: float(value or 0))
+    return Space(tuple(kept)), told
+
+
+def _check(path: Path, dimension: Dimension, space: Space, check: Check) -> None:
+    """Check a dimension's values; raise FanfoldError that names it."""
+    for params in _probes(dimension, space):
+        try:
+            check(params)
+        except FanfoldError as error:
+            raise FanfoldError(f"{path}: {dimension.key}: {error}") from error
 
 
 def as_flags(params: Mapping[str, Value]) -> list[str]:
