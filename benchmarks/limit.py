@@ -20,19 +20,19 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gpu.problem import SIZE, tasks_of
 from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.algorithm import MetaGradient
 from fanfold.tasks.algorithms import maml_vectorized
 from fanfold.tasks.algorithms.maml import CPU_TASKS, Maml
 from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import Article, Conv4, Conv4Stride, Model, build_network
 from fanfold.tasks.network import as_network
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.entry import run
 from fanfold.workflows.cli.result import environment
-
-SIZE = (28, 28)
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,16 @@ class Setting:
 
     name: str
     model: Model
-    ways: int
-    shots: int
-    queries: int
+    shape: EpisodeShape
     steps: int
 
 
 SETTINGS = (
-    Setting("5-way 1-shot, 1 query, 1 step", Conv4(), 5, 1, 1, 1),
-    Setting("5-way 1-shot, 15 queries, 5 steps", Conv4(), 5, 1, 15, 5),
-    Setting("20-way 1-shot, 5 queries, 5 steps", Conv4(), 20, 1, 5, 5),
-    Setting("5-way 1-shot, 1 query, 1 step, strides", Conv4Stride(), 5, 1, 1, 1),
-    Setting("5-way 1-shot, 1 query, 1 step, article", Article(), 5, 1, 1, 1),
+    Setting("5-way 1-shot, 1 query, 1 step", Conv4(), EpisodeShape(5, 1, 1), 1),
+    Setting("5-way 1-shot, 15 queries, 5 steps", Conv4(), EpisodeShape(5, 1, 15), 5),
+    Setting("20-way 1-shot, 5 queries, 5 steps", Conv4(), EpisodeShape(20, 1, 5), 5),
+    Setting("5-way 1-shot, 1 query, 1 step, strides", Conv4Stride(), EpisodeShape(5, 1, 1), 1),
+    Setting("5-way 1-shot, 1 query, 1 step, article", Article(), EpisodeShape(5, 1, 1), 1),
 )
 
 
@@ -89,14 +87,15 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
     `ratio` is automatic differentiation's seconds to those of a task by itself, `gain` the latter's to those of a task
     of `CPU_TASKS`.
     """
-    module = build_network(setting.model, setting.ways, SIZE, 0)
-    network = as_network(module, SIZE, setting.ways)
+    ways, cpu = setting.shape.ways, torch.device("cpu")
+    network = as_network(build_network(setting.model, ways, SIZE, 0), SIZE, ways)
     stack = network.stack
     assert stack is not None
     plain = replace(network, stack=None)
     order: Literal["reverse"] = "reverse"
     algorithm = Maml(inner_lr=0.1, inner_steps=setting.steps, differentiation=order)
-    parameters, few, one = algorithm.initialize(network), some_tasks(setting, CPU_TASKS), some_tasks(setting, 1)
+    parameters = algorithm.initialize(network)
+    few, one = (tasks_of(setting.shape, count, cpu) for count in (CPU_TASKS, 1))
 
     def of_tasks(tasks: TaskBatch, at_once: int) -> MetaGradient:
         how = algorithm.inner_lr, setting.steps, order, at_once
@@ -123,16 +122,6 @@ def measure(setting: Setting, rate: float, rounds: int) -> dict[str, float]:
         "autograd_seconds": autograd_seconds,
         "ratio": statistics.median(autograd / alone for alone, _, autograd in found),
     }
-
-
-def some_tasks(setting: Setting, count: int) -> TaskBatch:
-    """Tasks of random strokes."""
-    generator, label = torch.Generator().manual_seed(0), torch.arange(setting.ways)
-    support, query = (
-        (torch.rand(count, setting.ways * each, 1, *SIZE, generator=generator) > 0.8).float()
-        for each in (setting.shots, setting.queries)
-    )
-    return TaskBatch(support, label.repeat_interleave(setting.shots), query, label.repeat_interleave(setting.queries))
 
 
 def convolution_rate(rounds: int) -> float:

@@ -25,11 +25,13 @@ import torch
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from benchmarks.gpu.problem import SIZE, tasks_of
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.cluster.preload import WORKER_ENVIRONMENT
 from fanfold.pipeline.files import write_json
 from fanfold.tasks.algorithms.maml import Maml
 from fanfold.tasks.batch import TaskBatch
+from fanfold.tasks.episodes import EpisodeShape
 from fanfold.tasks.models import MODELS, build_network
 from fanfold.tasks.network import as_network
 from fanfold.workflows.cli.configuration import build_parser, parse
@@ -39,7 +41,6 @@ from fanfold.workflows.cli.result import environment
 Way = Literal["reverse", "mixed"]
 WAYS: tuple[Way, Way] = ("reverse", "mixed")
 COLOURS = {"reverse": "#d55e00", "mixed": "#0072b2"}
-SIZE = (28, 28)
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="each is measured so often")
     parser.add_argument("--out", type=Path, default=Path("memory"), help="OUT.json and OUT.png")
     options = parse(parser, argv)
-    task = one_task(options.shots, options.queries)
+    task = tasks_of(EpisodeShape(5, options.shots, options.queries), 1, torch.device("cpu"))
     bytes_of: dict[Way, list[int]] = {way: [] for way in WAYS}
     seconds_of: dict[Way, list[float]] = {way: [] for way in WAYS}
     print("steps   reverse    mixed   (MB)   reverse    mixed   (ms)   mixed / reverse: memory, time")
@@ -101,15 +102,6 @@ def main(argv: Sequence[str]) -> None:
     }
     write_json(options.out.with_suffix(".json"), result)
     draw(options.steps, bytes_of).savefig(options.out.with_suffix(".png"), dpi=150)
-
-
-def one_task(shots: int, queries: int) -> TaskBatch:
-    """A 5-way task of random strokes."""
-    generator, label = torch.Generator().manual_seed(0), torch.arange(5)
-    support, query = (
-        (torch.rand(1, 5 * each, 1, *SIZE, generator=generator) > 0.8).float() for each in (shots, queries)
-    )
-    return TaskBatch(support, label.repeat_interleave(shots), query, label.repeat_interleave(queries))
 
 
 def meta_gradient(model: str, task: TaskBatch, steps: int, way: Way) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.faults.hook import MODULE
-from benchmarks.soak.stage import Stage, answers, usual_signals, wait_for
+from benchmarks.soak.stage import Stage, answers, usual_signals, wait_for, working_in
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.recording.kept import read_result
@@ -184,16 +184,6 @@ class Trial:
         found += [f"left: {path.relative_to(self.folder)}" for path in self.folder.rglob("*partial*")]
         found += [f"left: {path.relative_to(self.folder)}" for path in self.scratch.rglob("*") if path.name not in KEPT]
         return found
-
-
-def working_in(folder: Path) -> list[psutil.Process]:
-    """The processes that work in a folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 def end_all(folder: Path) -> int:

@@ -29,7 +29,7 @@ from benchmarks.soak.injections import KINDS, Fault, Scene, draw, inject, refusa
 from benchmarks.soak.page import write
 from benchmarks.soak.record import Record
 from benchmarks.soak.sampling import Sampler
-from benchmarks.soak.stage import Stage, end_groups
+from benchmarks.soak.stage import Stage, command_of, end_groups, working_in
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.result import environment
 
@@ -225,16 +225,6 @@ def verdict(run: Run, reference: Run) -> list[str]:
     return wrong
 
 
-def left_processes(folder: Path) -> list[str]:
-    """The processes that still work in a folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(folder) and process.pid != psutil.Process().pid:
-                found.append(f"process left: {' '.join(process.cmdline())[:150]}")
-    return found
-
-
 def tell(text: str) -> None:
     """Say what happens, with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
@@ -263,7 +253,8 @@ def main() -> int:
         drivers = [one.driver for one in (run, reference) if one.driver and one.driver.poll() is None]
         end_groups([*run.rivals, *drivers])
         stage.close()
-    wrong = [*record.wrong, *verdict(run, reference), *left_processes(folder)]
+    left = [f"process left: {command_of(process)[:150]}" for process in working_in(folder)]
+    wrong = [*record.wrong, *verdict(run, reference), *left]
     write(options.out, facts(run, reference, options.seed) | {"wrong": wrong}, record.samples, turns(run.iterations))
     for line in wrong:
         tell(f"did not hold: {line}")

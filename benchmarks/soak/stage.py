@@ -179,6 +179,16 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
+def working_in(folder: Path) -> list[psutil.Process]:
+    """The processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def end_groups(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """End processes by SIGTERM, and soon what is left of their groups and children by SIGKILL."""
     left = [child for process in processes for child in children(process)]
