@@ -45,9 +45,9 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
-def paced(rate: float, thing: str) -> str:
-    """A rate with two digits at least: "120 tasks/s", "0.043 tasks/s"."""
-    return f"{rate:,.0f} {thing}/s" if rate >= 9.95 or rate == 0 else f"{rate:.2g} {thing}/s"
+def paced(rate: float) -> str:
+    """A rate, with two digits where it is small: "1,234", "3.3", "0.043"."""
+    return f"{rate:,.0f}" if rate >= 9.95 or rate == 0 else f"{rate:.2g}"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -74,7 +74,7 @@ class Curves:
         made = make_figure("speed", "Training tasks a second", "tasks / s", across)
         made.y_range = DataRange1d(start=0)
         made.line("iteration", "tasks_per_second", source=self._curve, color=BLUE, line_width=1.5)
-        tips = [("iteration", "@iteration{0,0}"), ("tasks a second", "@tasks_per_second{0,0.0}")]
+        tips = [("iteration", "@iteration{0,0}"), ("tasks a second", "@tasks_per_second{0,0.[00]}")]
         made.add_tools(HoverTool(tooltips=tips, mode="vline"))
         return made
 

@@ -7,6 +7,7 @@ from bokeh.models import LayoutDOM
 from bokeh.models.widgets import Div
 from jinja2 import Environment, FileSystemLoader
 
+from fanfold.data.advice import paced
 from fanfold.pipeline.dashboard.board import Run, Trial
 from fanfold.pipeline.events import format_duration
 
@@ -20,7 +21,12 @@ class Pieces:
 
     def __init__(self) -> None:
         environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-        environment.filters |= {"percent": percent, "duration": format_duration, "milliseconds": milliseconds}
+        environment.filters |= {
+            "percent": percent,
+            "duration": format_duration,
+            "milliseconds": milliseconds,
+            "paced": paced,
+        }
         # Bokeh isolates every piece: the page's style sheet does not apply inside.
         style = (TEMPLATES / "pieces.css").read_text()
         self._macros = environment.get_template("pieces.html").module

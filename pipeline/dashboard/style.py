@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bokeh.models import NumeralTickFormatter
+from bokeh.models import BasicTicker, NumeralTickFormatter
 from bokeh.plotting import figure
 
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -27,6 +27,7 @@ def make_figure(name: str, title: str, unit: str, across: Any) -> figure:
         active_scroll=None,
     )
     made.toolbar.autohide = True
+    made.xaxis.ticker = BasicTicker(min_interval=1)  # there is no half iteration
     made.xaxis.formatter = NumeralTickFormatter(format="0,0")
     made.grid.grid_line_alpha = 0.4
     made.axis.minor_tick_line_color = None

@@ -41,7 +41,7 @@ class Workers:
         self._memory = _bars("worker_memory", "Memory", "GiB", rows, self._source, "memory", SKY)
         tips = [
             ("worker", "@address"),
-            ("tasks a second", "@tasks{0.0}"),
+            ("tasks a second", "@tasks{0,0.[00]}"),
             ("time a task", "@slowness{0.00} × the usual"),
         ]
         self._tasks.add_tools(HoverTool(tooltips=tips))

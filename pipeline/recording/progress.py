@@ -105,7 +105,7 @@ class Counted:
         now = time.monotonic()
         pace = done / max(now - self._began, 1e-3)
         left = format_duration((self._total - done) / pace) if done else "?"
-        status = f"{done:,} of {counted(self._total, 'picture')} · {paced(pace, 'pictures')} · {left} left"
+        status = f"{done:,} of {counted(self._total, 'picture')} · {paced(pace)} pictures/s · {left} left"
         self._terminal.bars.update(self._task, completed=done, status=status)
         if not self._terminal.live and now - self._shown_at > QUIET:
             self._shown_at = now
@@ -176,7 +176,7 @@ class RunProgress:
         iteration = event.records[-1].iteration + 1
         status = (
             f"iteration {iteration:,} · loss {self._loss:.3f} · accuracy {100 * self._accuracy:.1f} % · "
-            f"{paced(event.tasks_per_second, 'tasks')} · {format_duration(seconds_left(self._started, event))} left"
+            f"{paced(event.tasks_per_second)} tasks/s · {format_duration(seconds_left(self._started, event))} left"
         )
         if self._task is not None:
             self._bar.update(self._task, completed=share_done(self._started, event), status=status)

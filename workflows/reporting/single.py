@@ -104,7 +104,7 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     return [
         *facts,
         ("Best on validation", f"{percent(result['validation_accuracy'])}, iteration {result['tested_iteration']:,}"),
-        ("Pace", paced(result["tasks_per_second"], "tasks")),
+        ("Pace", f"{paced(result['tasks_per_second'])} tasks a second"),
         ("Hardware", ", ".join(hardware)),
         ("Workers", ", ".join(workers)),
         ("Versions", ", ".join(versions)),

@@ -3,12 +3,15 @@
 from operator import add
 
 import pytest
+from bokeh.models import DataRange1d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.pipeline.dashboard import board
 from fanfold.pipeline.dashboard.board import RUNS, TRIALS, Board, Thinned
+from fanfold.pipeline.dashboard.pieces import Pieces
 from fanfold.pipeline.dashboard.plugin import BoardPlugin
+from fanfold.pipeline.dashboard.style import make_figure
 from fanfold.pipeline.executors.stopwatch import Stopwatch
 from fanfold.pipeline.messages import TOPIC, understood
 
@@ -237,6 +240,18 @@ def test_of_very_many_trials_the_poorest_are_forgotten():
         known.hear(trial(number, state="finished", accuracy=number / 1000, iteration=10))
     assert len(known.runs["aa"].trials) == TRIALS
     assert min(known.runs["aa"].trials) == 3
+
+
+def test_there_is_no_tick_at_half_an_iteration():
+    axis = make_figure("loss", "Loss", "nats", DataRange1d()).xaxis[0]
+    assert axis.ticker.min_interval == 1
+
+
+def test_a_slow_run_has_a_pace(known):
+    known.hear(windows(1, 1, seconds=231.0))
+    pieces = Pieces()
+    pieces.show(known.newest())
+    assert "<dd>0.043</dd>" in pieces.roots[0].text
 
 
 def test_a_stopwatch_says_where_time_went():

@@ -108,7 +108,7 @@ def test_letters_that_a_terminal_lacks_are_replaced():
     [(0.0432, "0.043"), (0.5, "0.5"), (2.04, "2"), (3.26, "3.3"), (9.97, "10"), (1234.5, "1,234"), (0.0, "0")],
 )
 def test_a_slow_pace_keeps_its_digits(rate, words):
-    assert paced(rate, "tasks") == f"{words} tasks/s"
+    assert paced(rate) == words
 
 
 STATUS = "iteration 12,345 · loss 0.123 · accuracy 95.1 % · 1234 tasks/s · 1:02:34 left"
