@@ -26,7 +26,8 @@ from fanfold.pipeline.learner_file import suited_to
 from fanfold.pipeline.tensor_file import Tensors, pack, told_of, unpack
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.described import described
-from fanfold.tasks.learner import Learner, Learnt, filled, in_batches, linear_of
+from fanfold.tasks.flipped import unflipped
+from fanfold.tasks.learner import Learner, Learnt, in_batches, linear_of
 from fanfold.tasks.models import Model, handed_over
 
 FORMAT = 2
@@ -184,7 +185,8 @@ class Classifier:
             "threshold": self.threshold,
             "origin": self.origin,
         }
-        state = {f"network.{name}": value.numpy() for name, value in self.learnt.network.state_dict().items()}
+        network = unflipped(self.learnt.network)
+        state = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
         if isinstance(self.learnt.judge, nn.Module):
             state |= {f"head.{name}": value.numpy() for name, value in self.learnt.judge.state_dict().items()}
         support = {"support": self.support.numpy(), "numbers": self.numbers.numpy()} if learner.embeds else {}
@@ -221,7 +223,7 @@ class Classifier:
             support = numbers = torch.zeros(0, dtype=torch.int64)
             network = learner.network(None if learner.ways is None else len(labels))
             head = linear_of(found["head.weight"], found["head.bias"]) if "head.weight" in found else None
-            learnt = Learnt(filled(network, state), head)
+            learnt = Learnt(learner.filled(network, state), head)
         right = known.right
         if right is not None and not (len(right) == 2 and 0 <= right[0] <= right[1]):
             raise ValueError("how many of its support set it finds is out of range")

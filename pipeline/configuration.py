@@ -134,6 +134,8 @@ class EvaluationConfig:
         other_tasks: Tasks of the test in the other way: inductive where the published test is transductive, and the
             reverse; 0 for none.
         steps: Inner steps at validation and test; null for as many as in training.
+        flip: Test-time augmentation: whether validation, tests and labels take the mean of what the network makes of a
+            picture and of its mirror image.
         patience: Early stopping: validations in a row without a better accuracy after which training ends; none for
             training to its end.
     """
@@ -144,6 +146,7 @@ class EvaluationConfig:
     half_width: float | None = None
     other_tasks: int = 500
     steps: int | None = None
+    flip: bool = False
     patience: int | None = None
 
     def __post_init__(self) -> None:

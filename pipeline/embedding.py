@@ -18,6 +18,7 @@ from fanfold.data.images import Images
 from fanfold.data.plain import JSON
 from fanfold.data.store import Store
 from fanfold.tasks.backbones import weights_digest
+from fanfold.tasks.flipped import FlippedModule
 from fanfold.tasks.learner import channels_last, in_batches
 from fanfold.tasks.models import GivenModel, Model
 from fanfold.tasks.network import Network
@@ -29,7 +30,7 @@ Compute: TypeAlias = Callable[[Sequence[tuple[int, int]]], Sequence[NDArray[np.f
 """From chunks, first and last (exclusive) pictures, to their embeddings `[n, d]`."""
 
 
-def open_embeddings(store: Store, images: Images, model: Model, body: Network) -> EmbeddedImages:
+def open_embeddings(store: Store, images: Images, model: Model, body: Network, *, flip: bool = False) -> EmbeddedImages:
     """The embeddings of a store's pictures by a frozen network; who asks for them while they are absent computes them.
 
     They are the same bits in any company, on any worker, and for any number of threads. A GPU's differ from a CPU's in
@@ -41,16 +42,18 @@ def open_embeddings(store: Store, images: Images, model: Model, body: Network) -
         images: Its pictures.
         model: The network's configuration.
         body: The network without a head, on the CPU.
+        flip: Whether they are averaged over mirror images, see `tasks.flipped`.
     """
     facts: dict[str, JSON] = {
         "model": str(getattr(model, "name", type(model).__name__)),
         "network": weights_digest(body),
         "code": _code(model, body.module),
         "size": list(images.size),
+        **({"flip": True} if flip else {}),
     }
 
     def alone(chunks: Sequence[tuple[int, int]]) -> Sequence[NDArray[np.float32]]:
-        return [embedded_pictures(body, images, *chunk) for chunk in chunks]
+        return [embedded_pictures(body, images, *chunk, flip=flip) for chunk in chunks]
 
     return EmbeddedImages(store, facts, body.outputs, lambda found: fill(found, alone))
 
@@ -79,12 +82,15 @@ def fill(images: EmbeddedImages, compute: Compute, told: Callable[[int], None] =
     images.write(lambda: _in_groups(images.store.pictures, compute, told))
 
 
-def embedded_pictures(body: Network, images: Images, first: int, last: int) -> NDArray[np.float32]:
+def embedded_pictures(
+    body: Network, images: Images, first: int, last: int, *, flip: bool = False
+) -> NDArray[np.float32]:
     """The embeddings of a store's pictures `first` to `last` (exclusive), `[n, d]`: each the same in any company."""
     starts, numbers = np.concatenate([[0], np.cumsum(images.counts)]), np.arange(first, last)
     classes = np.searchsorted(starts, numbers, "right") - 1
     pixels = torch.from_numpy(images.gather(classes, numbers - starts[classes]))
     module = channels_last(body.module).eval()
+    module = FlippedModule(module) if flip else module
     device = next((tensor.device for tensor in module.parameters()), pixels.device)
     with _one_thread():
         found: NDArray[np.float32] = in_batches(module, pixels.to(device).float().div_(255)).float().cpu().numpy()

@@ -108,6 +108,7 @@ def decide(asked: Configuration, *, trains: bool = True) -> Experiment:
         steps=asked.evaluation.steps,
         meta=asked.meta,
         augment=asked.train.augment,
+        flip=asked.evaluation.flip,
     )
     config = {
         "seed": asked.seed,

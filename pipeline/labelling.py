@@ -41,6 +41,7 @@ def learner_of(recipe: Recipe, found: Checkpoint, parameters: Vector | None = No
         {name: torch.from_numpy(value) for name, value in statistics.items()},
         recipe.steps,
         kept={name: value.clone() for name, value in opened.network.kept().items()},
+        flip=recipe.flip,
     )
     if learner.statistics or not (learner.embeds and opened.network.normalizes_by_batch):
         return learner

@@ -114,6 +114,7 @@ class Recipe:
     device: Literal["cpu", "cuda"] = "cpu"  # where chunks are computed
     fingerprint: str | None = None  # identifies the store's content; None where it was not opened yet
     augment: str | None = None  # how training pictures are changed, see `tasks.augmentation`
+    flip: bool = False  # whether validation and test average over mirror images, see `tasks.flipped`
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -39,6 +39,7 @@ from fanfold.tasks.episodes import (
     draw_episodes,
     large_enough,
 )
+from fanfold.tasks.flipped import flipped
 from fanfold.tasks.models import Model, build_network
 from fanfold.tasks.network import (
     Embedded,
@@ -101,7 +102,7 @@ def open_context(recipe: Recipe) -> WorkerContext:
         network = replace(network, vectorized=network.vectorized and recipe.algorithm.vectorizes)
         images: Images = pictures
         if embeddable(network):
-            images = _embedded(recipe.store, fingerprint, recipe.model, shape, recipe.seed, pictures)
+            images = _embedded(recipe.store, fingerprint, recipe.model, shape, recipe.seed, pictures, recipe.flip)
             network = embedded(network)
         # Pictures that are changed one by one are gathered on the host.
         whole = recipe.vectorized and images is pictures and recipe.augment is None
@@ -236,7 +237,7 @@ def embed(recipe: Recipe, first: int, last: int) -> NDArray[np.float32]:
         body = _network(recipe.model, None, shape, recipe.seed, recipe.device, False, "float32")
         # Runs of any precision read these embeddings.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        return embedded_pictures(body, opened.pictures, first, last)
+        return embedded_pictures(body, opened.pictures, first, last, flip=recipe.flip)
 
 
 def test(
@@ -253,8 +254,9 @@ def test(
     The `population` normalization needs the population's `statistics`.
     """
     with in_context(recipe, stream, first) as opened:
-        network, meta = opened.network, to_tensor(parameters, recipe)
-        if opened.resident is not None and recipe.algorithm.defines_logits and normalization == "batch":
+        meta = to_tensor(parameters, recipe)
+        captured = opened.resident is not None and not recipe.flip
+        if captured and recipe.algorithm.defines_logits and normalization == "batch":
             compute = _captured_predictions(recipe)
             labels, confidences, losses = compute(meta, _codes(recipe, opened, stream, first, last))
             return to_host(labels, confidences, losses, recipe.task.ways)
@@ -318,11 +320,13 @@ def _network(
 
 @lru_cache(maxsize=4)
 def _embedded(
-    store: str, fingerprint: str, model: Model, shape: tuple[int, int, int], seed: int, images: Images
+    store: str, fingerprint: str, model: Model, shape: tuple[int, int, int], seed: int, images: Images, flip: bool
 ) -> EmbeddedImages:
     opened = open_store(store)
     assert opened.digest == fingerprint, "the images of the store would be others"
-    return open_embeddings(opened, images, model, _network(model, None, shape, seed, "cpu", False, "float32"))
+    return open_embeddings(
+        opened, images, model, _network(model, None, shape, seed, "cpu", False, "float32"), flip=flip
+    )
 
 
 @lru_cache(maxsize=4)
@@ -413,6 +417,8 @@ def tasks_to_judge(
 ) -> tuple[Network, TaskBatch]:
     """Some tasks, and the network to judge them by; with the population's statistics, of embeddings."""
     network = opened.network
+    if recipe.flip and opened.images is opened.pictures:
+        network = flipped(network)
     if population is None:
         return network, _tasks(recipe, opened, stream, first, last)
     fixed = with_statistics(network, {name: to_tensor(value, recipe) for name, value in population.items()})

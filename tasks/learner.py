@@ -21,6 +21,7 @@ from fanfold.data.pictures import MOST_SIZE
 from fanfold.tasks.algorithm import Algorithm, Classify
 from fanfold.tasks.backbones import unfilled
 from fanfold.tasks.described import algorithm_from, described, model_from
+from fanfold.tasks.flipped import FlippedModule, flipped
 from fanfold.tasks.heads import Head, with_ways
 from fanfold.tasks.models import Model, at_most, build_network
 from fanfold.tasks.network import Embedded, Network, as_network, batch_statistics, embeddable, embedded
@@ -62,6 +63,7 @@ class _Facts:
     ways: int | None
     steps: int | None
     head: Head
+    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Learner:
         steps: Inner steps, for algorithms that have them; None for as many as in training.
         head: The rows of its head where a task has other ways than the training, see `tasks.heads`.
         kept: What of the network isn't learnt, see `tasks.network.Network.kept`; other tensors may stand among these.
+        flip: Whether what the network makes of an image is averaged over its mirror image, see `tasks.flipped`.
     """
 
     algorithm: Algorithm
@@ -91,6 +94,7 @@ class Learner:
     steps: int | None = None
     head: Head = "mean"
     kept: Mapping[str, Tensor] = field(default_factory=dict)
+    flip: bool = False
     # By ways. Shared by all that `replace` gives other parameters, statistics or heads, of which networks hold none.
     _networks: dict[int | None, Network] = field(default_factory=dict, repr=False, compare=False)
 
@@ -104,6 +108,7 @@ class Learner:
             "ways": self.ways,
             "steps": self.steps,
             "head": self.head,
+            "flip": self.flip,
         }
 
     @staticmethod
@@ -136,6 +141,7 @@ class Learner:
         running = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
         shape = (height, width), known.channels
         found = Learner(*kinds, *shape, known.ways, parameters, running, known.steps, known.head, statistics)
+        found = replace(found, flip=known.flip)
         there = parameters.numel() + sum(value.numel() for value in statistics.values())
         with at_most(3 * there + SLACK):
             found._check()
@@ -179,8 +185,8 @@ class Learner:
     def encoder(self) -> nn.Module:
         """Images to embeddings `[n, d]`, for algorithms that embed."""
         if embeddable(self._trained):
-            return fixed(self.network(None), {}, {})
-        return fixed(self._trained, self._trained.own(self.parameters), self.statistics)
+            return self._fixed(self.network(None), {}, {})
+        return self._fixed(self._trained, self._trained.own(self.parameters), self.statistics)
 
     def learn(self, support: Tensor, labels: Tensor) -> Learnt:
         """Learn a task from its support set: images `[n, …]`, and labels int64 `[n]`, 0 … ways - 1, in any order.
@@ -193,7 +199,8 @@ class Learner:
         ways = int(labels.max()) + 1
         network = self._trained if self.ways in (None, ways) else self.network(ways)
         parameters = self._for_ways(self._trained, network)
-        adapted = self.algorithm.adapted(network, parameters, support, labels, self.steps)
+        judging = flipped(network) if self.flip else network
+        adapted = self.algorithm.adapted(judging, parameters, support, labels, self.steps)
         if adapted is None:
             raise FanfoldError(
                 f"{self.algorithm.name} doesn't say what its network learns: define `adapted`, see "
@@ -201,7 +208,7 @@ class Learner:
             )
         theta, head = ({n: v for n, v in adapted.items() if (n in network.shapes) == own} for own in (True, False))
         statistics = batch_statistics(network, theta, support) if network.normalizes_by_batch else {}
-        return Learnt(fixed(network, theta, statistics), linear_of(*head.values()) if head else None)
+        return Learnt(self._fixed(network, theta, statistics), linear_of(*head.values()) if head else None)
 
     def judge(self, support: Tensor, labels: Tensor) -> Classify:
         """Learn a task from embeddings `[n, d]`: queries' embeddings to their logits."""
@@ -213,6 +220,14 @@ class Learner:
             network = replace(trained, shapes=shapes, outputs=ways)
         parameters = self._for_ways(trained, network)
         return self.algorithm.classifier(network, parameters, support, labels, self.steps)
+
+    def filled(self, network: Network, state: Mapping[str, Tensor]) -> nn.Module:
+        """A network's module with the tensors of another one's state, see `learn`."""
+        return self._fixed(network, {name: state[name] for name in network.shapes}, state)
+
+    def _fixed(self, network: Network, parameters: Parameters, statistics: Mapping[str, Tensor]) -> nn.Module:
+        module = fixed(network, parameters, statistics)
+        return FlippedModule(module) if self.flip else module
 
     def _for_ways(self, trained: Network, wanted: Network) -> Tensor:
         """The meta-parameters for a network with another head."""
@@ -247,12 +262,6 @@ def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer.eval().requires_grad_(False)
-
-
-def filled(network: Network, state: Mapping[str, Tensor]) -> nn.Module:
-    """The network's module with the tensors of another one's state, which `fixed` made."""
-    parameters = {name: state[name] for name in network.shapes}
-    return fixed(network, parameters, state)
 
 
 def in_batches(module: nn.Module, images: Tensor) -> Tensor:

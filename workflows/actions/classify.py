@@ -132,10 +132,11 @@ def trained_shipped(name: str) -> Trained:
     return Trained(kept.learner, kept.preprocessing, kept.suited, wanted)
 
 
-def trained_backbone(model: Model, algorithm: Algorithm, size: int | None) -> Trained:
+def trained_backbone(model: Model, algorithm: Algorithm, size: int | None, *, flip: bool = False) -> Trained:
     """A network of torchvision or timm with its weights alone, without any run.
 
-    Pictures are in colour, of the network's own size or another one.
+    Pictures are in colour, of the network's own size or another one. With `flip`, embeddings are averaged over mirror
+    images, see `tasks.flipped`.
 
     Raises:
         FanfoldError: There is no such network, its weights can't be read, or the algorithm needs a run.
@@ -150,7 +151,7 @@ def trained_backbone(model: Model, algorithm: Algorithm, size: int | None) -> Tr
     model = replace(model, freeze=True)
     preprocessing = Preprocessing(size=size or preprocess(model).size)
     shape = preprocessing.size, preprocessing.size
-    empty = Learner(algorithm, model.resolved(), shape, preprocessing.channels, None, torch.zeros(0), {})
+    empty = Learner(algorithm, model.resolved(), shape, preprocessing.channels, None, torch.zeros(0), {}, flip=flip)
     learner = replace(empty, parameters=algorithm.initialize(empty.network(None)))
     return Trained(learner, preprocessing, None, f"the weights of {model.name}")
 

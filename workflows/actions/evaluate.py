@@ -278,6 +278,7 @@ def _name(asked: Evaluation, sha256: str) -> str:
         "train": asdict(recipe.train),
         **({"algorithm": asdict(recipe.algorithm)} if isinstance(recipe.algorithm, Fitted) else {}),
         "evaluation": [evaluation.tasks, evaluation.half_width, evaluation.other_tasks, evaluation.steps],
+        **({"flip": True} if evaluation.flip else {}),
     }
     digest = hashlib.sha256(json.dumps(judged).encode()).hexdigest()[:8]
     task = recipe.task

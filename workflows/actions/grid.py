@@ -135,6 +135,7 @@ def _name(planned: GridOfTests, result: Mapping[str, Any]) -> str:
     judged = [
         *(grid.ways, grid.shots, recipe.task.queries, recipe.seed, recipe.fingerprint, recipe.split),
         *(result["tested_sha256"], evaluation.tasks, evaluation.half_width, evaluation.steps),
+        *(["flip"] if evaluation.flip else []),
         # A method on embeddings may be another one than the run's.
         *([asdict(recipe.algorithm)] if isinstance(recipe.algorithm, Fitted) else []),
     ]

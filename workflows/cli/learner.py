@@ -44,8 +44,11 @@ def is_backbone(run: str) -> bool:
 
 USED = {
     SHIPPED: (),
-    "a backbone alone": ("model", "algorithm", "size"),
-    "a run": ("dataset", "algorithm", "model", "seed", "evaluation.steps", "task.rotations", "task.reflections"),
+    "a backbone alone": ("model", "algorithm", "size", "evaluation.flip"),
+    "a run": (
+        *("dataset", "algorithm", "model", "seed", "evaluation.steps", "evaluation.flip"),
+        *("task.rotations", "task.reflections"),
+    ),
 }
 """The sections and flags of the configuration that decide how labels are found, by what finds them."""
 
@@ -81,5 +84,6 @@ def learner(run: str, options: Namespace) -> "Trained":
     if is_backbone(run):
         from fanfold.workflows.actions.classify import trained_backbone
 
-        return trained_backbone(options.model, options.algorithm, options.size)
+        flip = options.evaluation.flip
+        return trained_backbone(options.model, options.algorithm, options.size, flip=flip)
     return trained_run(decided(options, trains=False), RunDirectory(Path(run)), say)

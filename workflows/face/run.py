@@ -128,6 +128,7 @@ class Run:
         queries: int | None = None,
         half_width: float | None = None,
         steps: int | None = None,
+        flip: bool | None = None,
         seed: int | None = None,
         data: Data | None = None,
         split: str | None = None,
@@ -147,6 +148,7 @@ class Run:
         queries: int | None = None,
         half_width: float | None = None,
         steps: int | None = None,
+        flip: bool | None = None,
         seed: int | None = None,
         data: Data | None = None,
         split: str | None = None,
@@ -166,6 +168,7 @@ class Run:
         queries: int | None = None,
         half_width: float | None = None,
         steps: int | None = None,
+        flip: bool | None = None,
         seed: int | None = None,
         data: Data | None = None,
         split: str | None = None,
@@ -184,6 +187,8 @@ class Run:
             half_width: Test on as many more tasks as it takes for half the width of the 95 % interval, in percentage
                 points, to be at most this.
             steps: Inner steps, for algorithms that have them.
+            flip: Test-time augmentation: whether to take the mean of what the network makes of a picture and of its
+                mirror image; by default as in the run.
             seed: The seed of the tasks; by default the run's own, and so the tasks of the run's end.
             data: Other data than the run's, see `fanfold.train`: their pictures are brought to the size and colours of
                 the run's.
@@ -206,7 +211,7 @@ class Run:
         asked = self._ask(
             seed=seed,
             task=some(queries=queries, **one),
-            evaluation=some(tasks=tasks, half_width=half_width, steps=steps),
+            evaluation=some(tasks=tasks, half_width=half_width, steps=steps, flip=flip),
             dataset=some(split=None if data is not None else split),
             cluster=settings_of(cluster),
         )
@@ -251,12 +256,13 @@ class Run:
             return measured(computing)
 
     @spoken
-    def learn(self, support: Support) -> Classifier:
+    def learn(self, support: Support, *, flip: bool | None = None) -> Classifier:
         """Learn classes of your own from a few labelled pictures of each, to label others by.
 
         Args:
             support: A folder with a folder of pictures for each class; or a mapping of classes' names to lists of
                 pictures: files, PIL images, arrays.
+            flip: Test-time augmentation, see `test`.
 
         Returns:
             The classifier: `predict` labels a folder or a list of pictures, each by itself; `save` keeps it in a file.
@@ -266,7 +272,8 @@ class Run:
         Raises:
             fanfold.FanfoldError: There are fewer than two classes, or a picture of a list can't be read.
         """
-        return _classifier(trained_run(self._ask().decided(trains=False), self._directory, _warn), support)
+        plan = self._ask(evaluation=some(flip=flip)).decided(trains=False)
+        return _classifier(trained_run(plan, self._directory, _warn), support)
 
     @spoken
     def export(
@@ -371,6 +378,7 @@ def learn(
     algorithm: AnAlgorithm = "nearest-mean",
     weights: str | PathLike[str] = "DEFAULT",
     size: int | None = None,
+    flip: bool | None = None,
     trust: Sequence[str] = (),
 ) -> Classifier:
     """Learn classes of your own without a run of your own: by one that comes with the package.
@@ -382,6 +390,7 @@ def learn(
         algorithm: Of a backbone alone: `nearest-mean`, `ridge` or `logistic`.
         weights: Of a backbone alone: a file, or `DEFAULT`, which downloads those of its name.
         size: Height and width of pictures, for a backbone alone; by default its own.
+        flip: Test-time augmentation, see `Run.test`; not of what comes with the package, which is for letters.
         trust: Packages that the run's own model and algorithm may be imported from, see `fanfold.load`.
 
     Returns:
@@ -396,11 +405,14 @@ def learn(
     (8, 'class1')
     """
     if str(run).startswith(SHIPPED):
+        if flip:
+            raise FanfoldError(f"flip is nothing for {run}, which is for letters: leave it out.")
         return _classifier(trained_shipped(str(run)), support)
     if str(run).startswith(PREFIXES):
         method = ask({}, {"algorithm": algorithm}).configuration.algorithm
-        return _classifier(trained_backbone(Backbone(str(run), str(weights), freeze=True), method, size), support)
-    return load(run, trust=trust).learn(support)
+        backbone = Backbone(str(run), str(weights), freeze=True)
+        return _classifier(trained_backbone(backbone, method, size, flip=bool(flip)), support)
+    return load(run, trust=trust).learn(support, flip=flip)
 
 
 def _grid(ways: Any, shots: Any, task: Mapping[str, Any]) -> Grid | None:
