@@ -143,8 +143,10 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
         ("runs/1", "algorithm", True),
         ("timm/vit", "size", True),
         ("timm/vit", "model.weights", True),
+        ("timm/vit", "evaluation.flip", True),
         ("timm/vit", "dataset.store", False),
         ("fanfold:omniglot", "model.width", False),
+        ("fanfold:omniglot", "evaluation.flip", False),
         ("fanfold:omniglot", "out", True),
     ],
 )
@@ -185,12 +187,15 @@ def test_a_backbone_alone_labels_without_any_run(workflow_here, own, tmp_path):
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "weights.pth")
     places = ["--support", str(own / "support"), "--query", str(own / "query")]
     alone = ["--run", "torchvision/mobilenet_v3_small", "--model.weights", "weights.pth", "--size", "32"]
+    alone += ["--evaluation.flip", "true"]
     ran = workflow_here("classify", *alone, *places, "--algorithm.name", "ridge", "--save", "kinds.fanfold")
     assert ran.returncode == 0, ran.stderr
     assert "labelled 19 pictures in labels.csv" in ran.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
     (tmp_path / "weights.pth").unlink()  # the classifier needs it no more
-    kept = list(Classifier.load(tmp_path / "kinds.fanfold").predict(own / "query"))
+    classifier = Classifier.load(tmp_path / "kinds.fanfold")
+    assert classifier.learner.flip
+    kept = list(classifier.predict(own / "query"))
     assert [one.label for one in kept] == [row["label"] for row in rows]
     assert {one.label for one in kept} <= {f"kind {number}" for number in range(5)}
     ran = workflow_here("classify", *alone, *places, "--algorithm.name", "protonet")

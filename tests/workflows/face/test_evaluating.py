@@ -14,6 +14,7 @@ from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline.checkpoint import cut, newest_checkpoint
 from fanfold.pipeline.classifier import Classifier
+from fanfold.tasks.flipped import unflipped
 from fanfold.workflows.actions import grid
 from fanfold.workflows.reporting.heat_map import newest_grid
 from tests.workflows.conftest import SMALL
@@ -74,8 +75,11 @@ def test_a_run_is_tested_on_other_data_of_another_size_and_colours(here, discs):
     (here / "known" / "hue0").rename(here / "known" / known)
     assert f"1 of its classes, such as {known}, are called as classes that" in run.test(data="known", ways=6).notes[1]
 
-    own = run.test()
+    own = run.test(predictions="own.csv")
     assert vars(own.accuracy) == vars(run.accuracy)
+    assert run.test(flip=True, predictions="flip.csv").keys["flip"]
+    assert (here / "flip.csv").read_text() != (here / "own.csv").read_text()
+    assert len(list((here / "protonet" / "evaluations").glob("3way1shot-30tasks-best-*.json"))) == 2
     (here / "own.zarr").rename(here / "moved.zarr")
     assert vars(run.test(data="moved.zarr").accuracy) == vars(own.accuracy)  # the run's own data at another place
     again = run.test(data=discs, ways=6)  # by the statistics that the run keeps
@@ -138,16 +142,17 @@ def test_the_command_tests_the_network_of_a_run_by_another_method(here, workflow
 def test_the_network_of_a_run_labels_by_another_method(here, pictures, workflow_here):
     places = ["--support", str(pictures / "alphabet0"), "--query", str(pictures / "alphabet0" / "class1")]
     asked = ["--run", "maml", *places, "--algorithm.name"]
-    ran = workflow_here("classify", *asked, "ridge", "--save", "kinds.fanfold")
+    ran = workflow_here("classify", *asked, "ridge", "--save", "kinds.fanfold", "--evaluation.flip", "true")
     assert ran.returncode == 0, ran.stderr
     kept = Classifier.load(here / "kinds.fanfold")
     assert kept.learner.algorithm.name == "ridge"
-    learnt = fanfold.load("maml", algorithm="nearest-mean").learn(pictures / "alphabet0")
+    learnt = fanfold.load("maml", algorithm="nearest-mean").learn(pictures / "alphabet0", flip=False)
     assert learnt.learner.algorithm.name == "nearest-mean"
+    assert [one.learner.flip for one in (kept, learnt)] == [True, False]
     found, _ = newest_checkpoint(here / "maml" / "checkpoints" / "last.safetensors")
     trained = cut(found.best, found.layout)
     for one in (kept, learnt):
-        for name, value in one.learner.encoder.named_parameters():
+        for name, value in unflipped(one.learner.encoder).named_parameters():
             np.testing.assert_array_equal(value, trained[f".{name}"])
     ran = workflow_here("classify", *asked, "protonet")
     assert ran.returncode == 2
