@@ -126,7 +126,7 @@ class Learner:
             KindError: A fact is missing, unknown, or of another type.
             ValueError: A fact is out of its range, or a tensor is none of the network's.
         """
-        known = of_fields(_Facts, facts)
+        known = of_fields(_Facts, facts, whole=False)  # files of before have no `flip`
         height, width = known.size
         if not 1 <= min(height, width) <= max(height, width) <= MOST_SIZE:
             raise ValueError("the size of its images is out of range")
