@@ -4,6 +4,7 @@ Batch norm has no running statistics: it normalizes by the current batch, as in 
 the other queries of its batch, which makes the classifier *transductive*.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ class Model(Protocol):
         """Build a freshly initialized module that maps images `[n, channels, *size]` to logits `[n, ways]`."""
 
 
+_TOO_SMALL = re.compile("size is too small|greater than actual input size|must be greater than zero")
+"""PyTorch's words on images that are too small for a layer."""
+
+
 def build_network(model: Model, ways: int, size: tuple[int, int], seed: int, channels: int = 1) -> nn.Module:
     """Build a network whose initialization follows from the seed alone.
 
@@ -50,9 +55,9 @@ def build_network(model: Model, ways: int, size: tuple[int, int], seed: int, cha
         except FanfoldError:
             raise
         except Exception as error:  # whatever a user's own module may raise
-            raise FanfoldError(
-                f"The model can't be built for images of {size[0]} × {size[1]}: {one_line(error)}"
-            ) from error
+            why = one_line(error)
+            mend = "; prepare larger ones, by `dataset.size`" if _TOO_SMALL.search(why) else ""
+            raise FanfoldError(f"The model can't be built for images of {size[0]} × {size[1]}: {why}{mend}") from error
 
 
 class Classifier(nn.Module):

@@ -112,6 +112,11 @@ def test_pictures_of_other_classes_are_unknown(recipe, support, queries):
         learner, open_preprocessing(recipe), support, lambda ways, shots: calibrated(recipe, learner, ways, shots)
     )
     assert classifier.calibration.auroc > 0.7
+    plain, scaled = (next(one.predict(queries)) for one in (replace(classifier, calibration=None), classifier))
+    shares = {name: share ** (1 / classifier.temperature) for name, share in plain.probabilities.items()}
+    expected = {name: share / sum(shares.values()) for name, share in shares.items()}
+    assert scaled.probabilities == pytest.approx(expected, abs=1e-5)
+    assert abs(classifier.temperature - 1) > 0.1  # so the confidence is another one
     assert not any(prediction.label == UNKNOWN for prediction in classifier.predict(queries))
     strict = classifier.with_unknown(0.3)
     said = [prediction.label for prediction in strict.predict(queries)]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fanfold.data.errors import FanfoldError
-from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel, handed_over
+from fanfold.tasks.models import Article, Conv4, Conv4Stride, PluginModel, ResNet12, build_network, handed_over
 from fanfold.tasks.network import as_network
 from fanfold.tasks.parameters import flatten
 
@@ -74,6 +74,14 @@ def test_a_network_of_ones_own_is_found_by_name():
 def test_a_network_that_can_not_be_had_is_said(name, arguments, message):
     with pytest.raises(FanfoldError, match=message):
         PluginModel(name, arguments).build(5, (28, 28))
+
+
+def test_images_that_are_too_small_for_a_network_are_to_be_prepared_larger():
+    for model in (Conv4(), ResNet12(widths="4-4-4-4")):
+        with pytest.raises(
+            FanfoldError, match=r"^The model can't be built .* 12 × 12: .*; prepare larger ones, by `data"
+        ):
+            build_network(model, 5, (12, 12), 0)
 
 
 def test_a_class_that_was_handed_over_is_called_by_its_name():

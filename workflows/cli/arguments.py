@@ -52,10 +52,12 @@ def checked(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
         if known[flag].nargs is not None and not _is_section(flag):
             words.append(word)
             continue
-        if not equals:
-            if not left or left[0].startswith("--"):
-                raise FanfoldError(f"{flag} needs a value: {flag} {_placeholder(known[flag])}.")
+        if not equals and left and not left[0].startswith("--"):
             value = left.pop(0)
+        elif not equals:
+            if bool not in parts(kind_of(known[flag])):
+                raise FanfoldError(f"{flag} needs a value: {flag} {_placeholder(known[flag])}.")
+            value = "true"
         words.append(f"{flag}={_value(known, flag, value)}")
     return words
 

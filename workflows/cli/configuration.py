@@ -201,8 +201,7 @@ def parse(
     if _collecting.get():
         raise CollectedError(parser)
     try:
-        asks_help = {"-h", "--help"} & set(argv)
-        words, paths = apart(parser, list(argv) if asks_help else checked(parser, argv))
+        words, paths = apart(parser, ["--help"] if {"-h", "--help"} & set(argv) else checked(parser, argv))
         options: Namespace = parser.instantiate(parser.parse_args(words))
         for name, path in paths.items():
             options[name] = path

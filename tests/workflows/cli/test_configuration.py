@@ -42,11 +42,20 @@ def test_a_flag_that_the_chosen_variant_lacks_is_refused_in_every_order(order):
         read(*itertools.chain(*(words[place] for place in order)))
 
 
-def test_help_names_all_variants_and_where_their_flags_are():
+def test_help_names_all_variants_and_where_their_flags_are(capsys):
     page = " ".join(build_parser("workflows.prepare", "", [], ["dataset"]).format_help().split())
     assert "auto, omniglot, glyphs, cifar-fs, folder. Each has flags of its own: --dataset.name NAME --help" in page
     assert "--dataset.size" not in page
     assert "--dataset.size" in build_parser("", "", ["--dataset.name", "folder"], ["dataset"]).format_help()
+    with pytest.raises(SystemExit):
+        read("--config", "pictures", "--help")  # whose data set is a folder
+    assert "--dataset.size" in capsys.readouterr().out
+
+
+def test_what_is_true_or_false_is_true_without_a_value():
+    options = read("--train.reflections", "--dataset.name", "folder", "--dataset.handwriting", "--dataset.strict")
+    assert (options.dataset.strict, options.dataset.handwriting, options.train.reflections) == (True, True, True)
+    assert not read("--train.reflections", "false").train.reflections
 
 
 def test_the_last_word_decides_which_variant(tmp_path):
