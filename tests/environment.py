@@ -1,7 +1,8 @@
-"""The environment of processes that tests start."""
+"""Processes that tests start, and their environment."""
 
 import os
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -15,3 +16,12 @@ def with_root(environment: Mapping[str, str] = os.environ, *before: Path) -> dic
     known = environment.get("PYTHONPATH")
     places = [*map(str, before), str(ROOT), *([known] if known else [])]
     return {**environment, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def outcome(
+    command: Sequence[str | Path], folder: Path, environment: Mapping[str, str], timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder to its end, however that is; what it prints is text."""
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

@@ -1,9 +1,7 @@
 """The parts of the fault table that decide whether a fault came, and whether a case held."""
 
 import json
-import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +16,7 @@ from benchmarks.faults.hook import FULL
 from benchmarks.faults.page import as_markdown
 from benchmarks.faults.trial import SHORT, Ended, Trial, WrongError
 from fanfold.workflows.cli.result import environment
-from tests.environment import with_root
+from tests.environment import outcome, with_root
 
 
 @pytest.fixture
@@ -89,14 +87,7 @@ for name in "ab":
         os.fsync(file)
         file.write(b"content")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=with_root(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = outcome([sys.executable, "-c", code], tmp_path, with_root())
     assert "File too large" in ran.stderr
     assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"content", b""]
 

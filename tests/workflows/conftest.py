@@ -18,7 +18,7 @@ from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.workflows.cli import entry
 from fanfold.workflows.cli.cluster import open_cluster
-from tests.environment import with_root
+from tests.environment import outcome, with_root
 from tests.waiting import wait_for
 
 SMALL = [
@@ -73,10 +73,7 @@ def workflow(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Compl
     """Runs a workflow in an empty folder, as a person does: what its workers say is told, too."""
 
     def run(name: str, *arguments: str, timeout: float = 120) -> CompletedProcess[str]:
-        command = [sys.executable, "-m", f"workflows.{name}", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        return outcome([sys.executable, "-m", f"workflows.{name}", *arguments], tmp_path, environment, timeout)
 
     return run
 

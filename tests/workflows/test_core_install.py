@@ -4,7 +4,6 @@ A finder that refuses the absent packages is installed in every process, Dask's 
 """
 
 import json
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from fanfold.data import extras
 from fanfold.data.errors import FanfoldError
 from fanfold.workflows.cli.main import run_verb
-from tests.environment import ROOT, with_root
+from tests.environment import ROOT, outcome, with_root
 from tests.workflows.conftest import SMALL
 
 FOR_GPUS = ("dask_cuda", "pynvml", "triton")
@@ -63,15 +62,7 @@ def test_a_core_install_imports_and_trains_on_a_cpu(pictures, tmp_path, environm
     (refusing / "sitecustomize.py").write_text(REFUSE)
     (tmp_path / "main.py").write_text(IMPORT_ALL_THEN_TRAIN)
     asked = [*SMALL, "--dataset.source", str(pictures), "--meta.iterations", "2", "--cluster.workers", "1"]
-    ran = subprocess.run(
-        [sys.executable, "main.py", *asked],
-        cwd=tmp_path,
-        env=with_root(environment, refusing),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = outcome([sys.executable, "main.py", *asked], tmp_path, with_root(environment, refusing))
     assert ran.returncode == 0, ran.stderr
     first, *lines = ran.stdout.splitlines()
     failed = json.loads(first)

@@ -12,6 +12,7 @@ from benchmarks.faults import two_hosts
 from benchmarks.faults.case import AbsentError
 from benchmarks.faults.two_hosts import ADDRESSES
 from fanfold.pipeline.cluster.preload import MODULE
+from tests.environment import outcome
 
 PORT = 8786
 TRAIN = """
@@ -62,15 +63,7 @@ def test_a_graph_and_a_gang_over_two_hosts_compute_the_same(hosts, pictures, tmp
                 subprocess.Popen(on(host, *words), cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
             )
             stack.callback(process.terminate)
-        ran = subprocess.run(
-            on(hosts[0], "training.py", str(pictures), scheduler),
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ran = outcome(on(hosts[0], "training.py", str(pictures), scheduler), tmp_path, environment)
     assert ran.returncode == 0, ran.stderr
     graph, gang = (line.split() for line in ran.stdout.splitlines() if line.startswith(("graph ", "collective ")))
     assert (graph[:2], gang[:2]) == (["graph", "2"], ["collective", "2"])

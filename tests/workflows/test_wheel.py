@@ -10,6 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.environment import outcome
 from tests.test_rooms import ROOMS, ROOT
 from tests.workflows.conftest import SMALL
 
@@ -72,15 +73,7 @@ def test_a_wheel_trains_reports_and_tabulates_in_an_empty_folder(installed, pict
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMNIGLOT_SOURCE")}
 
     def run(*words: str) -> str:
-        ran = subprocess.run(
-            [installed / words[0], *words[1:]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ran = outcome([installed / words[0], *words[1:]], tmp_path, environment)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 

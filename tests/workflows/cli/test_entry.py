@@ -1,11 +1,11 @@
 """How a workflow begins and ends, whichever it is."""
 
-import subprocess
 import sys
 
 import pytest
 
 from fanfold.workflows.cli import entry, main
+from tests.environment import outcome
 
 WORKFLOW = """
 import inspect
@@ -32,10 +32,8 @@ if __name__ == "__main__":
 def test_a_worker_imports_nothing_of_the_workflow_that_starts_it(tmp_path, environment):
     (tmp_path / "mine.py").write_text(WORKFLOW)
     for command in (["-m", "mine"], ["mine.py"]):
-        ran = subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        )
-        assert ran.stdout.split() == ["imported", "started"]
+        ran = outcome([sys.executable, *command], tmp_path, environment)
+        assert ran.stdout.split() == ["imported", "started"], ran.stderr
 
 
 @pytest.mark.parametrize("words", ["train --config", "train --run", "evaluate --run", "train --dataset.store"])

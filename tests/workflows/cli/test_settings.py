@@ -1,6 +1,5 @@
 """Settings that are read from a source agree with the classes that it defines."""
 
-import subprocess
 import sys
 from dataclasses import fields
 from typing import get_type_hints
@@ -15,6 +14,7 @@ from fanfold.tasks.models import MODELS, PluginModel
 from fanfold.workflows.cli.flags import BACKBONE, PLUGIN_MODEL, SECTIONS, variants
 from fanfold.workflows.cli.listeners import Recording
 from fanfold.workflows.cli.settings import is_section, real, settings
+from tests.environment import outcome
 
 PAIRS = [
     *((variants("algorithm")[name], kind) for name, kind in ALGORITHMS.items()),
@@ -88,9 +88,7 @@ def test_help_and_wrong_arguments_need_no_pytorch(tmp_path, environment):
         ["train", "--config", "nowhere.yaml"],
     ]
     script = SCRIPT.format(asked=asked)
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    ran = outcome([sys.executable, "-c", script], tmp_path, environment)
     assert ran.returncode == 0, ran.stderr
     assert "--meta.batch" in ran.stdout
     assert "Tasks a meta-batch" in ran.stdout

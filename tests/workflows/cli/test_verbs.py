@@ -20,6 +20,7 @@ from fanfold.workflows.cli.program import command, started_by
 from fanfold.workflows.cli.reference import reference
 from fanfold.workflows.cli.verbs import VERBS, summary
 from fanfold.workflows.schema import schema_of
+from tests.environment import outcome
 
 
 @pytest.fixture
@@ -83,10 +84,7 @@ def test_what_is_wrong_is_said_before_anything_is_imported_that_takes_seconds(tm
         "import sys\nfrom fanfold.workflows.cli.main import run_verb\n"
         "try: run_verb(sys.argv[1:])\nfinally: print({'torch', 'zarr', 'distributed'} & {*sys.modules})\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", source, *words.split()],
-        **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False},
-    )
+    ran = outcome([sys.executable, "-c", source, *words.split()], tmp_path, environment)
     assert (ran.returncode, ran.stdout) == (2, "set()\n")
     assert ran.stderr.count("\n") == 1
     assert "nowhere" in ran.stderr or "--meta.batch" in ran.stderr

@@ -1,6 +1,5 @@
 """`import fanfold`: what is asked in Python, handed over, and said."""
 
-import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from fanfold.tasks.algorithms.protonet import ProtoNet
 from fanfold.workflows.face.arguments import ask, read_base
 from fanfold.workflows.face.train import MINUTES, _length
 from fanfold.workflows.face.words import in_arguments
+from tests.environment import outcome
 
 SCRIPT = """
 import sys
@@ -235,9 +235,7 @@ def test_messages_of_any_kind_become_python():
 def test_a_script_needs_no_guard_and_an_empty_folder(pictures, environment, tmp_path):
     (tmp_path / "pictures").symlink_to(pictures)
     (tmp_path / "script.py").write_text(SCRIPT)
-    ran = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    ran = outcome([sys.executable, "script.py"], tmp_path, environment)
     assert ran.stdout == "trained 2\n", ran.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "script.py", "stores", "run"}
 
