@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
-from fanfold.data.plain import JSON as JSON
+from fanfold.data.plain import JSON
 
 
 class ClassName(NamedTuple):

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 
 from fanfold.data.atomic import partial_of, remove_leftovers
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.data.source import JSON
+from fanfold.data.plain import JSON
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.optimizer import State, Vector, Vectors
 from fanfold.pipeline.tensor_file import digest, pack

@@ -18,11 +18,14 @@ class Message(TypedDict):
     run: str
 
 
+Work = Literal["training", "search", "preparing", "embedding", "labelling"]
+
+
 class Started(Message):
     """A training, a search or other work begins, or goes on."""
 
     kind: Literal["started"]
-    what: Literal["training", "search", "preparing", "embedding", "labelling"]
+    what: Work
     name: str
     client: str  # the identifier of its driver's connection, by which a killed driver is noticed
     config: dict[str, str]  # resolved, by dotted keys

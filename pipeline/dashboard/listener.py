@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from distributed import Client
@@ -24,7 +24,7 @@ from fanfold.pipeline.events import (
     seconds_left,
     share_done,
 )
-from fanfold.pipeline.messages import AnyMessage
+from fanfold.pipeline.messages import Work
 from fanfold.pipeline.recipe import Recipe
 from fanfold.tasks.episodes import Stream
 
@@ -36,7 +36,7 @@ class RunTeller:
 
     def __init__(self, client: Client, name: str, recipe: Recipe, config: Mapping[str, Any]) -> None:
         self.wire = Wire(client)
-        self._client, self._name, self._recipe, self._config = client, name, recipe, config
+        self._name, self._recipe, self._config = name, recipe, config
         self._started = TrainingStarted("", 0, None, 0.0, None)
         self._windows: list[WindowEnded] = []
         self._sent = 0.0
@@ -75,20 +75,15 @@ class RunTeller:
 
     def _start(self, event: TrainingStarted) -> None:
         self._started = event
-        meta = self._recipe.meta
-        self.wire.send(
-            {
-                "kind": "started",
-                "run": event.run,
-                "what": "training",
-                "name": self._name,
-                "client": self._client.id,
-                "config": {key: str(value) for key, value in self._config.items()},
-                "iteration": event.iteration,
-                "iterations": event.iterations,
-                "batch": meta.batch,
-                "chunk": meta.chunk,
-            }
+        self.wire.begin(
+            event.run,
+            "training",
+            self._name,
+            event.iterations,
+            iteration=event.iteration,
+            config=self._config,
+            batch=self._recipe.meta.batch,
+            chunk=self._recipe.meta.chunk,
         )
 
     def _tell_windows(self) -> None:
@@ -151,25 +146,11 @@ class WorkTeller:
         pictures: How many pictures there are.
     """
 
-    def __init__(
-        self, client: Client, what: Literal["preparing", "embedding", "labelling"], name: str, pictures: int
-    ) -> None:
+    def __init__(self, client: Client, what: Work, name: str, pictures: int) -> None:
         self._wire, self._run, self._pictures = Wire(client), uuid4().hex[:8], pictures
         self._done, self._began, self._sent = 0, time.monotonic(), 0.0
-        self._send(
-            {
-                "kind": "started",
-                "run": self._run,
-                "what": what,
-                "name": name,
-                "client": client.id,
-                "config": {},
-                "iteration": 0,
-                "iterations": pictures,
-                "batch": 0,
-                "chunk": 0,
-            }
-        )
+        with suppress(Exception):  # work does without its page
+            self._wire.begin(self._run, what, name, pictures)
 
     def _more(self, more: int) -> None:
         self._done += more
@@ -177,11 +158,10 @@ class WorkTeller:
             self._sent = now
             left = (now - self._began) * (self._pictures - self._done) / max(self._done, 1)
             share = self._done / max(self._pictures, 1)
-            self._send({"kind": "progressed", "run": self._run, "pictures": self._done, "done": share, "left": left})
-
-    def _send(self, message: AnyMessage) -> None:
-        with suppress(Exception):  # work does without its page
-            self._wire.send(message)
+            with suppress(Exception):
+                self._wire.send(
+                    {"kind": "progressed", "run": self._run, "pictures": self._done, "done": share, "left": left}
+                )
 
     def __enter__(self) -> Callable[[int], None]:
         return self._more

@@ -19,20 +19,7 @@ class SearchTeller:
     def __init__(self, client: Client, name: str, config: Mapping[str, Any], trials: int) -> None:
         self.wire = Wire(client)
         self._search = uuid4().hex[:8]
-        self.wire.send(
-            {
-                "kind": "started",
-                "run": self._search,
-                "what": "search",
-                "name": name,
-                "client": client.id,
-                "config": {key: str(value) for key, value in config.items()},
-                "iteration": 0,
-                "iterations": trials,
-                "batch": 0,
-                "chunk": 0,
-            }
-        )
+        self.wire.begin(self._search, "search", name, trials, config=config)
 
     def __call__(self, event: SearchEvent) -> None:
         """Send an event."""

@@ -1,12 +1,14 @@
 """The driver's messages to the scheduler: sent in order, without keeping the run waiting."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from distributed import Client
 
 from fanfold.data.advice import one_line
-from fanfold.pipeline.messages import TOPIC, AnyMessage, Ended
+from fanfold.pipeline.messages import TOPIC, AnyMessage, Ended, Work
 
 FAREWELL = 5  # seconds to wait for the last message
 
@@ -24,6 +26,34 @@ class Wire:
         if self._lost is not None:
             raise self._lost
         self._client.loop.add_callback(self._send, message)  # type: ignore[union-attr]
+
+    def begin(
+        self,
+        run: str,
+        what: Work,
+        name: str,
+        iterations: int | None,
+        *,
+        iteration: int = 0,
+        config: Mapping[str, Any] = {},
+        batch: int = 0,
+        chunk: int = 0,
+    ) -> None:
+        """Send that a run, a search or other work begins or goes on, see `Started`."""
+        self.send(
+            {
+                "kind": "started",
+                "run": run,
+                "what": what,
+                "name": name,
+                "client": self._client.id,
+                "config": {key: str(value) for key, value in config.items()},
+                "iteration": iteration,
+                "iterations": iterations,
+                "batch": batch,
+                "chunk": chunk,
+            }
+        )
 
     def end(self, run: str, error: BaseException | None) -> None:
         """Send the end of a run or search, and wait briefly until it and all messages before it have arrived."""

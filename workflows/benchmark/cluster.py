@@ -54,8 +54,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the seed of all random draws")
     parser.add_class_arguments(BenchmarkConfig)
     options = parse(parser, argv)
-    if options.rounds < 1 or not options.seconds > 0:
-        raise FanfoldError(f"--rounds and --seconds must be above 0, not {options.rounds} and {options.seconds:g}.")
+    check_measurement(options.rounds, options.seconds)
     check_folder(options.out)
     plan = decided(options)
     with open_cluster(plan.cluster) as cluster, bare_loops(plan.recipe, cluster.workers) as loops:
@@ -86,6 +85,12 @@ def main(argv: Sequence[str]) -> None:
                 "environment": environment(),
             }
             write_json(Path(options.out), result)
+
+
+def check_measurement(rounds: int, seconds: float) -> None:
+    """Raise FanfoldError if nothing would be measured."""
+    if rounds < 1 or not seconds > 0:
+        raise FanfoldError(f"--rounds and --seconds must be above 0, not {rounds} and {seconds:g}.")
 
 
 def check_folder(out: str | Path | None) -> None:

@@ -59,20 +59,24 @@ def say(line: str) -> None:
 
 def _worded(quoted: str) -> str | None:
     """Fields as flags, or a command with its flags; None for any other text."""
-    try:
-        first, *others = words = shlex.split(quoted)
-    except ValueError:  # no closing quotation mark, or no word
+    if (found := named_fields(quoted)) is None:
         return None
-    settings = others if first in COMMANDS else words
-    flags: list[str] = []
-    for setting in settings:
-        field, equals, value = setting.partition("=")
-        if not is_field(field):
-            return None
-        flags += [f"--{field}", value] if equals else [f"--{field}"]
-    if first in COMMANDS:
-        return f"`{command(first, *flags)}`" if flags else None
-    return shlex.join(flags)
+    verb, values = found
+    flags = [word for field, value in values for word in (f"--{field}", value) if word is not None]
+    return f"`{command(verb, *flags)}`" if verb else shlex.join(flags)
+
+
+def named_fields(quoted: str) -> tuple[str, list[tuple[str, str | None]]] | None:
+    """The verb of a command that text in backquotes begins with, or "", and fields with values; None for other text."""
+    try:
+        words = shlex.split(quoted)
+    except ValueError:  # no closing quotation mark
+        return None
+    verb = words.pop(0) if words and words[0] in COMMANDS else ""
+    parts = [word.partition("=") for word in words]
+    if not parts or not all(is_field(field) for field, _, _ in parts):
+        return None
+    return verb, [(field, value if equals else None) for field, equals, value in parts]
 
 
 def is_field(path: str) -> bool:

@@ -8,10 +8,9 @@ from importlib import import_module
 from inspect import cleandoc
 from typing import get_type_hints
 
-from docstring_parser import parse
-
 from fanfold.data.kinds import in_words
 from fanfold.workflows.cli.flags import VARIANTS, variants
+from fanfold.workflows.cli.schema import described
 from fanfold.workflows.cli.verbs import VERBS, module_of, verb_parser
 
 WIDTH = 100  # columns of help on the page
@@ -36,8 +35,7 @@ def _section(section: str) -> str:
     """The variants of a section, each with its settings as a table."""
     parts = [f"## `--{section}.name`"]
     for name, kind in variants(section).items():
-        docstring, hints = parse(kind.__doc__ or ""), get_type_hints(kind)
-        texts = {part.arg_name: " ".join((part.description or "").split()) for part in docstring.params}
+        (about, texts), hints = described(kind), get_type_hints(kind)
         rows = [
             f"| `--{section}.{field.name}` | {in_words(hints[field.name])} | {_default(field.default)} "
             f"| {texts.get(field.name, '').replace('|', chr(92) + '|')} |"
@@ -45,7 +43,7 @@ def _section(section: str) -> str:
             if field.name != "name"
         ]
         table = ["| flag | takes | default | |", "| --- | --- | --- | --- |", *rows] if rows else []
-        parts.append("\n".join([f"### `{name}`\n", f"{docstring.short_description}\n", *table]).rstrip())
+        parts.append("\n".join([f"### `{name}`\n", f"{about}\n", *table]).rstrip())
     return "\n\n".join(parts)
 
 

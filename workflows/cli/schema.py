@@ -34,15 +34,19 @@ def schema(title: str, options: Sequence[tuple[str, Any, str]] = ()) -> dict[str
 
 def _object(kind: type, **fixed: Any) -> dict[str, Any]:
     """The schema of a dataclass; `fixed` are the schemas of fields that are known better than their types."""
-    hints, docstring = get_type_hints(kind), parse(kind.__doc__ or "")
-    texts = {part.arg_name: " ".join((part.description or "").split()) for part in docstring.params}
-    properties = {}
+    hints, (about, texts), properties = get_type_hints(kind), described(kind), {}
     for field in fields(kind):
         found = fixed.get(field.name, _kind(hints[field.name]))
         default = {} if field.default is MISSING else {"default": field.default}
         properties[field.name] = {**found, "description": texts.get(field.name, ""), **default}
-    about = docstring.short_description or ""
     return {"type": ["object", "null"], "description": about, "properties": properties, "additionalProperties": False}
+
+
+def described(kind: type) -> tuple[str, dict[str, str]]:
+    """What a dataclass's docstring says of it, and of its fields by their names."""
+    docstring = parse(kind.__doc__ or "")
+    texts = {part.arg_name: " ".join((part.description or "").split()) for part in docstring.params}
+    return docstring.short_description or "", texts
 
 
 def _variants(section: str) -> dict[str, Any]:

@@ -4,13 +4,12 @@ import functools
 import inspect
 import json
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from fanfold.data.advice import did_you_mean
 from fanfold.data.errors import FanfoldError
-from fanfold.workflows.cli.flags import COMMANDS, is_field
+from fanfold.workflows.cli.flags import is_field, named_fields
 from fanfold.workflows.cli.suggestions import SYNONYMS
 
 P = ParamSpec("P")
@@ -85,16 +84,12 @@ def _part(found: re.Match[str]) -> str:
 
 def _worded(quoted: str) -> str | None:
     """Fields as arguments, or a call; None for any other text."""
-    try:
-        first, *others = words = shlex.split(quoted)
-    except ValueError:  # no closing quotation mark, or no word
+    if (found := named_fields(quoted)) is None:
         return None
-    settings = [word.partition("=") for word in (others if first in COMMANDS else words)]
-    if not settings or not all(is_field(field) for field, _, _ in settings):
-        return None
-    if first in COMMANDS:
-        return _call(first, {field: value for field, _, value in settings})
-    return ", ".join(_argument(field, value if equals else None) for field, equals, value in settings)
+    verb, values = found
+    if verb:
+        return _call(verb, {field: value or "" for field, value in values})
+    return ", ".join(_argument(field, value) for field, value in values)
 
 
 def _call(command: str, settings: dict[str, str]) -> str:

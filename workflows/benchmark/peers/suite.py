@@ -21,7 +21,7 @@ from fanfold.pipeline.cluster.config import ClusterConfig
 from fanfold.pipeline.experiment import resolve_dataset
 from fanfold.pipeline.files import write_bytes, write_json
 from fanfold.pipeline.recipe import Recipe
-from fanfold.workflows.benchmark.cluster import check_folder, measure_pipeline
+from fanfold.workflows.benchmark.cluster import check_folder, check_measurement, measure_pipeline
 from fanfold.workflows.benchmark.peers import PEERS
 from fanfold.workflows.benchmark.peers.agreement import CHECKED, FANFOLD, REFERENCE, check_agreement, differences
 from fanfold.workflows.benchmark.peers.process import Peer, open_peers
@@ -107,8 +107,7 @@ def main(argv: Sequence[str]) -> None:
 
 def check_options(options: Any) -> None:
     """Raise FanfoldError for wrong options, before anything starts."""
-    if options.rounds < 1 or not options.seconds > 0:
-        raise FanfoldError(f"--rounds and --seconds must be above 0, not {options.rounds} and {options.seconds:g}.")
+    check_measurement(options.rounds, options.seconds)
     for flag, known in (("settings", SETTINGS), ("peers", PEERS)):
         unknown = [name for name in getattr(options, flag) if name not in known]
         if unknown:
