@@ -45,6 +45,17 @@ def imported(path: Path) -> set[str]:
 IMPORTS = {module: imported(path) for module, path in FILES.items()}
 
 
+def between(inside: str, others: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Imports of names that begin as the others do, by modules whose names begin as the first."""
+    return [
+        (module, name)
+        for module, names in IMPORTS.items()
+        if module.startswith(inside)
+        for name in names
+        if name.startswith(others)
+    ]
+
+
 def test_rooms_are_imported_by_one_name():
     bare = {(module, name) for module, names in IMPORTS.items() for name in names if name.partition(".")[0] in ROOMS}
     assert not bare
@@ -52,16 +63,9 @@ def test_rooms_are_imported_by_one_name():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_point_down_between_rooms(room):
-    above = {f"fanfold.{name}" for name in ROOMS[ROOMS.index(room) + 1 :]}
-    of_room = [module for module in IMPORTS if module.split(".")[1] == room]
-    assert len(of_room) > 3
-    wrong = [
-        (module, name)
-        for module in of_room
-        for name in IMPORTS[module]
-        if ".".join(name.split(".")[:2]) in above or name.partition(".")[0] in ("tests", "benchmarks")
-    ]
-    assert not wrong
+    assert between(f"fanfold.{room}", ("fanfold.",))
+    above = (f"fanfold.{name}" for name in ROOMS[ROOMS.index(room) + 1 :])
+    assert not between(f"fanfold.{room}", (*above, "tests", "benchmarks"))
 
 
 def test_no_file_imports_one_that_imports_it():
@@ -73,15 +77,8 @@ def test_no_file_imports_one_that_imports_it():
 
 
 def test_engines_know_no_dashboard():
-    wrong = [
-        (module, name)
-        for module, names in IMPORTS.items()
-        for name in names
-        if name.startswith("fanfold.pipeline.dashboard")
-        and module.startswith("fanfold.pipeline.")
-        and not module.startswith("fanfold.pipeline.dashboard")
-    ]
-    assert not wrong
+    dashboard = "fanfold.pipeline.dashboard"
+    assert not [pair for pair in between("fanfold.pipeline.", (dashboard,)) if not pair[0].startswith(dashboard)]
 
 
 def test_libraries_know_no_flags():
@@ -99,23 +96,11 @@ def test_libraries_know_no_flags():
 
 
 def test_tasks_know_nothing_of_dask():
-    wrong = [
-        (module, name)
-        for module, names in IMPORTS.items()
-        for name in names
-        if module.startswith("fanfold.tasks.") and name.partition(".")[0] in ("dask", "distributed")
-    ]
-    assert not wrong
+    assert not between("fanfold.tasks.", ("dask", "distributed"))
 
 
 def test_pipeline_knows_no_algorithm_by_name():
-    wrong = [
-        (module, name)
-        for module, names in IMPORTS.items()
-        for name in names
-        if module.startswith("fanfold.pipeline.") and name.startswith("fanfold.tasks.algorithms")
-    ]
-    assert not wrong
+    assert not between("fanfold.pipeline.", ("fanfold.tasks.algorithms",))
 
 
 def test_data_can_be_prepared_without_pytorch():
