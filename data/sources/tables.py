@@ -31,13 +31,16 @@ _MOST_BYTES = 2**30
 
 
 def tables_in(folder: Path) -> list[tuple[Path, str]]:
-    """The tables that describe a folder, with the part of a split that each lists: `metadata.csv`, or one a part.
+    """The tables that describe a folder, and their parts: `metadata.csv`, one or one a part, or `train.csv` and others.
 
     Raises:
         FanfoldError: Two tables are of one part.
     """
     if (folder / "metadata.csv").is_file():
         return [(folder / "metadata.csv", "")]
+    inside = [(folder / name / "metadata.csv", part) for name, part in PART_NAMES.items()]
+    if any(part == "train" and file.is_file() for file, part in inside):
+        return [(file, part) for file, part in inside if file.is_file()]
     found = [(folder / file, part) for file, part in FILES.items() if (folder / file).is_file()]
     found = [(file, part) for file, part in found if file.suffix == ".csv" or _is_list(file)]
     if not any(part == "train" for _, part in found):
@@ -58,6 +61,8 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
     missing: list[str] = []
     for table, part in tables:
         folders = [table.parent / name for name in PICTURES]
+        group = table.resolve().parent
+        group = group.parent if part and table.name == "metadata.csv" else group
         for row in _rows(table):
             path = _picture(row, folders)
             if path is None:
@@ -65,7 +70,7 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
             elif path.suffix.lower() not in suffixes():
                 found.unread[path.suffix.lower() or "no suffix"] += 1
             else:
-                name = ClassName(as_text(row.get("group") or table.resolve().parent.name), as_text(row["label"]))
+                name = ClassName(as_text(row.get("group") or group.name), as_text(row["label"]))
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
     if missing:
         found.notes.append(f"left out {counted(len(missing), 'picture')} of the table, not found, such as {missing[0]}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.points import Points
@@ -88,7 +89,7 @@ class MLflow:
             }
             return run, known
         tags = {FOLDER_TAG: folder} if parent is None else {FOLDER_TAG: folder, PARENT_TAG: parent}
-        run = client.create_run(experiment, run_name=self._folder.name, tags=tags).info.run_id
+        run = client.create_run(experiment, run_name=as_text(self._folder.name), tags=tags).info.run_id
         params = [Param(key, str(value)) for key, value in settings.items() if value is not None]
         for first in range(0, len(params), PARAMS_AT_ONCE):
             client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event, Validated, WindowEnded
 from fanfold.pipeline.files import read_lines, write_bytes
 from fanfold.pipeline.lock import only_writer
@@ -19,6 +20,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = as_text(path.name)  # for messages and pages, which are UTF-8
         self.config = path / "config.yaml"  # resolved
         self.metrics = path / "metrics.jsonl"  # a JSON object a line, a line an iteration
         self.validations = path / "validations.jsonl"  # a JSON object a line, a line a validation

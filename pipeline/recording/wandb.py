@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event, WindowEnded
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.recipe import Recipe
@@ -57,7 +58,7 @@ class Wandb:
                 entity=entity or None,
                 dir=folder,
                 id=_identifier(folder),
-                name=folder.name,
+                name=as_text(folder.name),
                 group=group,
                 config={key: value for key, value in settings.items() if value is not None},
                 resume="allow",

@@ -23,6 +23,7 @@ from optuna.trial import Trial, TrialState
 
 from fanfold.data.advice import one_line
 from fanfold.data.errors import FanfoldError, RunError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler
@@ -87,7 +88,7 @@ class Search:
         trials: Path,
         tell: SearchListener = lambda _: None,
     ) -> None:
-        self._cluster, self._study, self._space = cluster.part(trials.parent.name), study, space
+        self._cluster, self._study, self._space = cluster.part(as_text(trials.parent.name)), study, space
         self._config, self._seed = config, seed
         self._make, self._trials, self._tell = make, trials, tell
         self._stopped = threading.Event()

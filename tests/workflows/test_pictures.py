@@ -11,6 +11,7 @@ from PIL import Image
 
 CLASSES = [b"caf\xe9", *(f"class {number}".encode() for number in range(7))]
 """Names of class folders; one is not UTF-8."""
+RUN = os.fsdecode(b"run\xe9")
 
 FEW = [
     *("--meta.iterations", "2", "--model.width", "4", "--evaluation.every", "2", "--evaluation.validation_tasks", "4"),
@@ -36,15 +37,15 @@ def test_pictures_become_labels_by_commands_alone(folder, workflow_here, joined,
     prepared = workflow_here("prepare", *source)
     assert "the pictures have colour, which was kept" in prepared.stdout
     assert "8 classes are few to train and to test with: if the test is poor, train on another data" in prepared.stdout
-    trained = workflow_here("train", "--config", "pictures", *source[2:], *FEW, *joined, "--run", "run")
+    trained = workflow_here("train", "--config", "pictures", *source[2:], *FEW, *joined, "--run", RUN)
     assert trained.returncode == 0, trained.stderr
     assert "The same 4 classes validate and test" in trained.stdout
     assert "hence small tasks: --task.ways 4 --task.queries 3" in trained.stdout
-    result = json.loads((tmp_path / "run/result.json").read_text())
+    result = json.loads((tmp_path / RUN / "result.json").read_text())
     assert (result["ways"], result["queries"], result["dataset"]) == (4, 3, "own")
-    predictions = ["--run", "run", "--predictions", "found.csv", *joined]
+    predictions = ["--run", RUN, "--predictions", "found.csv", *joined]
     assert workflow_here("evaluate", *predictions).returncode == 0
-    labelled = workflow_here("classify", "--run", "run", "--support", "own", "--query", "own", "--sheet", "sheet.png")
+    labelled = workflow_here("classify", "--run", RUN, "--support", "own", "--query", "own", "--sheet", "sheet.png")
     assert labelled.returncode == 0, labelled.stderr
     assert "leave-one-out: " in labelled.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open(encoding="utf-8")))

@@ -147,7 +147,7 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     executor = (
         LocalExecutor(plan.recipe)
         if cluster is None
-        else GraphExecutor(cluster.part(directory.path.name, "test"), plan.recipe)
+        else GraphExecutor(cluster.part(directory.name, "test"), plan.recipe)
     )
     device = "cpu" if cluster is None else cluster.device
     networks = [_network(one, executor, device, say) for one in (asked, *asked.others)]
@@ -209,7 +209,7 @@ def _network(asked: Evaluation, executor: Executor, device: Literal["cpu", "cuda
         tested, statistics = fitted.parameters, fitted.statistics
         say(f"{recipe.algorithm.name}, fitted on validation classes, judges the embeddings of the run's network")
     iteration = found.best_iteration if best else found.state.iteration
-    return _Network(Member(directory.path.name, recipe, tested, statistics), parameters, iteration, head, found, note)
+    return _Network(Member(directory.name, recipe, tested, statistics), parameters, iteration, head, found, note)
 
 
 def _tested(

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError, RunError
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -247,7 +248,7 @@ def shown(request: Request, study: optuna.Study, cluster: Cluster) -> float:
     with request.open_terminal() as terminal:
         progress = SearchProgress(terminal, request.config.trials, count(study), known)
         plan = request.as_plan
-        page = SearchTeller(cluster.client, request.directory.name, plan.flat, request.config.trials)
+        page = SearchTeller(cluster.client, as_text(request.directory.name), plan.flat, request.config.trials)
 
         def notice(text: str) -> None:
             progress(Noticed(text))

@@ -88,7 +88,7 @@ def _train_and_test(
     plan, directory = training.plan, training.directory
     say(f"run: {directory.path} ({counted(cluster.workers, 'worker')}, {cluster.hardware})")
     say(f"accuracies are {kind_of_accuracy(plan.recipe)}")
-    cluster = cluster.part(directory.path.name)
+    cluster = cluster.part(directory.name)
     recipe = replace(plan.recipe, device=cluster.device)
     picked: list[str] = []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data import extras
+from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import flatten_keys
@@ -61,7 +62,7 @@ def listening(
     """
     progress = RunProgress(terminal, name)
     settings = plan.flat
-    page = RunTeller(cluster.client, directory.path.name, plan.recipe, settings)
+    page = RunTeller(cluster.client, directory.name, plan.recipe, settings)
 
     def notice(text: str) -> None:
         progress(Noticed(text))
@@ -107,7 +108,7 @@ def recording_trials(
         if (project := recording.wandb) is not None:
             records = TrialRecords(
                 lambda trial: Wandb(
-                    project, trial.directory.path, trial.job.recipe, _settings(trial), group=directory.name
+                    project, trial.directory.path, trial.job.recipe, _settings(trial), group=as_text(directory.name)
                 )
             )
             listeners.append(stack.enter_context(guarded(records, "Weights & Biases", notice)))

@@ -67,7 +67,7 @@ def write_page(page: Page, folder: Path) -> Path:
     for section in page.sections:
         for picture in section.pictures:
             write_bytes(pictures / f"{picture.name}.png", picture.png())
-    write_bytes(path, render(page).encode())
+    write_bytes(path, render(page).encode(errors="backslashreplace"))
     return path
 
 

@@ -113,7 +113,7 @@ def write_report(directory: Path, study: optuna.Study, result: Mapping[str, Any]
                 continue
             figure.savefig(directory / f"{name}.png", dpi=150, bbox_inches="tight")
             pyplot.close(figure)
-    write_bytes(directory / "report.html", _page(study, result, sections).encode())
+    write_bytes(directory / "report.html", _page(study, result, sections).encode(errors="backslashreplace"))
 
 
 def with_pruned(study: optuna.Study) -> optuna.Study:

@@ -66,7 +66,7 @@ def add_to_table(out: Path, results: Iterable[Mapping[str, Any]]) -> None:
     ordered = sorted(by_run.values(), key=lambda result: [result[key] for key in (*ORDER, "seed")])
     write_json(path, {"results": ordered})
     drawn = draw_curves(ordered, out)
-    write_bytes(out.with_name(out.name + ".md"), markdown(ordered, drawn).encode())
+    write_bytes(out.with_name(out.name + ".md"), markdown(ordered, drawn).encode(errors="backslashreplace"))
 
 
 def draw_curves(results: Sequence[Mapping[str, Any]], out: Path) -> str | None:

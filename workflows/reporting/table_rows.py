@@ -42,7 +42,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        return self.directory.path.name
+        return self.directory.name
 
 
 @dataclass(frozen=True)

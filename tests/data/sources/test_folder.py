@@ -185,6 +185,16 @@ def test_tables_list_pictures_with_labels_and_parts(
     assert parts(store) == {"a": "train", "b": "validation", "c": "test"}
 
 
+def test_each_part_may_have_a_table_of_its_own(tmp_path: Path) -> None:
+    """As Hugging Face's imagefolder has it."""
+    layout(tmp_path / "set", ["train/1.png", "train/2.png", "test/1.png"])
+    (tmp_path / "set/train/metadata.csv").write_text("file_name,label\n1.png,a\n2.png,b\n")
+    (tmp_path / "set/test/metadata.csv").write_text("file_name,label\n1.png,c\n")
+    store, _ = prepared(tmp_path / "set")
+    assert parts(store) == {"a": "train", "b": "train", "c": "test"}
+    assert counts(store) == {"set/a": 1, "set/b": 1, "set/c": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
