@@ -21,13 +21,13 @@ FEW = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Eight classes of four pictures, each in one of eight colours."""
+    """Eight classes of four pictures that differ in hue alone: in grey they are the same."""
     for number, name in enumerate(CLASSES):
         place = Path(os.fsdecode(os.fsencode(tmp_path / "own") + b"/" + name))
         place.mkdir(parents=True)
         for picture in range(4):
-            colour = [160 * (number >> bit & 1) for bit in range(3)]
-            pixels = np.random.default_rng(picture).integers(0, 60, (16, 16, 3)) + colour
+            colour = 30 * number, (90 - 0.299 * 30 * number) / 0.587, 88
+            pixels = np.random.default_rng(picture).integers(0, 40, (16, 16, 1)) + colour
             Image.fromarray(pixels.astype(np.uint8)).save(place / f"{picture}.png")
     return tmp_path / "own"
 
@@ -50,6 +50,6 @@ def test_pictures_become_labels_by_commands_alone(folder, workflow_here, joined,
     assert "leave-one-out: " in labelled.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open(encoding="utf-8")))
     assert {row["path"] for row in rows} >= {"own/caf\\xe9/0.png"}
-    assert np.mean([row["label"] == row["path"].split("/")[1] for row in rows]) > 0.9
+    assert np.mean([row["label"] == row["path"].split("/")[1] for row in rows]) > 0.5  # 1/8 in grey
     for path in (file for file in tmp_path.rglob("*") if file.suffix in (".csv", ".json", ".jsonl", ".yaml", ".html")):
         path.read_text(encoding="utf-8")
