@@ -1,6 +1,8 @@
 """Labelled pictures on one sheet, each beside its label, the least certain first."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +13,7 @@ from fanfold.pipeline.classifier import Prediction
 MOST = 400  # pictures on a sheet
 COLUMNS = 4
 TILE, WORDS, GAP = 72, 168, 8  # pixels
-INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
+INK, GREY, FRAME, PAPER = "#1a1a1a", "#6b6b6b", "#d9dde3", "#ffffff"
 
 
 def draw_sheet(found: Sequence[Prediction], preprocessing: Preprocessing) -> bytes:
@@ -23,11 +25,13 @@ def draw_sheet(found: Sequence[Prediction], preprocessing: Preprocessing) -> byt
     cell = TILE + WORDS + 2 * GAP
     sheet = Image.new("RGB", (columns * cell + GAP, rows * (TILE + GAP) + GAP), PAPER)
     pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(12)
-    for place, one in enumerate(found):
+    for place, (one, name) in enumerate(zip(found, _names(found), strict=True)):
         left, top = GAP + place % columns * cell, GAP + place // columns * (TILE + GAP)
         tile = _tile(one, preprocessing)
-        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        words = [(one.label, large, INK), (_confidence(one), small, INK), (_name(one), small, GREY)]
+        corner = x, y = left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2
+        sheet.paste(tile, corner)
+        pen.rectangle((x - 1, y - 1, x + tile.width, y + tile.height), outline=FRAME)  # a white picture has edges
+        words = [(one.label, large, INK), (_confidence(one), small, INK), (name, small, GREY)]
         for line, (text, font, colour) in enumerate(words):
             pen.text((left + TILE + GAP, top + 8 + 20 * line), _cut(text, font), colour, font)
     content = BytesIO()
@@ -55,8 +59,11 @@ def _confidence(one: Prediction) -> str:
     return share if nearest == one.label else f"{share} {nearest}"
 
 
-def _name(one: Prediction) -> str:
-    return "" if one.path is None else one.path.name
+def _names(found: Sequence[Prediction]) -> list[str]:
+    """The files' names, with their folders' where several have one name."""
+    paths = [Path() if one.path is None else one.path for one in found]
+    often = Counter(path.name for path in paths)
+    return [path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in paths]
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -1,9 +1,11 @@
 """The sheet of labelled pictures."""
 
+from pathlib import Path
+
 import pytest
 
 from fanfold.pipeline.classifier import Prediction
-from fanfold.workflows.reporting.label_sheet import _confidence
+from fanfold.workflows.reporting.label_sheet import _confidence, _names
 
 
 @pytest.mark.parametrize(("label", "words"), [("cat", "94.4 %"), ("unknown", "94.4 % cat")])
@@ -14,3 +16,8 @@ def test_the_confidence_of_an_unknown_picture_names_its_class(label, words):
 def test_a_picture_of_one_colour_has_no_confidence():
     plain = Prediction(None, "unknown", 0.5, {"dog": 0.5, "cat": 0.5}, constant=True)
     assert _confidence(plain) == "one colour all over"
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders():
+    found = [Prediction(Path(path), "cat", 1.0, {"cat": 1.0}) for path in ("new/a/1.png", "new/b/1.png", "new/2.png")]
+    assert _names(found) == ["a/1.png", "b/1.png", "2.png"]
