@@ -18,14 +18,14 @@ import torch
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
-from fanfold.data.pictures import PictureError, Preprocessing, decode, is_coloured
+from fanfold.data.pictures import Picture, PictureError, Preprocessing, decode, is_coloured
 from fanfold.data.sources.picture_source import as_text
 from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
-from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, constant_in_words
+from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, Skip, constant_in_words
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
@@ -72,6 +72,10 @@ class Trained:
     suited: Suited | None  # None where there are no classes to validate on
     origin: str  # what it was trained on, in words
     encoder: Callable[[], Learner] | None = None  # its network by itself, for a learner that adapts it to a support set
+
+    def learn(self, support: Mapping[str, Sequence[Picture]], skip: Skip | None = None) -> Classifier:
+        """Learn the classes of a support set, see `fanfold.pipeline.learning.learn`."""
+        return learn(self.learner, self.preprocessing, support, self.suited, skip, self.origin)
 
 
 def trained_run(plan: Experiment, directory: RunDirectory, say: Say) -> Trained:
@@ -166,14 +170,7 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
     for line in seen_otherwise(classes, trained.preprocessing):
         say(line)
     skipped = list[str]()
-    found = learn(
-        trained.learner,
-        trained.preprocessing,
-        classes,
-        trained.suited,
-        lambda error: skipped.append(str(error)),
-        trained.origin,
-    )
+    found = trained.learn(classes, lambda error: skipped.append(str(error)))
     counts = found.numbers.bincount().tolist()
     each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"
     left_out = _left_out(len(skipped), skipped, others)

@@ -17,7 +17,6 @@ from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.configuration import flatten_keys
 from fanfold.pipeline.executors.prepare import check_workers
 from fanfold.pipeline.export import export_classifier, export_encoder, format_of
-from fanfold.pipeline.learning import learn as teach
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
@@ -429,20 +428,13 @@ def _grid(ways: Any, shots: Any, task: Mapping[str, Any]) -> Grid | None:
 
 def _classifier(trained: Trained, support: Support) -> Classifier:
     if isinstance(support, Mapping):
-        return teach(trained.learner, trained.preprocessing, support, trained.suited, origin=trained.origin)
+        return trained.learn(support)
     if not isinstance(support, (str, PathLike)):
         raise FanfoldError(f"support must be a folder, or a mapping of names to pictures, not {support!r:.100}.")
     classes, skipped = classes_in(Path(support))[0], list[str]()
     for line in seen_otherwise(classes, trained.preprocessing):
         _warn(line)
-    found = teach(
-        trained.learner,
-        trained.preprocessing,
-        classes,
-        trained.suited,
-        lambda error: skipped.append(str(error)),
-        trained.origin,
-    )
+    found = trained.learn(classes, lambda error: skipped.append(str(error)))
     if skipped:
         _warn(skipped_in_words(skipped))
     return found
