@@ -49,8 +49,8 @@ class Prediction:
         label: The class, or `unknown`.
         confidence: The probability of the most probable class.
         probabilities: The probability of each class.
-        constant: Whether the picture has one colour all over: nothing tells its class, so it is `unknown`, and every
-            class has the same probability.
+        constant: Whether the picture has one colour all over, as no class has: nothing tells its class, so it is
+            `unknown`, and every class has the same probability.
     """
 
     path: Path | None
@@ -78,6 +78,7 @@ class Classifier:
             None where no class has two pictures.
         threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
         origin: What the network was trained on, in words; empty where nobody said.
+        plain: Whether the labelled pictures of a class are all of one colour all over, so that others may be, too.
     """
 
     labels: tuple[str, ...]
@@ -90,6 +91,7 @@ class Classifier:
     right: tuple[int, int] | None = None
     threshold: float | None = None
     origin: str = ""
+    plain: bool = False
 
     @property
     def temperature(self) -> float:
@@ -184,6 +186,7 @@ class Classifier:
             "right": None if self.right is None else list(self.right),
             "threshold": self.threshold,
             "origin": self.origin,
+            "plain": self.plain,
         }
         network = unflipped(self.learnt.network)
         state = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
@@ -242,6 +245,7 @@ class Classifier:
             None if right is None else (right[0], right[1]),
             known.threshold,
             known.origin,
+            known.plain,
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
@@ -256,8 +260,7 @@ class Classifier:
         logits = in_batches(self.learnt, images).double().numpy()
         if not np.isfinite(logits).all():
             raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
-        constant = (images == images[:, :, :1, :1]).all(dim=(1, 2, 3)).tolist()
-        return Judgement(logits, errors, constant)
+        return Judgement(logits, errors, [not self.plain and one for one in is_constant(images).tolist()])
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
@@ -320,6 +323,7 @@ class _Facts:
     right: tuple[int, ...] | None
     threshold: float | None
     origin: str
+    plain: bool
 
 
 def _checked_labels(labels: Any) -> tuple[str, ...]:
@@ -365,6 +369,11 @@ def skipped_in_words(errors: Sequence[str]) -> str:
     named, left = "; ".join(errors[:NAMED]), len(errors) - NAMED
     count = "1 picture is" if len(errors) == 1 else f"{len(errors):,} pictures are"
     return f"{count} skipped: {named}" + (f"; and {left:,} more" if left > 0 else "")
+
+
+def is_constant(images: Tensor) -> Tensor:
+    """Which of images `[n, channels, height, width]` have one colour all over: bool `[n]`."""
+    return (images == images[:, :, :1, :1]).all(dim=(1, 2, 3))
 
 
 def constant_in_words(number: int, first: Sequence[str], what: str = "picture") -> str:

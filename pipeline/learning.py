@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture, PictureError, Preprocessing
 from fanfold.pipeline.calibration import Calibration
-from fanfold.pipeline.classifier import Classifier, Skip, read_images
+from fanfold.pipeline.classifier import Classifier, Skip, is_constant, read_images
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner, Learnt, in_batches
 
@@ -58,6 +58,7 @@ def learn(
         images.append(found)
         numbers += [number] * len(found)
     kept, labels = torch.cat(images), torch.tensor(numbers)
+    plain = any(is_constant(of_class).all() for of_class in images)
     shots = int(labels.bincount().double().median().round())
     learner, measured = (learner, None) if suited is None else suited(len(support), shots)
     chooses = suited is None and isinstance(learner.algorithm, Fitted)
@@ -69,7 +70,8 @@ def learn(
     else:
         learnt = learner.learn(kept, labels)
     right = left_out(learner, kept, labels, chooses=chooses)
-    return Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right, origin=origin)
+    made = Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
+    return replace(made, origin=origin, plain=plain)
 
 
 def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:

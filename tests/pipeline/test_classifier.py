@@ -159,6 +159,11 @@ def test_pictures_may_be_files_images_and_arrays_and_those_that_are_none_are_tol
         one, plain = classifier.predict(tmp_path)
     assert (one.constant, plain.constant, plain.label) == (False, True, "unknown")
     assert set(plain.probabilities.values()) == {plain.confidence} == {1 / 4}  # nothing tells its class
+    swatches = {**support, "blank": [np.full((16, 16), 30, np.uint8)] * 2}
+    of_swatches = learn(learner_of(*trained(recipe, EVERY["protonet"])), classifier.preprocessing, swatches)
+    for one in (of_swatches, Classifier.from_bytes(of_swatches.to_bytes(), "kept")):
+        (blank,) = one.predict([np.full((20, 20), 40, np.uint8)])
+        assert (blank.label, blank.constant) == ("blank", False)  # such is a class here
     for wrong, said in (
         (tmp_path / "nowhere", "there is no such folder or picture"),
         (5, "^pictures must be .* not 5"),

@@ -180,6 +180,8 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     constant = support / "kind 1" / "constant.png"
     assert said[1] == f"1 labelled picture has one colour all over: {constant}: nothing can be learnt from such"
     assert seen_otherwise(classes_in(own / "support")[0], Preprocessing(channels=3)) == []
+    (line,) = seen_otherwise({"plain": [constant], "other": [own / "query" / "0" / "2.png"]}, Preprocessing(channels=3))
+    assert line.endswith("constant.png: such pictures are labelled, too")
 
 
 def test_a_backbone_alone_labels_without_any_run(workflow_here, own, tmp_path):

@@ -182,15 +182,19 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
 
 def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preprocessing) -> list[str]:
     """What of labelled pictures a run doesn't see: their colour, where it is of grey ones; or anything at all."""
-    coloured, constant = 0, list[str]()
-    for path in (path for paths in classes.values() for path in paths):
-        with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
-            picture = decode(path, 64)
-            coloured += preprocessing.channels == 1 and is_coloured(picture)
-            if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
-                constant.append(str(path))
+    coloured, constant, plain = 0, list[str](), False
+    for paths in classes.values():
+        before = len(constant)
+        for path in paths:
+            with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
+                picture = decode(path, 64)
+                coloured += preprocessing.channels == 1 and is_coloured(picture)
+                if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
+                    constant.append(str(path))
+        plain |= len(constant) - before == len(paths)
     grey = f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"
-    alone = f"{constant_in_words(len(constant), constant, 'labelled picture')}: nothing can be learnt from such"
+    of_such = "such pictures are labelled, too" if plain else "nothing can be learnt from such"
+    alone = f"{constant_in_words(len(constant), constant, 'labelled picture')}: {of_such}"
     return [*([grey] if coloured else []), *([alone] if constant else [])]
 
 
