@@ -5,6 +5,7 @@ A message names a configuration field by its dotted path in backquotes: `meta.ba
 """
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,6 +65,14 @@ _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def uncontrolled(text: str) -> str:
     """Text without what a terminal would obey: names of files and classes may hold anything."""
     return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def as_text(name: str | PathLike[str]) -> str:
+    r"""A file's name as text: bytes that are no UTF-8 become escapes such as `\xe9`."""
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a pair of surrogates, which JSON can spell and no file's name has
+        return os.fspath(name).encode("utf-8", "backslashreplace").decode()
 
 
 def one_printable_line(text: str) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fanfold.data.advice import in_fields, preparation
+from fanfold.data.advice import as_text, in_fields, preparation
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing, suffixes
 from fanfold.data.places import STORES, of_folder
@@ -20,7 +20,7 @@ from fanfold.data.sources.cifar import cifar_source, download_cifar
 from fanfold.data.sources.download import DownloadError, download_omniglot
 from fanfold.data.sources.folder import Channels, Looks, folder_source, picture_source
 from fanfold.data.sources.omniglot import OmniglotSource
-from fanfold.data.sources.picture_source import PictureClass, as_text
+from fanfold.data.sources.picture_source import PictureClass
 from fanfold.data.store import Store, open_store, write_store
 from fanfold.data.writing import Reading, in_threads, told
 

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fanfold.data.advice import as_text
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
-from fanfold.data.sources.picture_source import as_text
 
 UNKNOWN = "unknown"
 """The label of pictures of none of the classes."""

@@ -4,8 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from fanfold.data.advice import as_text
 from fanfold.data.errors import FanfoldError
-from fanfold.data.sources.picture_source import as_text
 
 STORES = Path("stores")
 """The default folder of stores, below the current directory."""

@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from fanfold.data.advice import in_fields
+from fanfold.data.advice import as_text, in_fields
 from fanfold.data.datasets import DATASETS, Auto, CifarFs, Dataset, Folder, Glyphs, Omniglot, find_store
 from fanfold.data.errors import FanfoldError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.data.splits import ALL, default_split, split_classes
 from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker, yaml_text

@@ -11,12 +11,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import as_text, one_line
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Preprocessing
 from fanfold.data.source import ClassName
 from fanfold.data.sources.download import FAILURES, TIMEOUT_SECONDS, DownloadError, socket_timeout
-from fanfold.data.sources.picture_source import PictureClass, PictureSource, as_text
+from fanfold.data.sources.picture_source import PictureClass, PictureSource
 
 ARCHIVE = "cifar-100-python.tar.gz"
 FOLDER = "cifar-100-python"

@@ -11,13 +11,13 @@ import numpy as np
 from dask.system import CPU_COUNT
 from PIL import Image
 
-from fanfold.data.advice import counted
+from fanfold.data.advice import as_text, counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import FORMATS, Picture, Preprocessing, decode, deep_values, is_coloured, range_in_use
 from fanfold.data.plain import JSON
 from fanfold.data.sources.arrays import read_npz
 from fanfold.data.sources.layouts import as_classes, walk, with_split
-from fanfold.data.sources.picture_source import PictureClass, PictureSource, as_text
+from fanfold.data.sources.picture_source import PictureClass, PictureSource
 from fanfold.data.sources.tables import read_split, read_tables, tables_in
 
 Channels = Literal["auto", "grey", "rgb"]

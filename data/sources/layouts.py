@@ -13,13 +13,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from fanfold.data.advice import counted, in_fields
+from fanfold.data.advice import as_text, counted, in_fields
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.places import NAME_FOLDER
 from fanfold.data.schema import PARTS, is_split
 from fanfold.data.source import ClassName
-from fanfold.data.sources.picture_source import PictureClass, as_text
+from fanfold.data.sources.picture_source import PictureClass
 
 PART_NAMES = {
     **dict.fromkeys(("train", "training", "base"), "train"),

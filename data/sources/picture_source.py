@@ -96,11 +96,3 @@ def _read(pictures: Sequence[Picture], preprocessing: Preprocessing, strict: boo
 def _anywhere(picture: Picture) -> Picture:
     """A picture for another process, whose current folder may be another."""
     return os.path.abspath(picture) if isinstance(picture, (str, os.PathLike)) else picture  # noqa: PTH100 (any bytes)
-
-
-def as_text(name: str | os.PathLike[str]) -> str:
-    r"""A file's name as text: bytes that are no UTF-8 become escapes such as `\xe9`."""
-    try:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a pair of surrogates, which JSON can spell and no file's name has
-        return os.fspath(name).encode("utf-8", "backslashreplace").decode()

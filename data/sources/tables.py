@@ -13,12 +13,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeGuard
 
-from fanfold.data.advice import counted, one_line, why
+from fanfold.data.advice import as_text, counted, one_line, why
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import suffixes
 from fanfold.data.source import ClassName
 from fanfold.data.sources.layouts import HEIC, PART_NAMES, Entry, Found
-from fanfold.data.sources.picture_source import as_text
 
 PATH = ("path", "file_name", "filename", "image", "file", "image_path")
 LABEL = ("label", "class", "category", "class_name", "name")

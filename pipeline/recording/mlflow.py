@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import as_text, one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.points import Points

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fanfold.data.advice import as_text
 from fanfold.data.errors import FanfoldError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event, Validated, WindowEnded
 from fanfold.pipeline.files import read_lines, write_bytes
 from fanfold.pipeline.lock import only_writer

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import as_text, one_line
 from fanfold.data.errors import FanfoldError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.events import Event, WindowEnded
 from fanfold.pipeline.files import write_bytes
 from fanfold.pipeline.recipe import Recipe

@@ -21,9 +21,8 @@ import optuna
 from distributed import KilledWorker, wait
 from optuna.trial import Trial, TrialState
 
-from fanfold.data.advice import one_line
+from fanfold.data.advice import as_text, one_line
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256, save_checkpoint
 from fanfold.pipeline.cluster import results as waiting
 from fanfold.pipeline.cluster.cluster import Cluster, talking_to_the_scheduler

@@ -15,11 +15,10 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from fanfold.data.advice import counted
+from fanfold.data.advice import as_text, counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import UNKNOWN, classes_in, count_pictures, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, decode, is_coloured
-from fanfold.data.sources.picture_source import as_text
 from fanfold.data.splits import split_classes
 from fanfold.data.store import open_store
 from fanfold.pipeline import worker

@@ -11,9 +11,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from fanfold.data.advice import counted
+from fanfold.data.advice import as_text, counted
 from fanfold.data.errors import FanfoldError, RunError
-from fanfold.data.sources.picture_source import as_text
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.data import extras
-from fanfold.data.sources.picture_source import as_text
+from fanfold.data.advice import as_text
 from fanfold.pipeline import yaml_text
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.configuration import flatten_keys
