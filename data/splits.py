@@ -37,10 +37,10 @@ _VINYALS_TEST_CHARACTERS = frozenset(ClassName("Gurmukhi", f"character{number}")
 ALL = "all"
 """The split whose classes all test: of data that nothing was trained on."""
 
-MOST_OF_FEW = 10
-"""Classes of a data set at most that is told to be small."""
+FEW_CLASSES = 10
+"""A data set of at most so many classes is told to be small."""
 
-FEW = 5
+LEAST_HELD_OUT = 5
 """Classes that validate, at least; where there are fewer, the same classes validate and test."""
 
 
@@ -95,7 +95,7 @@ def split_classes(store: Store, name: str | None = None) -> Split:
 
 def few_classes(store: Store) -> str | None:
     """What can be done with a store of few classes, without a full stop; None where there are more."""
-    if (classes := len(store.names)) > MOST_OF_FEW:
+    if (classes := len(store.names)) > FEW_CLASSES:
         return None
     instead = "train on another data set, or take a run of somebody's, and label these pictures by `classify`"
     if SPLITS["random"].fits(store) or _has_given(store):
@@ -162,9 +162,9 @@ def _random(store: Store, seed: int | None) -> Split:
     classes = len(store.names)
     order = _shuffled(classes, seed)
     test, validation = round(0.2 * classes), round(0.1 * classes)
-    if validation >= FEW:
+    if validation >= LEAST_HELD_OUT:
         return _cut("random", order, classes - validation - test, validation)
-    held = max(round(0.3 * classes), min(FEW, classes // 2))
+    held = max(round(0.3 * classes), min(LEAST_HELD_OUT, classes // 2))
     train, rest = np.sort(order[: classes - held]), np.sort(order[classes - held :])
     return Split("random", train, rest, rest)
 

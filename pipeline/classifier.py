@@ -49,8 +49,8 @@ class Prediction:
         label: The class, or `unknown`.
         confidence: The probability of the most probable class.
         probabilities: The probability of each class.
-        constant: Whether the picture has one colour all over, as no class has: nothing tells its class, so it is
-            `unknown`, and every class has the same probability.
+        constant: Whether the picture has one colour all over, where no class is of such pictures: it is `unknown`, and
+            every class has the same probability.
     """
 
     path: Path | None
@@ -78,7 +78,7 @@ class Classifier:
             None where no class has two pictures.
         threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
         origin: What the network was trained on, in words; empty where nobody said.
-        plain: Whether the labelled pictures of a class are all of one colour all over, so that others may be, too.
+        plain: Whether a class has labelled pictures of one colour all over alone, so that new ones may be of it.
     """
 
     labels: tuple[str, ...]

@@ -38,7 +38,7 @@ def learn(
         suited: From ways and shots to the learner for these, and its calibration; by default the learner itself, for
             which a method on embeddings chooses its numbers by the support set.
         skip: Told of each picture that can't be read, which is left out; by default that is an error.
-        origin: What it was trained on, in words.
+        origin: What the algorithm was trained on, in words.
 
     Raises:
         FanfoldError: There are fewer than two classes, or one has no picture.

@@ -19,10 +19,10 @@ from fanfold.data.errors import FanfoldError
 
 PHILOX_WORDS = 4  # random words of one step of Philox4x64
 BATCH_WORDS = 2**17  # random words of a batch: few enough for intermediate results to stay in a core's cache
-FEW = 5  # a split into so many classes is of a small data set
+FEW = 5  # a part of a split with fewer classes is of a small data set
 AUGMENTATIONS = ("flip", "crop", "colour")
 LEAST = {"ways": 2, "shots": 1, "queries": 1}
-OPEN = {"task": "`task.ways=auto` and `task.queries=auto`", "train": "`train.ways=many` and `train.queries=auto`"}
+FOLLOWING = {"task": "`task.ways=auto` and `task.queries=auto`", "train": "`train.ways=many` and `train.queries=auto`"}
 """Settings by which a section's counts follow the data."""
 
 
@@ -113,12 +113,12 @@ def check_episode_shapes(
 
     Arguments are those of `check_episode_shape`, by stream.
     """
-    found: dict[tuple[int, ...], list[str]] = {}  # by the counts: what holds of the same counts is one problem
+    found: dict[tuple[int, ...], list[str]] = {}  # by counts: streams of the same counts have the same problem
     for stream, shape in shapes.items():
-        counted = (shape.ways, shape.shots, shape.queries)
-        found[counted] = found.get(counted) or _misfits(stream, shape, classes[stream], counts)
+        asked = (shape.ways, shape.shots, shape.queries)
+        found[asked] = found.get(asked) or _misfits(stream, shape, classes[stream], counts)
     if problems := list(chain(*found.values())):
-        follow = ", ".join(OPEN[section] for section in dict.fromkeys(map(section_of, shapes)))
+        follow = ", ".join(FOLLOWING[section] for section in dict.fromkeys(map(section_of, shapes)))
         more = f" Other counts don't fit, either: {follow} follow the data." if len(problems) > 1 else ""
         raise FanfoldError(problems[0] + more)
 

@@ -1,7 +1,7 @@
 """Test-time augmentation: the mean of what a network makes of images and of their mirror images.
 
-It is the same for an image and its mirror image. Which way a thing looks tells two apart no longer, so it is nothing
-for letters.
+It is the same for an image and its mirror image. Classes that are each other's mirror images, as some letters are, can
+no longer be told apart.
 """
 
 from collections.abc import Callable, Mapping

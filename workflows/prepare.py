@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fanfold.workflows.cli.arguments import pairs
 from fanfold.workflows.cli.configuration import build_parser, check_source, parse
 from fanfold.workflows.cli.entry import run
-from fanfold.workflows.cli.flags import in_flags
+from fanfold.workflows.cli.flags import say
 
 if TYPE_CHECKING:
     from fanfold.data.datasets import Dataset
@@ -37,13 +37,13 @@ def main(argv: Sequence[str]) -> None:
     reading = in_threads if options.cluster == ClusterConfig() else _over(options.cluster, options.dataset)
     prepared = prepare(options.dataset, overwrite=options.overwrite, reading=reading)
     if prepared.note:
-        print(in_flags(prepared.note))
+        say(prepared.note)
     store = open_store(prepared.path)
     for line in prepared.told:
-        print(in_flags(line))
+        say(line)
     print(f"{prepared.path}: {store}")
     if few := few_classes(store):
-        print(in_flags(few))
+        say(few)
     if "--dataset.split" in {flag for flag, _ in pairs(argv)}:
         print(f"split {split_classes(store, options.dataset.split)}")
 

@@ -180,11 +180,12 @@ def command_of(process: psutil.Process) -> str:
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
-    """The processes that work in a folder."""
+    """The processes that work in a folder, but for this one."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            works = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
+            if works and Path(process.cwd()).is_relative_to(folder):
                 found.append(process)
     return found
 

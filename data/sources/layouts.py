@@ -85,7 +85,7 @@ def walk(folder: Path, include: str | None = None) -> Found:
         pictures += [(path, above) for path in wanted]
         if above and not folders and not read:
             empty.append(above)
-    parts = _parts(folder, {above for _, above in pictures if above})
+    parts = _are_parts(folder, {above for _, above in pictures if above})
     loose = 0
     for path, above in pictures:
         part = PART_NAMES[above[0].lower()] if parts and above else ""
@@ -179,7 +179,7 @@ def with_split(classes: Sequence[PictureClass], parts: Mapping[str, str], file: 
     ]
 
 
-def _parts(folder: Path, holding: Collection[tuple[str, ...]]) -> bool:
+def _are_parts(folder: Path, holding: Collection[tuple[str, ...]]) -> bool:
     """Whether the folders at the top are parts of a split, given the paths of all folders that hold pictures.
 
     Raises:

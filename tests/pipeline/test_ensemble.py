@@ -51,7 +51,7 @@ def test_an_ensemble_of_one_run_twice_judges_as_the_run(recipe, algorithm):
 
 
 def test_members_of_other_seeds_and_networks_judge_the_tasks_of_the_first(recipe):
-    """Each by its own algorithm and parameters, in a way that all of them can be judged in."""
+    """Each by its own algorithm and parameters, and all by a normalization that suits each."""
     members = [member(recipe, 3), member(recipe, 4, algorithm=ProtoNet(), model=Conv4Stride(width=4))]
     assert normalizations_in_common(members) == ["batch"]
     (found,) = meta_test_together(LocalExecutor(recipe), members, CONFIG)

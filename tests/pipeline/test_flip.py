@@ -10,8 +10,8 @@ from fanfold.data.store import write_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.checkpoint import Checkpoint
 from fanfold.pipeline.classifier import Classifier
+from fanfold.pipeline.configuration import EvaluationConfig
 from fanfold.pipeline.ensemble import Member, meta_test_together
-from fanfold.pipeline.evaluation import EvaluationConfig
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.labelling import learner_of, measure, open_preprocessing
 from fanfold.pipeline.learning import learn
