@@ -170,8 +170,8 @@ def _classes(source: Path, include: str | None, strict: bool) -> tuple[list[Pict
         if strict and pictures:
             raise FanfoldError(f"{source}: {what}; remove them, or read the others without `dataset.strict`")
         found.notes.append(what)
-    if strict and found.notes and any("are not there" in note for note in found.notes):
-        raise FanfoldError(f"{source}: {found.notes[0]}")
+    if strict and found.absent:
+        raise FanfoldError(f"{source}: {found.absent}")
     classes, note = as_classes(found.entries, source if source.is_dir() else source.parent)
     return classes, [*found.notes, *([note] if note else [])]
 

@@ -51,6 +51,7 @@ class Found:
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # for the user, a line each
     unread: Counter[str] = field(default_factory=Counter)  # files of other formats, by their suffix
+    absent: str | None = None  # of the notes, that on pictures which a table lists and which are not there
 
 
 def walk(folder: Path, include: str | None = None) -> Found:
@@ -140,7 +141,8 @@ def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClas
             "put together, for classes to be split"
         )
     elif (given := [part for part in PARTS if part in by_part]) and not is_split(given):
-        note = f"all classes are of {' and '.join(given)}, which is no split of them"
+        which = "the classes of a part" if "" in by_part else "all classes"
+        note = f"{which} are of {' and '.join(given)}, which is no split of them"
     apart = not twice and is_split(by_part)
     classes = []
     for name in names:

@@ -37,9 +37,9 @@ def tables_in(folder: Path) -> list[tuple[Path, str]]:
     """
     if (folder / "metadata.csv").is_file():
         return [(folder / "metadata.csv", "")]
-    inside = [(folder / name / "metadata.csv", part) for name, part in PART_NAMES.items()]
-    if any(part == "train" and file.is_file() for file, part in inside):
-        return [(file, part) for file, part in inside if file.is_file()]
+    inside = [(file, PART_NAMES.get(file.parent.name.lower(), "")) for file in sorted(folder.glob("*/metadata.csv"))]
+    if any(part == "train" for _, part in inside):
+        return [(file, part) for file, part in inside if part]
     found = [(folder / file, part) for file, part in FILES.items() if (folder / file).is_file()]
     found = [(file, part) for file, part in found if file.suffix == ".csv" or _is_list(file)]
     if not any(part == "train" for _, part in found):
@@ -71,8 +71,14 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
             else:
                 name = ClassName(as_text(row.get("group") or group.name), as_text(row["label"]))
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
+    if tables[0][0].name == "metadata.csv" and tables[0][1]:
+        lacking = _parts_beside([table.parent for table, _ in tables])
+        found.notes += [
+            f"left out {path.name}: it has no metadata.csv, as {tables[0][0].parent.name} has" for path in lacking
+        ]
     if missing:
-        found.notes.append(f"left out {counted(len(missing), 'picture')} of the table, not found, such as {missing[0]}")
+        found.absent = f"left out {counted(len(missing), 'picture')} of the table, not found, such as {missing[0]}"
+        found.notes.append(found.absent)
     once = list(dict.fromkeys(found.entries))
     if repeated := len(found.entries) - len(once):  # a task would be asked for what it has learnt from
         found.entries = once
@@ -80,6 +86,15 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
     if not found.entries:
         raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists is there")
     return found
+
+
+def _parts_beside(parts: Sequence[Path]) -> list[Path]:
+    """The folders beside some that are parts of a split, too."""
+    return sorted(
+        path
+        for path in parts[0].parent.iterdir()
+        if path.name.lower() in PART_NAMES and path.is_dir() and path not in parts
+    )
 
 
 def read_split(path: Path) -> Mapping[str, str]:

@@ -187,10 +187,11 @@ def test_tables_list_pictures_with_labels_and_parts(
 
 def test_each_part_may_have_a_table_of_its_own(tmp_path: Path) -> None:
     """As Hugging Face's imagefolder has it."""
-    layout(tmp_path / "set", ["train/1.png", "train/2.png", "test/1.png"])
-    (tmp_path / "set/train/metadata.csv").write_text("file_name,label\n1.png,a\n2.png,b\n")
+    layout(tmp_path / "set", ["Train/1.png", "Train/2.png", "test/1.png", "val/d/1.png"])
+    (tmp_path / "set/Train/metadata.csv").write_text("file_name,label\n1.png,a\n2.png,b\n")
     (tmp_path / "set/test/metadata.csv").write_text("file_name,label\n1.png,c\n")
-    store, _ = prepared(tmp_path / "set")
+    store, lines = prepared(tmp_path / "set")
+    assert "left out val: it has no metadata.csv, as Train has" in lines
     assert parts(store) == {"a": "train", "b": "train", "c": "test"}
     assert counts(store) == {"set/a": 1, "set/b": 1, "set/c": 1}
 
@@ -261,6 +262,8 @@ def test_a_picture_that_a_table_lists_again_is_taken_once_and_none_in_the_place_
     store, lines = prepared(tmp_path / "set")
     assert counts(store) == {"set/a": 1, "set/b": 2}
     assert "left out 1 picture of the table, not found, such as c/1.png" in lines
+    with pytest.raises(FanfoldError, match="left out 1 picture of the table, not found"):
+        prepared(tmp_path / "set", strict=True)
     assert "1 picture listed again by the table: taken once" in lines
 
 
