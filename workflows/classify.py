@@ -77,6 +77,9 @@ def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
         check_unknown(classes)
     check_pictures(options.query)
     written = {"CSV file": options.out, "sheet": options.sheet, "classifier": options.save}
+    given = [place.absolute() for place in written.values() if place is not None]
+    if len(set(given)) < len(given):
+        raise FanfoldError("--out, --sheet and --save must name different files: one would replace the other.")
     for what, place in written.items():
         if place is not None:
             check_writable(what, place)

@@ -137,7 +137,7 @@ def _data_apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         chosen = of_data if word.partition("=")[0].partition(".")[0] == "--dataset" else others
         chosen.append(word)
-        if chosen is of_data and "=" not in word and left:
+        if chosen is of_data and "=" not in word and left and not left[0].startswith("--"):
             chosen.append(left.pop(0))
     if {flag for flag, _ in pairs(of_data)} <= {"--dataset.split"}:
         return list(argv), []

@@ -80,6 +80,7 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
         ("a file", "not a folder"),
         ("no picture", "there is no picture in it"),
         ("csv", "The CSV file nowhere/labels.csv can't be written (there is no folder nowhere)"),
+        ("one file", "--out, --sheet and --save must name different files"),
         ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
         ("unknown", "--unknown must be above 0 and below 1"),
         ("unknown class", "A class is called unknown already"),
@@ -110,6 +111,8 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
             ran = classify("--query", str(tmp_path / "none"))
         case "csv":
             ran = classify(out="nowhere/labels.csv")
+        case "one file":
+            ran = classify("--sheet", "labels.csv")
         case "run":
             ran = classify("--run", "fanfold:other")
         case "unknown":

@@ -410,7 +410,8 @@ def learn(
     if str(run).startswith(PREFIXES):
         method = ask({}, {"algorithm": algorithm}).configuration.algorithm
         backbone = Backbone(str(run), str(weights), freeze=True)
-        return _classifier(trained_backbone(backbone, method, size, flip=bool(flip)), support)
+        averages = flip is not None and fitting("evaluation.flip", flip, bool)
+        return _classifier(trained_backbone(backbone, method, size, flip=averages), support)
     return load(run, trust=trust).learn(support, flip=flip)
 
 

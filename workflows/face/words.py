@@ -61,7 +61,10 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except FanfoldError as error:
-            error.args = (in_arguments(str(error)),)
+            message = str(error)
+            if "evaluation" not in known:  # its fields are arguments of their own, where they are any
+                message = re.sub(r"`evaluation\.(\w+)`", lambda found: found[found[1] in known], message)
+            error.args = (in_arguments(message),)
             raise error.with_traceback(None) from error.__cause__
 
     return spoken

@@ -9,6 +9,7 @@ from fanfold.workflows.cli.configs import find_config, shipped
 from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.suggestions import suggestions
+from fanfold.workflows.evaluate import _data_apart
 
 
 def read(*argv, sections=CONFIGURATION):
@@ -146,3 +147,9 @@ def test_paths_may_be_no_utf_8():
     assert parse(parser, ["--support", odd]).support == Path(odd)
     with pytest.raises(FanfoldError, match=r"^A path that is no UTF-8 can't be given here: rename it"):
         parse(parser, ["--runs", odd])
+
+
+def test_flags_of_other_data_take_no_other_flag_as_their_value():
+    argv = ["--run", "run", "--dataset.source", "discs", "--dataset.strict", "--evaluation.tasks", "5"]
+    of_data = ["--dataset.source", "discs", "--dataset.strict"]
+    assert _data_apart(argv) == (["--run", "run", "--evaluation.tasks", "5"], of_data)

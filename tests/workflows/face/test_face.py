@@ -138,6 +138,8 @@ def test_arguments_of_other_kinds_and_names_are_told():
     ):
         with pytest.raises(fanfold.FanfoldError, match=f"^{said} must be .*, not 42"):
             call(42)
+    with pytest.raises(fanfold.FanfoldError, match=r"^flip must be True or False, not 'no'"):
+        fanfold.learn("support", "torchvision/resnet18", flip="no")
     for name, meant in (("way", "ways"), ("n_way", "ways"), ("learning_rate", "lr"), ("epochs", "iterations")):
         with pytest.raises(
             TypeError, match=rf"^train\(\) got an unexpected keyword argument '{name}'. Did you mean {meant}\?$"
