@@ -36,6 +36,7 @@ _NAMED = 8  # small classes at most
 PATHS = ("dataset.store", "dataset.source", "model.weights")
 # A resumed run may change its length, its cluster and its paths; see `resume_free`.
 RESUME_FREE = ("meta.iterations", "meta.minutes", "evaluation.patience", "cluster.", *PATHS)
+_BEFORE = {"evaluation.flip": False}  # what configurations do that were written before a key was there
 # A test may differ in these keys from the training of its parameters.
 EVALUATE_FREE = (
     *("seed", "dataset.split", "task.ways", "task.shots", "task.queries", "task.rotations", "task.reflections"),
@@ -171,7 +172,7 @@ def check_agreement(experiment: Experiment, saved: Path, free: Sequence[str], wh
     `free` names keys; one that ends in a point stands for a section. `what` is the subject of the error's message.
     """
     asked = experiment.flat
-    before = flatten_keys(read_configuration(saved))
+    before = {**_BEFORE, **flatten_keys(read_configuration(saved))}
     different = [
         f"`{key}` (was {before.get(key)}, now {asked.get(key)})"
         for key in dict.fromkeys((*before, *asked))

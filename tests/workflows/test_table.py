@@ -10,7 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.experiment import check_agreement
 from fanfold.workflows.cli.configuration import build_parser, parse
+from fanfold.workflows.cli.result import in_words, tested_once
+from fanfold.workflows.reporting import table_rows
 from fanfold.workflows.reporting.curves import short_of_paper
 from fanfold.workflows.reporting.published import published, published_beside
 from fanfold.workflows.reporting.table import add_to_table, combined, draw_curves, markdown
@@ -250,6 +253,43 @@ def test_what_a_row_is_of_is_said():
     assert "| 2 · 10,000 and 300 |" in text
     together = result(row="maml-5way1shot-ensemble", members=["a-seed0", "a-seed1", "a-seed2"])
     assert "| ensemble of 3 · 10,000 | 98.00 ± 0.30 transductive |" in markdown([result(), together])
+
+
+def test_a_test_over_mirror_images_says_so():
+    for flip, said in ((True, True), (False, False)):
+        assert ("random1200, mirror images |" in markdown([result(flip=flip)])) == said
+        assert (", over mirror images" in in_words({**result(flip=flip), "other_tests": []})) == said
+
+
+def test_rows_over_mirror_images_have_a_training_of_their_own_where_pictures_are_embedded_once():
+    def learnt(flip, **model):
+        return table_rows._learned({"model": {"name": "conv4", **model}, "evaluation": flip})
+
+    plain, averaged, before = {"flip": False}, {"flip": True}, {}
+    assert learnt(plain) == learnt(averaged) == learnt(before)
+    for model in ({"freeze": True}, {"name": "own:Net"}):
+        assert learnt(before, **model) == learnt(plain, **model) != learnt(averaged, **model)
+
+
+def test_rows_and_runs_of_before_mirror_images_are_as_they_were(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = table_rows.read_plan(Path(row("maml-3way")))
+    averaged = table_rows.read_plan(Path(row("maml-flip", evaluation={"flip": True})))
+    (tmp_path / "before.yaml").write_text(plan.yaml.replace("  flip: false\n", ""))
+    check_agreement(plan, tmp_path / "before.yaml", (), "A run")
+    with pytest.raises(FanfoldError, match=r"`evaluation.flip` \(was False, now True\)"):
+        check_agreement(averaged, tmp_path / "before.yaml", ("task.", "dataset."), "A run")
+
+    def measure(_):
+        asked.append(1)
+        return {**result(), "tested_sha256": "a", "seed": 0}
+
+    asked = []
+    for one in (plan, plan, averaged):
+        tested_once(tmp_path / "row.json", one, "a", measure)
+        if one is plan:
+            assert "flip" not in json.loads((tmp_path / "row.json").read_text())["judged"]["evaluation"]
+    assert len(asked) == 2
 
 
 def test_rows_below_their_papers_have_a_curve(tmp_path):

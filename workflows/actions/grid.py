@@ -22,7 +22,10 @@ from fanfold.workflows.cli.result import kind
 
 CELL = ("ways", "shots", "test_accuracy", "test_ci95", "test_episodes", "transductive", "macro_f1")
 """What a cell of the table has of a test's keys; the columns of the CSV file."""
-SHARED = ("dataset", "split", "algorithm", "model", "queries", "seed", "tested_sha256", "trained_ways", "environment")
+SHARED = (
+    *("dataset", "split", "algorithm", "model", "queries", "flip", "seed", "tested_sha256", "trained_ways"),
+    "environment",
+)
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,9 @@ def tested_once(
     Raises:
         FanfoldError: The file can't be written.
     """
-    evaluation = {key: value for key, value in asdict(plan.evaluation).items() if (key, value) != ("half_width", None)}
-    judged = {"task": asdict(plan.recipe.task), "evaluation": evaluation}  # as before there was a half-width
+    added = {"half_width": None, "flip": False}  # left out, as from files that are older
+    evaluation = {key: value for key, value in asdict(plan.evaluation).items() if added.get(key, ...) != value}
+    judged = {"task": asdict(plan.recipe.task), "evaluation": evaluation}
     before = read_object("test", path, TESTED) if path.exists() else {}
     if (before.get("tested_sha256"), before.get("judged")) == (sha256, judged):
         return before
@@ -136,6 +137,7 @@ def kind(test: Mapping[str, Any]) -> str:
 def in_words(keys: dict[str, Any]) -> str:
     """The tests' accuracies, a line each."""
     together = f", ensemble of {len(keys['members'])}" if "members" in keys else ""
+    together += ", over mirror images" if keys.get("flip") else ""
     return "\n".join(
         f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
         f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "

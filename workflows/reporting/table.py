@@ -123,7 +123,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"`{first['row']}`",
         first["model"],
-        first["split"] + (", rotations" if first["rotations"] else ""),
+        first["split"] + ", rotations" * bool(first["rotations"]) + ", mirror images" * bool(first.get("flip")),
         f"{first['queries']}{steps}",
         f"{_seeds(runs)} · {' and '.join(f'{count:,}' for count in tasks)}",
         f"{_percent(runs)}{spread} {kind(first)}",

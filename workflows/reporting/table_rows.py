@@ -9,13 +9,14 @@ from typing import Any
 
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline import yaml_text
-from fanfold.pipeline.configuration import SECTIONS
+from fanfold.pipeline.configuration import SECTIONS, flatten_keys
 from fanfold.pipeline.experiment import Experiment, check_agreement, resume_free
 from fanfold.pipeline.recording.kept import read_configuration
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.workflows.cli.configuration import build_parser, decided, parse
 
-JUDGED = ("task", "evaluation", "cluster")  # sections that do not change a training's parameters
+JUDGED = ("task", "evaluation", "cluster")  # sections that do not change a training's parameters, but for `FLIP`
+FLIP = "evaluation.flip"  # changes them where a frozen network embeds mirror images, too
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def _new_directory(row: Row, runs: Path) -> RunDirectory:
     """The run directory of a row without a run of the same training; an earlier run there may be prolonged."""
     directory = RunDirectory(runs / row.run)
     if directory.config.exists():
-        free = [*resume_free(row.plan.recipe.meta), *(f"{section}." for section in JUDGED)]
+        flat = row.plan.flat
+        judged = [key for key in flat if key.startswith(tuple(f"{section}." for section in JUDGED))]
+        free = [*resume_free(row.plan.recipe.meta), *(key for key in judged if key != FLIP or not _freezes(flat))]
         try:
             check_agreement(row.plan, directory.config, free, f"The row in {directory.path}")
         except FanfoldError as error:
@@ -131,4 +134,10 @@ def _new_directory(row: Row, runs: Path) -> RunDirectory:
 def _learned(config: Mapping[str, Any]) -> str:
     """The part of a resolved configuration that decides a training's parameters."""
     sections = {key: value for key, value in config.items() if key not in JUDGED}
-    return json.dumps(sections, sort_keys=True)
+    flat = flatten_keys(dict(config))
+    return json.dumps([sections, _freezes(flat) and flat.get(FLIP, False)], sort_keys=True)
+
+
+def _freezes(flat: Mapping[str, Any]) -> bool:
+    """Whether a network may embed each picture once; one's own may freeze its body itself."""
+    return bool(flat.get("model.freeze")) or ":" in str(flat.get("model.name"))

@@ -115,6 +115,7 @@ def test_a_table_has_the_tests_of_all_ways_and_shots(here, cluster):
     rows = list(csv.DictReader(file.open()))
     assert [(row["ways"], row["shots"]) for row in rows] == [("2", "1"), ("2", "2"), ("4", "1"), ("4", "2")]
     assert newest_grid(file.parent) == json.loads(file.with_suffix(".json").read_text()) == found.keys
+    assert found.keys["flip"] is False
     with Image.open(file.with_suffix(".png")) as image:
         assert np.asarray(image.convert("L")).std() > 20
     for cells in ([], [{"ways": 2}], [3]):
