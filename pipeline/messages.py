@@ -19,6 +19,7 @@ class Message(TypedDict):
 
 
 Work = Literal["training", "search", "preparing", "embedding", "labelling"]
+"""What a driver does."""
 
 
 class Started(Message):
@@ -89,7 +90,7 @@ class Judged(Message):
     loss: float
     accuracy: float
     ci95: float  # half the width of the accuracy's 95 % interval
-    guesses: Sequence[Sequence[Sequence[int]]]
+    labels: Sequence[Sequence[Sequence[int]]]
     confidences: Sequence[Sequence[Sequence[float]]]
 
 

@@ -48,12 +48,12 @@ def results(cluster: Cluster, graphs: list[Any], slow: Callable[[], None] | None
 def in_order(
     cluster: Cluster, name: str, parts: Iterable[Part], call: Callable[[Part], tuple[Any, ...]], most: int
 ) -> Generator[tuple[Part, Any]]:
-    """Have workers compute something of each of many parts: the parts with its results, in order.
+    """Have workers compute a function of each of many parts; each part comes with its result, in order.
 
     Args:
         cluster: The cluster.
         name: What Dask's pages call the tasks.
-        parts: The parts, which are taken as workers come to them.
+        parts: The parts, taken as workers come to them.
         call: The function for a part, and its arguments.
         most: How many tasks are under way at a time, so that nobody holds more results than that.
 

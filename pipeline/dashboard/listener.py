@@ -128,7 +128,7 @@ class RunTeller:
                 "loss": event.loss,
                 "accuracy": float(event.accuracy),
                 "ci95": float(event.ci95),
-                "guesses": predictions.labels[:tasks, :, :QUERIES].tolist(),
+                "labels": predictions.labels[:tasks, :, :QUERIES].tolist(),
                 "confidences": predictions.confidences[:tasks, :, :QUERIES].round(3).astype(float).tolist(),
             }
         )

@@ -69,13 +69,12 @@ def learnt(recipe, algorithm: Algorithm):
 
 @each(EVERY | FITTED)
 def test_a_picture_and_its_mirror_image_have_the_same_label_bit_for_bit(recipe, algorithm):
-    recipe, learner, classifier = learnt(recipe, algorithm)
+    _, learner, classifier = learnt(recipe, algorithm)
     queries = [pixels(number, 5 + drawing) for number in range(3) for drawing in range(2)]
     said = list(classifier.predict(queries))
     assert list(classifier.predict([query[..., ::-1].copy() for query in queries])) == said
     assert list(Classifier.from_bytes(classifier.to_bytes(), "kept").predict(queries)) == said
     assert said != list(replace(classifier, learnt=learn_without(learner, classifier)).predict(queries))
-    assert measure(recipe, learner, 3, 2) is not None
 
 
 def learn_without(learner, classifier):
@@ -98,6 +97,13 @@ def test_embeddings_over_mirror_images_are_kept_apart_from_those_of_pictures_alo
     said, other = classifier.predict([pixels(1, 5), pixels(1, 5, Mirrored)])
     assert said == other
     assert measure(plain, learner, 3, 2) is not None
+
+
+def test_a_calibration_averages_over_mirror_images(recipe, mirrored):
+    recipe, learner, _ = learnt(recipe, EVERY["protonet"])
+    one, other = (measure(replace(recipe, store=store), learner, 3, 2, tasks=8) for store in (recipe.store, mirrored))
+    assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
+    assert abs(one.temperature / measure(recipe, replace(learner, flip=False), 3, 2, tasks=8).temperature - 1) > 0.01
 
 
 def test_an_exported_classifier_averages_over_mirror_images(recipe, tmp_path):

@@ -76,11 +76,11 @@ def test_predictions_follow_from_the_logits(algorithm):
         classify = algorithm.classifier(network, parameters, support, tasks.support_labels, None)
         with torch.no_grad():
             logits = classify(query)
-        probability, guess = logits.softmax(1).max(1)
-        assert found.labels[place].ravel().tolist() == guess.tolist()
+        probability, label = logits.softmax(1).max(1)
+        assert found.labels[place].ravel().tolist() == label.tolist()
         assert found.confidences[place].ravel() == pytest.approx(probability.numpy(), rel=1e-5)
         assert found.losses[place] == pytest.approx(cross_entropy(logits, tasks.query_labels).item(), rel=1e-5)
-        assert found.accuracies[place] == (guess == tasks.query_labels).double().mean().item()
+        assert found.accuracies[place] == (label == tasks.query_labels).double().mean().item()
 
 
 @each(METRIC_LEARNERS)

@@ -297,7 +297,7 @@ class Run:
             encoder = trained.learner if trained.encoder is None else trained.encoder()
             export_encoder(encoder, trained.preprocessing, out, kind, trained.origin)
         else:
-            export_classifier(self.learn(support), out, kind)
+            export_classifier(_classifier(trained, support), out, kind)
         return out
 
     @spoken

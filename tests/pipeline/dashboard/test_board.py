@@ -66,7 +66,7 @@ def ranked(rank, exchange, adapt=1.0, iteration=0, ranks=2, run="aa", tasks=5):
 
 def judged(iteration, accuracy, run="aa"):
     message = {"kind": "judged", "run": run, "iteration": iteration, "accuracy": accuracy, "ci95": 0.01}
-    return {**message, "loss": 0.5, "guesses": [[[0]]], "confidences": [[[0.9]]]}
+    return {**message, "loss": 0.5, "labels": [[[0]]], "confidences": [[[0.9]]]}
 
 
 def trial(number, state="running", accuracy=None, iteration=0, run="aa"):

@@ -86,7 +86,7 @@ def test_the_validation_tasks_shown_are_answered_as_they_were(pair, recipe, tmp_
     run, *_ = trained(pair, recipe, tmp_path, "validations", seen.append)
     predictions = [event.predictions for event in seen if hasattr(event, "predictions")][-1]
     ways, queries = recipe.task.ways, recipe.task.queries
-    np.testing.assert_array_equal(run.judged["guesses"], predictions.labels[:3, :, :queries])
+    np.testing.assert_array_equal(run.judged["labels"], predictions.labels[:3, :, :queries])
     assert len(run.drawn["tasks"]) == 3
     assert all(len(task) == ways for task in run.drawn["tasks"])
     images = [image for task in run.drawn["tasks"] for of_class in task for image in of_class]

@@ -136,15 +136,15 @@ def test_pictures_show_which_answers_are_right(record, recipe):
 
     _, tasks = tasks_of(job, Stream.VALIDATION, 0, 3)
     ways, queries = job.task.ways, job.task.queries
-    guesses = np.broadcast_to(np.arange(ways, dtype=np.int16)[:, None], (3, ways, queries)).copy()
-    sure, losses = np.ones(guesses.shape, np.float32), np.zeros(3, np.float32)
-    all_right = draw_predictions(tasks, Predictions(guesses, sure, losses))
+    labels = np.broadcast_to(np.arange(ways, dtype=np.int16)[:, None], (3, ways, queries)).copy()
+    sure, losses = np.ones(labels.shape, np.float32), np.zeros(3, np.float32)
+    all_right = draw_predictions(tasks, Predictions(labels, sure, losses))
     assert all_right.shape == picture.shape
     assert has(all_right, RIGHT)
     assert not has(all_right, WRONG)
 
-    guesses[2, 1, 0] = 2
-    one_wrong = draw_predictions(tasks, Predictions(guesses, sure, losses))
+    labels[2, 1, 0] = 2
+    one_wrong = draw_predictions(tasks, Predictions(labels, sure, losses))
     assert has(one_wrong, WRONG)
     changed = np.argwhere((one_wrong != all_right).any(axis=2))
     height, width = len(picture) // 3, picture.shape[1] / ways

@@ -33,17 +33,17 @@ def episodes_of(classes, rotations=None):
     return Episodes(classes, rotations, np.zeros(classes.shape, bool), np.zeros((*classes.shape, 2), np.int64))
 
 
-def predictions_of(guesses, confidences=None):
-    guesses = np.array(guesses, np.int16)
-    confidences = np.ones(guesses.shape) if confidences is None else np.array(confidences)
-    return Predictions(guesses, confidences.astype(np.float32), np.zeros(len(guesses), np.float32))
+def predictions_of(labels, confidences=None):
+    labels = np.array(labels, np.int16)
+    confidences = np.ones(labels.shape) if confidences is None else np.array(confidences)
+    return Predictions(labels, confidences.astype(np.float32), np.zeros(len(labels), np.float32))
 
 
 def random_predictions(tasks=200, ways=3, queries=2, seed=0):
     random = np.random.default_rng(seed)
     classes = np.array([random.permutation(12)[:ways] for _ in range(tasks)])
-    guesses = np.where(random.random((tasks, ways, queries)) < 0.7, np.arange(ways)[:, None], 0)
-    return episodes_of(classes), predictions_of(guesses, random.random(guesses.shape))
+    labels = np.where(random.random((tasks, ways, queries)) < 0.7, np.arange(ways)[:, None], 0)
+    return episodes_of(classes), predictions_of(labels, random.random(labels.shape))
 
 
 def test_accuracy_by_group_is_that_of_its_queries_and_comes_to_the_overall_one():
