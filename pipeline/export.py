@@ -122,7 +122,8 @@ def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: l
         f"{learner.algorithm.name} on {learner.model.name if hasattr(learner.model, 'name') else 'a model'}.",
         *([f"Trained on {origin}."] if origin else []),
         "",
-        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}.",
+        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}."
+        + " Each is seen with its mirror image, and the mean taken." * learner.flip,
         "",
         f"Output: {outputs[0]}",
         *outputs[1:],

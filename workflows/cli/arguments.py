@@ -231,8 +231,8 @@ def _placeholder(action: Action) -> str:
 
 
 def pairs(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Flags with their values, in order; both `--flag value` and `--flag=value`."""
-    for place, word in enumerate(argv):
+    """Flags with their values, in order, "" where one has none; both `--flag value` and `--flag=value`."""
+    for word, following in zip(argv, [*argv[1:], "--"], strict=False):
         flag, equals, value = word.partition("=")
         if flag.startswith("--"):
-            yield flag, value if equals else (argv[place + 1] if place + 1 < len(argv) else "")
+            yield flag, value if equals or following.startswith("--") else following

@@ -134,6 +134,8 @@ def chosen_name(argv: Sequence[str], section: str, field: str = "name") -> str |
     """
     name = None
     for flag, value in pairs(argv):
+        if not value:  # which is refused where the arguments are checked
+            continue
         if flag == f"--{section}.{field}":
             name = value
         elif flag == f"--{section}":
@@ -177,7 +179,7 @@ def of_run(path: str, otherwise: str, argv: Sequence[str]) -> list[str]:
 
 def flag_value(argv: Sequence[str], flag: str) -> str | None:
     """The last value that the arguments give a flag, before they are parsed."""
-    return dict(pairs(argv)).get(flag)
+    return dict(pairs(argv)).get(flag) or None
 
 
 def check_source(options: Namespace) -> None:

@@ -41,6 +41,9 @@ def refusal(*argv):
         (["--meta.lr", "x" * 300], f"--meta.lr must be a number, not '{'x' * 99}…'."),
         (["--meta.lr"], "--meta.lr needs a value: --meta.lr LR."),
         (["--meta.lr", "--seed", "1"], "--meta.lr needs a value"),
+        (["--config"], "--config needs a value: --config CONFIG."),
+        (["--config", "--seed", "1"], "--config needs a value"),
+        (["--model.name", "--seed", "1"], "--model.name needs a value"),
         (["--meta.weight_decay", ".nan"], "--meta.weight_decay must be a number, not '.nan'."),
         (["--cluster.timeout", "1e999"], "--cluster.timeout must be a number, not '1e999'."),
         (["--algorithm", "mamml"], "No algorithm 'mamml'"),
@@ -152,4 +155,5 @@ def test_paths_may_be_no_utf_8():
 def test_flags_of_other_data_take_no_other_flag_as_their_value():
     argv = ["--run", "run", "--dataset.source", "discs", "--dataset.strict", "--evaluation.tasks", "5"]
     of_data = ["--dataset.source", "discs", "--dataset.strict"]
+    assert _data_apart([]) == ([], [])
     assert _data_apart(argv) == (["--run", "run", "--evaluation.tasks", "5"], of_data)
