@@ -21,6 +21,7 @@ from fanfold.data.kinds import of_fields
 from fanfold.data.labelled import UNKNOWN, check_unknown, count_pictures, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
+from fanfold.pipeline.constant import are_constant
 from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.learner_file import suited_to
 from fanfold.pipeline.tensor_file import Tensors, pack, told_of, unpack
@@ -260,7 +261,8 @@ class Classifier:
         logits = in_batches(self.learnt, images).double().numpy()
         if not np.isfinite(logits).all():
             raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
-        return Judgement(logits, errors, [not self.plain and one for one in is_constant(images).tolist()])
+        constant = are_constant(pictures, images, errors, self.preprocessing)
+        return Judgement(logits, errors, [not self.plain and one for one in constant])
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
@@ -369,11 +371,6 @@ def skipped_in_words(errors: Sequence[str]) -> str:
     named, left = "; ".join(errors[:NAMED]), len(errors) - NAMED
     count = "1 picture is" if len(errors) == 1 else f"{len(errors):,} pictures are"
     return f"{count} skipped: {named}" + (f"; and {left:,} more" if left > 0 else "")
-
-
-def is_constant(images: Tensor) -> Tensor:
-    """Which of images `[n, channels, height, width]` have one colour all over: bool `[n]`."""
-    return (images == images[:, :, :1, :1]).all(dim=(1, 2, 3))
 
 
 def constant_in_words(number: int, first: Sequence[str], what: str = "picture") -> str:

@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture, PictureError, Preprocessing
 from fanfold.pipeline.calibration import Calibration
-from fanfold.pipeline.classifier import Classifier, Skip, is_constant, read_images
+from fanfold.pipeline.classifier import Classifier, Skip, read_images
+from fanfold.pipeline.constant import are_constant
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner, Learnt, in_batches
 
@@ -46,19 +47,20 @@ def learn(
     """
     if len(support) < 2:
         raise FanfoldError(f"A support set needs two classes at least, not {len(support)}.")
-    images, numbers = list[Tensor](), list[int]()
+    images, numbers, plain = list[Tensor](), list[int](), False
     for number, (label, pictures) in enumerate(support.items()):
-        found, errors = read_images(list(pictures), preprocessing)
+        pictures = list(pictures)
+        found, errors = read_images(pictures, preprocessing)
         for error in errors.values():
             if skip is None:
                 raise PictureError(error)
             skip(PictureError(error))
         if not len(found):
             raise FanfoldError(f"The class {label} of the support set has no picture that can be read.")
+        plain |= all(are_constant(pictures, found, errors, preprocessing))
         images.append(found)
         numbers += [number] * len(found)
     kept, labels = torch.cat(images), torch.tensor(numbers)
-    plain = any(is_constant(of_class).all() for of_class in images)
     shots = int(labels.bincount().double().median().round())
     learner, measured = (learner, None) if suited is None else suited(len(support), shots)
     chooses = suited is None and isinstance(learner.algorithm, Fitted)

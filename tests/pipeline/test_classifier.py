@@ -164,6 +164,9 @@ def test_pictures_may_be_files_images_and_arrays_and_those_that_are_none_are_tol
     for one in (of_swatches, Classifier.from_bytes(of_swatches.to_bytes(), "kept")):
         (blank,) = one.predict([np.full((20, 20), 40, np.uint8)])
         assert (blank.label, blank.constant) == ("blank", False)  # such is a class here
+    padded = replace(classifier, preprocessing=replace(classifier.preprocessing, fit="pad"))
+    wide = [np.full((10, 20), 90, np.uint8), np.tile(np.arange(20, dtype=np.uint8), (10, 1))]
+    assert [one.constant for one in padded.predict(wide)] == [True, False]  # whatever border is added
     for wrong, said in (
         (tmp_path / "nowhere", "there is no such folder or picture"),
         (5, "^pictures must be .* not 5"),

@@ -12,7 +12,6 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 
 from fanfold.data.advice import as_text, counted
@@ -25,6 +24,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
 from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, Skip, constant_in_words
+from fanfold.pipeline.constant import is_plain
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
@@ -188,7 +188,7 @@ def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preproc
             with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
                 picture = decode(path, 64)
                 coloured += preprocessing.channels == 1 and is_coloured(picture)
-                if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
+                if is_plain(picture):
                     constant.append(str(path))
         plain |= len(constant) - before == len(paths)
     grey = f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"
