@@ -33,7 +33,7 @@ def tables_in(folder: Path) -> list[tuple[Path, str]]:
     """The tables that describe a folder, and their parts: `metadata.csv`, one or one a part, or `train.csv` and others.
 
     Raises:
-        FanfoldError: Two tables are of one part.
+        FanfoldError: Two tables beside each other are of one part.
     """
     if (folder / "metadata.csv").is_file():
         return [(folder / "metadata.csv", "")]
@@ -60,8 +60,7 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
     missing: list[str] = []
     for table, part in tables:
         folders = [table.parent / name for name in PICTURES]
-        group = table.resolve().parent
-        group = group.parent if part and table.name == "metadata.csv" else group
+        group = table.resolve().parents[1 if _in_part(table, part) else 0]
         for row in _rows(table):
             path = _picture(row, folders)
             if path is None:
@@ -71,10 +70,10 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
             else:
                 name = ClassName(as_text(row.get("group") or group.name), as_text(row["label"]))
                 found.entries.append(Entry(path, name, part or _part(row.get("split", ""), table)))
-    if tables[0][0].name == "metadata.csv" and tables[0][1]:
-        lacking = _parts_beside([table.parent for table, _ in tables])
+    if in_parts := [table.parent for table, part in tables if _in_part(table, part)]:
         found.notes += [
-            f"left out {path.name}: it has no metadata.csv, as {tables[0][0].parent.name} has" for path in lacking
+            f"left out {path.name}: it has no metadata.csv, as {in_parts[0].name} has"
+            for path in _parts_beside(in_parts)
         ]
     if missing:
         found.absent = f"left out {counted(len(missing), 'picture')} of the table, not found, such as {missing[0]}"
@@ -86,6 +85,11 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
     if not found.entries:
         raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists is there")
     return found
+
+
+def _in_part(table: Path, part: str) -> bool:
+    """Whether a table stands in its part's folder."""
+    return part != "" and table.name == "metadata.csv"
 
 
 def _parts_beside(parts: Sequence[Path]) -> list[Path]:

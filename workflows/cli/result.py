@@ -136,11 +136,11 @@ def kind(test: Mapping[str, Any]) -> str:
 
 def in_words(keys: dict[str, Any]) -> str:
     """The tests' accuracies, a line each."""
-    together = f", ensemble of {len(keys['members'])}" if "members" in keys else ""
-    together += ", over mirror images" if keys.get("flip") else ""
+    how = f", ensemble of {len(keys['members'])}" if "members" in keys else ""
+    how += ", over mirror images" if keys.get("flip") else ""
     return "\n".join(
         f"test accuracy {100 * test['test_accuracy']:.2f} ± {100 * test['test_ci95']:.2f} % (95 % confidence): "
         f"{keys['dataset']} {keys['split']}, {keys['ways']}-way {keys['shots']}-shot, "
-        f"{test['test_episodes']:,} test tasks, {kind(test)}{together}"
+        f"{test['test_episodes']:,} test tasks, {kind(test)}{how}"
         for test in (keys, *keys["other_tests"])
     )

@@ -62,8 +62,8 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except FanfoldError as error:
             message = str(error)
-            if "evaluation" not in known:  # its fields are arguments of their own, where they are any
-                message = re.sub(r"`evaluation\.(\w+)`", lambda found: found[found[1] in known], message)
+            if "evaluation" not in known:  # its fields are arguments of their own, if any
+                message = re.sub(rf"`evaluation\.({'|'.join(known)})`", r"\1", message)
             error.args = (in_arguments(message),)
             raise error.with_traceback(None) from error.__cause__
 

@@ -34,6 +34,8 @@ COLUMNS = (
     *("row", "network", "split", "queries · steps", "seeds · tasks", "accuracy", "published", "difference"),
     *("the other way", "training"),
 )
+VARIED = {"rotations": "rotations", "flip": "mirror images"}
+"""Words on a row's test tasks, by the keys of its result."""
 
 
 def make_folder(out: Path) -> None:
@@ -123,7 +125,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"`{first['row']}`",
         first["model"],
-        first["split"] + ", rotations" * bool(first["rotations"]) + ", mirror images" * bool(first.get("flip")),
+        ", ".join([first["split"], *(word for key, word in VARIED.items() if first.get(key))]),
         f"{first['queries']}{steps}",
         f"{_seeds(runs)} · {' and '.join(f'{count:,}' for count in tasks)}",
         f"{_percent(runs)}{spread} {kind(first)}",
