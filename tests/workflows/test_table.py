@@ -12,7 +12,8 @@ from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.configuration import SECTIONS
 from fanfold.pipeline.experiment import check_agreement
 from fanfold.workflows.cli.configuration import build_parser, parse
-from fanfold.workflows.cli.result import in_words, tested_once
+from fanfold.workflows.cli.result import in_words
+from fanfold.workflows.cli.result import tested_once as measured_once  # no test of pytest's
 from fanfold.workflows.reporting import table_rows
 from fanfold.workflows.reporting.curves import short_of_paper
 from fanfold.workflows.reporting.published import published, published_beside
@@ -286,7 +287,7 @@ def test_rows_and_runs_of_before_mirror_images_are_as_they_were(row, tmp_path, m
 
     asked = []
     for one in (plan, plan, averaged):
-        tested_once(tmp_path / "row.json", one, "a", measure)
+        measured_once(tmp_path / "row.json", one, "a", measure)
         if one is plan:
             assert "flip" not in json.loads((tmp_path / "row.json").read_text())["judged"]["evaluation"]
     assert len(asked) == 2
