@@ -153,6 +153,8 @@ def check_run(path: str, otherwise: str) -> list[str]:
     Raises:
         FanfoldError: The directory holds no run; the message ends with what to do otherwise.
     """
+    if not path:
+        raise FanfoldError("--run needs a value: --run RUN.")
     config = Path(path) / "config.yaml"
     if not config.exists():
         raise FanfoldError(why_no_run(path, "`classify` and `export`", otherwise))
@@ -178,8 +180,8 @@ def of_run(path: str, otherwise: str, argv: Sequence[str]) -> list[str]:
 
 
 def flag_value(argv: Sequence[str], flag: str) -> str | None:
-    """The last value that the arguments give a flag, before they are parsed."""
-    return dict(pairs(argv)).get(flag) or None
+    """The last value that the arguments give a flag, before they are parsed; "" where it has none."""
+    return dict(pairs(argv)).get(flag)
 
 
 def check_source(options: Namespace) -> None:

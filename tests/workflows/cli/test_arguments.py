@@ -10,6 +10,8 @@ from fanfold.workflows.cli.configuration import build_parser, parse
 from fanfold.workflows.cli.flags import CONFIGURATION, in_flags
 from fanfold.workflows.cli.suggestions import suggestions
 from fanfold.workflows.evaluate import _data_apart
+from fanfold.workflows.evaluate import main as evaluate
+from fanfold.workflows.train import _run_to_resume
 
 
 def read(*argv, sections=CONFIGURATION):
@@ -150,6 +152,15 @@ def test_paths_may_be_no_utf_8():
     assert parse(parser, ["--support", odd]).support == Path(odd)
     with pytest.raises(FanfoldError, match=r"^A path that is no UTF-8 can't be given here: rename it"):
         parse(parser, ["--runs", odd])
+
+
+def test_a_run_to_resume_or_to_look_at_is_named_and_resume_may_stand_anywhere():
+    for argv in (["--resume", "--run", "run"], ["--run", "run", "--resume"], ["--resume=true", "--run", "run"]):
+        assert _run_to_resume(argv) == "run"
+    assert _run_to_resume(["--resume", "false", "--run", "run"]) is _run_to_resume(["--run", "run"]) is None
+    for argv in (["--run"], ["--run", "--seed", "1"]):
+        with pytest.raises(FanfoldError, match="^--run needs a value: --run RUN"):
+            evaluate(argv)
 
 
 def test_flags_of_other_data_take_no_other_flag_as_their_value():
