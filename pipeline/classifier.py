@@ -79,7 +79,7 @@ class Classifier:
             None where no class has two pictures.
         threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
         origin: What the network was trained on, in words; empty where nobody said.
-        plain: Whether a class has labelled pictures of one colour all over alone, so that new ones may be of it.
+        constant_class: Whether a class has labelled pictures of one colour all over alone, and new ones may be of it.
     """
 
     labels: tuple[str, ...]
@@ -92,7 +92,7 @@ class Classifier:
     right: tuple[int, int] | None = None
     threshold: float | None = None
     origin: str = ""
-    plain: bool = False
+    constant_class: bool = False
 
     @property
     def temperature(self) -> float:
@@ -187,7 +187,7 @@ class Classifier:
             "right": None if self.right is None else list(self.right),
             "threshold": self.threshold,
             "origin": self.origin,
-            "plain": self.plain,
+            "constant_class": self.constant_class,
         }
         network = unflipped(self.learnt.network)
         state = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
@@ -246,7 +246,7 @@ class Classifier:
             None if right is None else (right[0], right[1]),
             known.threshold,
             known.origin,
-            known.plain,
+            known.constant_class,
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
@@ -262,7 +262,7 @@ class Classifier:
         if not np.isfinite(logits).all():
             raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
         constant = are_constant(pictures, images, errors, self.preprocessing)
-        return Judgement(logits, errors, [not self.plain and one for one in constant])
+        return Judgement(logits, errors, [not self.constant_class and one for one in constant])
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
@@ -325,7 +325,7 @@ class _Facts:
     right: tuple[int, ...] | None
     threshold: float | None
     origin: str
-    plain: bool
+    constant_class: bool
 
 
 def _checked_labels(labels: Any) -> tuple[str, ...]:

@@ -116,14 +116,15 @@ def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: l
     colour = "red, green and blue" if p.channels == 3 else "grey"
     prepared = f"padded to a square by {p.background}" if p.fit == "pad" else "the square in the middle"
     prepared = "handwriting: ink bright on 0, padded to a square" if p.handwriting else f"{prepared}, scaled"
+    mirrored = ["Each is seen with its mirror image, and the mean taken."] if learner.flip else []
     lines = [
         f"# {path.name}",
         "",
         f"{learner.algorithm.name} on {learner.model.name if hasattr(learner.model, 'name') else 'a model'}.",
         *([f"Trained on {origin}."] if origin else []),
         "",
-        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}."
-        + " Each is seen with its mirror image, and the mean taken." * learner.flip,
+        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}.",
+        *mirrored,
         "",
         f"Output: {outputs[0]}",
         *outputs[1:],

@@ -47,7 +47,7 @@ def learn(
     """
     if len(support) < 2:
         raise FanfoldError(f"A support set needs two classes at least, not {len(support)}.")
-    images, numbers, plain = list[Tensor](), list[int](), False
+    images, numbers, constant_class = list[Tensor](), list[int](), False
     for number, (label, pictures) in enumerate(support.items()):
         pictures = list(pictures)
         found, errors = read_images(pictures, preprocessing)
@@ -57,7 +57,7 @@ def learn(
             skip(PictureError(error))
         if not len(found):
             raise FanfoldError(f"The class {label} of the support set has no picture that can be read.")
-        plain |= all(are_constant(pictures, found, errors, preprocessing))
+        constant_class |= all(are_constant(pictures, found, errors, preprocessing))
         images.append(found)
         numbers += [number] * len(found)
     kept, labels = torch.cat(images), torch.tensor(numbers)
@@ -73,7 +73,7 @@ def learn(
         learnt = learner.learn(kept, labels)
     right = left_out(learner, kept, labels, chooses=chooses)
     made = Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
-    return replace(made, origin=origin, plain=plain)
+    return replace(made, origin=origin, constant_class=constant_class)
 
 
 def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:

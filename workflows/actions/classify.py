@@ -24,7 +24,7 @@ from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
 from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, Skip, constant_in_words
-from fanfold.pipeline.constant import is_plain
+from fanfold.pipeline.constant import is_constant
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import Experiment
 from fanfold.pipeline.files import write_bytes, writing
@@ -181,18 +181,18 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
 
 def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preprocessing) -> list[str]:
     """What of labelled pictures a run doesn't see: their colour, where it is of grey ones; or anything at all."""
-    coloured, constant, plain = 0, list[str](), False
+    coloured, constant, constant_class = 0, list[str](), False
     for paths in classes.values():
         before = len(constant)
         for path in paths:
             with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
                 picture = decode(path, 64)
                 coloured += preprocessing.channels == 1 and is_coloured(picture)
-                if is_plain(picture):
+                if is_constant(picture):
                     constant.append(str(path))
-        plain |= len(constant) - before == len(paths)
+        constant_class |= len(constant) - before == len(paths)
     grey = f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"
-    of_such = "such pictures are labelled, too" if plain else "nothing can be learnt from such"
+    of_such = "such pictures are labelled, too" if constant_class else "nothing can be learnt from such"
     alone = f"{constant_in_words(len(constant), constant, 'labelled picture')}: {of_such}"
     return [*([grey] if coloured else []), *([alone] if constant else [])]
 
