@@ -159,7 +159,7 @@ def test_a_run_to_resume_or_to_look_at_is_named_and_resume_may_stand_anywhere():
         assert _run_to_resume(argv) == "run"
     assert _run_to_resume(["--resume", "false", "--run", "run"]) is _run_to_resume(["--run", "run"]) is None
     for argv in (["--run"], ["--run", "--seed", "1"]):
-        with pytest.raises(FanfoldError, match="^--run needs a value: --run RUN"):
+        with pytest.raises(FanfoldError, match=r"^--run needs a value: --run RUN"):
             evaluate(argv)
 
 
