@@ -76,7 +76,7 @@ def main() -> None:
             )
             print(f"{size} {method} {shots}-shot: {100 * mean(each):.2f} %", flush=True)
             if shots == 5:  # what is measured is kept, whatever becomes of the rest
-                write(options, str(open_store(store)), rows)
+                write(options, str(open_store(store)).rpartition(" of ")[0], rows)  # sizes stand in the rows
 
 
 def write(options: argparse.Namespace, data: str, rows: list[dict[str, Any]]) -> None:

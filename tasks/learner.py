@@ -207,7 +207,8 @@ class Learner:
                 "fanfold.tasks.algorithm.Algorithm."
             )
         theta, head = ({n: v for n, v in adapted.items() if (n in network.shapes) == own} for own in (True, False))
-        statistics = batch_statistics(network, theta, support) if network.normalizes_by_batch else {}
+        seen = torch.cat([support, support.flip(-1)]) if self.flip else support
+        statistics = batch_statistics(network, theta, seen) if network.normalizes_by_batch else {}
         return Learnt(self._fixed(network, theta, statistics), linear_of(*head.values()) if head else None)
 
     def judge(self, support: Tensor, labels: Tensor) -> Classify:

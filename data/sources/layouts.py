@@ -142,7 +142,7 @@ def as_classes(entries: Iterable[Entry], source: Path) -> tuple[list[PictureClas
         )
     elif (given := [part for part in PARTS if part in by_part]) and not is_split(given):
         which = "the classes of a part" if "" in by_part else "all classes"
-        note = f"{which} are of {' and '.join(given)}, which is no split of them"
+        note = f"{which} are of {' and '.join(given)}, which is no split of them: they are split anew"
     apart = not twice and is_split(by_part)
     classes = []
     for name in names:

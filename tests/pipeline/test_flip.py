@@ -99,8 +99,9 @@ def test_embeddings_over_mirror_images_are_kept_apart_from_those_of_pictures_alo
     assert measure(plain, learner, 3, 2) is not None
 
 
-def test_a_calibration_averages_over_mirror_images(recipe, mirrored):
-    recipe, learner, _ = learnt(recipe, EVERY["protonet"])
+@each({name: EVERY[name] for name in ("protonet", "anil")})
+def test_a_calibration_averages_over_mirror_images(recipe, mirrored, algorithm):
+    recipe, learner, _ = learnt(recipe, algorithm)
     one, other = (measure(replace(recipe, store=store), learner, 3, 2, tasks=8) for store in (recipe.store, mirrored))
     assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
     assert abs(one.temperature / measure(recipe, replace(learner, flip=False), 3, 2, tasks=8).temperature - 1) > 0.01

@@ -135,7 +135,7 @@ def test_one_part_alone_is_no_split(tmp_path: Path) -> None:
     layout(tmp_path / "set", [*(f"train/{name}/1.png" for name in "abcd"), "test/1.png", "test/2.png"])
     store, lines = prepared(tmp_path / "set")
     assert "2 pictures in no class folder: left out" in lines
-    assert "all classes are of train, which is no split of them" in lines
+    assert "all classes are of train, which is no split of them: they are split anew" in lines
     assert (parts(store), default_split(store)) == (dict.fromkeys("abcd", ""), "random")
     (tmp_path / "split.json").write_text('{"train": ["a", "b"]}')
     with pytest.raises(
