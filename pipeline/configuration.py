@@ -135,7 +135,7 @@ class EvaluationConfig:
             reverse; 0 for none.
         steps: Inner steps at validation and test; null for as many as in training.
         flip: Test-time augmentation: whether validation, tests and labels take the mean of what the network makes of a
-            picture and of its mirror image.
+            picture and of its mirror image; what a frozen network embeds once is that mean in training, too.
         patience: Early stopping: validations in a row without a better accuracy after which training ends; none for
             training to its end.
     """
