@@ -12,33 +12,36 @@ UNKNOWN = "unknown"
 """The label of pictures of none of the classes."""
 
 
-def pictures_in(folder: Path) -> Iterator[Path]:
+def pictures_in(query: Path) -> Iterator[Path]:
     """The pictures in a folder and in those below it, in the order of their paths, found as they are asked for.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over. A file in the place of the folder is the one picture, whatever its name.
     """
-    return (path for path, is_picture in _files(folder) if is_picture)
+    return iter([query]) if query.is_file() else (path for path, is_picture in _files(query) if is_picture)
 
 
-def check_pictures(folder: Path) -> None:
-    """Check that there is a picture in a folder or in one below it; the first one ends the search.
+def check_pictures(query: Path) -> None:
+    """Check that there is a picture in a folder or in one below it; the first one ends the search. Or it is a file.
 
     Raises:
-        FanfoldError: There is no such folder, or no picture in it.
+        FanfoldError: There is no such folder or file, or no picture in the folder.
     """
-    _check(folder)
-    if not any(is_picture for _, is_picture in _files(folder)):
-        raise FanfoldError(f"{folder}: there is no picture in it; {_known()}")
+    if not query.exists():
+        raise FanfoldError(f"{query}: there is no such folder or picture; name one with `query`")
+    if next(pictures_in(query), None) is None:
+        raise FanfoldError(f"{query}: there is no picture in it; {_known()}")
 
 
-def count_pictures(folder: Path) -> tuple[int, int]:
-    """How many pictures there are in a folder and in those below it, and how many other files.
+def count_pictures(query: Path) -> tuple[int, int]:
+    """How many pictures there are in a folder and in those below it, and how many other files; a file is one picture.
 
     Raises:
-        FanfoldError: There is no such folder, or no picture in it.
+        FanfoldError: There is no such folder or file, or no picture in the folder.
     """
-    check_pictures(folder)
-    found = [is_picture for _, is_picture in _files(folder)]
+    check_pictures(query)
+    if query.is_file():
+        return 1, 0
+    found = [is_picture for _, is_picture in _files(query)]
     return sum(found), len(found) - sum(found)
 
 
@@ -48,7 +51,9 @@ def classes_in(folder: Path) -> tuple[dict[str, list[Path]], int]:
     Raises:
         FanfoldError: There is no such folder; it has fewer than two class folders; or one of them has no picture.
     """
-    _check(folder)
+    if not folder.is_dir():
+        why = "it is no folder" if folder.exists() else "there is no such folder"
+        raise FanfoldError(f"{folder}: {why}; name a folder with a folder of pictures for each class with `support`")
     places = sorted(
         (place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")),
         key=lambda place: os.fsencode(place.name),
@@ -95,13 +100,6 @@ def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
                 yield from _files(Path(entry.path))
         else:
             yield Path(entry.path), Path(entry.name).suffix.lower() in known
-
-
-def _check(folder: Path) -> None:
-    if not folder.exists():
-        raise FanfoldError(f"{folder}: there is no such folder")
-    if not folder.is_dir():
-        raise FanfoldError(f"{folder}: not a folder")
 
 
 def _known() -> str:

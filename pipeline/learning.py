@@ -56,7 +56,8 @@ def learn(
                 raise PictureError(error)
             skip(PictureError(error))
         if not len(found):
-            raise FanfoldError(f"The class {label} of the support set has no picture that can be read.")
+            first = f", the first because: {next(iter(errors.values()))}" if errors else ""
+            raise FanfoldError(f"The class {label} of the support set has no picture that can be read{first}.")
         constant_class |= all(are_constant(pictures, found, errors, preprocessing))
         images.append(found)
         numbers += [number] * len(found)

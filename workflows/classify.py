@@ -25,9 +25,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--run", type=str | None, default=None, help=RUN_HELP)
     parser.add_argument("--size", type=int | None, default=None, help=SIZE_HELP)
     parser.add_argument("--support", type=Path | None, default=None, help="a folder with a folder of pictures a class")
-    parser.add_argument("--query", type=Path | None, default=None, help="a folder of pictures to label")
+    parser.add_argument("--query", type=Path | None, default=None, help="a folder of pictures to label, or one picture")
     parser.add_argument("--out", type=Path, default=Path("labels.csv"), help="the CSV file to write")
-    parser.add_argument("--sheet", type=Path | None, default=None, help="a PNG with each picture beside its label")
+    parser.add_argument(
+        "--sheet", type=Path | None, default=None, help="a PNG (NAME.png) with each picture beside its label"
+    )
     parser.add_argument(
         "--unknown", type=float | None, default=None, help="call so large a share unknown by mistake, such as 0.05"
     )
@@ -67,7 +69,7 @@ def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
     if path is None or options.support is None or options.query is None:
         raise FanfoldError(
             "--run, --support and --query are needed: a run, a folder with a folder of pictures for each class, and a "
-            "folder of pictures to label."
+            "folder of pictures to label, or one picture."
         )
     check_used(path, own, spread=options.spread)
     classes, _ = classes_in(options.support)
@@ -80,6 +82,8 @@ def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
     given = [place.absolute() for place in written.values() if place is not None]
     if len(set(given)) < len(given):
         raise FanfoldError("--out, --sheet and --save must name different files: one would replace the other.")
+    if options.sheet is not None and options.sheet.suffix.lower() != ".png":
+        raise FanfoldError(f"--sheet must end in .png, not '{options.sheet.name}': a sheet is a PNG.")
     for what, place in written.items():
         if place is not None:
             check_writable(what, place)

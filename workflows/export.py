@@ -57,7 +57,10 @@ def _check(path: str | None, own: Sequence[str], options: Namespace) -> None:
     if path is None:
         raise FanfoldError("--run is needed: the directory of the run to export, or fanfold:omniglot.")
     check_used(path, own)
-    check_writable("file", _out(options))
+    out, other = _out(options), ".pt2" if options.format == "onnx" else ".onnx"
+    if out.suffix == other:
+        raise FanfoldError(f"--format {options.format} writes no {other} file: name another than {out}.")
+    check_writable("file", out)
     if options.support is not None:
         classes_in(options.support)
     if options.format == "onnx":

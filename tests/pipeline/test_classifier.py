@@ -237,7 +237,7 @@ def test_folds_leave_every_picture_out_once_and_no_class_empty():
     assert folds(np.array([0, 1]), 5) == []
 
 
-def test_unread_pictures_of_a_support_set_are_told(recipe, support):
+def test_unread_pictures_of_a_support_set_are_told(recipe, support, tmp_path):
     recipe, found = trained(recipe, EVERY["protonet"])
     told = []
     mixed = {**support, "a": [b"no picture", *support["a"]]}
@@ -246,6 +246,11 @@ def test_unread_pictures_of_a_support_set_are_told(recipe, support):
     assert torch.equal(classifier.numbers.bincount(), torch.tensor([3, 1, 2, 5]))
     with pytest.raises(PictureError):
         learn(learner_of(recipe, found), open_preprocessing(recipe), mixed)
+    broken = {**support, "a": [tmp_path / name for name in ("1.png", "2.png")]}
+    for path in broken["a"]:
+        path.write_bytes(b"no picture")
+    with pytest.raises(FanfoldError, match=r"The class a .*, the first because: .*1\.png: can't be read as a picture"):
+        learn(learner_of(recipe, found), open_preprocessing(recipe), broken, skip=told.append)
 
 
 def test_a_classifier_is_exported_by_its_files_suffix(recipe, support, queries, tmp_path):

@@ -76,10 +76,15 @@ def test_a_folder_is_labelled_by_a_folder_of_class_folders(classify, own, tmp_pa
     [
         ("empty class", "the class has no picture"),
         ("one class", "two at least; there is one"),
-        ("no folder", "there is no such folder"),
-        ("a file", "not a folder"),
+        (
+            "no folder",
+            "nowhere: there is no such folder; name a folder with a folder of pictures for each class with --support",
+        ),
+        ("no query", "nowhere: there is no such folder or picture; name one with --query"),
+        ("a file", "it is no folder"),
         ("no picture", "there is no picture in it"),
         ("csv", "The CSV file nowhere/labels.csv can't be written (there is no folder nowhere)"),
+        ("jpg", "--sheet must end in .png, not 'sheet.jpg'"),
         ("one file", "--out, --sheet and --save must name different files"),
         ("run", "No run 'fanfold:other' is shipped: there is fanfold:omniglot"),
         ("unknown", "--unknown must be above 0 and below 1"),
@@ -105,12 +110,16 @@ def test_what_can_not_be_labelled_is_said_in_one_line(classify, workflow_here, o
         case "no folder":
             ran = classify("--support", "nowhere")
         case "a file":
-            ran = classify("--query", str(own / "query" / "0" / "2.png"))
+            ran = classify("--support", str(own / "query" / "0" / "2.png"))
+        case "no query":
+            ran = classify("--query", "nowhere")
         case "no picture":
             (tmp_path / "none").mkdir()
             ran = classify("--query", str(tmp_path / "none"))
         case "csv":
             ran = classify(out="nowhere/labels.csv")
+        case "jpg":
+            ran = classify("--sheet", "sheet.jpg")
         case "one file":
             ran = classify("--sheet", "labels.csv")
         case "run":
@@ -173,6 +182,8 @@ def test_pictures_that_can_not_be_read_and_other_files_are_counted(classify, own
     assert "labelled 20 pictures in labels.csv (1 picture can't be read, such as" in ran.stdout
     assert "1 file of other kinds passed over" in ran.stdout
     assert f"1 picture has one colour all over: {mixed / 'colour.jpg'}: unknown, as nothing tells" in ran.stdout
+    ran = classify("--query", str(mixed / "0" / "2.png"))
+    assert (ran.returncode, ran.stdout.count("labelled 1 picture in labels.csv\n")) == (0, 1), ran.stderr
     support = tmp_path / "sup"
     shutil.copytree(own / "support", support)
     wave = Image.effect_noise((30, 20), 90)
@@ -195,6 +206,7 @@ def test_a_backbone_alone_labels_without_any_run(workflow_here, own, tmp_path):
     alone += ["--evaluation.flip", "true"]
     ran = workflow_here("classify", *alone, *places, "--algorithm.name", "ridge", "--save", "kinds.fanfold")
     assert ran.returncode == 0, ran.stderr
+    assert "seen with its mirror image, and the mean taken: --evaluation.flip true\n" in ran.stdout
     assert "labelled 19 pictures in labels.csv" in ran.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
     (tmp_path / "weights.pth").unlink()  # the classifier needs it no more

@@ -56,7 +56,7 @@ _LITTLE = 1.5  # times as often right as guessing is, at most: little better
 class Labelling:
     """A labelling that was asked for."""
 
-    query: Path  # a folder of pictures to label
+    query: Path  # a folder of pictures to label, or one picture
     out: Path  # the CSV file
     unknown: float | None = None  # the share of pictures that may be called unknown by mistake
     sheet: Path | None = None  # a PNG with each picture beside its label
@@ -174,6 +174,8 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
     each = f"{counts[0]} each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} each"
     left_out = _left_out(len(skipped), skipped, others)
     say(f"learnt {len(counts)} classes from {counted(sum(counts), 'picture')} ({each}){left_out}")
+    if found.learner.flip:
+        say("each picture is seen with its mirror image, and the mean taken: `evaluation.flip=true`")
     for line in trust(found):
         say(line)
     return found
@@ -204,13 +206,14 @@ def classify(
     over: Over | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Label all pictures of a folder, and write the CSV file and the sheet. Pictures that can't be read are counted.
+    """Label all pictures of a folder, or a picture, and write the CSV file and the sheet.
 
-    A line is written as its picture is labelled; none is held in memory but for those of the sheet. `progress` is told
-    how many pictures are done. Returns the number of those that were labelled.
+    Pictures that can't be read are counted. A line is written as its picture is labelled; none is held in memory but
+    for those of the sheet. `progress` is told how many pictures are done. Returns the number of those that were
+    labelled.
 
     Raises:
-        FanfoldError: There is no such folder, no picture in it can be read, or a file can't be written.
+        FanfoldError: There is no such folder or picture, no picture can be read, or a file can't be written.
     """
     if asked.unknown is not None:
         classifier = classifier.with_unknown(asked.unknown)
@@ -243,7 +246,8 @@ def classify(
         else:
             least = heapq.nsmallest(MOST, found(), key=lambda one: one.confidence)
         if not labelled:
-            raise FanfoldError(f"{asked.query}: no picture in it can be read, the first because: {reasons[0]}")
+            one = "" if asked.query.is_file() else f"{asked.query}: no picture in it can be read, the first because: "
+            raise FanfoldError(f"{one}{reasons[0]}")
     say(f"labelled {counted(labelled, 'picture')} in {asked.out}{_left_out(skipped, reasons, others)}")
     if constant:
         say(f"{constant_in_words(constant, of_one_colour)}: {UNKNOWN}, as nothing tells the class of such")

@@ -33,7 +33,9 @@ PLUGIN_MODEL = "fanfold.tasks.models:PluginModel"
 BACKBONE = "fanfold.tasks.backbones:Backbone"
 PREFIXES = "fanfold.tasks.backbones:PREFIXES"
 
-OPTIONS = frozenset({"seed", "run", "tasks", "resume", "overwrite", "trust", "ensemble"})  # of commands, in no section
+OPTIONS = frozenset(  # of commands, in no section
+    {"seed", "run", "tasks", "resume", "overwrite", "trust", "ensemble", "support", "query"}
+)
 COMMANDS = frozenset({"prepare", "train", "evaluate", "report"})  # that messages name
 
 

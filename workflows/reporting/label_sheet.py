@@ -67,10 +67,11 @@ def _names(found: Sequence[Prediction]) -> list[str]:
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """A text as short as the room for it, its characters that can't be shown replaced."""
+    """A text as short as the room for it, its middle left out, its characters that can't be shown replaced."""
     text = text.encode("utf-8", "replace").decode()
-    if font.getlength(text) <= WORDS:
-        return text
-    while text and font.getlength(f"{text}…") > WORDS:
-        text = text[:-1]
-    return f"{text}…"
+    kept, shown = len(text), text
+    while kept and font.getlength(shown) > WORDS:
+        kept -= 1
+        end = kept // 2  # where a number may stand that tells a name from others
+        shown = f"{text[: kept - end]}…{text[len(text) - end :]}"
+    return shown

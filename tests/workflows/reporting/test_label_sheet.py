@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import ImageFont
 
 from fanfold.pipeline.classifier import Prediction
-from fanfold.workflows.reporting.label_sheet import _confidence, _names
+from fanfold.workflows.reporting.label_sheet import WORDS, _confidence, _cut, _names
 
 
 @pytest.mark.parametrize(("label", "words"), [("cat", "94.4 %"), ("unknown", "94.4 % cat")])
@@ -21,3 +22,12 @@ def test_a_picture_of_one_colour_has_no_confidence():
 def test_pictures_of_one_name_are_told_apart_by_their_folders():
     found = [Prediction(Path(path), "cat", 1.0, {"cat": 1.0}) for path in ("new/a/1.png", "new/b/1.png", "new/2.png")]
     assert _names(found) == ["a/1.png", "b/1.png", "2.png"]
+
+
+def test_a_long_name_loses_its_middle_not_the_number_that_tells_it_from_others():
+    font = ImageFont.load_default(12)
+    shown = _cut("holiday-at-the-seaside-with-the-dog-000123.png", font)
+    assert shown.startswith("holiday-")
+    assert shown.endswith("000123.png")
+    assert WORDS - 12 < font.getlength(shown) <= WORDS
+    assert _cut("000123.png", font) == "000123.png"
