@@ -16,6 +16,7 @@ import yaml
 from fanfold.pipeline.checkpoint import load_checkpoint, parameters_sha256
 from fanfold.pipeline.lock import only_writer
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.workflows.face.results import TestResult
 from fanfold.workflows.reporting.evaluations import evaluations
 from tests.lines import lines
 from tests.workflows.conftest import QUIET, SMALL, wait_while_running
@@ -101,6 +102,10 @@ def test_a_run_from_ones_own_pictures_to_a_test_and_on(train, train_here, workfl
     right = [row["class"] == row["predicted"] for row in rows]
     assert np.mean(right) == pytest.approx(found["test_accuracy"])
     assert sum(one["queries"] for one in found["classes"]) == len(rows)
+    in_python = str(TestResult.of(found)).splitlines()
+    assert in_python[1:6] == [line for line in evaluated.stdout.splitlines() if line.endswith(" queries")]
+    worst = min(found["classes"], key=lambda one: (one["accuracy"], -one["queries"]))
+    assert in_python[1].split()[:2] == [worst["class"], f"{100 * worst['accuracy']:.1f}"]
     assert sum(one["queries"] for one in found["confusions"]) == len(rows) - sum(right)
 
     again = workflow_here("evaluate", "--run", "run", *joined, "--train.rotations", "false")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.source import ClassName
 from fanfold.data.store import open_store
@@ -39,9 +40,10 @@ from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.heads import Head
 from fanfold.tasks.predictions import Predictions
 from fanfold.workflows.actions.refit import is_of_another
-from fanfold.workflows.cli.result import environment, in_words, test_keys
+from fanfold.workflows.cli.result import environment, in_words, test_keys, worst_in_words
 
 Say = Callable[[str], None]  # shows a line
+LISTED = 5  # classes of the lowest accuracies that a test shows
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def evaluate(asked: Evaluation, cluster: Cluster | None, say: Say, warn: Say | N
     make_folder(path.parent)
     write_json(path, result)
     say(in_words(result))
-    say(f"macro F1 {100 * result['macro_f1']:.2f} % over {len(result['classes'])} classes")
+    say(f"macro F1 {100 * result['macro_f1']:.2f} % over {counted(len(result['classes']), 'class')}")
+    say("\n".join(worst_in_words(result["classes"], LISTED)))
     if line := not_learnt(asked.plan.recipe, measured.tested):
         warn(line)
     for written in (path, asked.predictions):

@@ -3,13 +3,14 @@
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fanfold.data.advice import counted
 from fanfold.data.store import open_store
 from fanfold.pipeline.checkpoint import Checkpoint, parameters_sha256
 from fanfold.pipeline.cluster.cluster import Cluster
@@ -132,6 +133,21 @@ def judged(normalization: Normalization | None) -> str:
 def kind(test: Mapping[str, Any]) -> str:
     """The kind of a test in a word."""
     return "transductive" if test["transductive"] else "inductive"
+
+
+def worst_first(classes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A test's classes, the lowest accuracy first."""
+    return sorted(classes, key=lambda one: (one["accuracy"], -one["queries"], one["class"]))
+
+
+def worst_in_words(classes: Collection[Mapping[str, Any]], most: int) -> list[str]:
+    """The classes of the lowest accuracies, at most so many, a line each, and how many more there are."""
+    shown = worst_first(classes)[:most]
+    width = max((len(one["class"]) for one in shown), default=0)
+    lines = [f"  {one['class']:{width}}  {100 * one['accuracy']:5.1f} % of {one['queries']:,} queries" for one in shown]
+    if left := len(classes) - len(shown):
+        lines.append(f"  {counted(left, 'class')} more, none less accurate")
+    return lines
 
 
 def in_words(keys: dict[str, Any]) -> str:

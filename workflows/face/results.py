@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fanfold.pipeline.results import Accuracy
+from fanfold.workflows.cli.result import worst_first, worst_in_words
 
 LISTED = 10  # classes that a test shows as text
 NUMBERS = ("queries", "accuracy", "precision", "f1")
@@ -53,22 +54,14 @@ class TestResult:
     @classmethod
     def of(cls, keys: Mapping[str, Any], notes: Sequence[str] = ()) -> Self:
         """The test that a file's keys describe, with notes on it."""
-        found = {one["class"]: OfClass(**{name: one[name] for name in NUMBERS}) for one in keys["classes"]}
-        ordered = sorted(found.items(), key=lambda one: (one[1].accuracy, -one[1].queries, one[0]))
+        found = {one["class"]: OfClass(**{name: one[name] for name in NUMBERS}) for one in worst_first(keys["classes"])}
         others = [accuracy_of(other) for other in keys["other_tests"]]
-        return cls(
-            accuracy_of(keys), keys["transductive"], others[0] if others else None, dict(ordered), keys, tuple(notes)
-        )
+        return cls(accuracy_of(keys), keys["transductive"], others[0] if others else None, found, keys, tuple(notes))
 
     def __str__(self) -> str:
         kind = "transductive" if self.transductive else "inductive"
-        lines = [f"{self.accuracy} ({self.accuracy.tasks:,} tasks, {kind})"]
-        shown = list(self.by_class.items())[:LISTED]
-        width = max((len(name) for name, _ in shown), default=0)
-        lines += [f"  {name:{width}}  {100 * one.accuracy:5.1f} % of {one.queries:,} queries" for name, one in shown]
-        if (left := len(self.by_class) - LISTED) > 0:
-            lines.append(f"  {left} classes more, with higher accuracies")
-        return "\n".join([*lines, *self.notes])
+        accuracy = f"{self.accuracy} ({self.accuracy.tasks:,} tasks, {kind})"
+        return "\n".join([accuracy, *worst_in_words(self.keys["classes"], LISTED), *self.notes])
 
     __repr__ = __str__
 
