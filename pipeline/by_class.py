@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fanfold.data.source import ClassName
+from fanfold.data.store import Store
 from fanfold.pipeline.tally import Tally, predicted_classes
 from fanfold.tasks.episodes import Episodes
 from fanfold.tasks.predictions import Predictions
 
 MOST_CONFUSIONS = 1000
-COLUMNS = ("task", "class", "picture", "predicted", "confidence")
+COLUMNS = ("task", "class", "picture", "path", "predicted", "confidence")
 
 
 def for_files(names: Sequence[ClassName]) -> list[str]:
@@ -63,28 +64,29 @@ def class_keys(names: Sequence[ClassName], found: Tally) -> dict[str, Any]:
     }
 
 
-def csv_lines(names: Sequence[ClassName], episodes: Episodes, predictions: Predictions, first: int) -> str:
-    """Every prediction as a line of CSV: the task's number, the query's class and number there, and what was said.
+def csv_lines(store: Store, episodes: Episodes, predictions: Predictions, first: int) -> str:
+    """Every prediction as a line of CSV: the task's number, the query's class, number there and path, what was said.
 
-    The tasks are numbered from `first` on; before task 0 stands the head of the table.
+    `path` is the picture's name in the store's source; `confidence` the probability of the predicted class, before the
+    temperature of labelling. The tasks are numbered from `first` on; before task 0 stands the head of the table.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     if first == 0:
         writer.writeheader()
-    writer.writerows(_rows(names, episodes, predictions, first))
+    writer.writerows(_rows(store, episodes, predictions, first))
     return text.getvalue()
 
 
-def _rows(
-    names: Sequence[ClassName], episodes: Episodes, predictions: Predictions, first: int
-) -> Iterator[Mapping[str, Any]]:
-    labels = for_files(names)
+def _rows(store: Store, episodes: Episodes, predictions: Predictions, first: int) -> Iterator[Mapping[str, Any]]:
+    labels = for_files(store.names)
     true, said = predicted_classes(episodes.classes, predictions)
     queries = predictions.labels.shape[2]
     pictures = episodes.pictures[:, :, -queries:].reshape(-1)
     confidences = predictions.confidences.reshape(-1)
     per_task = predictions.labels[0].size
     for place in range(len(true)):
-        values = (labels[true[place]], int(pictures[place]), labels[said[place]], f"{confidences[place]:.6f}")
-        yield dict(zip(COLUMNS, (first + place // per_task, *values), strict=True))
+        picture = int(pictures[place])
+        query = (labels[true[place]], picture, store.paths[store.first[true[place]] + picture])
+        values = (first + place // per_task, *query, labels[said[place]], f"{confidences[place]:.6f}")
+        yield dict(zip(COLUMNS, values, strict=True))

@@ -1,6 +1,7 @@
 import csv
 import io
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,11 +40,15 @@ def test_precision_recall_and_f1_follow_from_the_counts():
 
 
 def test_every_prediction_is_a_line_of_csv():
-    text = csv_lines(NAMES, *made(), 0) + csv_lines(NAMES, *made(), 2)
+    paths = tuple(f"{name.name}/{number}.png" for name in NAMES for number in range(10))
+    store = SimpleNamespace(names=NAMES, first=np.arange(0, 41, 10), paths=paths)
+    text = csv_lines(store, *made(), 0) + csv_lines(store, *made(), 2)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert rows[0] == {
-        "task": "0", "class": "Fruit/apple", "picture": "4", "predicted": "Fruit/apple", "confidence": "0.750000"
-    }  # fmt: skip
+        **{"task": "0", "class": "Fruit/apple", "picture": "4", "path": "apple/4.png"},
+        **{"predicted": "Fruit/apple", "confidence": "0.750000"},
+    }
+    assert [row["path"] for row in rows[5:8]] == ["pear/1.png", "a,b/2.png", "a,b/3.png"]
     assert [row["picture"] for row in rows] == list("4567012345670123")
     assert [row["predicted"] for row in rows[4:8]] == ["pear", "pear", "pear", "Fruit/a,b"]
     assert Counter(row["task"] for row in rows) == {"0": 4, "1": 4, "2": 4, "3": 4}

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
-from fanfold.data.source import ClassName
-from fanfold.data.store import open_store
+from fanfold.data.store import Store, open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.by_class import class_keys, csv_lines
 from fanfold.pipeline.checkpoint import Checkpoint, Statistics, newest_checkpoint, parameters_sha256
@@ -156,8 +155,8 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
     networks = [_network(one, executor, device, say) for one in (asked, *asked.others)]
     first, *others = networks
     member, evaluation = first.member, plan.evaluation
-    names = open_store(member.recipe.store).names
-    with _predictions_in(asked.predictions, names) as each:
+    store = open_store(member.recipe.store)
+    with _predictions_in(asked.predictions, store) as each:
         if others:
             tests = meta_test_together(executor, [one.member for one in networks], evaluation, each, say)
         else:
@@ -174,7 +173,7 @@ def measure(asked: Evaluation, cluster: Cluster | None, say: Say) -> Measured:
         "device": device,
         "note": first.found.note,
         "environment": environment(() if cluster is None else cluster.gpus),
-        **class_keys(names, tests[0].tally),
+        **class_keys(store.names, tests[0].tally),
     }
     return Measured(keys, tests[0], " ".join(one.note for one in networks if one.note is not None) or None)
 
@@ -248,7 +247,7 @@ def _tested(
 
 
 @contextmanager
-def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[Each]:
+def _predictions_in(path: Path | None, store: Store) -> Iterator[Each]:
     """Writes each prediction as a line of a CSV file, which is whole when the block ends; without a path, none."""
     if path is None:
         yield lambda *_: None
@@ -256,7 +255,7 @@ def _predictions_in(path: Path | None, names: Sequence[ClassName]) -> Iterator[E
     with writing(path) as file:
 
         def write(first: int, episodes: Episodes, predictions: Predictions) -> None:
-            file.write(csv_lines(names, episodes, predictions, first).encode("utf-8", "surrogateescape"))
+            file.write(csv_lines(store, episodes, predictions, first).encode("utf-8", "surrogateescape"))
 
         yield write
 
