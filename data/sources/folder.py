@@ -164,9 +164,7 @@ def _classes(source: Path, include: str | None, strict: bool) -> tuple[list[Pict
     found = read_tables(tables) if tables else walk(source, include)
     if found.unread:
         pictures = set(found.unread) - _NO_PICTURES
-        kinds = sorted(found.unread.items(), key=lambda item: (-item[1], item[0]))
-        named = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds[:5])
-        what = f"{sum(found.unread.values()):,} other files are not read: {named}"
+        what = found.unread_in_words
         if strict and pictures:
             raise FanfoldError(f"{source}: {what}; remove them, or read the others without `dataset.strict`")
         found.notes.append(what)

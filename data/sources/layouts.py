@@ -33,7 +33,7 @@ HEIC = (".heic", ".heif")
 """Suffixes of phones' pictures, which Pillow doesn't read."""
 
 
-_NAMED = 5  # empty folders at most
+_NAMED = 5  # empty folders, and other formats, at most
 
 
 class Entry(NamedTuple):
@@ -52,6 +52,20 @@ class Found:
     notes: list[str] = field(default_factory=list)  # for the user, a line each
     unread: Counter[str] = field(default_factory=Counter)  # files of other formats, by their suffix
     absent: str | None = None  # of the notes, that on pictures which a table lists and which are not there
+
+    @property
+    def heic(self) -> int:
+        """How many pictures are HEIC."""
+        return sum(self.unread[suffix] for suffix in HEIC)
+
+    @property
+    def unread_in_words(self) -> str:
+        """How many files of other formats there are: "2 files are not read: 1 .heic, 1 .txt; convert HEIC …"."""
+        kinds = sorted(self.unread.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds[:_NAMED])
+        total = self.unread.total()
+        advice = "; convert HEIC to JPEG" if self.heic else ""
+        return f"{counted(total, 'file')} {'is' if total == 1 else 'are'} not read: {named}{advice}"
 
 
 def walk(folder: Path, include: str | None = None) -> Found:
@@ -102,12 +116,9 @@ def walk(folder: Path, include: str | None = None) -> Found:
         found.notes.append(f"{counted(loose, 'picture')} in no class folder: left out")
     if left_out:
         found.notes.append(f"{counted(left_out, 'picture')} not matched by `dataset.include`: left out")
-    if foreign := sum(found.unread[suffix] for suffix in HEIC):
-        are, them = ("picture is", "it") if foreign == 1 else ("pictures are", "them")
-        found.notes.append(f"{foreign:,} {are} HEIC: convert {them} to JPEG to have {them} read")
     if not found.entries:
-        if foreign:
-            raise FanfoldError(f"{folder}: {found.notes[-1]}")
+        if found.heic:
+            raise FanfoldError(f"{folder}: {found.unread_in_words}")
         raise FanfoldError(
             f"{folder}: no class folders in it; it should hold a folder of pictures for each class"
             + (f", and {in_fields({'dataset.include': include})} matches none of {left_out:,}" if left_out else "")

@@ -83,7 +83,8 @@ def read_tables(tables: Sequence[tuple[Path, str]]) -> Found:
         found.entries = once
         found.notes.append(f"{counted(repeated, 'picture')} listed again by the table: taken once")
     if not found.entries:
-        raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists is there")
+        why = f"is read: {found.unread_in_words}" if found.unread else "is there"
+        raise FanfoldError(f"{tables[0][0]}: none of the pictures that it lists {why}")
     return found
 
 

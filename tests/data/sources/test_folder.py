@@ -251,7 +251,10 @@ def test_a_picture_is_no_source_and_heic_is_to_be_converted(tmp_path: Path) -> N
     with pytest.raises(FanfoldError, match=r"1\.png: a picture, where a source is a folder of class folders"):
         prepared(tmp_path / "set/a/1.png")
     (tmp_path / "set/a/1.png").rename(tmp_path / "set/a/1.HEIC")
-    with pytest.raises(FanfoldError, match="set: 1 picture is HEIC: convert it to JPEG"):
+    with pytest.raises(FanfoldError, match=r"set: 1 file is not read: 1 \.heic; convert HEIC to JPEG$"):
+        prepared(tmp_path / "set")
+    (tmp_path / "set/metadata.csv").write_text("path,label\na/1.HEIC,a\n")
+    with pytest.raises(FanfoldError, match=r"none of the pictures that it lists is read: 1 file is not read: 1 \.heic"):
         prepared(tmp_path / "set")
 
 
@@ -411,9 +414,10 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     words = "\n".join(told)
     assert "1 picture in no class folder: left out" in words
     assert "2 pictures not matched by `dataset.include`: left out" in words
-    assert "3 other files are not read: 1 .dcm, 1 .heic, 1 .txt" in words
+    assert "3 files are not read: 1 .dcm, 1 .heic, 1 .txt; convert HEIC to JPEG" in told
+    assert words.count("HEIC") == 1
     assert f"1 picture was skipped: {tmp_path}/set/a/2.png: can't be read as a picture" in words
-    with pytest.raises(FanfoldError, match="3 other files are not read"):
+    with pytest.raises(FanfoldError, match="3 files are not read"):
         prepared(tmp_path / "set", strict=True)
     for name in ("scan.dcm", "phone.heic"):
         (tmp_path / "set/b" / name).unlink()
