@@ -32,8 +32,9 @@ MOST_SIDE = 2**16
 """Height and width of a picture at most."""
 MOST_SIZE = 1024
 """Height and width of a preprocessed picture at most."""
+SHRINK = 2
+"""A JPEG file is decoded at an eighth, a quarter or half where that leaves so many times the wanted size."""
 
-_SHRINK = 2  # a JPEG file is decoded at an eighth, a quarter or half where that leaves so many times the wanted size
 _COLOURED = 16  # a pixel has colour if its channels differ by more; compression makes grey ones differ by less
 _COLOURED_SHARE = 0.01  # a picture has colour if more than this share of its pixels has
 
@@ -129,7 +130,7 @@ def read_picture(source: Picture, preprocessing: Preprocessing) -> NDArray[np.ui
         if preprocessing.handwriting:
             grey = flat(decode(source, scale=preprocessing), preprocessing)
             return _handwriting(np.asarray(grey), preprocessing)[None]
-        return _fitted(flat(decode(source, preprocessing.size * _SHRINK, preprocessing), preprocessing), preprocessing)
+        return _fitted(flat(decode(source, preprocessing.size * SHRINK, preprocessing), preprocessing), preprocessing)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # decoders raise many kinds of errors on damaged bytes

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,12 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.extras import need
 from fanfold.data.pictures import Preprocessing
 from fanfold.pipeline.files import write_bytes
+from fanfold.pipeline.model_card import Format, write_card
 from fanfold.tasks.learner import Learner
 
 if TYPE_CHECKING:
     from fanfold.pipeline.classifier import Classifier
 
-Format = Literal["onnx", "torch"]
 FORMATS: Mapping[str, Format] = {".onnx": "onnx", ".pt2": "torch"}
 """The formats by the suffixes of their files."""
 
@@ -66,7 +66,8 @@ def export_classifier(classifier: "Classifier", path: Path, kind: Format) -> Non
     if classifier.calibration is not None:
         trust.append(f"Accuracy {classifier.calibration}, temperature {classifier.temperature:.3f}.")
     output = "`probabilities` `[n, classes]`, of the classes"
-    _card(path, classifier.learner, classifier.preprocessing, [output, "", *lines, "", *trust], classifier.origin)
+    outputs = [output, "", *lines, "", *trust]
+    write_card(path, kind, classifier.learner, classifier.preprocessing, outputs, classifier.origin)
 
 
 def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, kind: Format, origin: str = "") -> None:
@@ -80,7 +81,7 @@ def export_encoder(learner: Learner, preprocessing: Preprocessing, path: Path, k
             f"{learner.algorithm.name} adapts its network to a support set: give `support`, to export a classifier."
         )
     _write(learner.encoder, preprocessing, "embeddings", path, kind)
-    _card(path, learner, preprocessing, ["`embeddings` `[n, d]`"], origin)
+    write_card(path, kind, learner, preprocessing, ["`embeddings` `[n, d]`"], origin)
 
 
 def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: Path, kind: Format) -> None:
@@ -103,33 +104,3 @@ def _write(module: nn.Module, preprocessing: Preprocessing, output: str, path: P
         raise
     except Exception as error:  # whatever a network may hold that can't be exported
         raise FanfoldError(f"The network can't be exported ({' '.join(str(error).split())[:200]}).") from error
-
-
-def card_of(path: Path) -> Path:
-    """Where the model card of an exported file lies: a name that no other file is likely to have."""
-    return path.with_name(f"{path.name}.md")
-
-
-def _card(path: Path, learner: Learner, preprocessing: Preprocessing, outputs: list[str], origin: str) -> None:
-    """Write a model card beside the file (Mitchell and others, FAccT 2019, in short)."""
-    p = preprocessing
-    colour = "red, green and blue" if p.channels == 3 else "grey"
-    prepared = f"padded to a square by {p.background}" if p.fit == "pad" else "the square in the middle"
-    prepared = "handwriting: ink bright on 0, padded to a square" if p.handwriting else f"{prepared}, scaled"
-    mirrored = ["Each is seen with its mirror image, and the mean taken."] if learner.flip else []
-    lines = [
-        f"# {path.name}",
-        "",
-        f"{learner.algorithm.name} on {learner.model.name if hasattr(learner.model, 'name') else 'a model'}.",
-        *([f"Trained on {origin}."] if origin else []),
-        "",
-        f"Input: `images` `[n, {p.channels}, {p.size}, {p.size}]`, float32 from 0 to 1, {colour}; {prepared}.",
-        *mirrored,
-        "",
-        f"Output: {outputs[0]}",
-        *outputs[1:],
-        "",
-        "Each picture is judged by itself. Pictures of other kinds than it was trained and measured on are judged with",
-        "more confidence than is due.",
-    ]
-    write_bytes(card_of(path), ("\n".join(lines) + "\n").encode("utf-8", "replace"))

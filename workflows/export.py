@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> None:
     assert path is not None
     out = _out(options)
     # Only here: help and wrong arguments need no PyTorch, which takes seconds to import.
-    from fanfold.pipeline.export import card_of, export_classifier, export_encoder
+    from fanfold.pipeline.export import export_classifier, export_encoder
+    from fanfold.pipeline.model_card import card_of
     from fanfold.workflows.actions.classify import learn_from
 
     if line := replaced((out, card_of(out))):
