@@ -118,7 +118,7 @@ def evaluate_grid(planned: GridOfTests, cluster: Cluster | None, say: Say, warn:
     write_json(path, result)
     write_bytes(path.with_suffix(".csv"), _as_csv(result["cells"]).encode())
     with styled():
-        write_bytes(path.with_suffix(".png"), draw_grid(result).png())
+        write_bytes(path.with_suffix(".png"), draw_grid(result, planned.asked.directory.name).png())
     say(f"written to {path}, .csv and .png")
     return result
 

@@ -8,7 +8,7 @@ import pytest
 from fanfold.data.errors import FanfoldError
 from fanfold.pipeline.recording.kept import ROW, TRAINED, read_configuration, wrong_row
 from fanfold.pipeline.recording.run_directory import RunDirectory
-from fanfold.workflows.reporting.heat_map import newest_grid
+from fanfold.workflows.reporting.heat_map import draw_grid, newest_grid
 from fanfold.workflows.reporting.run import read_run
 
 RESULT = {name: {str: "text", int: 3, float: 0.5, bool: True, list: []}[kind] for name, kind in TRAINED.items()}
@@ -92,6 +92,26 @@ def test_a_row_of_a_table_is_checked():
 def test_a_link_to_nowhere_is_no_table_of_tests(tmp_path):
     (tmp_path / "grid-a.json").symlink_to(tmp_path / "nowhere")
     assert newest_grid(tmp_path) is None
+
+
+def test_a_table_of_tests_has_rows_and_columns_of_tests_alone_and_a_title_where_it_stands_alone():
+    measured = {"test_accuracy": 0.5, "test_ci95": 0.02, "test_episodes": 100, "transductive": False}
+    cells = [{"ways": ways, "shots": shots, **measured} for ways, shots in ((2, 1), (2, 3), (5, 1))]
+    left_out = [{"ways": ways, "shots": shots} for ways, shots in ((5, 3), (20, 1), (20, 3), (2, 9), (20, 9))]
+    found = {"dataset": "signs", "split": "random", "cells": cells, "left_out": left_out}
+    picture = draw_grid(found, "first")
+    (axis,) = picture.figure.axes
+    for labels, shown in ((axis.get_yticklabels(), ["2", "5"]), (axis.get_xticklabels(), ["1", "3"])):
+        assert [label.get_text() for label in labels] == shown
+    assert [text.get_text() for text in axis.texts] == [*["50.0\n± 2.0"] * 3, "–"]
+    what = "Accuracy in % with its 95 % interval, 100 tasks each, inductive"
+    assert axis.get_title(loc="left") == f"first: signs random\n{what}"
+    dash = "A dash: too few classes or pictures for such tasks."
+    assert (
+        picture.caption
+        == f"{what}: signs random. {dash} Left out, as classes or pictures are too few: 20 ways, 9 shots."
+    )
+    assert draw_grid({**found, "left_out": []}).caption == f"{what}: signs random."
 
 
 @pytest.mark.parametrize("iteration", ['"7"', "7.5", "true", "-1", "1e400", "1" + "0" * 400])
