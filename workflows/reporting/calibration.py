@@ -39,7 +39,11 @@ def expected_error(bins: Sequence[Bin]) -> float:
 
 
 def draw_calibration(bins: Sequence[Bin]) -> Picture:
-    """Draw the reliability diagram, with the number of predictions of each point."""
+    """Draw the reliability diagram, with the number of predictions of each point.
+
+    A test's confidences are the softmax of its logits; labelling divides these by a temperature, see
+    `fanfold.pipeline.calibration`.
+    """
     figure, axis = axes(height=3.6)
     axis.plot((0, 100), (0, 100), label="perfect calibration", **REFERENCE)
     for one in bins:
@@ -58,5 +62,6 @@ def draw_calibration(bins: Sequence[Bin]) -> Picture:
         "Calibration",
         f"Share of right predictions against confidence; the expected calibration error is {error:.1f} %.",
         figure,
-        f"Expected calibration error {error:.1f} %. The numbers above are the predictions of each point.",
+        f"Expected calibration error {error:.1f} %, before the temperature of labelling. The numbers above are the "
+        "predictions of each point.",
     )
