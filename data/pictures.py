@@ -32,11 +32,12 @@ MOST_SIDE = 2**16
 """Height and width of a picture at most."""
 MOST_SIZE = 1024
 """Height and width of a preprocessed picture at most."""
+COLOURED = 16
+"""A pixel has colour if its channels differ by more; compression makes grey ones differ by less."""
+COLOURED_SHARE = 0.01
+"""A picture has colour if more than this share of its pixels has."""
 SHRINK = 2
 """A JPEG file is decoded at an eighth, a quarter or half where that leaves so many times the wanted size."""
-
-_COLOURED = 16  # a pixel has colour if its channels differ by more; compression makes grey ones differ by less
-_COLOURED_SHARE = 0.01  # a picture has colour if more than this share of its pixels has
 
 Picture: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A picture's file, its encoded bytes, or its pixels: `[height, width]`, `[height, width, 1 | 3 | 4]` or
@@ -204,7 +205,7 @@ def is_coloured(image: Image.Image) -> bool:
     if is_deep(image) or image.mode in ("1", "L", "LA", "La"):
         return False
     pixels = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX)).astype(np.int16)
-    return bool((np.ptp(pixels, axis=-1) > _COLOURED).mean() > _COLOURED_SHARE)
+    return bool((np.ptp(pixels, axis=-1) > COLOURED).mean() > COLOURED_SHARE)
 
 
 def range_in_use(low: float, high: float, *, fractions: bool) -> tuple[float, float]:

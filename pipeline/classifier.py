@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fanfold.data.advice import counted
 from fanfold.data.errors import FanfoldError
 from fanfold.data.kinds import of_fields
 from fanfold.data.labelled import UNKNOWN, check_unknown, count_pictures, pictures_in
 from fanfold.data.pictures import Picture, PictureError, Preprocessing, read_picture
 from fanfold.pipeline.calibration import Calibration, Floats, probabilities, score
+from fanfold.pipeline.colour import are_coloured
 from fanfold.pipeline.constant import are_constant
 from fanfold.pipeline.files import read_bytes, write_bytes
 from fanfold.pipeline.learner_file import suited_to
 from fanfold.pipeline.tensor_file import Tensors, pack, told_of, unpack
+from fanfold.pipeline.told import NAMED, constant_in_words, grey_in_words, skipped_in_words
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.described import described
 from fanfold.tasks.flipped import unflipped
@@ -33,7 +34,6 @@ from fanfold.tasks.models import Model, handed_over
 
 FORMAT = 2
 CHUNK = 64  # pictures that are read and judged together
-NAMED = 5  # pictures or classes at most that a line names
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a pair, which JSON can spell and no text has
 
@@ -52,6 +52,7 @@ class Prediction:
         probabilities: The probability of each class.
         constant: Whether the picture has one colour all over, where no class is of such pictures: it is `unknown`, and
             every class has the same probability.
+        grey: Whether the picture has no colour, where the labelled ones are in colour.
     """
 
     path: Path | None
@@ -59,6 +60,7 @@ class Prediction:
     confidence: float
     probabilities: Mapping[str, float]
     constant: bool = False
+    grey: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,6 +82,7 @@ class Classifier:
         threshold: The score below which a picture is unknown, see `Calibration`; None for no such.
         origin: What the network was trained on, in words; empty where nobody said.
         constant_class: Whether a class has labelled pictures of one colour all over alone, and new ones may be of it.
+        in_colour: Whether the network sees colour, and most labelled pictures of every class have it.
     """
 
     labels: tuple[str, ...]
@@ -93,6 +96,7 @@ class Classifier:
     threshold: float | None = None
     origin: str = ""
     constant_class: bool = False
+    in_colour: bool = False
 
     @property
     def temperature(self) -> float:
@@ -188,6 +192,7 @@ class Classifier:
             "threshold": self.threshold,
             "origin": self.origin,
             "constant_class": self.constant_class,
+            "in_colour": self.in_colour,
         }
         network = unflipped(self.learnt.network)
         state = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
@@ -247,6 +252,7 @@ class Classifier:
             known.threshold,
             known.origin,
             known.constant_class,
+            known.in_colour,
         )
 
     def judge(self, pictures: Sequence[Picture]) -> "Judgement":
@@ -262,7 +268,8 @@ class Classifier:
         if not np.isfinite(logits).all():
             raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
         constant = are_constant(pictures, images, errors, self.preprocessing)
-        return Judgement(logits, errors, [not self.constant_class and one for one in constant])
+        grey = (self.in_colour & ~are_coloured(images, self.preprocessing)).tolist()
+        return Judgement(logits, errors, [not self.constant_class and one for one in constant], grey)
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")
@@ -276,20 +283,25 @@ class Classifier:
         return f"<fanfold.Classifier: {', '.join([*parts, described(self.learner.algorithm)['name'], known])}>"
 
     def _warned(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]]) -> Iterator[Prediction]:
-        skipped, constant = list[str](), list[str]()
+        skipped, constant, grey, number = list[str](), list[str](), list[str](), 0
         for found in self._told(judged, lambda error: skipped.append(str(error))):
             constant += [str(found.path)] if found.constant else []
+            grey += [str(found.path)] if found.grey else []
+            number += 1
             yield found
         if skipped:
             warnings.warn(skipped_in_words(skipped), stacklevel=2)
         if constant:
             warnings.warn(f"{constant_in_words(len(constant), constant)}: {UNKNOWN}", stacklevel=2)
+        if grey:
+            warnings.warn(grey_in_words(len(grey), number, grey), stacklevel=2)
 
     def _told(self, judged: Iterable[tuple[Sequence[Picture], "Judgement"]], skip: Skip | None) -> Iterator[Prediction]:
         for pictures, judgement in judged:
             by = "confidence" if self.calibration is None else self.calibration.by
             scores = score(judgement.logits, self.temperature, by)
-            rows = zip(probabilities(judgement.logits, self.temperature), scores, judgement.constant, strict=True)
+            shares = probabilities(judgement.logits, self.temperature)
+            rows = zip(shares, scores, judgement.constant, judgement.grey, strict=True)
             for place, picture in enumerate(pictures):
                 if (error := judgement.errors.get(place)) is None:
                     yield self._prediction(picture, *next(rows))
@@ -298,14 +310,14 @@ class Classifier:
                 else:
                     skip(PictureError(error))
 
-    def _prediction(self, picture: Picture, shares: Floats, score: float, constant: bool) -> Prediction:
+    def _prediction(self, picture: Picture, shares: Floats, score: float, constant: bool, grey: bool) -> Prediction:
         if constant:
             shares = np.full(len(self.labels), 1 / len(self.labels))
         best, path = int(shares.argmax()), Path(picture) if isinstance(picture, (str, PathLike)) else None
         confidence = float(shares[best])
         unknown = constant or (self.threshold is not None and score < self.threshold)
         by_label = dict(zip(self.labels, shares.tolist(), strict=True))
-        return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label, constant)
+        return Prediction(path, UNKNOWN if unknown else self.labels[best], confidence, by_label, constant, grey)
 
 
 Over = Callable[[Classifier, Iterable[Sequence[Picture]]], Iterable[tuple[Sequence[Picture], "Judgement"]]]
@@ -326,6 +338,7 @@ class _Facts:
     threshold: float | None
     origin: str
     constant_class: bool
+    in_colour: bool
 
 
 def _checked_labels(labels: Any) -> tuple[str, ...]:
@@ -345,12 +358,13 @@ def _checked_labels(labels: Any) -> tuple[str, ...]:
 class Judgement:
     """The logits of those of some pictures that can be read, in their order, and errors for the others by place.
 
-    Of the former, too, whether each has one colour all over.
+    Of the former, too, whether each has one colour all over, and whether it is grey where the labelled ones aren't.
     """
 
     logits: Floats
     errors: Mapping[int, str]
     constant: Sequence[bool] = ()
+    grey: Sequence[bool] = ()
 
 
 def read_images(pictures: Sequence[Picture], preprocessing: Preprocessing) -> tuple[Tensor, dict[int, str]]:
@@ -364,20 +378,6 @@ def read_images(pictures: Sequence[Picture], preprocessing: Preprocessing) -> tu
     shape = (0, preprocessing.channels, preprocessing.size, preprocessing.size)
     pixels = np.stack(found) if found else np.zeros(shape, np.uint8)
     return torch.from_numpy(pixels).float().div_(255), errors
-
-
-def skipped_in_words(errors: Sequence[str]) -> str:
-    """A line that counts pictures that were skipped, and names the first ones, by the errors on them."""
-    named, left = "; ".join(errors[:NAMED]), len(errors) - NAMED
-    count = "1 picture is" if len(errors) == 1 else f"{len(errors):,} pictures are"
-    return f"{count} skipped: {named}" + (f"; and {left:,} more" if left > 0 else "")
-
-
-def constant_in_words(number: int, first: Sequence[str], what: str = "picture") -> str:
-    """A line that counts pictures of one colour all over, and names the first ones."""
-    more = f" and {number - NAMED:,} more" if number > NAMED else ""
-    verb = "has" if number == 1 else "have"
-    return f"{counted(number, what)} {verb} one colour all over: {', '.join(first[:NAMED])}{more}"
 
 
 def _sources(pictures: "Picture | Iterable[Picture]") -> tuple[Iterable[Picture], bool]:

@@ -13,6 +13,7 @@ from fanfold.data.errors import FanfoldError
 from fanfold.data.pictures import Picture, PictureError, Preprocessing
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.classifier import Classifier, Skip, read_images
+from fanfold.pipeline.colour import are_coloured
 from fanfold.pipeline.constant import are_constant
 from fanfold.tasks.fitted import Fitted
 from fanfold.tasks.learner import Learner, Learnt, in_batches
@@ -47,7 +48,7 @@ def learn(
     """
     if len(support) < 2:
         raise FanfoldError(f"A support set needs two classes at least, not {len(support)}.")
-    images, numbers, constant_class = list[Tensor](), list[int](), False
+    images, numbers, constant_class, in_colour = list[Tensor](), list[int](), False, True
     for number, (label, pictures) in enumerate(support.items()):
         pictures = list(pictures)
         found, errors = read_images(pictures, preprocessing)
@@ -59,6 +60,7 @@ def learn(
             first = f", the first because: {next(iter(errors.values()))}" if errors else ""
             raise FanfoldError(f"The class {label} of the support set has no picture that can be read{first}.")
         constant_class |= all(are_constant(pictures, found, errors, preprocessing))
+        in_colour &= float(are_coloured(found, preprocessing).double().mean()) > 0.5
         images.append(found)
         numbers += [number] * len(found)
     kept, labels = torch.cat(images), torch.tensor(numbers)
@@ -74,7 +76,7 @@ def learn(
         learnt = learner.learn(kept, labels)
     right = left_out(learner, kept, labels, chooses=chooses)
     made = Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
-    return replace(made, origin=origin, constant_class=constant_class)
+    return replace(made, origin=origin, constant_class=constant_class, in_colour=in_colour)
 
 
 def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,14 @@ def test_pictures_become_labels_by_commands_alone(folder, workflow_here, joined,
     assert (result["ways"], result["queries"], result["dataset"]) == (4, 3, "own")
     predictions = ["--run", RUN, "--predictions", "found.csv", *joined]
     assert workflow_here("evaluate", *predictions).returncode == 0
-    labelled = workflow_here("classify", "--run", RUN, "--support", "own", "--query", "own", "--sheet", "sheet.png")
+    shutil.copytree("own", "asked")
+    Image.effect_noise((16, 16), 90).save("asked/grey.png")
+    labelled = workflow_here("classify", "--run", RUN, "--support", "own", "--query", "asked", "--sheet", "sheet.png")
     assert labelled.returncode == 0, labelled.stderr
     assert "leave-one-out: " in labelled.stdout
+    assert "1 of 33 pictures is grey, such as asked/grey.png, where labelled ones are in colour" in labelled.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open(encoding="utf-8")))
-    assert {row["path"] for row in rows} >= {"own/caf\\xe9/0.png"}
+    assert {row["path"] for row in rows} >= {"asked/caf\\xe9/0.png"}
     assert np.mean([row["label"] == row["path"].split("/")[1] for row in rows]) > 0.5  # 1/8 in grey
     for path in (file for file in tmp_path.rglob("*") if file.suffix in (".csv", ".json", ".jsonl", ".yaml", ".html")):
         path.read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from fanfold.data.store import open_store
 from fanfold.pipeline import worker
 from fanfold.pipeline.calibration import Calibration
 from fanfold.pipeline.checkpoint import Checkpoint, newest_checkpoint
-from fanfold.pipeline.classifier import NAMED, Classifier, Over, Prediction, Skip, constant_in_words
+from fanfold.pipeline.classifier import Classifier, Over, Prediction, Skip
 from fanfold.pipeline.constant import is_constant
 from fanfold.pipeline.executors.local import LocalExecutor
 from fanfold.pipeline.experiment import Experiment
@@ -35,6 +35,7 @@ from fanfold.pipeline.learning import learn
 from fanfold.pipeline.optimizer import Vector
 from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.run_directory import RunDirectory
+from fanfold.pipeline.told import NAMED, constant_in_words, grey_in_words
 from fanfold.pipeline.training import named
 from fanfold.tasks.algorithm import Algorithm
 from fanfold.tasks.algorithms.nearest_mean import NearestMean
@@ -182,21 +183,26 @@ def learn_from(trained: Trained, support: Path, say: Say) -> Classifier:
 
 
 def seen_otherwise(classes: Mapping[str, Sequence[Path]], preprocessing: Preprocessing) -> list[str]:
-    """What of labelled pictures a run doesn't see: their colour, where it is of grey ones; or anything at all."""
-    coloured, constant, constant_class = 0, list[str](), False
+    """What of labelled pictures a run doesn't see, or misses: colour; and those in which there is nothing to see."""
+    read, coloured, constant, constant_class = 0, 0, list[str](), False
     for paths in classes.values():
         before = len(constant)
         for path in paths:
             with suppress(PictureError, OSError, ValueError, SyntaxError):  # it is counted where it is read
                 picture = decode(path, 64)
-                coloured += preprocessing.channels == 1 and is_coloured(picture)
+                coloured += is_coloured(picture)
+                read += 1
                 if is_constant(picture):
                     constant.append(str(path))
         constant_class |= len(constant) - before == len(paths)
-    grey = f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out"
+    lines = list[str]()
+    if coloured and preprocessing.channels == 1:
+        lines.append(f"the run is of grey pictures: the colour of {counted(coloured, 'labelled picture')} is left out")
+    if read and not coloured and preprocessing.channels == 3:
+        lines.append("the run is of pictures in colour: no labelled picture has any, so labels may be worse")
     of_such = "such pictures are labelled, too" if constant_class else "nothing can be learnt from such"
     alone = f"{constant_in_words(len(constant), constant, 'labelled picture')}: {of_such}"
-    return [*([grey] if coloured else []), *([alone] if constant else [])]
+    return [*lines, *([alone] if constant else [])]
 
 
 def classify(
@@ -219,8 +225,8 @@ def classify(
         classifier = classifier.with_unknown(asked.unknown)
         say(_of_unknown(classifier, asked.unknown))
     _, others = count_pictures(asked.query)
-    labelled, skipped, constant = 0, 0, 0
-    reasons, of_one_colour = list[str](), list[str]()  # the first ones
+    labelled, skipped, constant, grey = 0, 0, 0, 0
+    reasons, of_one_colour, greys = list[str](), list[str](), list[str]()  # the first ones
 
     def skip(error: PictureError) -> None:
         nonlocal skipped
@@ -228,13 +234,16 @@ def classify(
         reasons.extend([str(error)] if not reasons else [])
 
     def found() -> Iterator[Prediction]:
-        nonlocal labelled, constant
+        nonlocal labelled, constant, grey
         for one in classifier.predict(pictures_in(asked.query), over=over, skip=skip):
             write(one)
             labelled += 1
             if one.constant:
                 constant += 1
                 of_one_colour.extend([str(one.path)] if constant <= NAMED else [])
+            if one.grey:
+                grey += 1
+                greys.extend([str(one.path)] if grey == 1 else [])
             progress(labelled + skipped)
             yield one
 
@@ -251,6 +260,8 @@ def classify(
     say(f"labelled {counted(labelled, 'picture')} in {asked.out}{_left_out(skipped, reasons, others)}")
     if constant:
         say(f"{constant_in_words(constant, of_one_colour)}: {UNKNOWN}, as nothing tells the class of such")
+    if grey:
+        say(grey_in_words(grey, labelled, greys))
     if asked.sheet is not None:
         write_bytes(asked.sheet, draw_sheet(least, classifier.preprocessing))
         drawn = "drawn" if labelled == len(least) else f"the {len(least)} least certain drawn"

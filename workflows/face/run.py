@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias, overload
 from fanfold.data.errors import FanfoldError
 from fanfold.data.labelled import classes_in
 from fanfold.data.pictures import Picture
-from fanfold.pipeline.classifier import Classifier, skipped_in_words
+from fanfold.pipeline.classifier import Classifier
 from fanfold.pipeline.cluster.cluster import Cluster
 from fanfold.pipeline.cluster.joining import hand_over
 from fanfold.pipeline.configuration import flatten_keys
@@ -21,6 +21,7 @@ from fanfold.pipeline.recipe import Recipe
 from fanfold.pipeline.recording.kept import read_configuration, read_result
 from fanfold.pipeline.recording.run_directory import RunDirectory
 from fanfold.pipeline.results import Accuracy
+from fanfold.pipeline.told import skipped_in_words
 from fanfold.tasks.backbones import PREFIXES, Backbone
 from fanfold.workflows.actions.classify import (
     Trained,
