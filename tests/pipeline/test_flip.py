@@ -110,7 +110,7 @@ def test_a_calibration_averages_over_mirror_images(recipe, mirrored, algorithm):
 def test_an_exported_classifier_averages_over_mirror_images(recipe, tmp_path):
     _, _, classifier = learnt(recipe, EVERY["protonet"])
     classifier.export(tmp_path / "signs.pt2")
-    assert "seen with its mirror image" in (tmp_path / "signs.pt2.md").read_text()
+    assert "takes the mean over a picture and its mirror image" in (tmp_path / "signs.pt2.md").read_text()
     images = torch.from_numpy(np.stack([pixels(1, 5), pixels(1, 5, Mirrored)]))[:, None].float() / 255
     one, other = torch.export.load(tmp_path / "signs.pt2").module()(images).tolist()
     assert one == pytest.approx(other, abs=1e-6)
