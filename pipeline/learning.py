@@ -75,8 +75,19 @@ def learn(
     else:
         learnt = learner.learn(kept, labels)
     right = left_out(learner, kept, labels, chooses=chooses)
-    made = Classifier(tuple(support), learnt, learner, preprocessing, kept, labels, measured, right)
-    return replace(made, origin=origin, constant_class=constant_class, in_colour=in_colour)
+    return Classifier(
+        tuple(support),
+        learnt,
+        learner,
+        preprocessing,
+        kept,
+        labels,
+        measured,
+        right,
+        origin=origin,
+        constant_class=constant_class,
+        in_colour=in_colour,
+    )
 
 
 def left_out(learner: Learner, support: Tensor, labels: Tensor, *, chooses: bool = False) -> tuple[int, int] | None:

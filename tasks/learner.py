@@ -126,7 +126,7 @@ class Learner:
             KindError: A fact is missing, unknown, or of another type.
             ValueError: A fact is out of its range, or a tensor is none of the network's.
         """
-        known = of_fields(_Facts, facts, whole=False)  # files of before have no `flip`
+        known = of_fields(_Facts, facts, whole=False)  # older files have no `flip`
         height, width = known.size
         if not 1 <= min(height, width) <= max(height, width) <= MOST_SIZE:
             raise ValueError("the size of its images is out of range")
@@ -140,8 +140,8 @@ class Learner:
             raise ValueError("its parameters are no vector of float32")
         running = {name: value for name, value in statistics.items() if name.endswith(("_mean", "_var"))}
         shape = (height, width), known.channels
-        found = Learner(*kinds, *shape, known.ways, parameters, running, known.steps, known.head, statistics)
-        found = replace(found, flip=known.flip)
+        tensors = parameters, running
+        found = Learner(*kinds, *shape, known.ways, *tensors, known.steps, known.head, statistics, known.flip)
         there = parameters.numel() + sum(value.numel() for value in statistics.values())
         with at_most(3 * there + SLACK):
             found._check()
