@@ -52,7 +52,7 @@ class Prediction:
         probabilities: The probability of each class.
         constant: Whether the picture has one colour all over, where no class is of such pictures: it is `unknown`, and
             every class has the same probability.
-        grey: Whether the picture has no colour, where the labelled ones are in colour.
+        grey: Whether the picture has no colour, where the labelled ones are in colour; not of one that is `constant`.
     """
 
     path: Path | None
@@ -268,8 +268,10 @@ class Classifier:
         if not np.isfinite(logits).all():
             raise FanfoldError("The network's logits are not finite: train it again, with lower learning rates.")
         constant = are_constant(pictures, images, errors, self.preprocessing)
-        grey = (self.in_colour & ~are_coloured(images, self.preprocessing)).tolist()
-        return Judgement(logits, errors, [not self.constant_class and one for one in constant], grey)
+        constant = [not self.constant_class and one for one in constant]
+        coloured = are_coloured(images, self.preprocessing).tolist()
+        grey = [self.in_colour and not (one or plain) for one, plain in zip(coloured, constant, strict=True)]
+        return Judgement(logits, errors, constant, grey)
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels[:NAMED]) + (", …" if len(self.labels) > NAMED else "")

@@ -48,10 +48,12 @@ def test_pictures_become_labels_by_commands_alone(folder, workflow_here, joined,
     assert workflow_here("evaluate", *predictions).returncode == 0
     shutil.copytree("own", "asked")
     Image.effect_noise((16, 16), 90).save("asked/grey.png")
+    Image.new("RGB", (16, 16), "white").save("asked/blank.png")  # told as such, and not as grey besides
     labelled = workflow_here("classify", "--run", RUN, "--support", "own", "--query", "asked", "--sheet", "sheet.png")
     assert labelled.returncode == 0, labelled.stderr
     assert "leave-one-out: " in labelled.stdout
-    assert "1 of 33 pictures is grey, such as asked/grey.png, where labelled ones are in colour" in labelled.stdout
+    assert "1 picture has one colour all over: asked/blank.png" in labelled.stdout
+    assert "1 of 34 pictures is grey, such as asked/grey.png, where labelled ones are in colour" in labelled.stdout
     rows = list(csv.DictReader((tmp_path / "labels.csv").open(encoding="utf-8")))
     assert {row["path"] for row in rows} >= {"asked/caf\\xe9/0.png"}
     assert np.mean([row["label"] == row["path"].split("/")[1] for row in rows]) > 0.5  # 1/8 in grey
